@@ -1,0 +1,30 @@
+# Each target does its own set-up: a fresh clone needs nothing but python3 and make.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test lint figures bench
+
+$(READY): setup.cfg pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(READY)
+
+results/demo/model.safetensors: | $(READY)
+	$(BIN)/addgpt train --task add --digits 3 --out results/demo --resume
+
+demo: results/demo/model.safetensors  ## train the 3-digit adder, evaluate it, draw the figure
+	$(BIN)/addgpt eval results/demo
+	$(BIN)/python -m analysis.figures results/demo
+
+lint: $(READY)
+	$(BIN)/ruff check .
+
+test: lint  ## lint and the whole suite
+	$(BIN)/python -m pytest
+
+figures: $(READY)  ## redraw every figure of results/
+	$(BIN)/python -m analysis.figures results
+
+bench: $(READY)  ## all benchmarks, as ratios
+	$(BIN)/python -m benchmarks.run

@@ -1,0 +1,60 @@
+"""Everything that depends on the machine: device, precision, threads, memory."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import sys
+
+import torch
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device called `name`; `auto` takes CUDA, then MPS, then the CPU."""
+    here = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name not in DEVICES:
+        raise ValueError(f"unknown device {name!r}; valid: {', '.join(DEVICES)}")
+    if name == "auto":
+        return torch.device(next(kind for kind, present in here.items() if present))
+    if not here[name]:
+        raise ValueError(f"this machine has no {name}; use --set device=auto")
+    return torch.device(name)
+
+
+def autocast(device: torch.device, precision: str = "auto") -> contextlib.AbstractContextManager:
+    """bfloat16 arithmetic where asked for, or by `auto` where a CUDA device has it."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"unknown precision {precision!r}; valid: {', '.join(PRECISIONS)}")
+    native = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    if precision == "bfloat16" or (precision == "auto" and native):
+        return torch.autocast(device.type, torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def keep_memory() -> None:
+    """Let glibc keep large temporaries instead of returning them after every operation.
+
+    Page faults otherwise take a large share of a small model's step on Linux. Does nothing where
+    the C library has no `mallopt`.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    m_trim_threshold, m_mmap_threshold, one_gib = -1, -3, 1 << 30
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(m_mmap_threshold, one_gib)
+        mallopt(m_trim_threshold, one_gib)
+
+
+def prepare(threads: int = 0) -> None:
+    """Set the number of CPU threads (0: leave torch's choice) and the allocator."""
+    if threads:
+        torch.set_num_threads(threads)
+    keep_memory()

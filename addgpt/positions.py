@@ -1,0 +1,67 @@
+"""How a position enters the model: added to the embedding, or as a rotation of queries and keys.
+
+A *position* is either the index in the text or an id that the task gives (the digit's place value,
+the row of a trace, ...). Added schemes give each position a vector. The rotary scheme turns pairs of
+channels of queries and keys by an angle proportional to the position (Su et al. 2021,
+arXiv:2104.09864), so that attention can ask for "same column, one row up" once and for all columns
+and rows. Several positions share the channels of a head between them (as in axial rotary
+embeddings, Heo et al. 2024, arXiv:2403.13298).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+INDEX_SCHEMES = ("none", "learned", "sinusoidal", "rotary")
+LEVEL_SCHEMES = ("none", "learned", "rotary")
+
+# Wave lengths of the rotation. The index in the text uses the usual long range; task ids are small
+# numbers that must be told apart exactly, so their fastest pair turns by 135 degrees per step.
+INDEX_FASTEST, INDEX_RANGE = 1.0, 10_000.0
+LEVEL_FASTEST, LEVEL_RANGE = 0.75 * math.pi, 100.0
+
+# Share of a head's channels that turn when task ids do; the rest match by content alone.
+LEVEL_SHARE = 0.75
+
+
+def sinusoidal(count: int, width: int) -> Tensor:
+    """(count, width) table of sines and cosines (Vaswani et al. 2017, arXiv:1706.03762)."""
+    place = torch.arange(count, dtype=torch.float32)[:, None]
+    rate = torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))
+    table = torch.zeros(count, width)
+    table[:, 0::2] = torch.sin(place * rate)
+    table[:, 1::2] = torch.cos(place * rate)[:, : width // 2]
+    return table
+
+
+def rotary_rates(head_width: int, index: bool, levels: int) -> Tensor:
+    """(pairs, 1 + levels) radians that each channel pair turns per unit of each position.
+
+    Column 0 is the index in the text, column 1 + l the l-th rotary level. Each pair follows one
+    position only. Raises ValueError if the head is too narrow.
+    """
+    axes = int(index) + levels
+    share = LEVEL_SHARE if levels else 1.0
+    pairs = int(head_width * share) // (2 * axes)
+    if pairs < 1:
+        raise ValueError(f"heads of {head_width} channels are too narrow for {axes} rotary axes")
+    rates = torch.zeros(pairs * axes, 1 + levels)
+    columns = range(0 if index else 1, 1 + levels)
+    for axis, column in enumerate(columns):
+        fastest, span = (
+            (INDEX_FASTEST, INDEX_RANGE) if column == 0 else (LEVEL_FASTEST, LEVEL_RANGE)
+        )
+        steps = torch.arange(pairs) / max(pairs - 1, 1)
+        rates[axis * pairs : (axis + 1) * pairs, column] = fastest * span**-steps
+    return rates
+
+
+def turn(x: Tensor, angle: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotate the first 2 P channels of x (B, H, T, D) by angles given as (cos, sin), (B, 1, T, P)."""
+    cos, sin = angle
+    pairs = cos.shape[-1]
+    left, right, rest = x.split((pairs, pairs, x.shape[-1] - 2 * pairs), dim=-1)
+    return torch.cat((left * cos - right * sin, left * sin + right * cos, rest), dim=-1)

@@ -1,0 +1,296 @@
+"""What all tasks of one binary operation share. A task adds how its work is written."""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from addgpt.task import SPLITS, Batch, Cell, Task
+from tasks.common import digits, problems, splits
+from tasks.common.sheet import ALPHABET, END, KINDS, LEVELS, Kind, Sheet
+
+MOST_DIGITS = 1000
+EQUALS = ALPHABET.index("=")
+PROBLEM = re.compile(r"\s*([0-9]+)\s*([-+*/])\s*([0-9]+)\s*=?\s*", re.ASCII)
+PATIENCE = 200  # rounds of drawing before a stratum counts as empty
+
+
+def option(default, text: str, choices: tuple[str, ...] = ()):
+    """A documented option of a task."""
+    return field(default=default, metadata={"help": text, "choices": choices})
+
+
+@dataclass(frozen=True)
+class Arithmetic(Task):
+    """Problems `a op b` with operands of 1 to `digits` digits, lengths drawn before digits."""
+
+    alphabet: ClassVar[str] = ALPHABET
+    end: ClassVar[str] = END
+    op: ClassVar[str]
+    commutes: ClassVar[bool] = False
+    borrows: ClassVar[bool] = False
+
+    digits: int = option(3, "longest operand")
+    carry: float = option(0.3, "share of training problems with long carry or borrow chains")
+    offset: int = option(0, "largest random offset of the col ids in training")
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.digits <= MOST_DIGITS:
+            raise ValueError(f"digits must be in 1..{MOST_DIGITS}, not {self.digits}")
+        if not 0 <= self.carry <= 1:
+            raise ValueError(f"carry must be in [0, 1], not {self.carry}")
+        if not 0 <= self.offset <= 10_000:
+            raise ValueError(f"offset must be in 0..10000, not {self.offset}")
+        for name, setting in self.options().items():
+            choices = setting.metadata.get("choices")
+            if choices and getattr(self, name) not in choices:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}"
+                )
+
+    # What a task says of itself.
+
+    @abstractmethod
+    def write(self, a: np.ndarray, b: np.ndarray, len_a: np.ndarray, len_b: np.ndarray) -> Sheet:
+        """The whole work for (B, n) operands: prompt, trace, answer, end mark.
+
+        Which slots there are, and their ids, must follow from the lengths alone.
+        """
+
+    @abstractmethod
+    def compute(self, a: int, b: int) -> str:
+        """The right answer by Python integers, as a person reads it."""
+
+    def columns(self) -> int:
+        """The largest `col` id that `write` uses for operands of full length."""
+        return self.digits + 2
+
+    def steps(self) -> int:
+        """The largest `step` id that `write` uses for operands of full length."""
+        return 0
+
+    def lengths(self, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Operand lengths of `size` training problems."""
+        return rng.integers(1, self.digits + 1, size), rng.integers(1, self.digits + 1, size)
+
+    def strata(self) -> list[str]:
+        """The strata scored at the largest cell, besides `all`."""
+        return list(problems.EDGES)
+
+    def propose(
+        self,
+        rng: np.random.Generator,
+        len_a: np.ndarray,
+        len_b: np.ndarray,
+        stratum: str,
+        train: bool,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Operands of these lengths; those that miss the stratum are dropped by the caller."""
+        a = digits.draw(rng, len_a, int(len_a.max()))
+        b = digits.draw(rng, len_b, int(len_b.max()))
+        width = max(a.shape[1], b.shape[1])
+        a, b = (np.pad(x, ((0, 0), (0, width - x.shape[1]))) for x in (a, b))
+        if stratum != "all":
+            a, b = problems.of_stratum(rng, stratum, a, b, len_a, len_b, self.borrows)
+        elif train and self.carry:
+            heavy = rng.random((len(a), 1)) < self.carry
+            b = np.where(heavy, problems.chain_heavy(rng, a, b, self.borrows), b)
+        return a, b
+
+    def belongs(self, stratum: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """(B,) whether problems are of a stratum."""
+        return problems.in_stratum(stratum, a, b, self.borrows)
+
+    def valid(self, a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
+        """(B,) which problems can be asked at all; None: all of them."""
+        return None
+
+    # The contract of Task.
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        return (self.columns() + 1 + self.offset, self.steps() + 1, KINDS)
+
+    def longest(self) -> int:
+        full = np.full(1, self.digits)
+        zero = np.zeros((1, self.digits), np.int8)
+        sizes = [self.write(zero, zero, la, lb).positions().shape[1] for la, lb in self._extremes(full)]
+        return max(sizes)
+
+    def batch(
+        self, rng: np.random.Generator, size: int, split: str, cell: Cell | None = None
+    ) -> Batch:
+        a, b, len_a, len_b = self._draw(rng, size, split, cell)
+        return self._written(rng, a, b, len_a, len_b, split)
+
+    def exam(self, rng: np.random.Generator, size: int, split: str, cell: Cell) -> Batch:
+        if self.seen(cell) and cell.stratum == "all":
+            a, b = self._every(cell)
+        else:
+            a, b, _, _ = self._draw(rng, 2 * size, split, cell)
+            _, first = np.unique(np.concatenate([a, b], 1), axis=0, return_index=True)
+            keep = np.sort(first)[:size]
+            a, b = a[keep], b[keep]
+        return self._written(rng, a, b, digits.length(a), digits.length(b), split)
+
+    def cells(self) -> list[Cell]:
+        span = range(1, self.digits + 1)
+        grid = [Cell(self.op, n, m) for n in span for m in span]
+        full = (self.op, self.digits, self.digits)
+        return grid + [Cell(*full, stratum) for stratum in self.strata()]
+
+    def seen(self, cell: Cell) -> bool:
+        return _count(cell.len_a) * _count(cell.len_b) < splits.SMALL
+
+    def positions(self, tokens: np.ndarray, slots: int) -> np.ndarray:
+        a, b, len_a, len_b = self._operands(tokens)
+        ids = self.write(a, b, len_a, len_b).positions()
+        out = np.zeros((len(tokens), tokens.shape[1] + slots, LEVELS), np.int16)
+        size = min(ids.shape[1], out.shape[1])
+        out[:, :size] = ids[:, :size]
+        return out
+
+    def prompt(self, text: str) -> str:
+        a, b = self.operands(text)
+        return f"{a}{self.op}{b}="
+
+    def truth(self, text: str) -> str:
+        return self.compute(*self.operands(text))
+
+    def trained_on(self, text: str) -> bool:
+        return all(len(str(operand)) <= self.digits for operand in self.operands(text))
+
+    def operands(self, text: str) -> tuple[int, int]:
+        """The two operands of a typed problem such as `12 + 34`. Raises ValueError."""
+        match = PROBLEM.fullmatch(text)
+        if match is None:
+            raise ValueError(f"{text.strip()!r} is not a problem like 12{self.op}34")
+        if match[2] != self.op:
+            raise ValueError(f"this model does {self.op}, not {match[2]}")
+        if max(len(match[1]), len(match[3])) > MOST_DIGITS:
+            raise ValueError(f"operands may have at most {MOST_DIGITS} digits")
+        return int(match[1]), int(match[3])
+
+    # How it is done.
+
+    def _extremes(self, full: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Operand lengths among which the longest sequence is."""
+        yield full, full
+
+    def _draw(self, rng: np.random.Generator, size: int, split: str, cell: Cell | None):
+        """Operands and their lengths, (size, n) and (size,), of a split and cell."""
+        wanted = SPLITS.index(split)
+        share = (100 - splits.VAL - splits.TEST, splits.VAL, splits.TEST)[wanted] / 100
+        stratum = cell.stratum if cell else "all"
+        kept, have = [], 0
+        for _ in range(PATIENCE):
+            tries = int((size - have) / share * 1.1) + 16
+            len_a, len_b = self._lengths(rng, tries, cell)
+            a, b = self.propose(rng, len_a, len_b, stratum, split == "train")
+            good = self._allowed(a, b, len_a, len_b, wanted)
+            if stratum != "all":
+                good &= self.belongs(stratum, a, b)
+                good &= (digits.length(a) == len_a) & (digits.length(b) == len_b)
+            index = np.flatnonzero(good)[: size - have]
+            kept.append((a[index], b[index], len_a[index], len_b[index]))
+            have += len(index)
+            if have >= size:
+                break
+        return _joined(kept)
+
+    def _lengths(self, rng: np.random.Generator, size: int, cell: Cell | None):
+        if cell is None:
+            return self.lengths(rng, size)
+        return np.full(size, cell.len_a), np.full(size, cell.len_b)
+
+    def _allowed(self, a, b, len_a, len_b, split: int) -> np.ndarray:
+        """(B,) which problems may be drawn in a split; small cells are in train only."""
+        good = splits.split_of(a, b, ord(self.op), self.commutes) == split
+        if self.digits > 1:
+            small = _count(len_a) * _count(len_b) < splits.SMALL
+            good = np.where(small, split == 0, good)
+        else:
+            good[:] = True
+        valid = self.valid(a, b)
+        return good if valid is None else good & valid
+
+    def _every(self, cell: Cell) -> tuple[np.ndarray, np.ndarray]:
+        """All problems of a cell."""
+        a, b = (
+            range(10 ** (n - 1) if n > 1 else 0, 10**n) for n in (cell.len_a, cell.len_b)
+        )
+        width = max(cell.len_a, cell.len_b)
+        table = {n: digits.from_int(n, width) for n in {*a, *b}}
+        pairs = [(table[x], table[y]) for x in a for y in b]
+        first, second = (np.stack(side) for side in zip(*pairs, strict=True))
+        valid = self.valid(first, second)
+        return (first, second) if valid is None else (first[valid], second[valid])
+
+    def _written(self, rng, a, b, len_a, len_b, split: str) -> Batch:
+        cell = np.where(
+            np.maximum(len_a, len_b) <= self.digits, (len_a - 1) * self.digits + len_b - 1, -1
+        )
+        batch = self.write(a, b, len_a, len_b).batch(cell.astype(np.int32))
+        if self.offset and split == "train":
+            shift = rng.integers(0, self.offset + 1, (len(a), 1))
+            col = batch.positions[:, :, 0]
+            col[:] = np.where(col > 0, col + shift, 0)
+        return batch
+
+    def _operands(self, tokens: np.ndarray):
+        """The operands of (B, T) prompts, as digit matrices, and their lengths."""
+        tokens = tokens.astype(np.int64)
+        operator = (tokens == ALPHABET.index(self.op)).argmax(1)
+        equals = (tokens == EQUALS).argmax(1)
+        len_a, len_b = operator, equals - operator - 1
+        width = int(max(len_a.max(), len_b.max()))
+        place = np.arange(width)
+        sides = []
+        for last, lengths in ((operator - 1, len_a), (equals - 1, len_b)):
+            index = np.maximum(last[:, None] - place, 0)
+            number = np.take_along_axis(tokens, index, 1)
+            sides.append(np.where(place < lengths[:, None], number, 0).astype(np.int8))
+        return *sides, len_a, len_b
+
+
+
+def start(a: np.ndarray, b: np.ndarray, len_a: np.ndarray, len_b: np.ndarray, op: str, **ids):
+    """A sheet with the prompt `a op b=` on it, most significant digit first.
+
+    `ids` may hold a_col, a_step, b_col, b_step in place of the digits' own places and step 0.
+    """
+    sheet = Sheet(len(a))
+    place = np.arange(a.shape[1])
+    for name, number, lengths, kind in (("a", a, len_a, Kind.A), ("b", b, len_b, Kind.B)):
+        sheet.number(
+            number,
+            kind,
+            exists=place < lengths[:, None],
+            col=ids.get(f"{name}_col"),
+            step=ids.get(f"{name}_step", 0),
+            most_significant_first=True,
+        )
+        if name == "a":
+            sheet.symbol(op, Kind.OPERATOR)
+    sheet.equals()
+    return sheet
+
+
+def _count(length):
+    """How many numbers have this many digits (0 has one)."""
+    return np.where(np.asarray(length) == 1, 10.0, 9.0 * 10.0 ** (np.asarray(length, float) - 1))
+
+
+def _joined(kept: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
+    """Concatenate drawn operands, whose matrices may differ in width."""
+    width = max(part[0].shape[1] for part in kept)
+    a, b = (
+        np.concatenate([np.pad(p[i], ((0, 0), (0, width - p[i].shape[1]))) for p in kept])
+        for i in (0, 1)
+    )
+    return a, b, np.concatenate([p[2] for p in kept]), np.concatenate([p[3] for p in kept])

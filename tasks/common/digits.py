@@ -1,0 +1,83 @@
+"""Arithmetic on digit matrices: (B, n) int, least significant digit in column 0, any length."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def draw(rng: np.random.Generator, lengths: np.ndarray, width: int) -> np.ndarray:
+    """(B, width) random numbers with exactly `lengths` digits; one digit may be 0.
+
+    Raises ValueError where a length is not in 1..width.
+    """
+    if len(lengths) and not (lengths.min() >= 1 and lengths.max() <= width):
+        raise ValueError(f"lengths must be in 1..{width}, not {lengths.min()}..{lengths.max()}")
+    rows = len(lengths)
+    digits = rng.integers(0, 10, (rows, width), dtype=np.int8)
+    top = rng.integers(1, 10, rows, dtype=np.int8)
+    index = np.arange(rows)
+    digits[index, lengths - 1] = np.where(lengths > 1, top, digits[index, lengths - 1])
+    digits[np.arange(width) >= lengths[:, None]] = 0
+    return digits
+
+
+def carried(columns: np.ndarray, width: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Turn column totals of any sign into digits, carrying (or borrowing) upwards.
+
+    Returns:
+        (B, width) digits and (B,) what is carried out of the last column: for a negative total,
+        the digits are its ten's complement and the carry is below zero.
+    """
+    rows, size = columns.shape
+    width = size if width is None else width
+    digits = np.empty((rows, width), np.int8)
+    carry = np.zeros(rows, columns.dtype)
+    for column in range(width):
+        total = carry + columns[:, column] if column < size else carry
+        carry = total // 10
+        digits[:, column] = total - 10 * carry
+    return digits, carry
+
+
+def wide(digits: np.ndarray, width: int) -> np.ndarray:
+    """The same numbers with zeros above, as int16 columns that can be added and subtracted."""
+    out = np.zeros((len(digits), width), np.int16)
+    out[:, : digits.shape[1]] = digits
+    return out
+
+
+def length(digits: np.ndarray) -> np.ndarray:
+    """(B,) number of digits without leading zeros; zero has one."""
+    size = digits.shape[1]
+    some = digits != 0
+    return np.where(some.any(1), size - some[:, ::-1].argmax(1), 1)
+
+
+def from_int(value: int, width: int) -> np.ndarray:
+    """(width,) digits of a Python integer. Raises ValueError if it does not fit."""
+    text = str(value)
+    if value < 0 or len(text) > width:
+        raise ValueError(f"{value} has no {width}-digit form")
+    return np.array([int(c) for c in reversed(text.zfill(width))], np.int8)
+
+
+def to_int(digits: np.ndarray) -> int:
+    """The Python integer of one row of digits."""
+    return int("".join(str(int(d)) for d in reversed(digits)))
+
+
+def longest_chain(a: np.ndarray, b: np.ndarray, borrow: bool = False) -> np.ndarray:
+    """(B,) longest run of columns through which one carry (or borrow, for a - b) travels.
+
+    A chain starts where a column makes a carry on its own and goes on while columns pass it along
+    (digits that sum to 9, or equal digits for a borrow): 95 + 7 has a chain of 2.
+    """
+    total = a.astype(np.int16) - b if borrow else a.astype(np.int16) + b
+    starts = total < 0 if borrow else total > 9
+    passes = total == (0 if borrow else 9)
+    best = np.zeros(len(a), np.int16)
+    run = np.zeros(len(a), np.int16)
+    for column in range(a.shape[1]):
+        run = np.where(starts[:, column], 1, np.where(passes[:, column] & (run > 0), run + 1, 0))
+        best = np.maximum(best, run)
+    return best

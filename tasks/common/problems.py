@@ -1,0 +1,114 @@
+"""Drawing operands: by length first, then digits; of one split; of one stratum.
+
+A *stratum* is a kind of problem that deserves a score of its own:
+
+    all             any problem of the cell
+    carry:K         the longest carry (or borrow) chain is K columns
+    zeros           digits that are mostly zero; 0 itself where the length allows
+    equal           both operands are the same number
+    nines           an operand is all nines
+    power           an operand is a power of ten, or one off it
+    exact           the divisor divides
+    zero_quotient   the quotient has a zero digit
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tasks.common import digits
+
+EDGES = ("zeros", "equal", "nines", "power")
+
+
+def chain_heavy(rng: np.random.Generator, a: np.ndarray, b: np.ndarray, borrow: bool) -> np.ndarray:
+    """b changed so that a random subset of its columns passes a carry (or borrow) along."""
+    chosen = rng.random(a.shape) < rng.random((len(a), 1))
+    passing = a if borrow else 9 - a
+    changed = np.where(chosen, passing, b).astype(np.int8)
+    beyond = np.arange(b.shape[1]) >= digits.length(b)[:, None]
+    changed[beyond] = 0
+    same_length = digits.length(changed) == digits.length(b)
+    return np.where(same_length[:, None], changed, b)
+
+
+def of_stratum(
+    rng: np.random.Generator,
+    stratum: str,
+    a: np.ndarray,
+    b: np.ndarray,
+    len_a: np.ndarray,
+    len_b: np.ndarray,
+    borrow: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Operands changed towards a stratum of any operation. What comes out may still miss it."""
+    name = stratum.partition(":")[0]
+    if name == "carry":
+        return a, chain_heavy(rng, a, b, borrow)
+    if name == "equal":
+        return a, np.where((len_a == len_b)[:, None], a, b)
+    which = rng.random((len(a), 1)) < 0.5
+    if name == "zeros":
+        return _mostly_zero(rng, a, len_a), np.where(which, b, _mostly_zero(rng, b, len_b))
+    special = _nines if name == "nines" else _near_power
+    return (
+        np.where(which, a, special(rng, a.shape, len_a)),
+        np.where(which, special(rng, b.shape, len_b), b),
+    )
+
+
+def in_stratum(stratum: str, a: np.ndarray, b: np.ndarray, borrow: bool) -> np.ndarray:
+    """(B,) whether problems belong to a stratum of `carry:K`, `zeros`, `equal`, `nines`, `power`.
+
+    Raises ValueError for a name it does not know.
+    """
+    name, _, value = stratum.partition(":")
+    if name == "all":
+        return np.ones(len(a), bool)
+    if name == "carry" and value.isdecimal():
+        return digits.longest_chain(a, b, borrow) == int(value)
+    if name == "equal":
+        return (a == b).all(1)
+    if name in ("zeros", "nines", "power"):
+        test = {"zeros": _is_mostly_zero, "nines": _is_nines, "power": _is_near_power}[name]
+        return test(a) | test(b)
+    raise ValueError(f"unknown stratum {stratum!r}; valid: all, carry:K, {', '.join(EDGES)}")
+
+
+def _mostly_zero(rng: np.random.Generator, number: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Two thirds of the digits below the top one set to zero; a single digit set to 0."""
+    place = np.arange(number.shape[1])
+    top = place == lengths[:, None] - 1
+    hit = (rng.random(number.shape) < 2 / 3) & ~top
+    return np.where(hit | (top & (lengths == 1)[:, None]), 0, number).astype(np.int8)
+
+
+def _is_mostly_zero(number: np.ndarray) -> np.ndarray:
+    lengths = digits.length(number)
+    zeros = ((number == 0) & (np.arange(number.shape[1]) < lengths[:, None])).sum(1)
+    return 2 * zeros >= lengths
+
+
+def _nines(rng: np.random.Generator, shape: tuple[int, int], lengths: np.ndarray) -> np.ndarray:
+    return np.where(np.arange(shape[1]) < lengths[:, None], 9, 0).astype(np.int8)
+
+
+def _is_nines(number: np.ndarray) -> np.ndarray:
+    return (number == _nines(None, number.shape, digits.length(number))).all(1)
+
+
+def _near_power(rng: np.random.Generator, shape: tuple[int, int], lengths: np.ndarray):
+    """10^k, 10^k + 1 or 10^k - 1 with the given number of digits (never 10^0 - 1 = 0)."""
+    place = np.arange(shape[1])
+    power = (place == lengths[:, None] - 1).astype(np.int8)
+    one_up = power + (place == 0)
+    pick = rng.integers(0, 3, (shape[0], 1))
+    return np.where(pick == 0, power, np.where(pick == 1, one_up, _nines(rng, shape, lengths)))
+
+
+def _is_near_power(number: np.ndarray) -> np.ndarray:
+    lengths = digits.length(number)
+    top = number[np.arange(len(number)), lengths - 1]
+    rest = number.sum(1, dtype=np.int32) - top
+    power = (top == 1) & ((rest == 0) | ((rest == 1) & (number[:, 0] == 1)))
+    return power | ((number[:, 0] == 2) & (lengths == 1)) | _is_nines(number)

@@ -1,0 +1,43 @@
+"""Which split a problem belongs to: a stable hash of its operands."""
+
+from __future__ import annotations
+
+import numpy as np
+
+VAL, TEST = 10, 10  # per cent; the rest is train
+CHUNK = 18  # decimal digits that fit into 64 bits
+SMALL = 1000  # cells with fewer distinct problems are not split
+
+
+def split_of(a: np.ndarray, b: np.ndarray, salt: int, commutes: bool) -> np.ndarray:
+    """(B,) 0 train, 1 val, 2 test for the problems of two digit matrices.
+
+    Leading zeros do not matter, nor does the order of the operands where they commute.
+    """
+    first, second = _hash(a), _hash(b)
+    if commutes:
+        first, second = np.minimum(first, second), np.maximum(first, second)
+    with np.errstate(over="ignore"):
+        share = _mix(first * np.uint64(3) + _mix(second + np.uint64(salt))) % np.uint64(100)
+    return (share >= 100 - VAL - TEST).astype(np.int8) + (share >= 100 - TEST)
+
+
+def _hash(digits: np.ndarray) -> np.ndarray:
+    """(B,) uint64; folds from the top, where zeros leave the hash at zero."""
+    width = digits.shape[1]
+    state = np.zeros(len(digits), np.uint64)
+    starts = range(0, width, CHUNK)
+    for start in reversed(starts):
+        value = np.zeros(len(digits), np.uint64)
+        for column in reversed(range(start, min(start + CHUNK, width))):
+            value = value * np.uint64(10) + digits[:, column].astype(np.uint64)
+        state = _mix(state + value * np.uint64(0x9E3779B97F4A7C15))
+    return state
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    """The finaliser of MurmurHash3 (Appleby 2011): spreads every bit, and keeps 0 at 0."""
+    with np.errstate(over="ignore"):
+        x = (x ^ (x >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
+        x = (x ^ (x >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
+        return x ^ (x >> np.uint64(33))
