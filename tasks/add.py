@@ -27,8 +27,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from addgpt.task import Recipe
-from tasks.common import digits, problems
+from addgpt.task import Cell, Recipe
+from tasks.common import digits
 from tasks.common.arithmetic import Arithmetic, option, start
 from tasks.common.sheet import Kind, Sheet
 
@@ -63,9 +63,9 @@ class Add(Arithmetic):
         else:
             backwards = self.format == "plain"
             sheet.number(
-                total, Kind.ANSWER, exists=exists, used=used, most_significant_first=backwards
+                total, Kind.TOTAL, exists=exists, used=used, most_significant_first=backwards
             )
-        sheet.symbol("#", Kind.ANSWER, col=longer + 2)
+        sheet.symbol("#", Kind.TOTAL, col=longer + 2)
         return sheet
 
     def _with_carries(self, sheet: Sheet, a, b, total, exists, used) -> None:
@@ -73,7 +73,7 @@ class Add(Arithmetic):
         carry = (digits.wide(a, width) + digits.wide(b, width) - total) < 0
         for column in range(width):
             here = exists[:, column : column + 1], used[:, column : column + 1]
-            for number, kind in ((total, Kind.ANSWER), (carry, Kind.CARRY)):
+            for number, kind in ((total, Kind.TOTAL), (carry, Kind.CARRY)):
                 sheet.number(
                     number[:, column : column + 1],
                     kind,
@@ -91,8 +91,8 @@ class Add(Arithmetic):
             text = text[0::2]
         return text if self.format == "plain" else (text[::-1].lstrip("0") or text[:1])
 
-    def strata(self) -> list[str]:
-        return [*(f"carry:{k}" for k in range(self.digits + 1)), *problems.EDGES]
+    def strata(self) -> list[Cell]:
+        return super().strata() + self.chains()
 
     def recipe(self) -> Recipe:
         return Recipe(

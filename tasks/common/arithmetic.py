@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -17,7 +16,7 @@ from tasks.common.sheet import ALPHABET, END, KINDS, LEVELS, Kind, Sheet
 MOST_DIGITS = 1000
 EQUALS = ALPHABET.index("=")
 PROBLEM = re.compile(r"\s*([0-9]+)\s*([-+*/])\s*([0-9]+)\s*=?\s*", re.ASCII)
-PATIENCE = 200  # rounds of drawing before a stratum counts as empty
+PATIENCE = 50  # rounds of drawing, after which a rare stratum is as full as it gets
 
 
 def option(default, text: str, choices: tuple[str, ...] = ()):
@@ -37,13 +36,15 @@ class Arithmetic(Task):
 
     digits: int = option(3, "longest operand")
     carry: float = option(0.3, "share of training problems with long carry or borrow chains")
+    edges: float = option(0.1, "share of training problems with zeros, nines, equal operands, ...")
     offset: int = option(0, "largest random offset of the col ids in training")
 
     def __post_init__(self) -> None:
         if not 1 <= self.digits <= MOST_DIGITS:
             raise ValueError(f"digits must be in 1..{MOST_DIGITS}, not {self.digits}")
-        if not 0 <= self.carry <= 1:
-            raise ValueError(f"carry must be in [0, 1], not {self.carry}")
+        for name in ("carry", "edges"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1], not {getattr(self, name)}")
         if not 0 <= self.offset <= 10_000:
             raise ValueError(f"offset must be in 0..10000, not {self.offset}")
         for name, setting in self.options().items():
@@ -78,9 +79,23 @@ class Arithmetic(Task):
         """Operand lengths of `size` training problems."""
         return rng.integers(1, self.digits + 1, size), rng.integers(1, self.digits + 1, size)
 
-    def strata(self) -> list[str]:
-        """The strata scored at the largest cell, besides `all`."""
-        return list(problems.EDGES)
+    def largest(self, rng: np.random.Generator) -> Cell:
+        """A cell of operands as long as they come."""
+        return Cell(self.op, self.digits, self.digits)
+
+    def extremes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Operand lengths, (N,) each, among which the longest sequence is."""
+        return np.array([self.digits]), np.array([self.digits])
+
+    def strata(self) -> list[Cell]:
+        """Cells of special problems, scored besides the grid."""
+        return [Cell(self.op, self.digits, self.digits, name) for name in problems.EDGES]
+
+    def chains(self) -> list[Cell]:
+        """The longest carry or borrow chain, from none to all columns, at the largest cell."""
+        full = (self.op, self.digits, self.digits)
+
+        return [Cell(*full, f"carry:{k}") for k in range(self.digits + 1)]
 
     def propose(
         self,
@@ -97,9 +112,10 @@ class Arithmetic(Task):
         a, b = (np.pad(x, ((0, 0), (0, width - x.shape[1]))) for x in (a, b))
         if stratum != "all":
             a, b = problems.of_stratum(rng, stratum, a, b, len_a, len_b, self.borrows)
-        elif train and self.carry:
-            heavy = rng.random((len(a), 1)) < self.carry
-            b = np.where(heavy, problems.chain_heavy(rng, a, b, self.borrows), b)
+        elif train:
+            rows = np.flatnonzero(rng.random(len(a)) < self.carry)
+            b[rows] = problems.chain_heavy(rng, a[rows], b[rows], self.borrows)
+            a, b = problems.edge_cases(rng, self.edges, a, b, len_a, len_b)
         return a, b
 
     def belongs(self, stratum: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -117,10 +133,9 @@ class Arithmetic(Task):
         return (self.columns() + 1 + self.offset, self.steps() + 1, KINDS)
 
     def longest(self) -> int:
-        full = np.full(1, self.digits)
-        zero = np.zeros((1, self.digits), np.int8)
-        sizes = [self.write(zero, zero, la, lb).positions().shape[1] for la, lb in self._extremes(full)]
-        return max(sizes)
+        len_a, len_b = self.extremes()
+        zeros = np.zeros((len(len_a), self.digits), np.int8)
+        return self.write(zeros, zeros, len_a, len_b).positions().shape[1]
 
     def batch(
         self, rng: np.random.Generator, size: int, split: str, cell: Cell | None = None
@@ -140,9 +155,7 @@ class Arithmetic(Task):
 
     def cells(self) -> list[Cell]:
         span = range(1, self.digits + 1)
-        grid = [Cell(self.op, n, m) for n in span for m in span]
-        full = (self.op, self.digits, self.digits)
-        return grid + [Cell(*full, stratum) for stratum in self.strata()]
+        return [Cell(self.op, n, m) for n in span for m in span] + self.strata()
 
     def seen(self, cell: Cell) -> bool:
         return _count(cell.len_a) * _count(cell.len_b) < splits.SMALL
@@ -178,17 +191,13 @@ class Arithmetic(Task):
 
     # How it is done.
 
-    def _extremes(self, full: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Operand lengths among which the longest sequence is."""
-        yield full, full
-
     def _draw(self, rng: np.random.Generator, size: int, split: str, cell: Cell | None):
         """Operands and their lengths, (size, n) and (size,), of a split and cell."""
         wanted = SPLITS.index(split)
         share = (100 - splits.VAL - splits.TEST, splits.VAL, splits.TEST)[wanted] / 100
         stratum = cell.stratum if cell else "all"
         kept, have = [], 0
-        for _ in range(PATIENCE):
+        for turn in range(PATIENCE):
             tries = int((size - have) / share * 1.1) + 16
             len_a, len_b = self._lengths(rng, tries, cell)
             a, b = self.propose(rng, len_a, len_b, stratum, split == "train")
@@ -199,7 +208,7 @@ class Arithmetic(Task):
             index = np.flatnonzero(good)[: size - have]
             kept.append((a[index], b[index], len_a[index], len_b[index]))
             have += len(index)
-            if have >= size:
+            if have >= size or (turn > PATIENCE // 5 and not have):
                 break
         return _joined(kept)
 
@@ -232,6 +241,10 @@ class Arithmetic(Task):
         return (first, second) if valid is None else (first[valid], second[valid])
 
     def _written(self, rng, a, b, len_a, len_b, split: str) -> Batch:
+        if not len(a):
+            none = np.zeros((0, 1))
+            levels = np.zeros((0, 1, LEVELS), np.int16)
+            return Batch(none.astype(np.uint8), none.astype(bool), levels, np.zeros(0, np.int32))
         cell = np.where(
             np.maximum(len_a, len_b) <= self.digits, (len_a - 1) * self.digits + len_b - 1, -1
         )

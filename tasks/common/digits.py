@@ -40,9 +40,9 @@ def carried(columns: np.ndarray, width: int | None = None) -> tuple[np.ndarray, 
 
 
 def wide(digits: np.ndarray, width: int) -> np.ndarray:
-    """The same numbers with zeros above, as int16 columns that can be added and subtracted."""
+    """The lowest `width` digits, zeros above, as int16 that can be added and subtracted."""
     out = np.zeros((len(digits), width), np.int16)
-    out[:, : digits.shape[1]] = digits
+    out[:, : digits.shape[1]] = digits[:, :width]
     return out
 
 
@@ -51,6 +51,40 @@ def length(digits: np.ndarray) -> np.ndarray:
     size = digits.shape[1]
     some = digits != 0
     return np.where(some.any(1), size - some[:, ::-1].argmax(1), 1)
+
+
+def times(a: np.ndarray, b: np.ndarray, width: int) -> np.ndarray:
+    """(B, width) lowest digits of the products."""
+    columns = np.zeros((len(a), width), np.int32)
+    for place in range(min(width, b.shape[1])):
+        size = min(a.shape[1], width - place)
+        columns[:, place : place + size] += a[:, :size].astype(np.int32) * b[:, place, None]
+    return carried(columns)[0]
+
+
+def divide(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(B, n) quotients and (B, m + 1) remainders of a (B, n) by b (B, m). b must not be zero."""
+    assert (b != 0).any(1).all(), "division by zero"
+    quotient = np.zeros(a.shape, np.int8)
+    divisor = wide(b, b.shape[1] + 1)
+    rest = np.zeros_like(divisor)
+    for place in reversed(range(a.shape[1])):
+        rest = np.concatenate([a[:, place : place + 1], rest[:, :-1]], 1).astype(np.int16)
+        quotient[:, place], rest = times_it_fits(rest, divisor)
+    return quotient, rest
+
+
+def times_it_fits(rest: np.ndarray, divisor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(B,) how often a divisor fits into what it fits into at most 9 times, and what remains."""
+    count = np.zeros(len(rest), np.int8)
+    for _ in range(9):
+        less, borrow = carried(rest - divisor)
+        fits = borrow >= 0
+        if not fits.any():
+            break
+        rest = np.where(fits[:, None], less, rest).astype(np.int16)
+        count += fits
+    return count, rest
 
 
 def from_int(value: int, width: int) -> np.ndarray:

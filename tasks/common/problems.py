@@ -9,7 +9,8 @@ A *stratum* is a kind of problem that deserves a score of its own:
     nines           an operand is all nines
     power           an operand is a power of ten, or one off it
     exact           the divisor divides
-    zero_quotient   the quotient has a zero digit
+    zero_digit      the quotient has a zero among its digits
+    zero_quotient   the dividend is smaller than the divisor
 """
 
 from __future__ import annotations
@@ -55,6 +56,16 @@ def of_stratum(
         np.where(which, a, special(rng, a.shape, len_a)),
         np.where(which, special(rng, b.shape, len_b), b),
     )
+
+
+def edge_cases(rng, share: float, a, b, len_a, len_b) -> tuple[np.ndarray, np.ndarray]:
+    """A share of the rows changed to one of the strata of `EDGES` each, lengths kept."""
+    pick = np.where(rng.random(len(a)) < share, rng.integers(0, len(EDGES), len(a)), -1)
+    for number, name in enumerate(EDGES):
+        rows = np.flatnonzero(pick == number)
+        sides = a[rows], b[rows], len_a[rows], len_b[rows]
+        a[rows], b[rows] = of_stratum(rng, name, *sides, False)
+    return a, b
 
 
 def in_stratum(stratum: str, a: np.ndarray, b: np.ndarray, borrow: bool) -> np.ndarray:

@@ -1,0 +1,145 @@
+"""Exact match by cell, with free-running greedy decoding.
+
+Greedy decoding reproduces the target if and only if every argmax, given the true prefix, is right.
+So one forward pass settles each row that is fully right; only the others are decoded, to see
+whether the answer came out right all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from addgpt.decode import generate
+from addgpt.model import GPT, next_token_loss
+from addgpt.task import SPLITS, Batch, Cell, Task
+
+TOKENS_AT_ONCE = 1 << 15  # bounds memory; rows are settled in groups of about so many tokens
+SLACK = 8  # tokens that decoding may write beyond the target's length
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a model did on B rows: (B,) bool each, and its text for the rows it got wrong."""
+
+    answer_correct: np.ndarray
+    trace_correct: np.ndarray
+    unterminated: np.ndarray
+    wrong: dict[int, str]
+
+
+def score(model: GPT, task: Task, batch: Batch, fast: bool = True) -> Outcome:
+    """Judge every row of a batch. With `fast` off, every row is decoded."""
+    rows = len(batch)
+    exact = exact_rows(model, batch) if fast else np.zeros(rows, bool)
+    answer, trace, unterminated = exact.copy(), exact.copy(), np.zeros(rows, bool)
+    wrong: dict[int, str] = {}
+    for index in _groups(batch, np.flatnonzero(~exact)):
+        start = int(batch.scored[index[0]].argmax())
+        limit = int(batch.lengths[index].max()) - start + SLACK
+        limit = min(limit, model.config.context - start)
+        end = task.alphabet.index(task.end)
+        out = generate(model, task.positions, batch.tokens[index, :start], limit, end)
+        for place, row in enumerate(index):
+            target = task.decode(batch.tokens[row, start : batch.lengths[row]])
+            text = task.decode(out.tokens[place, : out.length[place]])
+            unterminated[row] = not out.terminated[place]
+            trace[row] = text == target
+            answer[row] = out.terminated[place] and _same_answer(task, text, target)
+            if not answer[row]:
+                wrong[int(row)] = text
+    return Outcome(answer, trace, unterminated, wrong)
+
+
+def evaluate(
+    model: GPT,
+    task: Task,
+    cells: Sequence[Cell],
+    per_cell: int = 1000,
+    split: str = "test",
+    seed: int = 0,
+) -> Iterator[dict]:
+    """Score cells one after the other; yields one row of eval.csv (counts) for each.
+
+    Small cells, whose problems are all in train, are scored on all of them and marked `seen`. A
+    cell's problems depend on `seed` and the cell alone, not on which other cells are scored.
+    """
+    model.eval()
+    for cell in cells:
+        key = [seed, SPLITS.index(split), cell.len_a, cell.len_b, *cell.op.encode()]
+        rng = np.random.default_rng([*key, *cell.stratum.encode()])
+        seen = task.seen(cell)
+        batch = task.exam(rng, per_cell, "train" if seen else split, cell)
+        if not len(batch):
+            continue
+        outcome = score(model, task, batch)
+        yield {
+            **cell._asdict(),
+            "split": "train" if seen else split,
+            "seen": seen,
+            "n": len(batch),
+            "answer_correct": int(outcome.answer_correct.sum()),
+            "trace_correct": int(outcome.trace_correct.sum()),
+            "unterminated": int(outcome.unterminated.sum()),
+        }
+
+
+@torch.inference_mode()
+def loss(model: GPT, batch: Batch) -> float:
+    """Mean cross-entropy of the scored tokens, in nats."""
+    total = 0.0
+    for index in _groups(batch, np.arange(len(batch)), equal_prompts=False):
+        logits, targets = _forward(model, batch.rows(index))
+        total += float(next_token_loss(logits, targets))
+    return total / max(1, int(batch.scored[:, 1:].sum()))
+
+
+@torch.inference_mode()
+def exact_rows(model: GPT, batch: Batch) -> np.ndarray:
+    """(B,) whether every scored token is the argmax, given the true tokens before it."""
+    right = np.zeros(len(batch), bool)
+    for index in _groups(batch, np.arange(len(batch)), equal_prompts=False):
+        logits, targets = _forward(model, batch.rows(index))
+        hit = (logits.argmax(-1) == targets) | (targets < 0)
+        right[index] = hit.all(1).cpu().numpy()
+    return right
+
+
+def _forward(model: GPT, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (B, T - 1, V) and targets (B, T - 1), -1 where not scored."""
+    tokens, ids, targets = tensors(batch, next(model.parameters()).device)
+    return model(tokens, ids), targets
+
+
+def tensors(batch: Batch, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What the model is given and what it should say: (B, T-1), (B, T, L), (B, T-1)."""
+    targets = np.where(batch.scored, batch.tokens.astype(np.int64), -1)
+    return (
+        torch.from_numpy(batch.tokens[:, :-1].astype(np.int64)).to(device),
+        torch.from_numpy(batch.positions.astype(np.int64)).to(device),
+        torch.from_numpy(targets[:, 1:]).to(device),
+    )
+
+
+def _groups(batch: Batch, rows: np.ndarray, equal_prompts: bool = True) -> Iterator[np.ndarray]:
+    """Rows in groups of bounded size, of similar (and if asked for, equal prompt) length."""
+    lengths, prompt = batch.lengths, batch.scored.argmax(1)
+    order = rows[np.lexsort((lengths[rows], prompt[rows] if equal_prompts else lengths[rows]))]
+    start = 0
+    while start < len(order):
+        size = max(1, TOKENS_AT_ONCE // int(lengths[order[start:]].max()))
+        group = order[start : start + size]
+        if equal_prompts:
+            group = group[prompt[group] == prompt[group[0]]]
+        yield group
+        start += len(group)
+
+
+def _same_answer(task: Task, text: str, target: str) -> bool:
+    try:
+        return task.answer(text) == task.answer(target)
+    except ValueError:
+        return False

@@ -1,0 +1,293 @@
+"""Division of non-negative integers with remainder: long division without guessing.
+
+The default trace first doubles the divisor three times (2, 4 and 8 times, each row ends with `,`).
+Then, for each digit of the quotient, highest first, the next digit of the dividend is brought down
+and 8 times the divisor is taken away; then 4, 2 and 1 times, taken away where the row before ended
+positive (`+`), added where it ended negative (`-`), as in non-restoring binary division. A negative
+row is written as ten's complement. Last comes the rest, with the divisor added once more if
+the row before was negative, and the digit of the quotient, which the four signs determine. Every token is a
+copy, a doubling or a one-digit sum or difference; how many there are follows from the operand
+lengths alone.
+
+>>> import numpy as np
+>>> task = Div(digits=2)
+>>> a, b = np.array([[7, 1]]), np.array([[5, 0]])  # 17 / 5, lowest digit first
+>>> batch = task.write(a, b, np.array([2]), np.array([1])).batch(np.array([0]))
+>>> task.decode(batch.tokens[0])
+'17/5=01,02,04,16-18-19-69-10;77-79-70+20+23;=03r2#'
+>>> task.answer("=03r2#"), task.truth("17/5"), task.truth("15/5")
+('3 remainder 2', '3 remainder 2', '3')
+
+Other traces: `estimate` guesses each digit from the leading digits (at most one too high), writes
+the guess times the divisor, the difference and, where that is negative, corrects it (after Knuth,
+The Art of Computer Programming 4.3.1); `none` writes quotient and remainder only.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from addgpt.task import Cell, Recipe
+from tasks.common import digits, problems
+from tasks.common.arithmetic import Arithmetic, option, start
+from tasks.common.sheet import ALPHABET, Kind, Sheet
+
+SIGNS = np.array([ALPHABET.index("+"), ALPHABET.index("-")], np.uint8)
+TRIES = ((3, 8, Kind.TRY_8), (2, 4, Kind.TRY_4), (1, 2, Kind.TRY_2), (0, 1, Kind.TRY_1))
+MULTIPLES = (Kind.TWICE, Kind.FOUR, Kind.EIGHT)
+
+
+@dataclass(frozen=True)
+class Div(Arithmetic):
+    op: ClassVar[str] = "/"
+    borrows: ClassVar[bool] = True
+
+    trace: str = option(
+        "doubling",
+        "doubling: 8, 4, 2, 1 times the divisor; estimate: guess and correct; none",
+        ("doubling", "estimate", "none"),
+    )
+
+    def write(self, a: np.ndarray, b: np.ndarray, len_a: np.ndarray, len_b: np.ndarray) -> Sheet:
+        count = np.maximum(len_a - len_b + 1, 0)[:, None]  # digits of the quotient
+        place = np.arange(a.shape[1])
+        sheet = start(
+            a, b, len_a, len_b, self.op,
+            a_col=np.where(place < count, 1, place - count + 1),
+            a_step=np.where(place < count, count - place, 0),
+        )
+        width = int(len_b.max()) + 1
+        columns = np.arange(width) <= len_b[:, None]
+        work = _Work(sheet, b, len_b[:, None], width, columns)
+        table = [digits.wide(b, width)]
+        if self.trace == "doubling":
+            table = work.doublings(table[0])
+        rest = _top_digits(a, count, len_b[:, None] - 1, width)
+        quotient = []
+        for step in range(1, int(count.max()) + 1):
+            here = step <= count
+            down = np.take_along_axis(a, np.maximum(count - step, 0), 1)
+            current = np.concatenate([down, rest[:, : width - 1]], 1).astype(np.int16)
+            one_step = {
+                "doubling": work.by_doubling, "estimate": work.by_estimate, "none": work.unseen
+            }[self.trace]
+            after, digit = one_step(table, current, step, here)
+            rest = np.where(here, after, rest)
+            quotient.append(np.where(here[:, 0], digit, 0))
+        self._answer(sheet, quotient, rest, count, np.minimum(len_a, len_b)[:, None])
+        return sheet
+
+    def _answer(self, sheet: Sheet, quotient, rest, count, size) -> None:
+        if self.trace != "none":
+            sheet.symbol("=", Kind.QUOTIENT)
+        quotient = quotient or [np.zeros(sheet.rows, np.int16)]
+        step = np.arange(1, len(quotient) + 1)
+        exists = step <= np.maximum(count, 1)
+        sheet.number(np.stack(quotient, 1), Kind.QUOTIENT, exists=exists, col=0, step=step)
+        sheet.symbol("r", Kind.REMAINDER)
+        exists = np.arange(rest.shape[1]) < size
+        sheet.number(rest, Kind.REMAINDER, exists=exists, step=count)
+        sheet.symbol("#", Kind.REMAINDER, col=size + 1, step=count)
+
+    def compute(self, a: int, b: int) -> str:
+        if b == 0:
+            raise ValueError("division by zero")
+        quotient, remainder = divmod(a, b)
+        return f"{quotient} remainder {remainder}" if remainder else str(quotient)
+
+    def answer(self, completion: str) -> str:
+        text = super().answer(completion).rpartition("=")[2]
+        match = re.fullmatch(r"([0-9]+)r([0-9]+)", text)
+        if match is None:
+            raise ValueError(f"{completion!r} is not a finished division")
+        remainder = match[2][::-1].lstrip("0")
+        quotient = match[1].lstrip("0") or "0"
+        return f"{quotient} remainder {remainder}" if remainder else quotient
+
+    def prompt(self, text: str) -> str:
+        a, b = self.operands(text)
+        if b == 0:
+            raise ValueError("division by zero")
+        return super().prompt(text)
+
+    def valid(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return (b != 0).any(1)
+
+    def steps(self) -> int:
+        return self.digits
+
+    def lengths(self, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Mostly divisors that are not longer than the dividend."""
+        len_a = rng.integers(1, self.digits + 1, size)
+        len_b = 1 + (rng.random(size) * len_a).astype(np.int64)
+        longer = rng.random(size) < 0.05
+        return len_a, np.where(longer, rng.integers(1, self.digits + 1, size), len_b)
+
+    def largest(self, rng: np.random.Generator) -> Cell:
+        return Cell(self.op, self.digits, int(rng.integers(1, self.digits + 1)))
+
+    def extremes(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.full(self.digits, self.digits), np.arange(1, self.digits + 1)
+
+    def strata(self) -> list[Cell]:
+        half = (self.op, self.digits, (self.digits + 1) // 2)
+        full = (self.op, self.digits, self.digits)
+        return [
+            *(Cell(*half, name) for name in ("zeros", "nines", "power")),
+            *(Cell(*half, name) for name in ("exact", "zero_digit")),
+            *(Cell(*full, name) for name in ("equal", "exact", "zero_quotient")),
+        ]
+
+    def propose(self, rng, len_a, len_b, stratum: str, train: bool):
+        a, b = super().propose(rng, len_a, len_b, stratum, train)
+        if stratum in ("exact", "zero_digit"):
+            return _multiples(rng, a, b, len_a, len_b, stratum == "zero_digit"), b
+        if train and self.edges:
+            chosen = rng.random(len(a)) < self.edges
+            zeros = rng.random(len(a)) < 0.5
+            for sparse in (False, True):
+                rows = np.flatnonzero(chosen & (zeros == sparse))
+                a[rows] = _multiples(rng, a[rows], b[rows], len_a[rows], len_b[rows], sparse)
+        return a, b
+
+    def belongs(self, stratum: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        if stratum not in ("exact", "zero_digit", "zero_quotient"):
+            return super().belongs(stratum, a, b)
+        safe = b.copy()
+        safe[~(b != 0).any(1), 0] = 1
+        quotient, rest = digits.divide(a, safe)
+        if stratum == "exact":
+            return ~rest.any(1)
+        if stratum == "zero_quotient":
+            return ~quotient.any(1)
+        inside = np.arange(quotient.shape[1]) < digits.length(quotient)[:, None]
+        return ((quotient == 0) & inside).any(1) & quotient.any(1)
+
+    def recipe(self) -> Recipe:
+        return Recipe(
+            model={
+                "layers": 2,
+                "width": 128,
+                "norm": "plain",
+                "level_position": ("rotary", "rotary", "learned"),
+            },
+            train={
+                "steps": 600 + 400 * self.digits,
+                "batch_size": 64,
+                "micro_batch": 16 if self.digits > 3 else 0,
+                "muon_lr": 0.02,
+                "lr": 3e-3,
+            },
+        )
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Writes the steps of long divisions: (B, n) divisors b of (B, 1) digits `len_b`."""
+
+    sheet: Sheet
+    b: np.ndarray
+    len_b: np.ndarray
+    width: int
+    columns: np.ndarray
+
+    def doublings(self, divisor: np.ndarray) -> list[np.ndarray]:
+        """Write 2, 4 and 8 times the divisor; return 1, 2, 4 and 8 times."""
+        table = [divisor]
+        for kind in MULTIPLES:
+            double, _ = digits.carried(2 * table[-1].astype(np.int16))
+            self.sheet.number(double, kind, exists=self.columns)
+            self.sheet.symbol(",", kind, col=self.len_b + 2)
+            table.append(double.astype(np.int16))
+        return table
+
+    def by_doubling(self, table, current, step: int, here) -> tuple[np.ndarray, np.ndarray]:
+        """One digit of the quotient by tries of 8, 4, 2 and 1 times the divisor."""
+        negative = np.zeros((len(current), 1), bool)
+        digit = np.zeros(len(current), np.int16)
+        for multiple, weight, kind in TRIES:
+            change = np.where(negative, 1, -1).astype(np.int16)
+            digit -= weight * change[:, 0]
+            current, carry = digits.carried(current + change * table[multiple])
+            current = current.astype(np.int16)
+            # A negative row stands as ten's complement: adding makes it positive by carrying out.
+            negative = np.where(negative[:, 0], carry <= 0, carry < 0)[:, None]
+            self.row(current, negative, kind, step, here)
+        return self.rest(current, negative, table[0], digit - negative[:, 0], step, here)
+
+    def by_estimate(self, table, current, step: int, here) -> tuple[np.ndarray, np.ndarray]:
+        """One digit of the quotient by a guess from leading digits, and a correction."""
+        top = np.minimum(self.len_b, 2)
+        shift = self.len_b - top  # columns below the leading ones
+        leading = _value(current, shift, top + 1) // np.maximum(_value(self.b, shift, top), 1)
+        guess = np.minimum(leading, 9).astype(np.int16)
+        self.sheet.number(guess[:, None], Kind.GUESS, exists=here, col=0, step=step)
+        product, _ = digits.carried(table[0] * guess[:, None])
+        exists = self.columns & here
+        self.sheet.number(product, Kind.PRODUCT, exists=exists, step=step)
+        self.sheet.symbol(",", Kind.PRODUCT, exists=here, col=self.len_b + 2, step=step)
+        current, borrow = digits.carried(current - product)
+        negative = (borrow < 0)[:, None]
+        self.row(current, negative, Kind.TRY_1, step, here)
+        return self.rest(current, negative, table[0], guess - negative[:, 0], step, here)
+
+    def unseen(self, table, current, step: int, here) -> tuple[np.ndarray, np.ndarray]:
+        """One digit of the quotient, nothing written."""
+        digit, rest = digits.times_it_fits(current, table[0])
+        return rest, digit
+
+    def row(self, number, negative, kind: Kind, step: int, here) -> None:
+        """A signed row: digits, then the sign."""
+        self.sheet.number(number, kind, exists=self.columns & here, step=step)
+        sign = np.where(negative, SIGNS[1], SIGNS[0])
+        self.sheet.symbol(sign, kind, exists=here, col=self.len_b + 2, step=step)
+
+    def rest(self, current, negative, divisor, digit, step: int, here):
+        """What is left after the step, and the digit of the quotient."""
+        rest, _ = digits.carried(current + np.where(negative, divisor, 0).astype(np.int16))
+        exists = self.columns[:, 1:] & here
+        self.sheet.number(rest[:, : self.width - 1], Kind.REST, exists=exists, step=step)
+        self.sheet.number(digit[:, None], Kind.DIGIT, exists=here, col=0, step=step)
+        self.sheet.symbol(";", Kind.REST, exists=here, col=self.len_b + 2, step=step)
+        return rest, digit
+
+
+def _multiples(rng, a, b, len_a, len_b, sparse: bool) -> np.ndarray:
+    """Dividends b q (with `sparse`, q mostly zeros, plus a rest) where they have len_a digits."""
+    width = a.shape[1]
+    digit_count = np.maximum(len_a - len_b + rng.integers(0, 2, len(a)), 1)
+    q = digits.draw(rng, digit_count, width + 1)
+    if sparse:
+        keep = (rng.random(q.shape) < 1 / 3) | (np.arange(width + 1) == digit_count[:, None] - 1)
+        q = np.where(keep, q, 0).astype(np.int8)
+    product = digits.times(q, b, width)
+    if sparse:
+        _, rest = digits.divide(a, np.where((b != 0).any(1)[:, None], b, 1))
+        product, _ = digits.carried(product.astype(np.int16) + rest[:, :width], width)
+    fits = (digits.length(product) == len_a) & (digits.length(q) + len_b <= width + 1)
+    return np.where(fits[:, None], product, a)
+
+
+def _top_digits(a: np.ndarray, skip: np.ndarray, count: np.ndarray, width: int) -> np.ndarray:
+    """(B, width) the digits of a above the lowest (B, 1) `skip`: what the first step starts from.
+
+    Where a has fewer digits than the divisor (`skip` 0), all of a.
+    """
+    place = np.arange(width)
+    index = skip + place
+    inside = index < a.shape[1]
+    return np.where(inside, np.take_along_axis(a, np.minimum(index, a.shape[1] - 1), 1), 0)
+
+
+def _value(number: np.ndarray, shift: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """(B,) the value of `count` digits (at most 3) above the lowest `shift`."""
+    total = np.zeros(len(number), np.int64)
+    for place in (2, 1, 0):
+        index = np.minimum(shift + place, number.shape[1] - 1)
+        digit = np.take_along_axis(number, index, 1)
+        total = total * 10 + np.where(place < count, digit, 0)[:, 0]
+    return total

@@ -1,0 +1,137 @@
+"""Multiplication of two non-negative integers, as a person does it on paper.
+
+For each digit of b, lowest first: a times that digit (ends with `,`), then the running sum (ends
+with `;`). A running sum is written from the place of its own digit upwards: what lies below is
+settled. All numbers are written lowest digit first, shifted by their position ids, not by zeros:
+
+>>> import numpy as np
+>>> task = Mul(digits=2)
+>>> a, b = np.array([[2, 1]]), np.array([[4, 3]])  # 12 * 34, lowest digit first
+>>> batch = task.write(a, b, np.array([2]), np.array([2])).batch(np.array([0]))
+>>> task.decode(batch.tokens[0])  # 12*4 = 048; 12*3 = 036; 36 + 4 (of 48) = 040; answer 0408
+'12*34=840,630,040;=8040#'
+>>> task.answer("840,630,040;=8040#"), task.truth("12*34")
+('408', '408')
+
+With `trace=carry` product and sum are one row, each digit followed by the carry it leaves, and with
+`trace=none` only the product is written (`12*34=8040#`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from addgpt.task import Recipe
+from tasks.common import digits
+from tasks.common.arithmetic import Arithmetic, option, start
+from tasks.common.sheet import Kind, Sheet
+
+
+@dataclass(frozen=True)
+class Mul(Arithmetic):
+    op: ClassVar[str] = "*"
+    commutes: ClassVar[bool] = True
+
+    trace: str = option(
+        "rows",
+        "rows: products and running sums; carry: both in one row, carries shown; none",
+        ("rows", "carry", "none"),
+    )
+
+    def write(self, a: np.ndarray, b: np.ndarray, len_a: np.ndarray, len_b: np.ndarray) -> Sheet:
+        place = np.arange(b.shape[1])
+        sheet = start(
+            a, b, len_a, len_b, self.op, b_col=0 if self.trace != "none" else None,
+            b_step=place + 1 if self.trace != "none" else 0,
+        )
+        width = int(len_a.max()) + 1
+        columns = np.arange(width) <= len_a[:, None]
+        running = np.zeros((len(a), width), np.int16)
+        lows = []
+        for row in range(int(len_b.max())):
+            here = (row < len_b)[:, None]
+            product = digits.wide(a, width) * b[:, row : row + 1]
+            shifted = np.pad(running[:, 1:], ((0, 0), (0, 1)))
+            total, _ = digits.carried(product + shifted)
+            if self.trace == "rows":
+                self._rows(sheet, row, product, total, columns & here, len_a, here)
+            elif self.trace == "carry":
+                self._carries(sheet, row, product + shifted, columns & here, here)
+            running = np.where(here, total, running)
+            lows.append(running[:, :1])
+        self._answer(sheet, np.concatenate(lows, 1), running, columns, len_a, len_b)
+        return sheet
+
+    def _rows(self, sheet: Sheet, row: int, product, total, exists, len_a, here) -> None:
+        step = row + 1
+        after = len_a[:, None] + 2
+        partial, _ = digits.carried(product)
+        sheet.number(partial, Kind.PRODUCT, exists=exists, step=step)
+        sheet.symbol(",", Kind.PRODUCT, exists=here, col=after, step=step)
+        if row:
+            sheet.number(total, Kind.RUNNING, exists=exists, step=step)
+            sheet.symbol(";", Kind.RUNNING, exists=here, col=after, step=step)
+
+    def _carries(self, sheet: Sheet, row: int, columns, exists, here) -> None:
+        """Digit and carry for each column but the top one, which the last carry fills."""
+        carry = np.zeros(len(columns), np.int16)
+        for column in range(columns.shape[1] - 1):
+            total = columns[:, column] + carry
+            carry = total // 10
+            for number, kind in ((total % 10, Kind.RUNNING), (carry, Kind.CARRY)):
+                sheet.number(
+                    number[:, None],
+                    kind,
+                    exists=exists[:, column + 1 : column + 2],
+                    col=column + 1,
+                    step=row + 1,
+                )
+        sheet.symbol(";", Kind.RUNNING, exists=here, step=row + 1)
+
+    def _answer(self, sheet: Sheet, lows, running, columns, len_a, len_b) -> None:
+        """The product: low digits from each running sum, the rest from the last one."""
+        if self.trace != "none":
+            sheet.symbol("=", Kind.LOW)
+        place = np.arange(lows.shape[1])
+        last = len_b[:, None]
+        written = self.trace != "none"
+        low_ids = {"col": 1, "step": place + 1} if written else {"col": place + 1}
+        sheet.number(lows, Kind.LOW, exists=place < last - 1, **low_ids)
+        top = np.arange(1, running.shape[1] + 1)
+        top_ids = {"col": top, "step": last} if written else {"col": top + last - 1}
+        sheet.number(running, Kind.TOP, exists=columns, **top_ids)
+        end = len_a[:, None] + 2 + (0 if written else last - 1)
+        sheet.symbol("#", Kind.TOP, col=end, step=last if written else 0)
+
+    def compute(self, a: int, b: int) -> str:
+        return str(a * b)
+
+    def answer(self, completion: str) -> str:
+        text = super().answer(completion).rpartition("=")[2]
+        return text[::-1].lstrip("0") or text[:1]
+
+    def columns(self) -> int:
+        return self.digits + 2 if self.trace != "none" else 2 * self.digits + 2
+
+    def steps(self) -> int:
+        return self.digits if self.trace != "none" else 0
+
+    def recipe(self) -> Recipe:
+        return Recipe(
+            model={
+                "layers": 2,
+                "width": 128,
+                "norm": "plain",
+                "level_position": ("rotary", "rotary", "learned"),
+            },
+            train={
+                "steps": 400 + 300 * self.digits,
+                "batch_size": 64,
+                "micro_batch": 16 if self.digits > 3 else 0,
+                "muon_lr": 0.02,
+                "lr": 3e-3,
+            },
+        )
