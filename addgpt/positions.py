@@ -1,8 +1,8 @@
 """How a position enters the model: added to the embedding, or as a rotation of queries and keys.
 
-A *position* is either the index in the text or an id that the task gives (the digit's place value,
-the row of a trace, ...). Added schemes give each position a vector. The rotary scheme turns pairs of
-channels of queries and keys by an angle proportional to the position (Su et al. 2021,
+A *position* is either the index in the text or an id that the task gives (the digit's place
+value, the row of a trace, ...). Added schemes give each position a vector. The rotary scheme turns
+pairs of channels of queries and keys by an angle proportional to the position (Su et al. 2021,
 arXiv:2104.09864), so that attention can ask for "same column, one row up" once and for all columns
 and rows. Several positions share the channels of a head between them (as in axial rotary
 embeddings, Heo et al. 2024, arXiv:2403.13298).
@@ -60,7 +60,7 @@ def rotary_rates(head_width: int, index: bool, levels: int) -> Tensor:
 
 
 def turn(x: Tensor, angle: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotate the first 2 P channels of x (B, H, T, D) by angles given as (cos, sin), (B, 1, T, P)."""
+    """Rotate the first 2 P channels of x (B, H, T, D) by angles (cos, sin), each (B, 1, T, P)."""
     cos, sin = angle
     pairs = cos.shape[-1]
     left, right, rest = x.split((pairs, pairs, x.shape[-1] - 2 * pairs), dim=-1)

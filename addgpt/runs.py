@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 import addgpt
-from addgpt.config import RunConfig, load_run_config, to_dict
+from addgpt.config import ModelConfig, RunConfig, load_run_config, to_dict
 from addgpt.model import GPT
 from addgpt.task import Task, load_task
 
@@ -53,7 +53,7 @@ class Run:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise RunError(f"{path} is not empty; choose another --out, or add --resume")
         path.mkdir(parents=True, exist_ok=True)
-        write_atomically(path / "config.json", json.dumps(to_dict(config), indent=2) + "\n")
+        cls._write_config(path, config)
         return cls(path)
 
     @property
@@ -70,6 +70,12 @@ class Run:
                 raise RunError(f"{self.path} is being written by another process") from None
             yield
 
+    def reconfigure(self, config: RunConfig) -> None:
+        """Replace the config, if it is another one."""
+        if config != self.config:
+            self._write_config(self.path, config)
+            self.config = config
+
     def task(self) -> Task:
         return load_task(self.config.task, self.config.options)
 
@@ -79,6 +85,24 @@ class Run:
         model = GPT(self.config.model)
         load_weights(model, tensors, self.path / "model.safetensors")
         return model.eval()
+
+    def weights_for(self, config: ModelConfig) -> dict[str, torch.Tensor]:
+        """This run's weights for a new model of the same shape. Raises ValueError if it differs.
+
+        The new task may have more position ids: their rows start at zero.
+        """
+        tensors, _ = read_tensors(self.path / "model.safetensors")
+        fresh = GPT(config).state_dict()
+        if set(tensors) != set(fresh):
+            raise ValueError(f"the model of {self.path} has other parts than the new one")
+        for name, tensor in tensors.items():
+            have, want = tensor.shape, fresh[name].shape
+            grows = "level" in name and have[1:] == want[1:] and have[0] <= want[0]
+            if have != want and not grows:
+                sizes = f"{tuple(have)} in {self.path}, {tuple(want)} in the new model"
+                raise ValueError(f"{name} is {sizes}")
+            fresh[name].zero_()[: have[0]] = tensor
+        return fresh
 
     def progress(self) -> dict[str, Any]:
         """step, examples and seconds of the saved model."""
@@ -121,6 +145,10 @@ class Run:
 
     def write_eval(self, rows: Iterable[dict[str, Any]]) -> None:
         write_csv(self.path / "eval.csv", EVAL_COLUMNS, rows)
+
+    @staticmethod
+    def _write_config(path: Path, config: RunConfig) -> None:
+        write_atomically(path / "config.json", json.dumps(to_dict(config), indent=2) + "\n")
 
     def _read_config(self) -> RunConfig:
         file = self.path / "config.json"

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from addgpt import optim
-from addgpt.config import RunConfig
 from addgpt.device import autocast, pick_device, prepare
 from addgpt.evaluate import exact_rows, loss, tensors
 from addgpt.model import GPT, next_token_loss
@@ -227,27 +226,3 @@ def _stop_signals() -> Iterator[list[int]]:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
-
-
-def configure(
-    task: Task, settings: dict[str, str], seed: int, command: str, versions: dict[str, str]
-) -> RunConfig:
-    """A run's config: the task's recipe, with `settings` of model and training on top."""
-    import dataclasses
-
-    from addgpt.config import ModelConfig, TrainConfig, to_dict, with_settings
-
-    recipe = task.recipe()
-    model = ModelConfig(
-        **{"context": task.longest()} | recipe.model,
-        vocab=len(task.alphabet),
-        levels=task.levels,
-    )
-    names = {
-        cls: {f.name for f in dataclasses.fields(cls)} for cls in (ModelConfig, TrainConfig)
-    }
-    parts = [
-        with_settings(config, {k: v for k, v in settings.items() if k in names[type(config)]})
-        for config in (model, TrainConfig(**recipe.train))
-    ]
-    return RunConfig(task.name, to_dict(task), parts[0], parts[1], seed, command, versions)

@@ -63,7 +63,8 @@ class Calc(Task):
 
     @property
     def levels(self) -> tuple[int, ...]:
-        return tuple(max(sizes) for sizes in zip(*(p.levels for p in self.parts.values()), strict=True))
+        every = [part.levels for part in self.parts.values()]
+        return tuple(max(sizes) for sizes in zip(*every, strict=True))
 
     def longest(self) -> int:
         return max(part.longest() for part in self.parts.values())
@@ -113,7 +114,7 @@ class Calc(Task):
         return self._part(text).trained_on(text)
 
     def answer(self, completion: str) -> str:
-        """Each operation ends its work in its own way: with r, after =, after a sign, or plainly."""
+        """Each operation ends in its own way: with r, after =, after a sign, or plainly."""
         signs = (("r", "/"), ("=", "*"), ("+", "-"), ("-", "-"))
         op = next((op for sign, op in signs if sign in completion), "+")
         return self.parts[op].answer(completion)

@@ -4,9 +4,9 @@ The default trace first doubles the divisor three times (2, 4 and 8 times, each 
 Then, for each digit of the quotient, highest first, the next digit of the dividend is brought down
 and 8 times the divisor is taken away; then 4, 2 and 1 times, taken away where the row before ended
 positive (`+`), added where it ended negative (`-`), as in non-restoring binary division. A negative
-row is written as ten's complement. Last comes the rest, with the divisor added once more if
-the row before was negative, and the digit of the quotient, which the four signs determine. Every token is a
-copy, a doubling or a one-digit sum or difference; how many there are follows from the operand
+row is written as ten's complement. Last comes the rest, with the divisor added once more if the
+row before was negative, and the digit of the quotient, which the four signs determine. Every token
+is a copy, a doubling or a one-digit sum or difference; how many there are follows from the operand
 lengths alone.
 
 >>> import numpy as np
@@ -32,7 +32,7 @@ from typing import ClassVar
 import numpy as np
 
 from addgpt.task import Cell, Recipe
-from tasks.common import digits, problems
+from tasks.common import digits
 from tasks.common.arithmetic import Arithmetic, option, start
 from tasks.common.sheet import ALPHABET, Kind, Sheet
 
@@ -56,7 +56,11 @@ class Div(Arithmetic):
         count = np.maximum(len_a - len_b + 1, 0)[:, None]  # digits of the quotient
         place = np.arange(a.shape[1])
         sheet = start(
-            a, b, len_a, len_b, self.op,
+            a,
+            b,
+            len_a,
+            len_b,
+            self.op,
             a_col=np.where(place < count, 1, place - count + 1),
             a_step=np.where(place < count, count - place, 0),
         )
@@ -73,7 +77,9 @@ class Div(Arithmetic):
             down = np.take_along_axis(a, np.maximum(count - step, 0), 1)
             current = np.concatenate([down, rest[:, : width - 1]], 1).astype(np.int16)
             one_step = {
-                "doubling": work.by_doubling, "estimate": work.by_estimate, "none": work.unseen
+                "doubling": work.by_doubling,
+                "estimate": work.by_estimate,
+                "none": work.unseen,
             }[self.trace]
             after, digit = one_step(table, current, step, here)
             rest = np.where(here, after, rest)

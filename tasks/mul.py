@@ -44,7 +44,12 @@ class Mul(Arithmetic):
     def write(self, a: np.ndarray, b: np.ndarray, len_a: np.ndarray, len_b: np.ndarray) -> Sheet:
         place = np.arange(b.shape[1])
         sheet = start(
-            a, b, len_a, len_b, self.op, b_col=0 if self.trace != "none" else None,
+            a,
+            b,
+            len_a,
+            len_b,
+            self.op,
+            b_col=0 if self.trace != "none" else None,
             b_step=place + 1 if self.trace != "none" else 0,
         )
         width = int(len_a.max()) + 1

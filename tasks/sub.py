@@ -71,14 +71,12 @@ class Sub(Arithmetic):
     def answer(self, completion: str) -> str:
         text = super().answer(completion)
         after = self.trace == "none" and self.sign == "after"
-        match = re.fullmatch(
-            r"(?P<number>[0-9]+)(?P<sign>[-+])" if after else
-            r"[0-9]*(?P<sign>[-+])(?P<number>[0-9]+)", text
-        )
+        pattern = r"()([0-9]+)([-+])" if after else r"[0-9]*([-+])([0-9]+)()"
+        match = re.fullmatch(pattern, text)
         if match is None:
             raise ValueError(f"{completion!r} is not a finished subtraction")
-        number = match["number"][::-1].lstrip("0") or "0"
-        return f"-{number}" if match["sign"] == "-" and number != "0" else number
+        number = match[2][::-1].lstrip("0") or "0"
+        return f"-{number}" if "-" in (match[1], match[3]) and number != "0" else number
 
     def strata(self) -> list[Cell]:
         return super().strata() + self.chains()

@@ -230,9 +230,7 @@ class Arithmetic(Task):
 
     def _every(self, cell: Cell) -> tuple[np.ndarray, np.ndarray]:
         """All problems of a cell."""
-        a, b = (
-            range(10 ** (n - 1) if n > 1 else 0, 10**n) for n in (cell.len_a, cell.len_b)
-        )
+        a, b = (range(10 ** (n - 1) if n > 1 else 0, 10**n) for n in (cell.len_a, cell.len_b))
         width = max(cell.len_a, cell.len_b)
         table = {n: digits.from_int(n, width) for n in {*a, *b}}
         pairs = [(table[x], table[y]) for x in a for y in b]
@@ -269,7 +267,6 @@ class Arithmetic(Task):
             number = np.take_along_axis(tokens, index, 1)
             sides.append(np.where(place < lengths[:, None], number, 0).astype(np.int8))
         return *sides, len_a, len_b
-
 
 
 def start(a: np.ndarray, b: np.ndarray, len_a: np.ndarray, len_b: np.ndarray, op: str, **ids):

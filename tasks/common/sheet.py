@@ -108,9 +108,7 @@ class Sheet:
     ) -> None:
         """Write one character in every row, or the (B, 1) token ids of one each."""
         token = np.full((1, 1), ALPHABET.index(char)) if isinstance(char, str) else char
-        self.number(
-            np.broadcast_to(token, (self.rows, 1)), kind, exists=exists, col=col, step=step
-        )
+        self.number(np.broadcast_to(token, (self.rows, 1)), kind, exists=exists, col=col, step=step)
 
     def equals(self) -> None:
         """Write `=`; from here on, the model is scored."""

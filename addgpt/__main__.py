@@ -1,0 +1,5 @@
+"""`python -m addgpt` is the command line."""
+
+from addgpt.cli import main
+
+main()

@@ -1,0 +1,89 @@
+"""Evaluation rows as tables for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from addgpt.intervals import wilson
+
+WIDEST_GRID = 8  # operand lengths that still fit side by side
+
+
+def share(right: int, n: int) -> str:
+    """`99.8 % (99.3-100)` with the Wilson 95 % interval; 100 only where all are right."""
+    low, high = (100 * float(bound) for bound in wilson(right, n))
+    return f"{percent(right, n)} % ({low:.1f}-{high:.1f})"
+
+
+def percent(right: int, n: int) -> str:
+    if right == n:
+        return "100"
+    return f"{min(100 * right / n, 99.99):.2f}" if right > 0.99 * n else f"{100 * right / n:.1f}"
+
+
+def print_eval(console: Console, rows: Sequence[dict]) -> None:
+    """Exact match by operand length, then by stratum, then a summary of each operation."""
+    for op in dict.fromkeys(row["op"] for row in rows):
+        grid = [row for row in rows if row["op"] == op and row["stratum"] == "all"]
+        longest = max(max(row["len_a"], row["len_b"]) for row in grid) if grid else 0
+        if 0 < longest <= WIDEST_GRID:
+            console.print(_grid_table(op, grid))
+        elif grid:
+            console.print(_length_table(op, grid))
+        strata = [row for row in rows if row["op"] == op and row["stratum"] != "all"]
+        if strata:
+            console.print(_strata_table(op, strata))
+    held_out = [row for row in rows if not row["seen"]]
+    right, n = (sum(row[key] for row in held_out) for key in ("answer_correct", "n"))
+    if n:
+        console.print(f"held out, all cells: {right:,} of {n:,} right, {share(right, n)}")
+
+
+def _grid_table(op: str, rows: list[dict]) -> Table:
+    lengths = sorted({row["len_b"] for row in rows})
+    table = Table(title=f"a {op} b: exact match in % (Wilson 95 % interval)")
+    table.add_column("digits of a", justify="right")
+    for length in lengths:
+        table.add_column(f"b: {length}", justify="right")
+    for len_a in sorted({row["len_a"] for row in rows}):
+        texts = []
+        for len_b in lengths:
+            cell = [r for r in rows if (r["len_a"], r["len_b"]) == (len_a, len_b)]
+            texts.append("\n".join(_cell_text(r) for r in cell))
+        table.add_row(str(len_a), *texts)
+    table.caption = "* all problems of so small a cell are in training"
+    return table
+
+
+def _cell_text(row: dict) -> str:
+    low, high = (100 * float(bound) for bound in wilson(row["answer_correct"], row["n"]))
+    mark = "*" if row["seen"] else ""
+    return f"{percent(row['answer_correct'], row['n'])}{mark}\n{low:.1f}-{high:.1f}\nn={row['n']}"
+
+
+def _length_table(op: str, rows: list[dict]) -> Table:
+    table = Table(title=f"a {op} b: exact match by the longer operand")
+    for name in ("digits", "cells", "n", "right", "exact match", "worst cell"):
+        table.add_column(name, justify="right")
+    for length in sorted({max(row["len_a"], row["len_b"]) for row in rows}):
+        part = [row for row in rows if max(row["len_a"], row["len_b"]) == length]
+        right, n = (sum(row[key] for row in part) for key in ("answer_correct", "n"))
+        worst = min(part, key=lambda row: row["answer_correct"] / row["n"])
+        where = f"{worst['len_a']}{op}{worst['len_b']}: "
+        where += f"{worst['answer_correct']}/{worst['n']}"
+        table.add_row(str(length), str(len(part)), f"{n:,}", f"{right:,}", share(right, n), where)
+    return table
+
+
+def _strata_table(op: str, rows: list[dict]) -> Table:
+    table = Table(title=f"a {op} b: special problems")
+    for name in ("stratum", "digits", "n", "right", "exact match"):
+        table.add_column(name, justify="left" if name == "stratum" else "right")
+    for row in rows:
+        right, n = row["answer_correct"], row["n"]
+        size = f"{row['len_a']}{op}{row['len_b']}"
+        table.add_row(row["stratum"], size, f"{n:,}", f"{right:,}", share(right, n))
+    return table

@@ -1,0 +1,220 @@
+"""Run folders as tidy tables: one row per run, per logged step or per evaluated cell.
+
+Every function takes a results folder, searched at any depth for config.json, or one run folder. The
+column `run` is the run folder's path below the given folder, so that it tells runs apart and the
+tables can be joined on it. Anything unreadable raises ValueError with one line naming the file.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+COUNTS = ("n", "answer_correct", "trace_correct", "unterminated")
+WHOLE = ("len_a", "len_b", *COUNTS)
+NUMBERS = ("seed", "params", "step", "examples", "seconds")
+EVAL_COLUMNS = ("run", "task", *NUMBERS, "split", "op", "stratum", "seen", *WHOLE)
+LOOK_COLUMNS = ("step", "examples", "tokens", "seconds", "loss", "val_loss", "val_exact")
+
+
+def find(folder: str | Path) -> dict[str, Path]:
+    """The run folders in `folder` (itself included), by name, in order of name.
+
+    Hidden folders are passed over. Raises ValueError if there is no such folder or no run in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder")
+    found = {}
+    for config in sorted(folder.rglob("config.json")):
+        below = config.parent.relative_to(folder)
+        if not any(part.startswith(".") for part in below.parts):
+            found[below.as_posix() if below.parts else folder.resolve().name] = config.parent
+    if not found:
+        raise ValueError(f"{folder} holds no run: no config.json at any depth")
+    return found
+
+
+def runs(folder: str | Path) -> pd.DataFrame:
+    """One row per run: `run`, `path`, its settings, and the last logged step.
+
+    Settings keep the nesting of config.json in their names: `task`, `seed`, `options.digits`,
+    `model.layers`, `train.lr`, `versions.commit`. The last logged step adds `step`, `examples`,
+    `tokens`, `seconds` (of training), `loss` and `val_loss` (nats per token) and `val_exact`
+    (share in 0..1); they are missing where nothing has been logged.
+    """
+    rows = []
+    for run, path in find(folder).items():
+        last = dict.fromkeys(LOOK_COLUMNS) | (_looks(path) or [{}])[-1]
+        rows.append({"run": run, "path": str(path)} | _flat(_config(path)) | last)
+    frame = pd.DataFrame(rows)
+    return frame.astype(dict.fromkeys(LOOK_COLUMNS, float))
+
+
+def metrics(folder: str | Path) -> pd.DataFrame:
+    """One row per logged step: `run`, `task`, `seed`, then the columns of metrics.jsonl.
+
+    `seconds` are of training alone, losses are in nats per token, `val_exact` is a share in 0..1
+    of `val_n` problems, missing for a task that has no right answers.
+    """
+    rows = []
+    for run, path in find(folder).items():
+        config = _config(path)
+        size = config.get("train", {}).get("eval_size")
+        named = {"run": run, "task": config["task"], "seed": config["seed"], "val_n": size}
+        rows += [named | look for look in _looks(path)]
+    columns = ("run", "task", "seed", "val_n", *LOOK_COLUMNS)
+    return _frame(rows, columns).astype(dict.fromkeys(LOOK_COLUMNS, float))
+
+
+def evals(folder: str | Path) -> pd.DataFrame:
+    """One row per row of eval.csv, of all runs that have one, with what counts imply.
+
+    Added: `accuracy` (share of right answers in 0..1) with its Wilson 95 % interval `low`, `high`;
+    `trained`, the longest operand in digits that the run was trained on for the row's operation.
+    """
+    rows = []
+    for run, path in find(folder).items():
+        if not (path / "eval.csv").is_file():
+            continue
+        config = _config(path)
+        for row in _eval_rows(path / "eval.csv"):
+            rows.append(row | {"run": run, "trained": trained_length(config, row["op"])})
+    return with_accuracy(_frame(rows, (*EVAL_COLUMNS, "trained")))
+
+
+def trained_length(config: dict[str, Any], op: str) -> float:
+    """The longest operand, in digits, that a run trained on for an operation; NaN if unstated."""
+    options = config.get("options", {})
+    digits = options.get("digits", np.nan)
+    return float(options.get("sum_digits", digits) if op in ("+", "-") else digits)
+
+
+def pool(evals: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Evaluation rows added up: one row per value of `by`, with the counts of all its rows.
+
+    Also `worst`, the lowest accuracy among the rows that were added up.
+    """
+    groups = evals.groupby(list(by), sort=False)
+    frame = groups[list(COUNTS)].sum().assign(worst=groups["accuracy"].min())
+    return with_accuracy(frame.reset_index())
+
+
+def with_accuracy(counts: pd.DataFrame) -> pd.DataFrame:
+    """The table with `accuracy`, `low` and `high` (shares) from `answer_correct` of `n`."""
+    right, n = (counts[name].to_numpy(float) for name in ("answer_correct", "n"))
+    low, high = wilson(right, n)
+    accuracy = np.divide(right, n, out=np.full(len(n), np.nan), where=n > 0)
+    return counts.assign(accuracy=accuracy, low=low, high=high)
+
+
+def wilson(
+    successes: np.ndarray | float, n: np.ndarray | float, z: float = 1.96
+) -> tuple[np.ndarray, np.ndarray]:
+    """Score interval of a proportion (Wilson 1927, doi:10.1080/01621459.1927.10502953).
+
+    The proportions p whose z-score is at most z: (successes / n - p)^2 <= z^2 p (1 - p) / n.
+
+    Args:
+        successes, n: counts, broadcast against each other; n = 0 gives (0, 1).
+        z: half width in standard errors; 1.96 for 95 %.
+
+    Returns:
+        Lower and upper ends, shares in 0..1.
+
+    Raises:
+        ValueError: not 0 <= successes <= n.
+    """
+    successes, n = np.broadcast_arrays(np.asarray(successes, float), np.asarray(n, float))
+    if not np.all((successes >= 0) & (successes <= n)):
+        raise ValueError("successes must be in 0..n")
+    total = n + z * z
+    centre = (successes + z * z / 2) / total
+    share = np.divide(successes, n, out=np.zeros(n.shape), where=n > 0)
+    half = z * np.sqrt(n * share * (1 - share) + z * z / 4) / total
+    low = np.where(successes == 0, 0.0, centre - half)
+    high = np.where(successes == n, 1.0, centre + half)
+    return low, high
+
+
+def _config(path: Path) -> dict[str, Any]:
+    file = path / "config.json"
+    try:
+        config = json.loads(_text(file))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file} is damaged: {error}") from None
+    if not isinstance(config, dict) or not {"task", "seed"} <= config.keys():
+        raise ValueError(f"{file} is not the config of a run: it names no task and seed")
+    return config
+
+
+def _looks(path: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; a last line still being written is left out."""
+    file = path / "metrics.jsonl"
+    lines = _text(file).splitlines(keepends=True) if file.is_file() else []
+    looks = []
+    for number, line in enumerate(lines, 1):
+        try:
+            look = json.loads(line)
+            if not isinstance(look, dict):
+                raise ValueError
+        except ValueError:
+            if number == len(lines) and not line.endswith("\n"):
+                break
+            raise ValueError(f"{file} is damaged: line {number} is not a JSON object") from None
+        looks.append(look)
+    return looks
+
+
+def _eval_rows(file: Path) -> Iterable[dict[str, Any]]:
+    reader = csv.DictReader(_text(file).splitlines())
+    missing = [name for name in EVAL_COLUMNS if name not in (reader.fieldnames or [])]
+    if missing:
+        raise ValueError(f"{file} is damaged: no column {', '.join(missing)}")
+    for row in reader:
+        try:
+            if None in row or None in row.values():
+                raise ValueError("wrong number of fields")
+            yield _eval_row(row)
+        except ValueError as error:
+            where = f"line {reader.line_num}: {error}"
+            raise ValueError(f"{file} is damaged: {where}") from None
+
+
+def _eval_row(row: dict[str, str]) -> dict[str, Any]:
+    whole = {name: int(row[name]) for name in WHOLE}
+    if min(whole.values()) < 0 or max(whole[name] for name in COUNTS) > whole["n"]:
+        raise ValueError("counts must be in 0..n")
+    if row["seen"] not in ("True", "False"):
+        raise ValueError(f"seen must be True or False, not {row['seen']!r}")
+    numbers = {name: float(row[name]) if row[name] else np.nan for name in NUMBERS}
+    return row | whole | numbers | {"seen": row["seen"] == "True"}
+
+
+def _frame(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    """The rows, those columns first, in order, whether or not there are rows."""
+    frame = pd.DataFrame(rows, columns=None if rows else list(columns))
+    return frame.reindex(columns=list(dict.fromkeys([*columns, *frame.columns])))
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in settings.items():
+        nested = _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else None
+        flat |= {prefix + key: value} if nested is None else nested
+    return flat
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{file} is damaged: not UTF-8 text") from None
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read: {error.strerror}") from None
