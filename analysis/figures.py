@@ -171,7 +171,8 @@ def draw(path: str | Path) -> Iterator[Path]:
     Raises ValueError if a file of the run is damaged, OSError if a figure cannot be written.
     """
     path = Path(path)
-    metrics, evals = (table[table["run"] == path.resolve().name] for table in _tables(path))
+    tables = load.metrics(path), load.evals(path)
+    metrics, evals = (table[table["run"] == path.resolve().name] for table in tables)
     plain = evals[evals["stratum"] == "all"]
     wanted: list[tuple[Callable[[pd.DataFrame], Figure], pd.DataFrame, bool]] = [
         (training_curve, metrics, not metrics.empty),
@@ -210,10 +211,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _tables(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    return load.metrics(path), load.evals(path)
-
-
 def _runs(table: pd.DataFrame) -> list[str]:
     runs = list(dict.fromkeys(table["run"]))
     if not runs:
@@ -228,7 +225,7 @@ def _plain(evals: pd.DataFrame) -> pd.DataFrame:
     rows = evals[evals["stratum"] == "all"]
     if rows.empty:
         raise ValueError("no cell of the plain grid has been evaluated")
-    return load.pool(rows, ["run", "op", "len_a", "len_b", "seen", "trained"])
+    return load.pool(rows, ["run", "op", "len_a", "len_b"])
 
 
 def _by_op(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:

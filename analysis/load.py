@@ -99,10 +99,15 @@ def trained_length(config: dict[str, Any], op: str) -> float:
 def pool(evals: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Evaluation rows added up: one row per value of `by`, with the counts of all its rows.
 
-    Also `worst`, the lowest accuracy among the rows that were added up.
+    Of the rows that were added up, `worst` is the lowest accuracy, `seen` says whether any was seen
+    in training, `trained` is the longest operand trained on.
     """
     groups = evals.groupby(list(by), sort=False)
-    frame = groups[list(COUNTS)].sum().assign(worst=groups["accuracy"].min())
+    frame = groups[list(COUNTS)].sum().assign(
+        worst=groups["accuracy"].min(),
+        seen=groups["seen"].any(),
+        trained=groups["trained"].max(),
+    )
     return with_accuracy(frame.reset_index())
 
 

@@ -108,7 +108,8 @@ def longest_chain(a: np.ndarray, b: np.ndarray, borrow: bool = False) -> np.ndar
     """
     total = a.astype(np.int16) - b if borrow else a.astype(np.int16) + b
     starts = total < 0 if borrow else total > 9
-    passes = total == (0 if borrow else 9)
+    exists = np.arange(a.shape[1]) < np.maximum(length(a), length(b))[:, None]
+    passes = (total == (0 if borrow else 9)) & exists
     best = np.zeros(len(a), np.int16)
     run = np.zeros(len(a), np.int16)
     for column in range(a.shape[1]):

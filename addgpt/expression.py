@@ -1,0 +1,273 @@
+"""Arithmetic expressions of whole numbers: parsed into a flat list of operations, evaluated exactly.
+
+`12*(34-5)` becomes numbers and operations in the order in which they can be worked out; each refers
+to earlier ones by index and the last one is the result:
+
+>>> for node in parse("12*(34-5)"):
+...     print(node)
+Number(value=12)
+Number(value=34)
+Number(value=5)
+Operation(op='-', left=1, right=2)
+Operation(op='*', left=0, right=3)
+>>> print(evaluate(parse("12*(34-5)"))[-1], "|", evaluate(parse("-17/5"))[-1])
+348 | -3 remainder -2
+
+Nothing here recurses, so that deep nesting cannot exhaust the stack, and nothing calls `eval`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+MOST_DIGITS = 1000
+MOST_CHARACTERS = 10_000
+MOST_DEPTH = 1000
+OPERATORS = "+-*/"
+TOKEN = re.compile(r"[0-9]+|\*\*|//|[-+*/()]")
+EXPONENT = re.compile(r"[eE][-+]?[0-9]")
+SPACE = " \t\r\n\f\v"
+NEGATE = "negate"
+PRECEDENCE = {"(": 0, "+": 1, "-": 1, "*": 2, "/": 2, NEGATE: 3}
+LOOKALIKES = {"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", ":": "/", "[": "(", "]": ")"}
+FULL = 10**MOST_DIGITS
+
+
+class Number(NamedTuple):
+    """A number as typed."""
+
+    value: int
+
+
+class Negation(NamedTuple):
+    """Minus the result of an earlier node."""
+
+    of: int
+
+
+class Operation(NamedTuple):
+    """One of + - * / on the results of two earlier nodes."""
+
+    op: str
+    left: int
+    right: int
+
+
+Node = Number | Negation | Operation
+Expression = tuple[Node, ...]
+
+
+class Value(NamedTuple):
+    """A result. Only a quotient has a rest."""
+
+    whole: int
+    rest: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.whole} remainder {self.rest}" if self.rest else str(self.whole)
+
+    def negative(self) -> Value:
+        return Value(-self.whole, -self.rest)
+
+
+def parse(text: str) -> Expression:
+    """The nodes of an expression with + - * /, parentheses and signs.
+
+    As in Python, a sign binds more tightly than * and /. One `=` at the end is let pass. Raises
+    ValueError, in one line, for anything else.
+    """
+    if len(text) > MOST_CHARACTERS:
+        raise ValueError(f"too long: {len(text):,} characters; the most is {MOST_CHARACTERS:,}")
+    parser = _Parser()
+    for token in _tokens(_without_equals(text)):
+        parser.read(token)
+    return parser.finish()
+
+
+def evaluate(expression: Expression) -> list[Value]:
+    """The exact value of every node, by Python integers; the last one is the result.
+
+    Division truncates toward zero and the remainder has the sign of the dividend, so that
+    dividend = quotient * divisor + remainder. Raises ValueError for a division by zero, for an
+    inexact division whose result is used further and for numbers that grow beyond all bounds.
+    """
+    values: list[Value] = []
+    for node in expression:
+        if isinstance(node, Number):
+            values.append(Value(node.value))
+        elif isinstance(node, Negation):
+            values.append(values[node.of].negative())
+        else:
+            left, right = whole(values[node.left]), whole(values[node.right])
+            if max(abs(left), abs(right)) >= FULL:
+                raise ValueError(f"an intermediate result has more than {MOST_DIGITS:,} digits")
+            values.append(apply(node.op, left, right))
+    return values
+
+
+def apply(op: str, left: int, right: int) -> Value:
+    """One exact operation. Raises ValueError for a division by zero."""
+    if op == "+":
+        return Value(left + right)
+    if op == "-":
+        return Value(left - right)
+    if op == "*":
+        return Value(left * right)
+    if right == 0:
+        raise ValueError("division by zero")
+    quotient, rest = divmod(abs(left), abs(right))
+    return Value(
+        quotient if (left < 0) == (right < 0) else -quotient, rest if left >= 0 else -rest
+    )
+
+
+def whole(value: Value) -> int:
+    """A value that an operation may use. Raises ValueError where it has a rest."""
+    if value.rest:
+        raise ValueError(
+            f"a division inside a longer expression must be exact, but one leaves "
+            f"{brief(abs(value.whole))} remainder {brief(abs(value.rest))}"
+        )
+    return value.whole
+
+
+def rounds(expression: Expression) -> list[list[int]]:
+    """Indexes of the nodes that can be worked out together, each round after the one before.
+
+    Round 0 holds what needs no operation. A negation is in the round of what it negates.
+    """
+    level: list[int] = []
+    for node in expression:
+        if isinstance(node, Number):
+            level.append(0)
+        elif isinstance(node, Negation):
+            level.append(level[node.of])
+        else:
+            level.append(1 + max(level[node.left], level[node.right]))
+    out: list[list[int]] = [[] for _ in range(max(level, default=-1) + 1)]
+    for index, turn in enumerate(level):
+        out[turn].append(index)
+    return out
+
+
+def brief(number: int | str, most: int = 24) -> str:
+    """A number or other text, its middle left out where it is long."""
+    text = str(number)
+    return text if len(text) <= most else f"{text[:8]}...{text[-8:]} ({len(text):,} digits)"
+
+
+class _Parser:
+    """Operator precedence by two stacks (Dijkstra's shunting yard)."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.operands: list[int] = []  # nodes not yet used by an operation
+        self.waiting: list[str] = []  # operators, and parentheses not yet closed
+        self.depth = 0
+        self.last = ""
+
+    def read(self, token: str) -> None:
+        if self.last.isdigit() or self.last == ")":
+            self._after_operand(token)
+        else:
+            self._operand(token)
+        self.last = token
+
+    def finish(self) -> Expression:
+        if not self.last:
+            raise ValueError("empty: type an expression such as 12*(34-5)")
+        if not (self.last.isdigit() or self.last == ")"):
+            raise ValueError(f"missing operand after {self.last!r}, at the end")
+        self._reduce(1)
+        if self.waiting:
+            raise ValueError("unbalanced parentheses: '(' is not closed")
+        return tuple(self.nodes)
+
+    def _operand(self, token: str) -> None:
+        """A token where a number must come."""
+        if token.isdigit():
+            self._push(Number(int(token)))
+        elif token == "-":
+            self.waiting.append(NEGATE)
+        elif token == "(":
+            self.waiting.append("(")
+            self.depth += 1
+            if self.depth > MOST_DEPTH:
+                raise ValueError(f"too deep: more than {MOST_DEPTH:,} parentheses inside another")
+        elif token == ")" and self.last == "(":
+            raise ValueError("empty parentheses: ()")
+        elif token != "+":  # a plus sign changes nothing
+            raise ValueError(f"missing operand before {token!r}")
+
+    def _after_operand(self, token: str) -> None:
+        """A token after a complete operand."""
+        if token in OPERATORS:
+            self._reduce(PRECEDENCE[token])
+            self.waiting.append(token)
+        elif token == ")":
+            self._reduce(1)
+            if not self.waiting:
+                raise ValueError("unbalanced parentheses: ')' without '('")
+            self.waiting.pop()
+            self.depth -= 1
+        else:
+            raise ValueError(f"missing operator before {brief(token)!r}")
+
+    def _reduce(self, least: int) -> None:
+        """Turn waiting operators that bind at least so tightly into nodes."""
+        while self.waiting and PRECEDENCE[self.waiting[-1]] >= least:
+            op = self.waiting.pop()
+            if op == NEGATE:
+                self._push(Negation(self.operands.pop()))
+            else:
+                right, left = self.operands.pop(), self.operands.pop()
+                self._push(Operation(op, left, right))
+
+    def _push(self, node: Node) -> None:
+        self.operands.append(len(self.nodes))
+        self.nodes.append(node)
+
+
+def _without_equals(text: str) -> str:
+    """`12+34=` is how people write a question."""
+    bare = text.rstrip(SPACE)
+    return bare[:-1] if bare.endswith("=") and len(bare) > 1 else bare
+
+
+def _tokens(text: str) -> Iterator[str]:
+    """Numbers, operators and parentheses. Raises ValueError at whatever else there is."""
+    place = 0
+    while place < len(text):
+        if text[place] in SPACE:
+            place += 1
+            continue
+        match = TOKEN.match(text, place)
+        if match is None:
+            raise ValueError(_complaint(text, place))
+        token = match[0]
+        if token == "**":
+            raise ValueError("powers (**) are not supported; valid: + - * / ( )")
+        if token == "//":
+            raise ValueError("// is not supported; / gives quotient and remainder")
+        if len(token) > MOST_DIGITS:
+            raise ValueError(
+                f"a number has {len(token):,} digits; the most is {MOST_DIGITS:,}"
+            )
+        yield token
+        place = match.end()
+
+
+def _complaint(text: str, place: int) -> str:
+    """What is wrong with the character at a place that starts no token."""
+    char = text[place]
+    if char == ".":
+        return "decimal points ('.') are not supported; only whole numbers are"
+    if place and text[place - 1] in "0123456789" and EXPONENT.match(text, place):
+        return f"exponents ({char!r} as in 1e5) are not supported; write the number in full"
+    if char.isnumeric():
+        return f"{char!r} is not an ASCII digit; valid: 0-9"
+    if char in LOOKALIKES:
+        return f"unknown character {char!r}; write {LOOKALIKES[char]}"
+    return f"unknown character {char!r}; valid: 0-9 + - * / ( )"

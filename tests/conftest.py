@@ -1,0 +1,162 @@
+"""What the tests share: every task in every format, toy models, toy runs, a half-trained model."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+from addgpt.config import ModelConfig
+from addgpt.model import GPT
+from addgpt.runs import Run
+from addgpt.settings import configure
+from addgpt.task import load_task
+from addgpt.train import train
+
+settings.register_profile(
+    "addgpt",
+    deadline=None,
+    derandomize=True,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("addgpt")
+
+FORMATS = {
+    "add": [{}, {"format": "plain"}, {"format": "padded"}, {"trace": "carry"},
+            {"format": "padded", "trace": "carry"}],
+    "sub": [{}, {"trace": "none"}, {"trace": "none", "sign": "after"}],
+    "mul": [{}, {"trace": "carry"}, {"trace": "none"}],
+    "div": [{}, {"trace": "estimate"}, {"trace": "none"}],
+}
+BINARY = [(name, options) for name, formats in FORMATS.items() for options in formats]
+MIXTURES = [("calc", {}), ("calc", {"mul_trace": "carry", "div_trace": "estimate"})]
+ROW = re.compile(r"([0-9]+)([-+*/])([0-9]+)=(.*)")
+
+
+def _label(variant: tuple[str, dict]) -> str:
+    return "-".join([variant[0], *variant[1].values()])
+
+
+@pytest.fixture(scope="session", params=BINARY + MIXTURES, ids=_label)
+def variant(request) -> tuple[str, dict]:
+    """The name and options of every task in every format."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def any_task(variant):
+    """Every task in every format, with operands of up to 4 digits."""
+    return load_task(variant[0], variant[1] | {"digits": 4})
+
+
+@pytest.fixture(scope="session", params=BINARY, ids=_label)
+def binary(request):
+    """Every task of one operation in every format, as a function of its other options."""
+    name, options = request.param
+    return lambda **more: load_task(name, options | more)
+
+
+@pytest.fixture(scope="session")
+def read_rows():
+    """Takes a batch back apart: (a, operation, b, work up to the end mark) of each row."""
+
+    def read(task, batch) -> list[tuple[int, str, int, str]]:
+        rows = []
+        for tokens in batch.tokens:
+            text, _, padding = task.decode(tokens).partition("#")
+            assert set(padding) <= {"#"}, text
+            a, op, b, work = ROW.fullmatch(text).groups()
+            assert (a, b) == (str(int(a)), str(int(b))), f"leading zeros in {text}"
+            rows.append((int(a), op, int(b), work))
+        return rows
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def matrices():
+    """Turns pairs of Python integers into what `write` takes: a, b, len_a, len_b."""
+
+    def convert(pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        width = max(len(str(number)) for pair in pairs for number in pair)
+        sides = []
+        for side in zip(*pairs, strict=True):
+            rows = [[int(char) for char in str(n).zfill(width)[::-1]] for n in side]
+            sides.append(np.array(rows, np.int8))
+        lengths = [np.array([len(str(n)) for n in side]) for side in zip(*pairs, strict=True)]
+        return *sides, *lengths
+
+    return convert
+
+
+@pytest.fixture(scope="session")
+def carry_chain():
+    """The longest carry (or borrow) chain of two integers, from the definition, as text."""
+
+    def longest(a: int, b: int, borrow: bool) -> int:
+        width = max(len(str(a)), len(str(b)))
+        columns = zip(str(a).zfill(width)[::-1], str(b).zfill(width)[::-1], strict=True)
+        totals = [int(x) - int(y) if borrow else int(x) + int(y) for x, y in columns]
+        marks = "".join(
+            "s" if (t < 0 if borrow else t > 9) else "p" if t == (0 if borrow else 9) else "."
+            for t in totals
+        )
+        return max((len(run) for run in re.findall("sp*", marks)), default=0)
+
+    return longest
+
+
+@pytest.fixture
+def same_global_randomness():
+    """Fails the test if it moves numpy's or torch's global random state."""
+    before = np.random.get_state()[1].copy(), torch.get_rng_state()
+    yield
+    assert (np.random.get_state()[1] == before[0]).all()
+    assert torch.equal(torch.get_rng_state(), before[1])
+
+
+@pytest.fixture(scope="session")
+def toy_model():
+    """Builds a small model whose weights are all random, none left at its starting zero."""
+
+    def build(seed: int = 0, spread: float = 0.3, **config) -> GPT:
+        small = {"vocab": 19, "context": 40, "layers": 2, "width": 16, "heads": 2, "mlp_ratio": 2}
+        model = GPT(ModelConfig(**small | config))
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.normal_(std=spread, generator=generator)
+        return model.eval()
+
+    return build
+
+
+@pytest.fixture
+def toy_run(tmp_path):
+    """Starts a run of a one-layer model that trains in well under a second."""
+
+    def create(name: str = "run", task: str = "add", seed: int = 0, **settings) -> Run:
+        small = {
+            "digits": 2, "layers": 1, "width": 16, "heads": 2, "steps": 12, "batch_size": 16,
+            "eval_every": 4, "eval_size": 32, "save_every": 4, "warmup": 2, "threads": 1,
+        }
+        texts = {key: str(value) for key, value in (small | settings).items()}
+        return Run.create(tmp_path / name, configure(task, texts, seed))
+
+    return create
+
+
+@pytest.fixture(scope="session")
+def half_trained(tmp_path_factory):
+    """A subtraction task and a model that gets some of its problems right, but not all."""
+    settings = {
+        "digits": "3", "layers": "1", "width": "32", "heads": "2", "steps": "200",
+        "batch_size": "64", "eval_size": "200", "threads": "1",
+    }
+    run = Run.create(tmp_path_factory.mktemp("half") / "run", configure("sub", settings))
+    train(run)
+    return run.task(), run.model()
