@@ -18,12 +18,13 @@ from addgpt.expression import (
     Negation,
     Number,
     Operation,
+    Question,
     Value,
     brief,
     evaluate,
     parse,
     rounds,
-    whole,
+    unsigned,
 )
 from addgpt.task import Task
 
@@ -153,7 +154,7 @@ class Calculator:
             ]
             written = self._ask(question.problem for _, _, question in asked)
             for job, index, question in asked:
-                job.take(index, question, written[question.problem])
+                job.take(index, question, written[question.problem], self.task)
             for job in jobs:
                 job.finish(turn)
         return [job.solution() for job in jobs]
@@ -200,15 +201,12 @@ class Calculator:
             length = np.minimum(out.length, limits[index])
             finished = out.terminated & (out.length <= limits[index])
             for place, row in enumerate(index):
-                end = length[place]
-                found[problems[row]] = _Written(
-                    problems[row],
-                    self.task.decode(out.tokens[place, :end]),
-                    tuple(out.probability[place, :end].tolist()),
-                    trained,
-                    bool(finished[place]),
-                    self.task,
-                )
+                end, problem = length[place], problems[row]
+                completion = self.task.decode(out.tokens[place, :end])
+                chances = tuple(out.probability[place, :end].tolist())
+                done = bool(finished[place])
+                value = _read(self.task, problem, completion) if done else None
+                found[problem] = _Written(completion, chances, trained, done, value)
 
     def _limits(self, prompts: np.ndarray, trained: bool) -> np.ndarray:
         """(B,) how many tokens may be written after each prompt: its slots, and some more."""
@@ -227,28 +225,14 @@ class Calculator:
         return self.task.longest() if trained else start + MOST_TOKENS
 
 
-class _Question(NamedTuple):
-    """A problem without signs, and the signs of its result and of its rest."""
-
-    problem: str
-    sign: int
-    rest_sign: int
-    reduction: str
-
-
 class _Written(NamedTuple):
-    """What the model wrote about a problem."""
+    """What the model wrote about a problem; `value` is None where there is no answer to read."""
 
-    problem: str
     completion: str
     probabilities: tuple[float, ...]
     trained: bool
     finished: bool
-    task: Task
-
-    def value(self) -> Value | None:
-        """The answer; None where there is none to read."""
-        return _read(self.task, self.problem, self.completion) if self.finished else None
+    value: Value | None
 
 
 class _Job:
@@ -271,34 +255,31 @@ class _Job:
         self.values: list[Value] = [Value(0)] * len(self.nodes)
         self.rounds = rounds(self.nodes)
 
-    def questions(self, turn: int) -> Iterator[tuple[int, _Question]]:
+    def questions(self, turn: int) -> Iterator[tuple[int, Question]]:
         """The operations of a round, each with its node's index."""
         for index in self._nodes(turn):
             node = self.nodes[index]
             if isinstance(node, Operation):
                 left, right = self.values[node.left], self.values[node.right]
                 if left.rest or right.rest:
-                    self.stuck = "the model made an exact division inexact"
+                    self.stuck = "after a mistake, the model could not go on: inexact division"
                     return
-                yield index, unsigned(node.op, whole(left), whole(right))
+                yield index, unsigned(node.op, left.whole, right.whole)
 
-    def take(self, index: int, question: _Question, written: _Written | str) -> None:
-        """Enter what the model wrote."""
+    def take(self, index: int, question: Question, written: _Written | str, task: Task) -> None:
+        """Enter what the model wrote, or why it was not asked."""
         if isinstance(written, str):
             self._refused(index, written)
             return
-        value = written.value()
-        truth = written.task.truth(question.problem)
-        if value is None:
-            self.stuck = self.stuck or _no_answer(written)
-            self.unread = written.completion
+        truth = task.truth(question.problem)
+        if written.value is None:
+            self.stuck = self.stuck or _no_answer(question.problem, written.finished)
+            self.unread = answer = written.completion
             result = ""
         else:
-            self.values[index] = Value(
-                question.sign * value.whole, question.rest_sign * value.rest
-            )
-            result = str(self.values[index])
-        answer = written.completion if value is None else str(value)
+            whole, rest = written.value
+            self.values[index] = Value(question.sign * whole, question.rest_sign * rest)
+            answer, result = str(written.value), str(self.values[index])
         self.steps[index] = Step(
             question.reduction,
             result,
@@ -306,7 +287,7 @@ class _Job:
             written.completion,
             answer,
             truth,
-            value is not None and answer == truth,
+            answer == truth,
             written.probabilities,
             written.trained,
             written.finished,
@@ -346,24 +327,70 @@ class _Job:
             self.stuck = self.stuck or f"after a mistake, the model could not go on: {reason}"
 
 
-def unsigned(op: str, a: int, b: int) -> _Question:
-    """An operation on signed numbers as one on non-negative numbers.
+def _read(task: Task, problem: str, completion: str) -> Value | None:
+    """The answer that a finished completion gives; None where there is none to read."""
+    try:
+        match = ANSWER.fullmatch(task.answer(completion))
+    except ValueError:
+        return None
+    if match is None or len(match[0]) > MOST_ANSWER or (match[2] and "/" not in problem):
+        return None
+    return Value(int(match[1]), int(match[2] or 0))
 
-    >>> unsigned("+", -3, 5)
-    _Question(problem='5-3', sign=1, rest_sign=1, reduction='-3 + 5')
-    """
-    x, y = abs(a), abs(b)
-    reduction = f"{a} {op} {b}" if b >= 0 else f"{a} {op} ({b})"
-    sign = rest_sign = 1
-    if op in "*/":
-        sign, rest_sign = (1 if (a < 0) == (b < 0) else -1), (1 if a >= 0 else -1)
-    else:
-        minuend, subtrahend = a, (b if op == "+" else -b)  # now to be added
-        if (minuend < 0) == (subtrahend < 0) or not x or not y:
-            # Zero takes the sign of the other, except that 5 - 0 and 0 - 5 are asked as they stand.
-            op, sign, x, y = _same_signs(op, a, b)
-        elif minuend < 0:
-            op, x, y = "-", y, x
-        else:
-            op = "-"
-    return _Question(f"{x}{op}{y}", sign, rest_sign, reduction)
+
+def _no_answer(problem: str, finished: bool) -> str:
+    if finished:
+        return f"the model wrote no readable answer to {brief(problem)}"
+    return f"the model did not come to an end with {brief(problem)}"
+
+
+def _can(task: Task, op: str) -> bool:
+    try:
+        task.truth(f"1{op}1")
+    except ValueError:
+        return False
+    return True
+
+
+def _check_work(problem: str) -> None:
+    """Refuse what would be too much to write, before any of it is laid out."""
+    for op in "*/":
+        a, _, b = problem.partition(op)
+        if len(a) * len(b) > MOST_PAIRS:
+            raise ValueError(
+                f"too much work: {len(a):,} digits {op} {len(b):,} digits; "
+                f"the most is {MOST_PAIRS:,} pairs of digits"
+            )
+
+
+def _batches(rows: np.ndarray, lengths: np.ndarray) -> Iterator[np.ndarray]:
+    """Rows, sorted by length, in groups of at most TOKENS_AT_ONCE tokens (but at least a row)."""
+    start = 0
+    for end in range(1, len(rows) + 1):
+        full = end < len(rows) and (end + 1 - start) * lengths[rows[end]] > TOKENS_AT_ONCE
+        if full or end == len(rows):
+            yield rows[start:end]
+            start = end
+
+
+def _writer(model: GPT, task: Task) -> Write:
+    """Greedy decoding with a model."""
+    from addgpt.decode import generate  # torch is not needed to read this module
+
+    model.eval()
+    config = model.config
+    scheme = config.level_position or ("learned",) * len(config.levels)
+    # A learned table ends at the trained lengths: beyond them all ids are its last.
+    top = np.array(
+        [
+            size - 1 if how == "learned" else np.iinfo(np.int16).max
+            for size, how in zip(config.levels, scheme, strict=True)
+        ],
+        np.int16,
+    )
+    end = task.alphabet.index(task.end)
+
+    def positions(tokens: np.ndarray, slots: int) -> np.ndarray:
+        return np.minimum(task.positions(tokens, slots), top)
+
+    return lambda prompts, limit: generate(model, positions, prompts, limit, end)

@@ -171,9 +171,7 @@ def calc(expression: str | None, model: Path | None, steps: bool) -> None:
       addgpt calc --steps "345-1234"
       addgpt calc < problems.txt
     """
-    from addgpt.calculator import Calculator
-
-    calculator = Calculator.open(model)
+    calculator = _calculator(model)
     if expression is not None:
         from addgpt.repl import notes, show
 
@@ -185,7 +183,7 @@ def calc(expression: str | None, model: Path | None, steps: bool) -> None:
     from addgpt.repl import run_lines, run_repl
 
     if sys.stdin.isatty():
-        run_repl(calculator, Calculator.open)
+        run_repl(calculator, _calculator)
     else:
         run_lines(calculator, sys.stdin, sys.stdout)
 
@@ -247,13 +245,25 @@ def _evaluated(run, per_cell: int | None, split: str, seed: int) -> list[dict]:
     return [facts | row for row in counted(rows, len(cells), "scoring")]
 
 
-def _score_problems(run, path: Path, as_json: bool) -> None:
+def _calculator(path: Path | str | None = None):
+    """The calculator of a run; by default of the shipped one, or else of the newest."""
     from addgpt.calculator import Calculator
+    from addgpt.device import prepare
+    from addgpt.runs import SHIPPED, Run, newest_run
+
+    prepare()
+    if path is None:
+        path = SHIPPED if (SHIPPED / "config.json").exists() else newest_run(RESULTS)
+    run = Run(path)
+    return Calculator(run.model(), run.task(), run.name)
+
+
+def _score_problems(run, path: Path, as_json: bool) -> None:
     from addgpt.problems import read_problems
     from addgpt.tables import share
 
     given = read_problems(path)
-    solutions = Calculator.of_run(run).solve_many([problem.text for problem in given])
+    solutions = _calculator(run.path).solve_many([problem.text for problem in given])
     rows = []
     for problem, solution in zip(given, solutions, strict=True):
         if solution.error:

@@ -146,8 +146,14 @@ def load_run_config(data: dict[str, Any]) -> RunConfig:
 
 
 def with_settings(config: T, settings: dict[str, str]) -> T:
-    """A copy of a dataclass with text values (`{"width": "64"}`) parsed by the field's type."""
+    """A copy of a dataclass with text values (`{"width": "64"}`) parsed by the field's type.
+
+    Unknown keys and wrong values raise ValueError.
+    """
     hints = typing.get_type_hints(type(config))
+    for key in settings:
+        if key not in hints:
+            raise ValueError(f"unknown key {key!r}; valid: {', '.join(sorted(hints))}")
     values = {key: parse(key, hints[key], text) for key, text in settings.items()}
     return dataclasses.replace(config, **values)
 
@@ -155,14 +161,14 @@ def with_settings(config: T, settings: dict[str, str]) -> T:
 def parse(key: str, hint: Any, text: str) -> Any:
     """The value that `text` (from `--set key=text`) means for a field of type `hint`."""
     words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if typing.get_origin(hint) is tuple:
+        inner = typing.get_args(hint)[0]
+        return tuple(parse(key, inner, part) for part in text.split(",") if part)
     try:
         if hint is bool:
             return words[text.lower()]
         if hint in (int, float, str):
             return hint(text)
-        if typing.get_origin(hint) is tuple:
-            inner = typing.get_args(hint)[0]
-            return tuple(parse(key, inner, part) for part in text.split(",") if part)
     except (ValueError, KeyError):
         kind = {bool: "true or false", int: "a whole number", float: "a number"}[hint]
         raise ValueError(f"{key} must be {kind}, not {text!r}") from None

@@ -39,16 +39,18 @@ def score(model: GPT, task: Task, batch: Batch, fast: bool = True) -> Outcome:
     wrong: dict[int, str] = {}
     for index in _groups(batch, np.flatnonzero(~exact)):
         start = int(batch.scored[index[0]].argmax())
-        limit = int(batch.lengths[index].max()) - start + SLACK
-        limit = min(limit, model.config.context - start)
+        limits = np.minimum(batch.lengths[index] + SLACK, model.config.context) - start
         end = task.alphabet.index(task.end)
-        out = generate(model, task.positions, batch.tokens[index, :start], limit, end)
+        prompts = batch.tokens[index, :start]
+        out = generate(model, task.positions, prompts, int(limits.max()), end)
+        # Each row has its own limit: what it may write does not depend on the rows beside it.
+        finished = out.terminated & (out.length <= limits)
         for place, row in enumerate(index):
             target = task.decode(batch.tokens[row, start : batch.lengths[row]])
-            text = task.decode(out.tokens[place, : out.length[place]])
-            unterminated[row] = not out.terminated[place]
+            text = task.decode(out.tokens[place, : min(out.length[place], limits[place])])
+            unterminated[row] = not finished[place]
             trace[row] = text == target
-            answer[row] = out.terminated[place] and _same_answer(task, text, target)
+            answer[row] = finished[place] and _same_answer(task, text, target)
             if not answer[row]:
                 wrong[int(row)] = text
     return Outcome(answer, trace, unterminated, wrong)

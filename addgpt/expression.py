@@ -1,4 +1,4 @@
-"""Arithmetic expressions of whole numbers: parsed into a flat list of operations, evaluated exactly.
+"""Arithmetic expressions of whole numbers: parsed into a flat list of operations and evaluated.
 
 `12*(34-5)` becomes numbers and operations in the order in which they can be worked out; each refers
 to earlier ones by index and the last one is the result:
@@ -33,6 +33,19 @@ NEGATE = "negate"
 PRECEDENCE = {"(": 0, "+": 1, "-": 1, "*": 2, "/": 2, NEGATE: 3}
 LOOKALIKES = {"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", ":": "/", "[": "(", "]": ")"}
 FULL = 10**MOST_DIGITS
+
+# An operation, and which of its operands are negative -> what is asked about their absolute values:
+# the operation, whether they change places, and the sign of the result.
+SIGNS = {
+    ("+", False, False): ("+", False, 1),
+    ("+", False, True): ("-", False, 1),
+    ("+", True, False): ("-", True, 1),
+    ("+", True, True): ("+", False, -1),
+    ("-", False, False): ("-", False, 1),
+    ("-", False, True): ("+", False, 1),
+    ("-", True, False): ("+", False, -1),
+    ("-", True, True): ("-", True, 1),
+}
 
 
 class Number(NamedTuple):
@@ -70,6 +83,15 @@ class Value(NamedTuple):
 
     def negative(self) -> Value:
         return Value(-self.whole, -self.rest)
+
+
+class Question(NamedTuple):
+    """A problem without signs, and the signs of its result and of its rest."""
+
+    problem: str
+    sign: int
+    rest_sign: int
+    reduction: str  # the operation with its signs
 
 
 def parse(text: str) -> Expression:
@@ -156,6 +178,21 @@ def brief(number: int | str, most: int = 24) -> str:
     """A number or other text, its middle left out where it is long."""
     text = str(number)
     return text if len(text) <= most else f"{text[:8]}...{text[-8:]} ({len(text):,} digits)"
+
+
+def unsigned(op: str, a: int, b: int) -> Question:
+    """An operation on signed numbers as one on non-negative numbers.
+
+    >>> unsigned("+", -3, 5)
+    Question(problem='5-3', sign=1, rest_sign=1, reduction='-3 + 5')
+    """
+    reduction = f"{a} {op} {b}" if b >= 0 else f"{a} {op} ({b})"
+    x, y = abs(a), abs(b)
+    if op in "*/":
+        sign = 1 if (a < 0) == (b < 0) else -1
+        return Question(f"{x}{op}{y}", sign, 1 if a >= 0 else -1, reduction)
+    asked, swap, sign = SIGNS[op, a < 0, b < 0]
+    return Question(f"{y}{asked}{x}" if swap else f"{x}{asked}{y}", sign, 1, reduction)
 
 
 class _Parser:

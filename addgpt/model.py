@@ -234,5 +234,10 @@ def _check(config: ModelConfig) -> None:
     for field, value, valid in choices:
         if value not in valid:
             raise ValueError(f"unknown {field} {value!r}; valid: {', '.join(valid)}")
+    if config.level_position and len(config.level_position) != len(config.levels):
+        raise ValueError(
+            f"level_position names {len(config.level_position)} levels, "
+            f"the task has {len(config.levels)}"
+        )
     if config.vocab < 1 or config.context < 1:
         raise ValueError(f"vocab={config.vocab} and context={config.context} must be positive")

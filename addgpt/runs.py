@@ -35,6 +35,9 @@ EVAL_COLUMNS = (
 ).split()
 
 
+SHIPPED = Path(__file__).parent / "pretrained"  # the calculator that comes with the package
+
+
 class RunError(RuntimeError):
     """A run folder that cannot be used; the message is one line for a person."""
 
@@ -52,7 +55,10 @@ class Run:
         path = Path(path)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise RunError(f"{path} is not empty; choose another --out, or add --resume")
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot make {path}: {error.strerror}") from None
         cls._write_config(path, config)
         return cls(path)
 

@@ -70,10 +70,11 @@ def train(run: Run, watch: Watch = lambda moment: None, weights: dict | None = N
             loop.advance()
             if loop.due(config.train.eval_every):
                 loop.look()
-            if loop.due(config.train.save_every) or stopped:
+            if loop.due(config.train.save_every):
                 loop.save()
             watch(loop.moment)
             if stopped and not loop.finished:
+                loop.save()
                 raise Interrupted(f"stopped at step {loop.moment.step}")
         loop.save()
         return loop.moment
@@ -117,9 +118,7 @@ class _Loop:
         batch = self.task.batch(rng, self.settings.batch_size, "train")
         value = self._backward(batch)
         if not math.isfinite(value):
-            raise Diverged(
-                f"the loss is {value} at step {step}; try a lower rate (--set lr=, --set muon_lr=)"
-            )
+            raise _diverged(f"the loss is {value}", step)
         optim.clip(self.optimizers, self.settings.clip)
         share = optim.rate(step, self.settings)
         for optimizer, peaks in zip(self.optimizers, self.peaks, strict=True):
@@ -151,6 +150,9 @@ class _Loop:
         self.run.log(row)
 
     def save(self) -> None:
+        """Write a checkpoint, unless the weights are no longer numbers."""
+        if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
+            raise _diverged("some weights are no longer numbers", self.moment.step)
         state = {"rng": torch.get_rng_state()}
         for number, optimizer in enumerate(self.optimizers):
             for index, entry in optimizer.state_dict()["state"].items():
@@ -201,6 +203,10 @@ class _Loop:
         for key, value in progress.items():
             setattr(self.moment, key, value)
         self.run.forget_after(self.moment.step)
+
+
+def _diverged(what: str, step: int) -> Diverged:
+    return Diverged(f"{what} at step {step}; try a lower rate (--set lr=, --set muon_lr=)")
 
 
 @contextlib.contextmanager

@@ -30,6 +30,8 @@ from analysis import load, style
 
 ANNOTATED = 10  # the longest side of a heat map whose cells can hold a legible number
 EXACT = "exact match (%)"
+CORNER = {"fc": "black", "ec": "white", "lw": 0.8}  # seen against light and dark cells
+DOT = {"c": "black", "edgecolors": "white", "linewidths": 0.6}
 MOST_RUNS = 40  # runs in one figure whose lines can be told apart
 
 
@@ -59,11 +61,12 @@ def training_curve(metrics: pd.DataFrame) -> Figure:
         axis.xaxis.set_major_locator(MaxNLocator(5))
         axis.set_xlim(left=0)
         if kind == "exact":
-            axis.set(ylabel=f"{EXACT}, val", ylim=(-2, 102))
+            axis.set(ylabel="exact match on val (%)", ylim=(-2, 102))
+            axis.set_title(f"n = {_span(metrics['val_n'].dropna())} problems")
         else:
-            axis.set(ylabel="loss (nats per token)", yscale="log", title="val; pale: training")
-    if judged:
-        axes[0].set_title(f"n = {_span(metrics['val_n'].dropna())} problems")
+            axis.set(
+                ylabel="loss (nats per token)", yscale="log", title="bold: val; pale: training"
+            )
     _name_runs(figure, runs, "training")
     return figure
 
@@ -73,7 +76,8 @@ def accuracy_grid(evals: pd.DataFrame, trained: int | None = None) -> Figure:
     """Heat map of exact match (percent) over the lengths (digits) of both operands, one per op.
 
     The lengths trained on are outlined, cells whose problems were all seen in training have a
-    marked corner, and in grids of up to 10 by 10 each cell states its percentage.
+    marked corner. In grids of up to 10 by 10 each cell states its percentage, in larger ones a dot
+    stands in each cell that is not all right.
 
     Args:
         evals: rows of one run, from `load.evals`.
@@ -87,8 +91,8 @@ def accuracy_grid(evals: pd.DataFrame, trained: int | None = None) -> Figure:
         raise ValueError(f"accuracy_grid draws one run, not {len(runs)}: {', '.join(runs)}")
     cells = _plain(evals)
     longest = int(cells[["len_a", "len_b"]].max().max())
-    side = style.PANEL[1] + (1.2 if longest > ANNOTATED else 0.4)
-    figure, axes = style.panels(cells["op"].nunique(), size=(side + 0.3, side))
+    side = 4.2 if longest <= 6 else 5.2
+    figure, axes = style.panels(cells["op"].nunique(), width=side + 0.6, height=side)
     for axis, (op, part) in zip(axes, _by_op(cells), strict=True):
         limit = part["trained"].iloc[0] if trained is None else trained
         _heat(axis, part, limit)
@@ -99,7 +103,7 @@ def accuracy_grid(evals: pd.DataFrame, trained: int | None = None) -> Figure:
     bar = figure.colorbar(axes[0].collections[0], ax=axes, shrink=0.8, aspect=30)
     bar.set_label(EXACT)
     bar.outline.set_visible(False)
-    style.legend(figure, _grid_key(cells, trained))
+    style.legend(figure, _grid_key(cells, trained, dots=longest > ANNOTATED))
     figure.suptitle(f"{runs[0]}: exact match by operand length")
     return figure
 
@@ -108,23 +112,24 @@ def accuracy_grid(evals: pd.DataFrame, trained: int | None = None) -> Figure:
 def accuracy_by_length(evals: pd.DataFrame) -> Figure:
     """Exact match (percent) where both operands have the same length (digits), one line per run.
 
-    Bands are Wilson 95 % intervals; hollow points were all seen in training; an upright dashed line
-    marks the longest operand trained on. Raises ValueError if no cell has equal lengths.
+    Bands are Wilson 95 % intervals. Hollow points have none: those cells hold few problems, all
+    seen in training and all evaluated. An upright dashed line marks the longest operand trained on.
+    Raises ValueError if no cell has equal lengths.
     """
     runs = _runs(evals)
     cells = _plain(evals)
-    cells = cells[cells["len_a"] == cells["len_b"]].sort_values("len_a")
+    cells = cells[cells["len_a"] == cells["len_b"]]
     if cells.empty:
         raise ValueError("no evaluated cell has operands of equal length")
     figure, axes = style.panels(cells["op"].nunique())
     for axis, (op, part) in zip(axes, _by_op(cells), strict=True):
         for number, run in enumerate(runs):
-            _curve(axis, part[part["run"] == run], number)
+            _curve(axis, part[part["run"] == run].sort_values("len_a"), number)
         for limit in part["trained"].dropna().unique():
             axis.axvline(limit, color=style.MARK, linestyle="--", linewidth=1, zorder=1)
         axis.set(xlabel="length of both operands (digits)", ylabel=EXACT)
         axis.set_title(f"{_title(op)}    n = {_span(part['n'])} per length")
-        axis.set_ylim(_floor(part["low"]), 100 + 0.03 * (100 - _floor(part["low"])))
+        axis.set_ylim(_range(part["low"].where(~part["seen"], part["accuracy"])))
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.margins(x=0.05)
     key = [Line2D([], [], color=style.MARK, ls="--", lw=1, label="longest trained on")]
@@ -145,22 +150,22 @@ def strata(evals: pd.DataFrame) -> Figure:
     """
     runs = _runs(evals)
     rows = _strata_rows(evals)
-    parts = dict(_by_op(rows))
-    most = max(len(_labels(part)) for part in parts.values())
-    figure, axes = style.panels(len(parts), size=(5.0, 1.5 + 0.24 * most))
+    where = ["len_a", "len_b"]
+    parts = {op: part.sort_values(where, kind="stable") for op, part in _by_op(rows)}
+    step = 0.24 + 0.06 * (len(runs) - 1)  # inches between strata
+    heights = [1.2 + step * len(_labels(part)) for part in parts.values()]
+    figure, axes = style.panels(len(parts), width=5.0, height=heights)
     for axis, (op, part) in zip(axes, parts.items(), strict=True):
         labels = _labels(part)
         for number, run in enumerate(runs):
             mine = part[part["run"] == run]
-            height = [labels.index(label) for label in mine["label"]]
-            shift = 0.6 * ((number + 0.5) / len(runs) - 0.5)
-            _dots(axis, mine, np.array(height) + shift, number)
+            height = np.array([labels.index(label) for label in mine["label"]])
+            _dots(axis, mine, height + 0.7 * ((number + 0.5) / len(runs) - 0.5), number)
         axis.set_yticks(range(len(labels)), labels)
         axis.set_ylim(len(labels) - 0.4, -0.6)
         axis.set(xlabel=EXACT, ylabel="stratum (digits of a, of b)")
         axis.set_title(f"{_title(op)}    n = {_span(part['n'])} per stratum")
-        bottom = _floor(rows["low"])
-        axis.set_xlim(bottom, 100 + 0.03 * (100 - bottom))
+        axis.set_xlim(_range(part["low"]))
     _name_runs(figure, runs, "exact match by kind of problem")
     return figure
 
@@ -241,10 +246,11 @@ def _span(values: pd.Series) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _floor(low: pd.Series) -> float:
-    """Where an axis of percentages starts: at 0 unless all of it happens high up."""
+def _range(low: pd.Series) -> tuple[float, float]:
+    """The ends of an axis of percentages: from 0 unless all of it happens high up."""
     least = 100 * low.min()
-    return 0.0 if least < 80 else float(np.floor(least - 0.1 * (100 - least)))
+    start = 0.0 if least < 80 else min(99.0, np.floor(least - 0.1 * (100 - least)))
+    return start, 100 + 0.03 * (100 - start)
 
 
 def _name_runs(figure: Figure, runs: list[str], what: str, key: Sequence[Artist] = ()) -> None:
@@ -263,7 +269,7 @@ def _heat(axis: Axes, cells: pd.DataFrame, limit: float) -> None:
         cells.pivot(index="len_a", columns="len_b", values=name).reindex(**shape)
         for name in ("accuracy", "text")
     )
-    small = max(len(rows), len(columns)) <= ANNOTATED
+    longest = max(len(rows), len(columns))
     sns.heatmap(
         100 * share,
         vmin=0,
@@ -271,43 +277,49 @@ def _heat(axis: Axes, cells: pd.DataFrame, limit: float) -> None:
         cmap=style.HEAT,
         square=True,
         cbar=False,
-        annot=text if small else None,
+        annot=text if longest <= ANNOTATED else None,
         fmt="",
-        annot_kws={"fontsize": 10 if max(len(rows), len(columns)) <= 6 else 8},
+        annot_kws={"fontsize": 10 if longest <= 6 else 8},
         linewidths=0.5,
         ax=axis,
     )
     axis.invert_yaxis()
+    triangle = np.array([[0, 0], [1, 0], [0, -1]]) * min(0.5, 0.1 + 0.03 * longest)
     for cell in cells[cells["seen"]].itertuples():
-        corner = np.array([cell.len_b - 1, cell.len_a])  # top left
-        axis.add_patch(Polygon(corner + [[0, 0], [0.3, 0], [0, -0.3]], color="white", lw=0))
+        axis.add_patch(Polygon([cell.len_b - 1, cell.len_a] + triangle, **CORNER))  # top left
+    if longest > ANNOTATED:
+        wrong = cells[cells["accuracy"] < 1]
+        axis.scatter(wrong["len_b"] - 0.5, wrong["len_a"] - 0.5, s=14, **DOT)
     if np.isfinite(limit):
         size = min(limit, len(columns)), min(limit, len(rows))
         outline = {"fill": False, "ec": style.MARK, "lw": 2.5, "clip_on": False}
         axis.add_patch(Rectangle((0, 0), *size, **outline, zorder=3))
-    every = 1 if small else 2
-    axis.set_xticks(np.array(columns[::every]) - 0.5, columns[::every], rotation=0)
-    axis.set_yticks(np.array(rows[::every]) - 0.5, rows[::every], rotation=0)
+    every, size = -(-longest // 20), None if longest <= ANNOTATED else 8
+    for ticks, ends in ((axis.set_xticks, columns), (axis.set_yticks, rows)):
+        ticks(np.array(ends[::every]) - 0.5, ends[::every], rotation=0, fontsize=size)
     axis.set(xlabel="length of b (digits)", ylabel="length of a (digits)")
 
 
-def _grid_key(cells: pd.DataFrame, trained: int | None) -> list[Artist]:
+def _grid_key(cells: pd.DataFrame, trained: int | None, dots: bool) -> list[Artist]:
     key: list[Artist] = []
     if trained is not None or cells["trained"].notna().any():
         key.append(Rectangle((0, 0), 1, 1, fill=False, ec=style.MARK, lw=2, label="trained on"))
     if cells["seen"].any():
-        corner = {"marker": "^", "mfc": "white", "mec": "0.3", "ls": ""}
-        key.append(Line2D([], [], **corner, label="marked corner: all seen in training"))
+        corner = {"marker": [(-1, 1), (1, 1), (-1, -1)], "mfc": "black", "mec": "white"}
+        key.append(Line2D([], [], ls="", **corner, label="all seen in training"))
+    if dots and (cells["accuracy"] < 1).any():
+        dot = {"marker": "o", "mfc": "black", "mec": "white", "ms": 5}
+        key.append(Line2D([], [], ls="", **dot, label="at least one wrong"))
     return key
 
 
 def _curve(axis: Axes, cells: pd.DataFrame, number: int) -> None:
     """One run's line with its band; hollow points where all problems were seen."""
     look = style.line(number)
+    fresh = cells[~cells["seen"]]
+    ends = 100 * fresh["low"], 100 * fresh["high"]
+    axis.fill_between(fresh["len_a"], *ends, color=look["color"], alpha=0.2, lw=0)
     across = cells["len_a"]
-    axis.fill_between(
-        across, 100 * cells["low"], 100 * cells["high"], color=look["color"], alpha=0.2, lw=0
-    )
     axis.plot(across, 100 * cells["accuracy"], **look)
     faces = ["white" if seen else look["color"] for seen in cells["seen"]]
     axis.scatter(
@@ -324,7 +336,6 @@ def _strata_rows(evals: pd.DataFrame) -> pd.DataFrame:
         raise ValueError("no stratum besides the plain grid has been evaluated")
     plain = pooled[pooled["stratum"] == "all"].merge(special[where].drop_duplicates(), on=where)
     rows = pd.concat([plain, special], ignore_index=True)
-    rows = rows.sort_values(["len_a", "len_b"], kind="stable")
     names = zip(rows["stratum"], rows["len_a"], rows["len_b"], strict=True)
     return rows.assign(label=[f"{name} ({a}, {b})" for name, a, b in names])
 
@@ -340,7 +351,7 @@ def _dots(axis: Axes, rows: pd.DataFrame, height: np.ndarray, number: int) -> No
         height,
         xerr=np.maximum(0, [centre - low, high - centre]),
         fmt="o",
-        markersize=5,
+        markersize=4,
         color=style.line(number)["color"],
         elinewidth=1.2,
     )

@@ -103,10 +103,14 @@ def pool(evals: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     in training, `trained` is the longest operand trained on.
     """
     groups = evals.groupby(list(by), sort=False)
-    frame = groups[list(COUNTS)].sum().assign(
-        worst=groups["accuracy"].min(),
-        seen=groups["seen"].any(),
-        trained=groups["trained"].max(),
+    frame = (
+        groups[list(COUNTS)]
+        .sum()
+        .assign(
+            worst=groups["accuracy"].min(),
+            seen=groups["seen"].any(),
+            trained=groups["trained"].max(),
+        )
     )
     return with_accuracy(frame.reset_index())
 

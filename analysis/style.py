@@ -10,18 +10,18 @@ import contextlib
 import functools
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
 import seaborn as sns
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 DPI = 150
-PANEL = (4.2, 3.4)  # inches, width and height of one panel
 COLOURS = sns.color_palette("colorblind", 10)
 DASHES = ("-", "--", ":", "-.")
 HEAT = "cividis"  # even in lightness, and the same to colour-blind eyes
@@ -42,13 +42,20 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
 
 def panels(
-    count: int, columns: int = 2, size: tuple[float, float] = PANEL
+    count: int, columns: int = 2, width: float = 4.6, height: float | Sequence[float] = 3.6
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` panels, filled row by row; `size` in inches is one panel's."""
+    """A figure of `count` panels, filled row by row, and the list of its axes.
+
+    `width` and `height` in inches are one panel's; a list of heights gives one for each panel, of
+    which each row takes the largest.
+    """
     columns = min(count, columns)
-    rows = -(-count // columns)
-    figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    each = np.zeros(-(-count // columns) * columns)
+    each[:count] = height
+    rows = each.reshape(-1, columns).max(1)
+    figure = Figure(figsize=(width * columns, rows.sum() + 0.3), layout="constrained")
+    grid = {"height_ratios": rows}
+    axes = figure.subplots(len(rows), columns, squeeze=False, gridspec_kw=grid).ravel()
     for spare in axes[count:]:
         spare.remove()
     return figure, list(axes[:count])
@@ -60,11 +67,15 @@ def line(index: int) -> dict[str, Any]:
     return {"color": COLOURS[index % len(COLOURS)], "linestyle": DASHES[turn]}
 
 
-def legend(figure: Figure, handles: list[Any], columns: int = 3) -> None:
-    """A legend below the panels."""
-    if handles:
-        columns = min(columns, len(handles))
-        figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+def legend(figure: Figure, handles: list[Artist]) -> None:
+    """A legend below the panels, in as many columns as fit; the figure grows to hold it."""
+    if not handles:
+        return
+    width, height = figure.get_size_inches()
+    entry = 0.7 + 0.08 * max(len(str(handle.get_label())) for handle in handles)  # inches
+    columns = max(1, min(len(handles), int(width / entry)))
+    figure.set_size_inches(width, height + 0.1 + 0.22 * -(-len(handles) // columns))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
 
 
 def percent(right: int, n: int) -> str:

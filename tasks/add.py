@@ -70,7 +70,8 @@ class Add(Arithmetic):
 
     def _with_carries(self, sheet: Sheet, a, b, total, exists, used) -> None:
         width = total.shape[1]
-        carry = (digits.wide(a, width) + digits.wide(b, width) - total) < 0
+        # a column's sum less its digit is 10 times the carry it leaves, less the one it receives
+        carry = (digits.wide(a, width) + digits.wide(b, width) - total) > 0
         for column in range(width):
             here = exists[:, column : column + 1], used[:, column : column + 1]
             for number, kind in ((total, Kind.TOTAL), (carry, Kind.CARRY)):

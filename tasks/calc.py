@@ -12,7 +12,7 @@ drawn in training. Sums and differences may be longer than products and quotient
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
 
@@ -73,7 +73,7 @@ class Calc(Task):
         self, rng: np.random.Generator, size: int, split: str, cell: Cell | None = None
     ) -> Batch:
         if cell is not None:
-            return self.parts[cell.op].batch(rng, size, split, cell)
+            return self._placed(cell.op, self.parts[cell.op].batch(rng, size, split, cell))
         shares = np.array(self.shares) / sum(self.shares)
         counts = rng.multinomial(size, shares)
         batches = []
@@ -86,7 +86,7 @@ class Calc(Task):
         return _stacked(batches)
 
     def exam(self, rng: np.random.Generator, size: int, split: str, cell: Cell) -> Batch:
-        return self.parts[cell.op].exam(rng, size, split, cell)
+        return self._placed(cell.op, self.parts[cell.op].exam(rng, size, split, cell))
 
     def cells(self) -> list[Cell]:
         return [cell for part in self.parts.values() for cell in part.cells()]
@@ -118,6 +118,12 @@ class Calc(Task):
         signs = (("r", "/"), ("=", "*"), ("+", "-"), ("-", "-"))
         op = next((op for sign, op in signs if sign in completion), "+")
         return self.parts[op].answer(completion)
+
+    def _placed(self, op: str, batch: Batch) -> Batch:
+        """A part's batch, with its cells counted in the grid of the mixture."""
+        first = sum(len(self.parts[earlier].cells()) for earlier in OPS[: OPS.index(op)])
+        cell = np.where(batch.cell < 0, -1, batch.cell + first).astype(np.int32)
+        return replace(batch, cell=cell)
 
     def _part(self, text: str) -> Arithmetic:
         match = PROBLEM.fullmatch(text)

@@ -156,6 +156,12 @@ def test_a_run_folder_and_its_results_folder_agree(results: Path) -> None:
     pd.testing.assert_frame_equal(one.drop(columns="run"), mine.drop(columns="run"))
 
 
+def test_the_columns_are_those_that_evaluation_writes() -> None:
+    from addgpt import runs  # imports torch, which analysis must not
+
+    assert set(load.EVAL_COLUMNS) == set(runs.EVAL_COLUMNS)
+
+
 def test_trained_length_of_a_mixture() -> None:
     config = {"options": {"digits": 4, "sum_digits": 8}}
     assert [load.trained_length(config, op) for op in "+-*/"] == [8, 8, 4, 4]
@@ -205,10 +211,11 @@ def test_damage_is_one_line_naming_the_file(results, capsys, file, text, message
     with pytest.raises(ValueError, match=message) as caught:
         load.runs(results), load.metrics(results), load.evals(results)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
-    (results / "add/seed1/eval.csv").unlink()
+    for other in ("eval.csv", "metrics.jsonl"):
+        (results / "add/seed1" / other).unlink()
     assert figures.main([str(results / "add")]) == 1
-    assert (results / "add/seed1/training_curve.png").exists()  # the other run is drawn all the same
-    assert message in capsys.readouterr().err
+    errors = capsys.readouterr().err.splitlines()
+    assert message in errors[0] and errors[1:] == ["seed1: nothing to draw yet"]
 
 
 @pytest.mark.parametrize("name", ["nowhere", "empty"])
@@ -227,7 +234,7 @@ def test_bad_path_is_one_line_and_exit_code_2(tmp_path: Path, capsys, name: str)
 def test_training_curve_has_a_line_per_run(results: Path) -> None:
     metrics = load.metrics(results / "add")
     exact, seconds, loss = figures.training_curve(metrics).axes
-    assert (exact.get_xlabel(), exact.get_ylabel()) == ("examples seen", "exact match (%), val")
+    assert (exact.get_xlabel(), exact.get_ylabel()) == ("examples seen", "exact match on val (%)")
     assert seconds.get_xlabel() == "training time (s)"
     assert loss.get_ylabel() == "loss (nats per token)"
     assert [line.get_label() for line in exact.lines] == ["seed0", "seed1"]
@@ -266,6 +273,7 @@ def test_accuracy_grid_of_a_mixture_has_a_panel_per_op(tmp_path: Path) -> None:
         "a + b", "a - b", "a * b", "a / b",
     ]  # fmt: skip
     assert not written(plus) and len(written(times)) == 16
+    assert len(plus.collections[1].get_offsets()) == 24  # a dot in each cell that is not all right
     sizes = [
         next(p for p in x.patches if hasattr(p, "get_width")).get_width() for x in (plus, over)
     ]
@@ -275,6 +283,12 @@ def test_accuracy_grid_of_a_mixture_has_a_panel_per_op(tmp_path: Path) -> None:
 def test_accuracy_grid_refuses_several_runs(results: Path) -> None:
     with pytest.raises(ValueError, match="one run, not 2"):
         figures.accuracy_grid(load.evals(results))
+
+
+def test_accuracy_by_length_when_all_is_seen_and_right(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "tiny", {"digits": 1}, cells=[cell("+", 1, 1, 100, 100)])
+    (axis,) = figures.accuracy_by_length(load.evals(path)).axes
+    assert axis.get_ylim()[0] == 99
 
 
 def test_accuracy_by_length_draws_equal_lengths_with_intervals(results: Path) -> None:
@@ -287,6 +301,7 @@ def test_accuracy_by_length_draws_equal_lengths_with_intervals(results: Path) ->
     assert second.get_ydata() == pytest.approx([100, 100, 99.8, 49.8, 24.8])
     assert set(limit.get_xdata()) == {3}
     band = axis.collections[0].get_paths()[0].vertices
+    assert 1 not in band[:, 0]  # exhaustively evaluated: no interval
     at_four = band[band[:, 0] == 4][:, 1]
     assert [at_four.min(), at_four.max()] == pytest.approx(100 * np.array(load.wilson(499, 1000)))
 
@@ -326,11 +341,12 @@ def test_percent_is_100_only_if_all_are_right(right: int, n: int, text: str) -> 
 
 def test_command_draws_what_applies_and_prints_the_paths(results: Path, capsys) -> None:
     write_run(results / "zero", {"digits": 3}, looks=0)
+    (results / "add/seed1/eval.csv").unlink()
     assert figures.main([str(results)]) == 0
     out, err = capsys.readouterr()
     names = ["training_curve", "accuracy_grid", "accuracy_by_length", "strata"]
-    expected = [results / f"add/seed{s}" / f"{n}.png" for s in (0, 1) for n in names]
-    expected += [results / "text/training_curve.png"]
+    expected = [results / f"add/seed0/{name}.png" for name in names]
+    expected += [results / run / "training_curve.png" for run in ("add/seed1", "text")]
     assert out.splitlines() == [str(path) for path in expected]
     assert err == "zero: nothing to draw yet\n"
     assert {path.name for path in results.rglob("*.png*")} == {f"{n}.png" for n in names}

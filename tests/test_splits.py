@@ -52,7 +52,13 @@ def test_shares_are_80_10_10_at_every_length(length, salt):
     assert abs(found - [0.8, 0.1, 0.1]).max() < 0.015  # 2 digits: 8,100 distinct pairs
 
 
-@pytest.mark.parametrize(("op", "golden"), [("+", "0000010000000000201000020100010000200000000000200010010200001010"), ("/", "1000000000122000000000000100000002002100000000020000011002200000")])
+@pytest.mark.parametrize(
+    ("op", "golden"),
+    [
+        ("+", "0000010000000000201000020100010000200000000000200010010200001010"),
+        ("/", "1000000000122000000000000100000002002100000000020000011002200000"),
+    ],
+)
 def test_splits_are_those_of_every_earlier_release(matrices, op, golden):
     pairs = [(10**k + 7 * k, 3 * 10 ** (k // 2) + k) for k in range(64)]
     found = splits.split_of(*matrices(pairs)[:2], ord(op), op in COMMUTES)

@@ -16,6 +16,7 @@ from tasks.common.sheet import ALPHABET, END, KINDS, LEVELS, Kind, Sheet
 MOST_DIGITS = 1000
 EQUALS = ALPHABET.index("=")
 PROBLEM = re.compile(r"\s*([0-9]+)\s*([-+*/])\s*([0-9]+)\s*=?\s*", re.ASCII)
+NUMBERS = np.array([0, 10, 90, 900, 9000])  # how many there are with 0, 1, 2, ... digits
 PATIENCE = 50  # rounds of drawing, after which a rare stratum is as full as it gets
 
 
@@ -109,7 +110,7 @@ class Arithmetic(Task):
         a = digits.draw(rng, len_a, int(len_a.max()))
         b = digits.draw(rng, len_b, int(len_b.max()))
         width = max(a.shape[1], b.shape[1])
-        a, b = (np.pad(x, ((0, 0), (0, width - x.shape[1]))) for x in (a, b))
+        a, b = (digits.wide(x, width, np.int8) for x in (a, b))
         if stratum != "all":
             a, b = problems.of_stratum(rng, stratum, a, b, len_a, len_b, self.borrows)
         elif train:
@@ -206,7 +207,7 @@ class Arithmetic(Task):
                 good &= self.belongs(stratum, a, b)
                 good &= (digits.length(a) == len_a) & (digits.length(b) == len_b)
             index = np.flatnonzero(good)[: size - have]
-            kept.append((a[index], b[index], len_a[index], len_b[index]))
+            kept.append(tuple(part.take(index, 0) for part in (a, b, len_a, len_b)))
             have += len(index)
             if have >= size or (turn > PATIENCE // 5 and not have):
                 break
@@ -274,7 +275,7 @@ def start(a: np.ndarray, b: np.ndarray, len_a: np.ndarray, len_b: np.ndarray, op
 
     `ids` may hold a_col, a_step, b_col, b_step in place of the digits' own places and step 0.
     """
-    sheet = Sheet(len(a))
+    sheet = Sheet(len(a), alike=len_a * (int(len_b.max()) + 1) + len_b)
     place = np.arange(a.shape[1])
     for name, number, lengths, kind in (("a", a, len_a, Kind.A), ("b", b, len_b, Kind.B)):
         sheet.number(
@@ -292,12 +293,14 @@ def start(a: np.ndarray, b: np.ndarray, len_a: np.ndarray, len_b: np.ndarray, op
 
 
 def _count(length):
-    """How many numbers have this many digits (0 has one)."""
-    return np.where(np.asarray(length) == 1, 10.0, 9.0 * 10.0 ** (np.asarray(length, float) - 1))
+    """How many numbers have this many digits (0 has one); any more than four count as four."""
+    return NUMBERS.take(length, mode="clip")
 
 
 def _joined(kept: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
     """Concatenate drawn operands, whose matrices may differ in width."""
+    if len(kept) == 1:
+        return kept[0]
     width = max(part[0].shape[1] for part in kept)
     a, b = (
         np.concatenate([np.pad(p[i], ((0, 0), (0, width - p[i].shape[1]))) for p in kept])

@@ -15,9 +15,10 @@ def draw(rng: np.random.Generator, lengths: np.ndarray, width: int) -> np.ndarra
     rows = len(lengths)
     digits = rng.integers(0, 10, (rows, width), dtype=np.int8)
     top = rng.integers(1, 10, rows, dtype=np.int8)
-    index = np.arange(rows)
-    digits[index, lengths - 1] = np.where(lengths > 1, top, digits[index, lengths - 1])
-    digits[np.arange(width) >= lengths[:, None]] = 0
+    last = np.arange(rows) * width + lengths - 1  # where the top digits are in the flat matrix
+    flat = digits.ravel()
+    flat[last] = np.where(lengths > 1, top, flat.take(last))
+    digits *= np.arange(width) < lengths[:, None]
     return digits
 
 
@@ -39,18 +40,18 @@ def carried(columns: np.ndarray, width: int | None = None) -> tuple[np.ndarray, 
     return digits, carry
 
 
-def wide(digits: np.ndarray, width: int) -> np.ndarray:
-    """The lowest `width` digits, zeros above, as int16 that can be added and subtracted."""
-    out = np.zeros((len(digits), width), np.int16)
+def wide(digits: np.ndarray, width: int, dtype: type = np.int16) -> np.ndarray:
+    """The lowest `width` digits, zeros above, by default as int16, fit for sums and differences."""
+    out = np.zeros((len(digits), width), dtype)
     out[:, : digits.shape[1]] = digits[:, :width]
     return out
 
 
 def length(digits: np.ndarray) -> np.ndarray:
     """(B,) number of digits without leading zeros; zero has one."""
-    size = digits.shape[1]
     some = digits != 0
-    return np.where(some.any(1), size - some[:, ::-1].argmax(1), 1)
+    some[:, 0] = True
+    return digits.shape[1] - some[:, ::-1].argmax(1)
 
 
 def times(a: np.ndarray, b: np.ndarray, width: int) -> np.ndarray:

@@ -27,9 +27,9 @@ def chain_heavy(rng: np.random.Generator, a: np.ndarray, b: np.ndarray, borrow: 
     chosen = rng.random(a.shape) < rng.random((len(a), 1))
     passing = a if borrow else 9 - a
     changed = np.where(chosen, passing, b).astype(np.int8)
-    beyond = np.arange(b.shape[1]) >= digits.length(b)[:, None]
-    changed[beyond] = 0
-    same_length = digits.length(changed) == digits.length(b)
+    lengths = digits.length(b)
+    changed *= np.arange(b.shape[1]) < lengths[:, None]
+    same_length = digits.length(changed) == lengths
     return np.where(same_length[:, None], changed, b)
 
 

@@ -15,6 +15,7 @@ leaks through its positions, and decoding sees what training saw.
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 
@@ -57,15 +58,32 @@ class Kind(IntEnum):
 KINDS = len(Kind) + 1
 
 
-class Sheet:
-    """Rows of problems under construction. See the module's text for what ids mean."""
+class _Block(NamedTuple):
+    """What one call wrote: some columns of slots, all arrays broadcast to (B, width)."""
 
-    def __init__(self, rows: int) -> None:
+    width: int
+    tokens: np.ndarray
+    exists: np.ndarray | bool
+    used: np.ndarray | bool
+    ids: tuple  # col, step, kind
+    backwards: bool
+
+
+class Sheet:
+    """Rows of problems under construction. See the module's text for what ids mean.
+
+    What is written is kept, not copied, until the batch is made.
+
+    Args:
+        rows: B, the number of problems.
+        alike: (B,) small int; rows of the same number have the same slots and ids, which are then
+            worked out once for all of them. None: no two rows need be alike.
+    """
+
+    def __init__(self, rows: int, alike: np.ndarray | None = None) -> None:
         self.rows = rows
-        self._tokens: list[np.ndarray] = []
-        self._used: list[np.ndarray] = []
-        self._exists: list[np.ndarray] = []
-        self._ids: list[list[np.ndarray]] = [[] for _ in range(LEVELS)]
+        self._alike = np.arange(rows) if alike is None else alike
+        self._blocks: list[_Block] = []
         self._prompt_columns = 0
 
     def number(
@@ -86,16 +104,12 @@ class Sheet:
             used: (B, n), which of them a digit fills (leading zeros may be left out).
             col, step, kind: ids, broadcast to (B, n); `col` counts 1, 2, … if not given.
         """
-        col = np.arange(1, digits.shape[1] + 1) if col is None else col
-        order = slice(None, None, -1) if most_significant_first else slice(None)
-        shape = digits.shape
-        exists = np.broadcast_to(exists, shape)
+        width = digits.shape[1]
+        col = np.arange(1, width + 1) if col is None else col
         used = exists if used is None else used & exists
-        self._tokens.append(digits[:, order].astype(np.uint8))
-        self._exists.append(exists[:, order])
-        self._used.append(used[:, order])
-        for level, value in enumerate((col, step, kind)):
-            self._ids[level].append(np.broadcast_to(value, shape)[:, order])
+        self._blocks.append(
+            _Block(width, digits, exists, used, (col, step, kind), most_significant_first)
+        )
 
     def symbol(
         self,
@@ -107,43 +121,64 @@ class Sheet:
         step: np.ndarray | int = 0,
     ) -> None:
         """Write one character in every row, or the (B, 1) token ids of one each."""
-        token = np.full((1, 1), ALPHABET.index(char)) if isinstance(char, str) else char
-        self.number(np.broadcast_to(token, (self.rows, 1)), kind, exists=exists, col=col, step=step)
+        token = np.array([[ALPHABET.index(char)]]) if isinstance(char, str) else char
+        self.number(token, kind, exists=exists, col=col, step=step)
 
     def equals(self) -> None:
         """Write `=`; from here on, the model is scored."""
         self.symbol("=", Kind.EQUALS)
-        self._prompt_columns = sum(block.shape[1] for block in self._tokens)
+        self._prompt_columns = self._columns
 
     def batch(self, cell: np.ndarray) -> Batch:
         """The finished rows, gaps closed, padded with the end mark."""
-        used = np.concatenate(self._used, 1)
-        tokens = _packed(np.concatenate(self._tokens, 1), used, ALPHABET.index(END))
-        size = tokens.shape[1]
-        prompt = used[:, : self._prompt_columns].sum(1)[:, None]
-        place = np.arange(size)
-        scored = (place >= prompt) & (place < used.sum(1)[:, None])
-        return Batch(tokens, scored, self.positions(size), cell)
+        used = self._spread([block.used for block in self._blocks], bool)
+        written = self._spread([block.tokens for block in self._blocks], np.uint8)
+        total = np.cumsum(used, dtype=np.int32).reshape(used.shape)  # over all rows
+        first = np.concatenate([[0], total[:-1, -1]])
+        count = (total[:, -1] - first)[:, None]
+        prompt = (total[:, self._prompt_columns - 1] - first)[:, None]
+        size = int(count.max())
+        place = np.arange(size, dtype=np.int32)
+        before_end = place < count
+        tokens = np.full((self.rows, size), ALPHABET.index(END), np.uint8)
+        tokens[before_end] = written.ravel().compress(used.ravel())
+        return Batch(tokens, before_end & (place >= prompt), self.positions(size), cell)
 
     def positions(self, size: int | None = None) -> np.ndarray:
         """(B, size, 3) ids of the slots; 0 beyond a row's last slot."""
-        exists = np.concatenate(self._exists, 1)
-        slots = int(exists.sum(1).max()) if size is None else size
-        out = np.zeros((self.rows, slots, LEVELS), np.int16)
-        for level, blocks in enumerate(self._ids):
-            out[:, :, level] = _packed(np.concatenate(blocks, 1), exists, 0, slots)
+        examples, like = _examples(self._alike)
+        exists = self._spread([block.exists for block in self._blocks], bool, examples)
+        count = exists.sum(1)[:, None]
+        longest = int(count.max())
+        ids = np.zeros((len(examples), max(longest, size or 0), LEVELS), np.int16)
+        before_end = np.arange(ids.shape[1]) < count
+        for level in range(LEVELS):
+            values = [block.ids[level] for block in self._blocks]
+            ids[before_end, level] = self._spread(values, np.int16, examples)[exists]
+        return ids[:, :size].take(like, 0)
+
+    @property
+    def _columns(self) -> int:
+        return sum(block.width for block in self._blocks)
+
+    def _spread(self, values: list, dtype: type, rows: np.ndarray | None = None) -> np.ndarray:
+        """(B, columns) one value of each block, side by side; of some rows if given."""
+        out = np.empty((self.rows if rows is None else len(rows), self._columns), dtype)
+        start = 0
+        for block, value in zip(self._blocks, values, strict=True):
+            part = out[:, start : start + block.width]
+            start += block.width
+            if rows is not None and np.ndim(value) == 2 and len(value) == self.rows:
+                value = value[rows]
+            part[:, :: -1 if block.backwards else 1] = value
         return out
 
 
-def _packed(values: np.ndarray, mask: np.ndarray, fill: int, size: int | None = None) -> np.ndarray:
-    """Each row's masked values, moved to the left; `fill` after them."""
-    count = mask.sum(1)
-    longest = int(count.max())
-    size = longest if size is None else size
-    if mask.all():
-        full = np.ascontiguousarray(values[:, :size])
-        if full.shape[1] == size:
-            return full
-    out = np.full((len(values), max(size, longest)), fill, values.dtype)
-    out[np.arange(out.shape[1]) < count[:, None]] = values[mask]
-    return out[:, :size]
+def _examples(alike: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(K,) one row of each number, and (B,) which of them each row is like."""
+    row_of = np.zeros(int(alike.max()) + 1, np.intp)
+    row_of[alike] = np.arange(len(alike))
+    example = row_of.take(alike)
+    rows = np.flatnonzero(example == np.arange(len(alike)))
+    row_of[alike[rows]] = np.arange(len(rows))
+    return rows, row_of.take(alike)

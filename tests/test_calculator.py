@@ -1,0 +1,452 @@
+"""The calculator with a perfect model in place of a trained one, so that what it does is exact."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from addgpt.calculator import Calculator, Solution
+from addgpt.expression import apply, evaluate, parse
+from addgpt.layout import layout
+from addgpt.task import Recipe, Task, load_task
+from tasks.common import digits
+
+ALL = {"calc": {"digits": 4, "sum_digits": 6}}
+
+
+def written(task: Task, prompt: str) -> str:
+    """What a perfect model writes after a prompt: the task's own work."""
+    op = next(char for char in prompt if char in "+-*/")
+    part = task.parts[op] if hasattr(task, "parts") else task
+    sides = [int(side) for side in prompt.rstrip("=").split(op)]
+    lengths = [np.array([len(str(side))]) for side in sides]
+    width = max(len(str(side)) for side in sides)
+    a, b = (digits.from_int(side, width)[None] for side in sides)
+    sheet = part.write(a, b, *lengths).batch(np.array([0]))
+    return task.decode(sheet.tokens[0])[len(prompt) :]
+
+
+def oracle(task: Task, spoil=lambda prompt, completion: completion):
+    """A `write` for Calculator; `spoil` may change what it writes. Notes the batches it was given.
+
+    Each token's probability is 0.5 + (its place % 50) / 100, so that places can be told apart.
+    """
+
+    def write(prompts: np.ndarray, limit: int) -> SimpleNamespace:
+        write.batches.append(len(prompts))
+        rows = len(prompts)
+        tokens = np.full((rows, limit), task.alphabet.index(task.end), np.uint8)
+        length, ended = np.full(rows, limit), np.zeros(rows, bool)
+        for row, prompt in enumerate(prompts):
+            text = task.decode(prompt)
+            text = spoil(text, written(task, text))[:limit]
+            tokens[row, : len(text)] = task.encode(text)
+            if text.endswith(task.end):
+                length[row], ended[row] = len(text), True
+        chances = 0.5 + (np.arange(limit) % 50) / 100
+        return SimpleNamespace(
+            tokens=tokens,
+            length=length,
+            terminated=ended,
+            probability=np.broadcast_to(chances.astype(np.float32), tokens.shape),
+        )
+
+    write.batches = []
+    return write
+
+
+def perfect(name: str = "calc", options: dict | None = None, **changes) -> Calculator:
+    task = load_task(name, ALL.get(name, {"digits": 4}) if options is None else options)
+    return Calculator(None, task, "perfect", write=oracle(task, **changes))
+
+
+@pytest.fixture(scope="module")
+def calculator() -> Calculator:
+    return perfect()
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("12+34", "46"),
+        ("12*(34-5)/2", "174"),
+        ("12*(34-5)/(2)", "174"),
+        ("17/5", "3 remainder 2"),
+        ("-17/5", "-3 remainder -2"),
+        ("17/-5", "-3 remainder 2"),
+        ("-17/-5", "3 remainder -2"),
+        ("(17/5)", "3 remainder 2"),
+        ("-(17/5)", "-3 remainder -2"),
+        ("3-10", "-7"),
+        ("-3+5", "2"),
+        ("-3-5", "-8"),
+        ("-3*4", "-12"),
+        ("0*-5", "0"),
+        ("5", "5"),
+        ("-(5)", "-5"),
+        ("5/17", "0 remainder 5"),
+        ("0/7", "0"),
+        ("12345*99", "1222155"),
+    ],
+)
+def test_answers(calculator, text, answer):
+    solution = calculator.solve(text)
+    assert (solution.answer, solution.correct, solution.truth) == (answer, True, answer)
+    assert solution.error is None and solution.stuck is None
+
+
+def test_steps_tell_what_was_asked(calculator):
+    steps = calculator.solve("(-3+5)*-(20-6)").steps
+    assert [step.reduction for step in steps] == ["-3 + 5", "20 - 6", "2 * (-14)"]
+    assert [step.problem for step in steps] == ["5-3", "20-6", "2*14"]
+    assert [step.result for step in steps] == ["2", "14", "-28"]
+    assert [step.answer for step in steps] == ["2", "14", "28"]
+    assert steps[2].completion == "8020,200,030;=8200#"[:0] + steps[2].completion
+    for step in steps:
+        assert step.correct and step.finished and step.trained and step.answer == step.truth
+        assert len(step.probabilities) == len(step.completion)
+        assert step.completion.endswith("#")
+
+
+@given(st.integers(-9999, 9999), st.sampled_from("+-*/"), st.integers(-9999, 9999))
+def test_every_combination_of_signs(a, op, b):
+    if op == "/" and b == 0:
+        return
+    solution = perfect().solve(f"{a}{op}({b})")
+    assert solution.answer == str(apply(op, a, b)) and solution.correct
+    assert all("(" not in step.problem for step in solution.steps)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("1/0", "division by zero"),
+        ("5*(1/(3-3))", "division by zero"),
+        ("7/2*2", "must be exact"),
+        ("1.5", "decimal"),
+        ("", "empty"),
+        ("9" * 51 + "*" + "9" * 50, "too much work"),
+        ("9" * 1000 + "/7", "too long for this model"),
+        ("9" * 1000 + "+1+1", "digits"),
+    ],
+)
+def test_errors_are_values_in_solve_many_and_raised_by_solve(calculator, text, words):
+    calculator._write.batches.clear()
+    good, bad, also_good = calculator.solve_many(["1+1", text, "2+2"])
+    assert (good.answer, also_good.answer) == ("2", "4")
+    assert words in bad.error and "\n" not in bad.error
+    assert bad.correct is None and bad.answer == ""
+    with pytest.raises(ValueError, match=words):
+        calculator.solve(text)
+
+
+def test_the_model_is_not_asked_for_what_has_no_answer(calculator):
+    calculator._write.batches.clear()
+    calculator.solve_many(["1+2/0", "2*3+7/2-1", "(1+2"])
+    assert calculator._write.batches == []
+
+
+def test_beyond_the_trained_lengths(calculator):
+    short, long, big = calculator.solve_many(["999999+1", "1000000+1", "12345*6"])
+    assert short.trained and not long.trained and not big.trained
+    assert long.answer == "1000001" and big.answer == "74070"
+
+
+def expressions(count: int, seed: int = 0) -> list[str]:
+    rng = random.Random(seed)
+
+    def number() -> str:
+        return str(rng.randrange(10 ** rng.randint(1, 3)))
+
+    shapes = ["{a}+{b}", "{a}*({b}-{c})", "-{a}*{b}+{c}", "{a}/{b}", "({a}-{b})*({c}+{a})", "{a}*", "{a}"]
+    return [rng.choice(shapes).format(a=number(), b=number(), c=number()) for _ in range(count)]
+
+
+def test_solve_many_is_solve_one_by_one_in_order():
+    texts = expressions(150)
+    calculator = perfect()
+    together = calculator.solve_many(texts)
+    assert [solution.text for solution in together] == texts
+    assert together == [calculator.solve_many([text])[0] for text in texts]
+    assert any(s.error for s in together) and any(s.correct for s in together)
+
+
+def test_operations_are_batched_over_expressions():
+    calculator = perfect()
+    calculator.solve_many([f"{a}*{b}+{a}" for a in range(10, 30) for b in range(10, 20)])
+    # 200 products with prompts of one length, then sums of few prompt lengths
+    assert calculator._write.batches[0] == 200
+    assert len(calculator._write.batches) < 6
+
+
+def test_equal_problems_are_asked_once():
+    calculator = perfect()
+    solutions = calculator.solve_many(["1+1"] * 500)
+    assert calculator._write.batches == [1]
+    assert {solution.answer for solution in solutions} == {"2"}
+
+
+def test_batches_are_bounded(monkeypatch):
+    monkeypatch.setattr("addgpt.calculator.TOKENS_AT_ONCE", 200)
+    calculator = perfect()
+    texts = [f"{a}*{a + 1}" for a in range(10, 60)]
+    solutions = calculator.solve_many(texts)
+    assert [s.answer for s in solutions] == [str(a * (a + 1)) for a in range(10, 60)]
+    assert max(calculator._write.batches) < 10
+
+
+def test_a_wrong_answer_goes_into_the_next_operation():
+    def spoil(prompt, completion):
+        return "05#" if prompt == "12+34=" else completion
+
+    solution = perfect(spoil=spoil).solve("(12+34)*2")
+    assert (solution.answer, solution.truth, solution.correct) == ("100", "92", False)
+    first, second = solution.steps
+    assert (first.answer, first.truth, first.correct) == ("50", "46", False)
+    assert (second.problem, second.truth, second.correct) == ("50*2", "100", True)
+
+
+@pytest.mark.parametrize("text", ["840,63", "#", "999", "r#", "=#", "12+34#", "3r2#", "4" * 9000])
+def test_unreadable_writing_is_shown_and_marked_wrong(text):
+    calculator = perfect(spoil=lambda prompt, completion: text)
+    for problem in ("12+34", "12*34", "34-12", "34/5", "-34/5+1-1/1"):
+        solution = calculator.solve_many([problem])[0]
+        if solution.error:  # 34/5 leaves a rest
+            continue
+        assert solution.correct is False
+        if solution.stuck:
+            written_text = solution.steps[-1].completion
+            assert solution.answer == written_text and text.startswith(written_text)
+        assert all(isinstance(layout(step), str) for step in solution.steps)
+
+
+def test_a_model_that_goes_wrong_may_get_stuck_but_the_person_is_not_blamed():
+    def spoil(prompt, completion):
+        return {"12-5=": "00+00#", "20/10=": "=10r1#"}.get(prompt, completion)
+
+    by_zero, inexact = perfect(spoil=spoil).solve_many(["70/(12-5)", "1+20/10"])
+    for solution, words in ((by_zero, "division by zero"), (inexact, "inexact")):
+        assert solution.error is None and solution.correct is False
+        assert words in solution.stuck
+        assert solution.truth in ("10", "3")
+
+
+def test_what_ends_too_late_does_not_depend_on_its_batch():
+    """A row that runs on past its own limit counts as unfinished, however long its batch goes."""
+    late = "5" * 30 + "#"
+    calculator = perfect(spoil=lambda prompt, text: late if prompt == "1+2345=" else text)
+    alone = calculator.solve("1+2345")
+    assert not alone.steps[0].finished and alone.stuck
+    together = calculator.solve_many(["1+2345", "12*345"])
+    assert together[0] == alone and together[1].correct
+
+
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "div"])
+def test_models_of_one_operation(name):
+    op = {"add": "+", "sub": "-", "mul": "*", "div": "/"}[name]
+    calculator = perfect(name)
+    assert calculator.operators == op
+    assert calculator.solve(f"84{op}7").correct
+    other = "*" if op != "*" else "+"
+    with pytest.raises(ValueError, match=f"this model does .{op}?, not"):
+        calculator.solve(f"8{other}4")
+
+
+def test_a_language_model_is_no_calculator():
+    class Prose(Task):
+        alphabet: ClassVar[str] = "abc"
+
+        def batch(self, rng, size, split, cell=None):
+            raise NotImplementedError
+
+        def longest(self):
+            return 8
+
+        def recipe(self):
+            return Recipe({}, {})
+
+    with pytest.raises(ValueError, match="no calculator"):
+        Calculator(None, Prose(), "prose", write=lambda prompts, limit: None)
+    with pytest.raises(ValueError, match="needs a model"):
+        Calculator(None, load_task("add"))
+
+
+@dataclass(frozen=True)
+class Plain(Task):
+    """A task so simple that ten thousand expressions take no time."""
+
+    alphabet: ClassVar[str] = "0123456789+-*/=# remainder"
+
+    def batch(self, rng, size, split, cell=None):
+        raise NotImplementedError
+
+    def longest(self):
+        return 40
+
+    def recipe(self):
+        return Recipe({}, {})
+
+    def prompt(self, text):
+        return f"{text}="
+
+    def truth(self, text):
+        return str(evaluate(parse(text))[-1])
+
+
+def plain_write(prompts: np.ndarray, limit: int) -> SimpleNamespace:
+    task = Plain()
+    tokens = np.zeros((len(prompts), limit), np.uint8)
+    texts = [task.truth(task.decode(prompt)) + "#" for prompt in prompts]
+    for row, text in enumerate(texts):
+        tokens[row, : len(text)] = task.encode(text)[:limit]
+    length = np.minimum([len(text) for text in texts], limit)
+    return SimpleNamespace(
+        tokens=tokens,
+        length=length,
+        terminated=np.array([len(text) <= limit for text in texts]),
+        probability=np.ones(tokens.shape, np.float32),
+    )
+
+
+PLAIN = Calculator(None, Plain(), write=plain_write)
+PIECES = st.sampled_from(list("0123456789+-*/()") + ["12", " ", "(1", ")*2", "99/", ".", "e", "×"])
+
+
+@settings(max_examples=10_000, deadline=None)
+@given(st.lists(PIECES, max_size=14).map("".join) | st.text(max_size=12))
+@example("(" * 5000)
+@example("1+" * 600 + "1")
+@example("\ud800+1")
+@example("\x00")
+def test_random_text_never_breaks_it(text):
+    try:
+        solution = PLAIN.solve(text)
+    except ValueError as error:
+        assert str(error) and len(str(error).splitlines()) == 1
+    else:
+        assert solution.correct and solution.answer == str(evaluate(parse(text))[-1])
+
+
+def shown(problem: str, name: str, options: dict | None = None) -> list[str]:
+    task = load_task(name, {"digits": 4} | (options or {}))
+    solution = Calculator(None, task, write=oracle(task)).solve(problem)
+    return layout(solution.steps[-1]).split("\n")
+
+
+def test_layout_of_sums_and_differences():
+    assert shown("128+67", "add") == ["  128", "+  67", "-----", "  195"]
+    carried = ["   1    carried", "  128", "+ 367", "-----", "  495"]
+    assert shown("128+367", "add", {"trace": "carry"}) == carried
+    assert shown("345-12", "sub") == ["  345", "-  12", "-----", "  333"]
+    negative = shown("12-345", "sub")
+    assert negative[3].split()[:3] == ["667", "with", "1000"] and negative[4] == "  -333"
+
+
+def test_layout_of_a_product():
+    assert shown("123*456", "mul") == [
+        "    123",
+        "*   456",
+        "-------",
+        "    738   123 * 6",
+        "+  615    123 * 5",
+        "-------",
+        "   6888   so far",
+        "+ 492     123 * 4",
+        "-------",
+        "  56088   so far",
+        "=======",
+        "  56088",
+    ]
+    assert shown("12*34", "mul", {"trace": "none"})[-1] == "   408"[1:]
+    assert shown("12*34", "mul", {"trace": "carry"})[-3].split()[0] == "408"
+
+
+def test_layout_of_a_division():
+    lines = shown("17/5", "div")
+    assert lines[2:5] == ["2 * 5 =  10", "4 * 5 =  20", "8 * 5 =  40"]
+    assert lines[6:12] == [
+        "    1   bring down 1",
+        "-  40 =  -39",
+        "+  20 =  -19",
+        "+  10 =   -9",
+        "+   5 =   -4",
+        "+   5 =    1   digit 0",
+    ]
+    assert lines[-1] == "= 3 remainder 2"
+    guessed = shown("9876/54", "div", {"trace": "estimate"})
+    assert guessed[2:5] == [
+        "   98   bring down 8",
+        "-  54 =   44   guess 1: 1 * 54",
+        "      =   44   digit 1",
+    ]
+
+
+@given(
+    st.integers(0, 10**6), st.sampled_from("+-*/"), st.integers(1, 10**6),
+    st.text("0123456789,;=+-r#", max_size=60), st.text("0123456789 -", max_size=9),
+)
+def test_layout_never_raises(a, op, b, completion, answer):
+    step = replace_step(problem=f"{a}{op}{b}", completion=completion, answer=answer)
+    assert isinstance(layout(step), str)
+
+
+@given(st.integers(1, 9999), st.sampled_from("+-*/"), st.integers(1, 9999), st.data())
+@settings(max_examples=100)
+def test_layout_shows_what_the_model_wrote(a, op, b, data):
+    """One changed digit in the trace shows, and nothing else in the layout moves."""
+    step = perfect().solve(f"{a}{op}{b}").steps[0]
+    places = [i for i, char in enumerate(step.completion) if char.isdigit()]
+    place = data.draw(st.sampled_from(places))
+    digit = str((int(step.completion[place]) + 1) % 10)
+    text = step.completion[:place] + digit + step.completion[place + 1 :]
+    assert len(layout(replace(step, completion=text)).split("\n")) - layout(step).count("\n") <= 2
+
+
+def replace_step(**changes):
+    return replace(STEP, **changes)
+
+
+STEP = perfect().solve("1+1").steps[0]
+
+
+@pytest.fixture(scope="module", params=["none", "learned", "rotary"])
+def random_model(request):
+    import torch
+
+    from addgpt.config import ModelConfig
+    from addgpt.model import GPT
+
+    task = load_task("calc", {"digits": 2, "sum_digits": 2})
+    model = GPT(
+        ModelConfig(
+            vocab=len(task.alphabet), context=task.longest(), levels=task.levels,
+            layers=1, width=16, heads=2, position=request.param,
+        )
+    )
+    with torch.no_grad():
+        model.head.normal_(generator=torch.Generator().manual_seed(0))
+    return Calculator(model, task, "untrained")
+
+
+def test_an_untrained_model_is_wrong_but_never_breaks(random_model):
+    texts = [*expressions(60), "9" * 30 + "+1", "12345*678", "12345678/3", "1/0"]
+    together = random_model.solve_many(texts)
+    assert [solution.text for solution in together] == texts
+    assert any(solution.correct is False for solution in together)
+    for text, solution in zip(texts[-8:], together[-8:], strict=True):
+        alone = random_model.solve_many([text])[0]
+        assert without_chances(alone) == without_chances(solution)
+
+
+def without_chances(solution: Solution) -> Solution:
+    """Probabilities may differ in the last bit between batches."""
+    return replace(
+        solution, steps=tuple(replace(step, probabilities=()) for step in solution.steps)
+    )

@@ -1,0 +1,195 @@
+"""Each command once, end to end, on a tiny model; and what it says to bad input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from addgpt.cli import main
+
+TINY = "steps=30 eval_every=10 eval_size=50 save_every=10 width=16 heads=2 batch_size=32".split()
+
+
+def run(*words: str, stdin: str | None = None):
+    return CliRunner().invoke(main, list(words), input=stdin)
+
+
+def settings(*pairs: str) -> list[str]:
+    return [word for pair in (*TINY, *pairs) for word in ("--set", pair)]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The run folder of a tiny adder."""
+    folder = tmp_path_factory.mktemp("results") / "tiny"
+    result = run("train", "--task", "add", "--digits", "2", "--out", str(folder), *settings())
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+def refused(result, code: int) -> str:
+    """The one line of an error."""
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    line = result.stderr.strip()
+    assert line.startswith("error: ") and "\n" not in line, result.stderr
+    return line
+
+
+def test_every_command_has_help_with_an_example():
+    for command in main.commands:
+        result = run(command, "--help")
+        assert result.exit_code == 0
+        assert "Example:" in result.output and f"addgpt {command}" in result.output
+
+
+def test_train_leaves_a_run_and_says_how_good_it_is(trained):
+    names = {file.name for file in trained.iterdir()}
+    assert {"config.json", "metrics.jsonl", "model.safetensors", "state.safetensors"} <= names
+    lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [10, 20, 30]
+
+
+def test_a_run_that_is_there_is_not_overwritten(trained):
+    before = (trained / "model.safetensors").read_bytes()
+    line = refused(run("train", "--task", "add", "--out", str(trained)), 1)
+    assert "not empty" in line and "--resume" in line
+    assert (trained / "model.safetensors").read_bytes() == before
+
+
+def test_resume_goes_on_with_more_steps(trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "more")
+    result = run("train", "--resume", "--out", str(folder), "--set", "steps=40")
+    assert result.exit_code == 0, result.output
+    assert "after 40 steps" in result.output
+    line = refused(run("train", "--resume", "--out", str(folder), "--set", "width=32"), 2)
+    assert "keeps its task and model" in line
+
+
+def test_init_from_starts_with_the_weights_of_another_run(trained, tmp_path):
+    result = run(
+        "train", "--task", "add", "--digits", "3", "--init-from", str(trained),
+        "--out", str(tmp_path / "grown"), *settings("steps=10"),
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+
+
+def test_eval_writes_counts_and_prints_json_alone(trained):
+    result = run("eval", str(trained), "--per-cell", "20", "--json")
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)
+    assert {(row["len_a"], row["len_b"]) for row in rows} == {(1, 1), (1, 2), (2, 1), (2, 2)}
+    assert all(0 <= row["answer_correct"] <= row["n"] for row in rows)
+    header = (trained / "eval.csv").read_text().splitlines()[0]
+    assert header == (
+        "run,task,seed,params,step,examples,seconds,split,op,len_a,len_b,stratum,seen,n,"
+        "answer_correct,trace_correct,unterminated"
+    )
+
+
+def test_eval_table_names_every_stratum(trained):
+    result = run("eval", str(trained), "--per-cell", "5")
+    assert result.exit_code == 0, result.output
+    assert "exact match" in result.stdout and "carry:2" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("p.csv", "problem,answer\n1+2,3\n4+5,\n"),
+        ("p.jsonl", '{"problem": "1+2", "answer": 3}\n\n{"problem": "4 + 5"}\n'),
+    ],
+)
+def test_eval_scores_foreign_problems(trained, tmp_path, name, text):
+    file = tmp_path / name
+    file.write_text(text)
+    rows = json.loads(run("eval", str(trained), "--problems", str(file), "--json").stdout)
+    assert [row["answer"] for row in rows] == ["3", "9"]
+    assert all(row["correct"] == (row["model"] == row["answer"]) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("a.csv", "problem\n", "holds no problems"),
+        ("b.csv", "", "no column"),
+        ("c.csv", "problem\n1+2\nx+y\n", "line 3"),
+        ("d.jsonl", '{"problem": "1+2"}\nnonsense\n', "line 2"),
+        ("e.jsonl", "[1]\n", "line 1"),
+        ("f.csv", "problem\n\xff\n", "UTF-8"),
+    ],
+)
+def test_bad_problem_files_are_refused_in_one_line(trained, tmp_path, name, text, says):
+    file = tmp_path / name
+    file.write_bytes(text.encode("latin-1"))
+    line = refused(run("eval", str(trained), "--problems", str(file)), 2)
+    assert says in line and name in line
+
+
+def test_calc_answers_and_python_checks(trained):
+    result = run("calc", "--model", str(trained), "2+3")
+    assert result.stdout.strip()
+    assert (result.exit_code == 0) == (result.stdout.strip() == "5")
+    if result.exit_code:
+        assert "5" in result.stderr
+
+
+def test_calc_takes_a_line_for_each_problem(trained):
+    result = run("calc", "--model", str(trained), stdin="1+2\nx\n\n3+4\n")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert len(lines) == 4
+    assert lines[1].startswith("error: ") and lines[2].startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["train", "--task", "nope"], "add, calc, div, mul, sub"),
+        (["train"], "--task"),
+        (["train", "--task", "add", "--set", "wdth=3"], "width"),
+        (["train", "--task", "add", "--set", "width"], "key=value"),
+        (["train", "--task", "add", "--set", "width=x"], "whole number"),
+        (["train", "--task", "add", "--set", "format=odd"], "plain, reverse, padded"),
+        (["train", "--task", "add", "--set", "activation=odd"], "relu2"),
+        (["train", "--task", "add", "--set", "optimizer=odd"], "muon, adamw"),
+        (["train", "--task", "add", "--set", "device=odd"], "cuda"),
+        (["train", "--task", "add", "--set", "heads=5"], "does not divide"),
+        (["train", "--task", "add", "--digits", "0"], "1..1000"),
+        (["train", "--task", "add", "--digits", "-3"], "1..1000"),
+        (["train", "--task", "add", "--digits", "100000"], "1..1000"),
+        (["train", "--task", "add", "--resume"], "--out"),
+    ],
+)
+def test_bad_settings_are_refused_before_anything_is_written(tmp_path, monkeypatch, words, says):
+    monkeypatch.chdir(tmp_path)
+    assert says in refused(run(*words), 2)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    assert "config.json" in refused(run("eval", str(tmp_path)), 1)
+    assert "config.json" in refused(run("calc", "--model", str(tmp_path), "1+1"), 1)
+
+
+def test_a_damaged_checkpoint_is_refused(trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "damaged")
+    file = folder / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    assert "damaged" in refused(run("eval", str(folder)), 1)
+
+
+def test_help_and_tasks_import_no_torch():
+    code = (
+        "import sys; from click.testing import CliRunner; from addgpt.cli import main; "
+        "CliRunner().invoke(main, ['--help']); CliRunner().invoke(main, ['tasks']); "
+        "assert 'torch' not in sys.modules and 'pandas' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,336 @@
+"""The GPT against a naive reference: one row, one head and one token at a time."""
+
+import cmath
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from addgpt.config import ModelConfig
+from addgpt.evaluate import tensors
+from addgpt.model import GPT, Cache, next_token_loss
+from addgpt.task import load_task
+
+LEVELS = (7, 5, 4)
+CONFIGS = {
+    "bare": {},
+    "learned": {"position": "learned", "norm": "layer", "activation": "gelu", "qk_norm": False},
+    "sinusoidal": {"position": "sinusoidal", "activation": "relu", "tied": True},
+    "rotary": {"position": "rotary", "activation": "silu", "heads": 4, "layers": 1},
+    "levels": {"levels": LEVELS, "next_ids": False, "norm": "plain"},
+    "levels-next": {"levels": LEVELS, "next_ids": True, "norm": "plain", "qk_norm": False},
+    "mixed": {"levels": LEVELS, "level_position": ("rotary", "none", "learned")},
+    "mixed-next-off": {
+        "levels": LEVELS, "level_position": ("rotary", "rotary", "learned"), "next_ids": False,
+    },
+    "everything": {
+        "levels": LEVELS, "level_position": ("rotary", "rotary", "rotary"), "position": "rotary",
+        "width": 32, "norm": "layer", "activation": "gelu", "mlp_ratio": 3,
+    },
+    "one-head": {"heads": 1, "width": 6, "position": "learned", "layers": 3, "tied": True},
+}
+
+
+@pytest.fixture(scope="module", params=CONFIGS, ids=str)
+def model(request, toy_model) -> GPT:
+    return toy_model(**CONFIGS[request.param])
+
+
+def inputs(model: GPT, seed: int = 0, rows: int = 3, length: int = 11):
+    """Random tokens (B, T) and ids (B, T + 1, L)."""
+    rng = torch.Generator().manual_seed(seed)
+    config = model.config
+    ids = [torch.randint(n, (rows, length + 1), generator=rng) for n in config.levels]
+    tokens = torch.randint(config.vocab, (rows, length), generator=rng)
+    none = torch.zeros(rows, length + 1, 0, dtype=torch.int64)
+    return tokens, torch.stack(ids, -1) if ids else none
+
+
+class Naive:
+    """The same model for one row, in numpy and float64, written from its description."""
+
+    def __init__(self, model: GPT) -> None:
+        self.config = model.config
+        self.w = {k: v.detach().double().numpy() for k, v in model.state_dict().items()}
+        config = self.config
+        self.scheme = config.level_position or ("learned",) * len(config.levels)
+        self.turned = [i for i, how in enumerate(self.scheme) if how == "rotary"]
+        self.added = [i for i, how in enumerate(self.scheme) if how == "learned"]
+
+    def logits(self, tokens, ids) -> np.ndarray:
+        stream = [self.embed(t, tokens[t], ids) for t in range(len(tokens))]
+        for layer in range(self.config.layers):
+            mixed = self.attend(layer, stream, ids)
+            stream = [x + y for x, y in zip(stream, mixed, strict=True)]
+            stream = [x + self.mlp(layer, x) for x in stream]
+        head = self.w["token.weight"] if self.config.tied else self.w["head"]
+        return np.stack([head @ self.norm("norm", x) for x in stream])
+
+    def embed(self, t: int, token: int, ids) -> np.ndarray:
+        config = self.config
+        x = self.w["token.weight"][token].copy()
+        if config.position == "learned":
+            x += self.w["index.weight"][t]
+        if config.position == "sinusoidal":
+            for c in range(config.width):
+                angle = t / 10_000 ** (2 * (c // 2) / config.width)
+                x[c] += math.cos(angle) if c % 2 else math.sin(angle)
+        for table, level in enumerate(self.added):
+            x += self.w[f"level.{table}.weight"][ids[t, level]]
+            if config.next_ids:
+                x += self.w[f"next_level.{table}.weight"][ids[t + 1, level]]
+        return x
+
+    def attend(self, layer: int, stream, ids) -> list[np.ndarray]:
+        config = self.config
+        size = config.width // config.heads
+        normed = [self.norm(f"blocks.{layer}.attention_norm", x) for x in stream]
+        mixed = [np.zeros(config.width) for _ in stream]
+        for head in range(config.heads):
+            part = slice(head * size, (head + 1) * size)
+            q, k, v = (
+                [self.w[f"blocks.{layer}.qkv"][i][part] @ x for x in normed] for i in range(3)
+            )
+            ahead = bool(config.next_ids and self.turned)
+            q = [self.turn(x, t + ahead, ids) for t, x in enumerate(q)]
+            k = [self.turn(x, t, ids) for t, x in enumerate(k)]
+            for t in range(len(stream)):
+                scores = np.array([self.score(layer, head, q[t], k[s]) for s in range(t + 1)])
+                weights = np.exp(scores - scores.max())
+                weights /= weights.sum()
+                mixed[t][part] = sum(w * v[s] for s, w in enumerate(weights))
+        return [self.w[f"blocks.{layer}.out"] @ x for x in mixed]
+
+    def score(self, layer: int, head: int, q, k) -> float:
+        if not self.config.qk_norm:
+            return q @ k / math.sqrt(len(q))
+        gain = self.w[f"blocks.{layer}.gain"][head, 0, 0]
+        return gain * (q @ k) / np.linalg.norm(q) / np.linalg.norm(k)
+
+    def turn(self, x, t: int, ids) -> np.ndarray:
+        """Channel c and its partner are a complex number that each axis' position turns."""
+        index = self.config.position == "rotary"
+        axes = ([("index", t)] if index else []) + [(i, ids[t, i]) for i in self.turned]
+        if not axes:
+            return x
+        pairs = int(len(x) * (0.75 if self.turned else 1)) // (2 * len(axes))
+        out, total = x.copy(), pairs * len(axes)
+        for axis, (name, place) in enumerate(axes):
+            fastest, span = (1.0, 10_000.0) if name == "index" else (0.75 * math.pi, 100.0)
+            for j in range(pairs):
+                c = axis * pairs + j
+                rate = fastest * span ** -(j / max(pairs - 1, 1))
+                value = complex(x[c], x[total + c]) * cmath.exp(1j * rate * int(place))
+                out[c], out[total + c] = value.real, value.imag
+        return out
+
+    def mlp(self, layer: int, x) -> np.ndarray:
+        hidden = self.w[f"blocks.{layer}.up"] @ self.norm(f"blocks.{layer}.mlp_norm", x)
+        act = {
+            "relu2": lambda h: max(h, 0) ** 2,
+            "relu": lambda h: max(h, 0),
+            "gelu": lambda h: h * 0.5 * (1 + math.erf(h / math.sqrt(2))),
+            "silu": lambda h: h / (1 + math.exp(-h)),
+        }[self.config.activation]
+        return self.w[f"blocks.{layer}.down"] @ np.array([act(h) for h in hidden])
+
+    def norm(self, name: str, x) -> np.ndarray:
+        if self.config.norm == "layer":
+            x = (x - x.mean()) / math.sqrt(x.var() + 1e-5)
+            return x * self.w[f"{name}.weight"] + self.w[f"{name}.bias"]
+        x = x / math.sqrt((x**2).mean() + torch.finfo(torch.float32).eps)
+        return x * self.w[f"{name}.weight"] if self.config.norm == "rms" else x
+
+
+def test_logits_equal_the_naive_reference(model):
+    tokens, ids = inputs(model)
+    found = model(tokens, ids).detach().numpy()
+    naive = Naive(model)
+    for row in range(len(tokens)):
+        wanted = naive.logits(tokens[row].numpy(), ids[row].numpy())
+        assert abs(wanted).max() > 0.1
+        np.testing.assert_allclose(found[row], wanted, rtol=2e-4, atol=2e-4)
+
+
+def test_a_future_token_changes_no_earlier_logit(model):
+    tokens, ids = inputs(model)
+    before = model(tokens, ids)
+    for place in range(tokens.shape[1]):
+        changed = tokens.clone()
+        changed[:, place] = (changed[:, place] + 1) % model.config.vocab
+        after = model(changed, ids)
+        assert torch.equal(after[:, :place], before[:, :place])
+        assert not torch.allclose(after[:, place], before[:, place])
+
+
+def test_ids_of_a_later_slot_change_no_earlier_logit_but_the_one_that_fills_it(model):
+    tokens, ids = inputs(model)
+    before = model(tokens, ids)
+    for place in range(1, ids.shape[1] if model.config.levels else 1):
+        changed = ids.clone()
+        changed[:, place] = (changed[:, place] + 1) % torch.tensor(model.config.levels)
+        after = model(tokens, changed)
+        first = place - 1 if model.config.next_ids else place
+        assert torch.equal(after[:, :first], before[:, :first])
+        alone = first == 0 and "learned" not in Naive(model).scheme  # nothing to choose from
+        if first < tokens.shape[1] and not alone:
+            assert not torch.allclose(after[:, first], before[:, first])
+
+
+def test_rows_do_not_see_each_other(model):
+    tokens, ids = inputs(model, rows=5)
+    together = model(tokens, ids)
+    for row in range(5):
+        alone = model(tokens[row : row + 1], ids[row : row + 1])[0]
+        torch.testing.assert_close(alone, together[row], rtol=1e-4, atol=1e-4)
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.integers(0, 99))
+def test_reading_in_pieces_with_a_cache_equals_reading_at_once(model, pieces, seed):
+    tokens, ids = inputs(model, seed, rows=2, length=sum(pieces))
+    cache = Cache(model.config, 2, sum(pieces), torch.device("cpu"))
+    found, start = [], 0
+    with torch.no_grad():
+        for size in pieces:
+            end = start + size
+            found.append(model(tokens[:, start:end], ids[:, start : end + 1], cache))
+            start = end
+        wanted = model(tokens, ids)
+    torch.testing.assert_close(torch.cat(found, 1), wanted, rtol=1e-4, atol=1e-4)
+    assert cache.used == sum(pieces)
+
+
+def test_a_cache_keeps_the_rows_asked_for(model):
+    tokens, ids = inputs(model, rows=4)
+    cache = Cache(model.config, 4, 11, torch.device("cpu"))
+    kept = torch.tensor([3, 1])
+    with torch.no_grad():
+        model(tokens[:, :7], ids[:, :8], cache)
+        cache.keep(kept)
+        found = model(tokens[kept, 7:], ids[kept, 7:], cache)
+        wanted = model(tokens, ids)[kept, 7:]
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_the_prompt_gets_no_signal_from_the_loss(toy_model):
+    task = load_task("mul", {"digits": 2})
+    model = toy_model(levels=task.levels, context=task.longest())
+    batch = task.batch(np.random.default_rng(0), 8, "train")
+    tokens, ids, targets = tensors(batch, torch.device("cpu"))
+    scored = torch.from_numpy(batch.scored[:, 1:])
+    assert (targets[~scored] == -1).all()
+    assert torch.equal(targets[scored], torch.from_numpy(batch.tokens[:, 1:]).long()[scored])
+    logits = model(tokens, ids)
+    logits.retain_grad()
+    next_token_loss(logits, targets).backward()
+    assert (logits.grad[~scored] == 0).all()
+    assert (logits.grad[scored].abs().sum(-1) > 0).all()
+
+
+@given(st.integers(0, 2**32))
+def test_the_loss_is_the_summed_surprise_of_scored_targets(seed):
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(3, 5, 7)) * 3
+    targets = rng.integers(-1, 7, (3, 5))
+    wanted = 0.0
+    for row, column in np.ndindex(3, 5):
+        if targets[row, column] >= 0:
+            z = logits[row, column]
+            wanted += math.log(np.exp(z).sum()) - z[targets[row, column]]
+    found = next_token_loss(torch.from_numpy(logits), torch.from_numpy(targets))
+    assert float(found) == pytest.approx(wanted, rel=1e-5, abs=1e-5)
+
+
+def test_parameter_count_counts_each_scalar_once():
+    width, vocab, context = 8, 19, 30
+    block = 4 * width**2 + 2 * 2 * width * width
+    shape = {"vocab": vocab, "context": context, "width": width, "heads": 2, "mlp_ratio": 2}
+    plain = {**shape, "layers": 3, "norm": "plain", "qk_norm": False}
+    body = 3 * block + vocab * width
+    for more, wanted in [
+        ({}, body + vocab * width),
+        ({"tied": True}, body),
+        ({"qk_norm": True, "tied": True}, body + 3 * 2),
+        ({"norm": "rms", "tied": True}, body + 7 * width),
+        ({"norm": "layer", "tied": True}, body + 14 * width),
+        ({"position": "learned", "tied": True}, body + context * width),
+        ({"position": "rotary", "tied": True}, body),
+        ({"levels": (5, 3), "tied": True, "next_ids": False}, body + 8 * width),
+        ({"levels": (5, 3), "tied": True}, body + 16 * width),
+        ({"levels": (5, 3), "tied": True, "level_position": ("rotary", "learned")},
+         body + 6 * width),
+    ]:
+        assert GPT(ModelConfig(**plain | more)).parameter_count() == wanted, more
+
+
+def test_weights_are_a_function_of_the_seed_alone():
+    config = ModelConfig(vocab=19, context=8, width=16)
+    one, same, other = (GPT(config, seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not torch.equal(one["token.weight"], other["token.weight"])
+
+
+def test_an_untrained_model_finds_all_tokens_equally_likely(toy_model):
+    model = GPT(toy_model(levels=LEVELS).config)
+    assert (model(*inputs(model)) == 0).all()
+
+
+@pytest.mark.parametrize("position", ["learned", "sinusoidal"])
+def test_reading_past_the_context_is_caught(toy_model, position):
+    model = toy_model(position=position, context=8)
+    model(*inputs(model, length=8))
+    with pytest.raises(AssertionError):
+        model(*inputs(model, length=9))
+
+
+@pytest.mark.parametrize("position", ["none", "rotary"])
+def test_relative_schemes_read_past_the_context(toy_model, position):
+    model = toy_model(position=position, context=8)
+    assert model(*inputs(model, length=20)).shape == (3, 20, 19)
+
+
+def test_dropout_acts_in_training_only(toy_model):
+    model = toy_model(dropout=0.5)
+    tokens, ids = inputs(model)
+    assert torch.equal(model(tokens, ids), model(tokens, ids))
+    model.train()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        assert not torch.equal(model(tokens, ids), model(tokens, ids))
+    model.eval()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "valid"),
+    [
+        ("activation", "tanh", "relu2, relu, gelu, silu"),
+        ("norm", "batch", "rms, layer, plain"),
+        ("position", "alibi", "none, learned, sinusoidal, rotary"),
+        ("level_position", ("sinusoidal", "none", "none"), "none, learned, rotary"),
+    ],
+)
+def test_an_unknown_choice_lists_the_valid_ones(field, value, valid):
+    with pytest.raises(ValueError, match=f"unknown {field} .*; valid: {valid}"):
+        GPT(ModelConfig(**{"vocab": 9, "context": 9, "levels": LEVELS, field: value}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"vocab": 0}, "vocab=0 and context=9 must be positive"),
+        ({"context": 0}, "vocab=9 and context=0 must be positive"),
+        ({"width": 30, "heads": 4}, "heads=4 does not divide width=30"),
+        ({"heads": 0}, "heads must be at least 1, not 0"),
+        ({"layers": -1}, "layers must be at least 1, not -1"),
+        ({"dropout": 1.0}, r"dropout must be in \[0, 1\), not 1.0"),
+        ({"levels": (4, 4), "level_position": ("none",)}, "names 1 levels, the task has 2"),
+        ({"level_position": ("rotary",)}, "names 1 levels, the task has 0"),
+        ({"position": "rotary", "width": 4, "heads": 4}, "too narrow for 1 rotary axes"),
+    ],
+)
+def test_a_shape_that_cannot_be_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        GPT(ModelConfig(**{"vocab": 9, "context": 9} | settings))

@@ -1,0 +1,82 @@
+"""How a position enters the model."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from addgpt import positions
+
+places = st.integers(0, 200)
+
+
+def turned(x: torch.Tensor, rates: torch.Tensor, place: list[int]) -> torch.Tensor:
+    """One channel vector at one place on each axis."""
+    angle = rates.double() @ torch.tensor(place, dtype=torch.float64)
+    spread = angle[None, None, None]
+    return positions.turn(x[None, None, None], (spread.cos(), spread.sin()))[0, 0, 0]
+
+
+def vectors(seed: int, count: int = 2, size: int = 16) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, size, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("width", [2, 7, 16])
+def test_the_sinusoidal_table_is_that_of_the_paper(width):
+    table = positions.sinusoidal(20, width)
+    for place in range(20):
+        for channel in range(width):
+            angle = place / 10_000 ** ((channel - channel % 2) / width)
+            wanted = math.cos(angle) if channel % 2 else math.sin(angle)
+            assert float(table[place, channel]) == pytest.approx(wanted, abs=1e-5)
+
+
+@given(places, places, places, st.integers(0, 99))
+def test_a_rotary_score_depends_on_the_distance_alone(first, second, shift, seed):
+    rates = positions.rotary_rates(16, True, 2)
+    query, key = vectors(seed)
+
+    def score(move: int) -> float:
+        q = turned(query, rates, [first + move, second + move, first])
+        k = turned(key, rates, [second + move, first + move, second])
+        return float(q @ k)
+
+    assert score(shift) == pytest.approx(score(0), abs=1e-6)
+
+
+@given(st.lists(places, min_size=3, max_size=3), st.integers(0, 99))
+def test_turning_keeps_the_length_and_leaves_the_other_channels(place, seed):
+    rates = positions.rotary_rates(16, True, 2)
+    x = vectors(seed)[0]
+    out = turned(x, rates, place)
+    assert float(out.norm()) == pytest.approx(float(x.norm()))
+    assert torch.equal(out[2 * len(rates) :], x[2 * len(rates) :])
+    assert torch.equal(turned(x, rates, [0, 0, 0]), x)
+
+
+@pytest.mark.parametrize(("index", "levels"), [(True, 0), (False, 1), (False, 3), (True, 2)])
+def test_each_channel_pair_follows_one_axis(index, levels):
+    rates = positions.rotary_rates(32, index, levels)
+    assert rates.shape[1] == 1 + levels
+    assert ((rates > 0).sum(1) == 1).all()
+    used = (rates > 0).sum(0)
+    assert used[0] == (used[-1] if index else 0)
+    assert len(set(used[1 - index :].tolist())) == 1
+    assert 2 * len(rates) <= (32 * positions.LEVEL_SHARE if levels else 32)
+
+
+def test_level_ids_up_to_a_hundred_are_all_told_apart():
+    rates = positions.rotary_rates(32, False, 1)[:, 1]
+    angles = torch.arange(100.0)[:, None] * rates
+    codes = torch.cat([angles.cos(), angles.sin()], 1)
+    distance = torch.cdist(codes, codes) + 9 * torch.eye(100)
+    assert distance.min() > 0.05
+
+
+@pytest.mark.parametrize(("width", "index", "levels"), [(1, True, 0), (2, False, 1), (6, True, 3)])
+def test_a_head_too_narrow_is_refused(width, index, levels):
+    with pytest.raises(ValueError, match=f"heads of {width} channels are too narrow"):
+        positions.rotary_rates(width, index, levels)
