@@ -148,9 +148,7 @@ class Calculator:
         jobs = [_Job(text) for text in texts]
         for turn in range(max((len(job.rounds) for job in jobs), default=0)):
             asked = [
-                (job, index, question)
-                for job in jobs
-                for index, question in job.questions(turn)
+                (job, index, question) for job in jobs for index, question in job.questions(turn)
             ]
             written = self._ask(question.problem for _, _, question in asked)
             for job, index, question in asked:

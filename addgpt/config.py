@@ -10,41 +10,50 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-# Raised whenever a config written by this version could not be read by an older one.
+# The number goes up whenever a config written by this version could not be read by an older one.
 FORMAT = 1
+
+
+def setting(default: Any, text: str, choices: tuple[str, ...] = ()) -> Any:
+    """A documented field; its value, or each part of it, must be one of `choices` if given."""
+    return field(default=default, metadata={"help": text, "choices": choices})
+
+
+def check_choices(config: Any) -> None:
+    """Raise ValueError, naming the valid ones, if a field holds what is not among its choices."""
+    for item in dataclasses.fields(config):
+        value, choices = getattr(config, item.name), item.metadata.get("choices")
+        for part in value if isinstance(value, tuple) else (value,):
+            if choices and part not in choices:
+                raise ValueError(f"{item.name} must be one of {', '.join(choices)}, not {part!r}")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """The shape of the GPT. `vocab`, `context` and `levels` come from the task."""
 
-    vocab: int = field(default=0, metadata={"help": "number of tokens, from the task"})
-    context: int = field(default=0, metadata={"help": "longest sequence, from the task"})
-    levels: tuple[int, ...] = field(
-        default=(), metadata={"help": "number of position ids on each level, from the task"}
+    vocab: int = setting(0, "number of tokens, from the task")
+    context: int = setting(0, "longest sequence, from the task")
+    levels: tuple[int, ...] = setting((), "number of position ids on each level, from the task")
+    layers: int = setting(2, "transformer blocks")
+    heads: int = setting(4, "attention heads; must divide width")
+    width: int = setting(128, "channels of the residual stream")
+    mlp_ratio: int = setting(4, "hidden width of the MLP over width")
+    position: str = setting(
+        "none", "how the index in the text enters", ("none", "learned", "sinusoidal", "rotary")
     )
-    layers: int = field(default=2, metadata={"help": "transformer blocks"})
-    heads: int = field(default=4, metadata={"help": "attention heads; must divide width"})
-    width: int = field(default=128, metadata={"help": "channels of the residual stream"})
-    mlp_ratio: int = field(default=4, metadata={"help": "hidden width of the MLP over width"})
-    position: str = field(
-        default="none",
-        metadata={"help": "how the index in the text enters: none, learned, sinusoidal, rotary"},
+    level_position: tuple[str, ...] = setting(
+        (), "how each id level enters, comma-separated", ("learned", "rotary", "none")
     )
-    level_position: tuple[str, ...] = field(
-        default=(),
-        metadata={"help": "how each id level enters: learned, rotary or none, comma-separated"},
-    )
-    next_ids: bool = field(
-        default=True, metadata={"help": "tell the model the ids of the slot it is about to fill"}
-    )
-    norm: str = field(default="rms", metadata={"help": "rms, layer or plain (no parameters)"})
-    activation: str = field(default="relu2", metadata={"help": "relu2, relu, gelu or silu"})
-    qk_norm: bool = field(default=True, metadata={"help": "normalise queries and keys"})
-    tied: bool = field(default=False, metadata={"help": "output weights are the embedding's"})
-    dropout: float = field(default=0.0, metadata={"help": "share of channels dropped in training"})
+    next_ids: bool = setting(True, "tell the model the ids of the slot it is about to fill")
+    norm: str = setting("rms", "plain: RMS without parameters", ("rms", "layer", "plain"))
+    activation: str = setting("relu2", "of the MLP", ("relu2", "relu", "gelu", "silu"))
+    qk_norm: bool = setting(True, "normalise queries and keys")
+    tied: bool = setting(False, "output weights are the embedding's")
+    dropout: float = setting(0.0, "share of channels dropped in training")
 
     def __post_init__(self) -> None:
+        check_choices(self)
         for name in ("layers", "heads", "width", "mlp_ratio"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
@@ -52,7 +61,7 @@ class ModelConfig:
             raise ValueError(f"heads={self.heads} does not divide width={self.width}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
-        if self.level_position and len(self.level_position) != len(self.levels) and self.levels:
+        if self.level_position and len(self.level_position) != len(self.levels):
             raise ValueError(
                 f"level_position names {len(self.level_position)} levels, "
                 f"the task has {len(self.levels)}"
@@ -63,31 +72,29 @@ class ModelConfig:
 class TrainConfig:
     """How the model is trained."""
 
-    steps: int = field(default=1000, metadata={"help": "optimizer steps"})
-    batch_size: int = field(default=128, metadata={"help": "problems per step"})
-    micro_batch: int = field(
-        default=0,
-        metadata={"help": "rows per forward pass, sorted by length (0: the whole batch)"},
+    steps: int = setting(1000, "optimizer steps")
+    batch_size: int = setting(128, "problems per step")
+    micro_batch: int = setting(0, "rows per forward pass, sorted by length (0: the whole batch)")
+    optimizer: str = setting("muon", "muon is for matrices; the rest has adamw", ("muon", "adamw"))
+    lr: float = setting(3e-3, "AdamW's peak rate")
+    muon_lr: float = setting(0.02, "Muon's peak rate, for the matrices")
+    weight_decay: float = setting(0.0, "decoupled weight decay")
+    clip: float = setting(1.0, "largest norm of the AdamW gradient")
+    warmup: int = setting(20, "steps of linear warm-up")
+    schedule: str = setting(
+        "linear", "of the learning rate after warm-up", ("linear", "cosine", "constant")
     )
-    optimizer: str = field(default="muon", metadata={"help": "muon (with adamw) or adamw"})
-    lr: float = field(default=3e-3, metadata={"help": "AdamW's peak rate"})
-    muon_lr: float = field(default=0.02, metadata={"help": "Muon's peak rate, for the matrices"})
-    weight_decay: float = field(default=0.0, metadata={"help": "decoupled weight decay"})
-    clip: float = field(default=1.0, metadata={"help": "largest norm of the AdamW gradient"})
-    warmup: int = field(default=20, metadata={"help": "steps of linear warm-up"})
-    schedule: str = field(default="linear", metadata={"help": "linear, cosine or constant"})
-    final_lr: float = field(default=0.01, metadata={"help": "last rate over peak rate"})
-    eval_every: int = field(default=100, metadata={"help": "steps between looks at val"})
-    eval_size: int = field(default=1000, metadata={"help": "val problems in each look"})
-    save_every: int = field(default=500, metadata={"help": "steps between checkpoints"})
-    stop_at: float = field(
-        default=0.0, metadata={"help": "stop once val exact match reaches this (0: never)"}
-    )
-    device: str = field(default="auto", metadata={"help": "auto, cpu, cuda or mps"})
-    precision: str = field(default="auto", metadata={"help": "auto, float32 or bfloat16"})
-    threads: int = field(default=0, metadata={"help": "CPU threads (0: torch's choice)"})
+    final_lr: float = setting(0.01, "last rate over peak rate")
+    eval_every: int = setting(100, "steps between looks at val")
+    eval_size: int = setting(1000, "val problems in each look")
+    save_every: int = setting(500, "steps between checkpoints")
+    stop_at: float = setting(0.0, "stop once val exact match reaches this (0: never)")
+    device: str = setting("auto", "where to train", ("auto", "cpu", "cuda", "mps"))
+    precision: str = setting("auto", "of products", ("auto", "float32", "bfloat16"))
+    threads: int = setting(0, "CPU threads (0: torch's choice)")
 
     def __post_init__(self) -> None:
+        check_choices(self)
         for name in ("steps", "batch_size", "eval_every", "eval_size", "save_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")

@@ -73,7 +73,7 @@ def evaluate(
     for cell in cells:
         key = [seed, SPLITS.index(split), cell.len_a, cell.len_b, *cell.op.encode()]
         rng = np.random.default_rng([*key, *cell.stratum.encode()])
-        seen = task.seen(cell)
+        seen = bool(task.seen(cell))
         batch = task.exam(rng, per_cell, "train" if seen else split, cell)
         if not len(batch):
             continue

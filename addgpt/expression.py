@@ -140,9 +140,7 @@ def apply(op: str, left: int, right: int) -> Value:
     if right == 0:
         raise ValueError("division by zero")
     quotient, rest = divmod(abs(left), abs(right))
-    return Value(
-        quotient if (left < 0) == (right < 0) else -quotient, rest if left >= 0 else -rest
-    )
+    return Value(quotient if (left < 0) == (right < 0) else -quotient, rest if left >= 0 else -rest)
 
 
 def whole(value: Value) -> int:
@@ -289,9 +287,7 @@ def _tokens(text: str) -> Iterator[str]:
         if token == "//":
             raise ValueError("// is not supported; / gives quotient and remainder")
         if len(token) > MOST_DIGITS:
-            raise ValueError(
-                f"a number has {len(token):,} digits; the most is {MOST_DIGITS:,}"
-            )
+            raise ValueError(f"a number has {len(token):,} digits; the most is {MOST_DIGITS:,}")
         yield token
         place = match.end()
 

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import numpy as np
 
-Z95 = 1.959963984540054
 
+def wilson(
+    successes: np.ndarray | float, n: np.ndarray | float, z: float = 1.96
+) -> tuple[np.ndarray, np.ndarray]:
+    """Score interval of a proportion (Wilson 1927, doi:10.1080/01621459.1927.10502953).
 
-def wilson(right, n, z: float = Z95) -> tuple[np.ndarray, np.ndarray]:
-    """Bounds of the Wilson score interval (Wilson 1927) for `right` of `n`, as shares.
+    The proportions p whose z-score is at most z: (successes / n - p)^2 <= z^2 p (1 - p) / n.
 
-    (0, 1) where n is 0.
+    Args:
+        successes, n: counts, broadcast against each other; n = 0 gives (0, 1).
+        z: half width in standard errors; 1.96 for 95 %.
+
+    Returns:
+        Lower and upper ends, shares in 0..1.
+
+    Raises:
+        ValueError: not 0 <= successes <= n.
     """
-    right, n = np.asarray(right, float), np.asarray(n, float)
-    safe = np.maximum(n, 1)
-    share = right / safe
-    middle = (share + z**2 / (2 * safe)) / (1 + z**2 / safe)
-    half = z / (1 + z**2 / safe) * np.sqrt(share * (1 - share) / safe + z**2 / (4 * safe**2))
-    low = np.where(right <= 0, 0.0, middle - half)
-    high = np.where(right >= n, 1.0, middle + half)
-    return np.where(n > 0, low, 0.0), np.where(n > 0, high, 1.0)
+    successes, n = np.broadcast_arrays(np.asarray(successes, float), np.asarray(n, float))
+    if not np.all((successes >= 0) & (successes <= n)):
+        raise ValueError("successes must be in 0..n")
+    total = n + z * z
+    centre = (successes + z * z / 2) / total
+    share = np.divide(successes, n, out=np.zeros(n.shape), where=n > 0)
+    half = z * np.sqrt(n * share * (1 - share) + z * z / 4) / total
+    low = np.where(successes == 0, 0.0, centre - half)
+    high = np.where(successes == n, 1.0, centre + half)
+    return low, high

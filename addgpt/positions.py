@@ -15,9 +15,6 @@ import math
 import torch
 from torch import Tensor
 
-INDEX_SCHEMES = ("none", "learned", "sinusoidal", "rotary")
-LEVEL_SCHEMES = ("none", "learned", "rotary")
-
 # Wave lengths of the rotation. The index in the text uses the usual long range; task ids are small
 # numbers that must be told apart exactly, so their fastest pair turns by 135 degrees per step.
 INDEX_FASTEST, INDEX_RANGE = 1.0, 10_000.0

@@ -224,9 +224,7 @@ def styled_answer(solution: Solution) -> Styled:
     if step is None or solution.stuck is not None or step.result != solution.answer:
         return [("" if solution.correct else "class:bad", text)]
     chances = iter(digit_probabilities(step))
-    pieces = [
-        (_style(next(chances, 1.0)) if char.isdigit() else "", char) for char in text
-    ]
+    pieces = [(_style(next(chances, 1.0)) if char.isdigit() else "", char) for char in text]
     return [
         (style, "".join(char for _, char in run))
         for style, run in groupby(pieces, key=lambda piece: piece[0])

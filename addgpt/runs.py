@@ -26,6 +26,7 @@ from safetensors.torch import save
 
 import addgpt
 from addgpt.config import ModelConfig, RunConfig, load_run_config, to_dict
+from addgpt.files import RunError, write_atomically
 from addgpt.model import GPT
 from addgpt.task import Task, load_task
 
@@ -36,10 +37,6 @@ EVAL_COLUMNS = (
 
 
 SHIPPED = Path(__file__).parent / "pretrained"  # the calculator that comes with the package
-
-
-class RunError(RuntimeError):
-    """A run folder that cannot be used; the message is one line for a person."""
 
 
 class Run:
@@ -189,22 +186,6 @@ def versions() -> dict[str, str]:
 def command_line() -> str:
     """How this process was called, without the path of the program."""
     return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file so that it has either its old or its new content. Raises RunError."""
-    data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise RunError(f"cannot write {path}: {error.strerror}") from None
 
 
 def write_csv(path: Path, columns: list[str], rows: Iterable[dict[str, Any]]) -> None:

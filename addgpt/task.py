@@ -13,7 +13,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from addgpt.config import from_dict, parse
+from addgpt.config import check_choices, from_dict, parse, setting
+
+__all__ = ["Batch", "Cell", "Recipe", "SPLITS", "Task", "check_choices", "load_task", "setting"]
 
 SPLITS = ("train", "val", "test")
 

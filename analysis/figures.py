@@ -26,6 +26,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon, Rectangle
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from addgpt.files import RunError
 from analysis import load, style
 
 ANNOTATED = 10  # the longest side of a heat map whose cells can hold a legible number
@@ -173,7 +174,7 @@ def strata(evals: pd.DataFrame) -> Figure:
 def draw(path: str | Path) -> Iterator[Path]:
     """Draw the figures that apply to the run in a folder, into it; yields their paths.
 
-    Raises ValueError if a file of the run is damaged, OSError if a figure cannot be written.
+    Raises ValueError if a file of the run is damaged, RunError if a figure cannot be written.
     """
     path = Path(path)
     tables = load.metrics(path), load.evals(path)
@@ -210,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             paths = list(map(print, draw(path)))
             if not paths:
                 print(f"{run}: nothing to draw yet", file=sys.stderr)
-        except (ValueError, OSError) as error:
+        except (ValueError, RunError) as error:
             print(f"error: {error}", file=sys.stderr)
             code = 1
     return code

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from addgpt.intervals import wilson
+
 COUNTS = ("n", "answer_correct", "trace_correct", "unterminated")
 WHOLE = ("len_a", "len_b", *COUNTS)
 NUMBERS = ("seed", "params", "step", "examples", "seconds")
@@ -121,35 +123,6 @@ def with_accuracy(counts: pd.DataFrame) -> pd.DataFrame:
     low, high = wilson(right, n)
     accuracy = np.divide(right, n, out=np.full(len(n), np.nan), where=n > 0)
     return counts.assign(accuracy=accuracy, low=low, high=high)
-
-
-def wilson(
-    successes: np.ndarray | float, n: np.ndarray | float, z: float = 1.96
-) -> tuple[np.ndarray, np.ndarray]:
-    """Score interval of a proportion (Wilson 1927, doi:10.1080/01621459.1927.10502953).
-
-    The proportions p whose z-score is at most z: (successes / n - p)^2 <= z^2 p (1 - p) / n.
-
-    Args:
-        successes, n: counts, broadcast against each other; n = 0 gives (0, 1).
-        z: half width in standard errors; 1.96 for 95 %.
-
-    Returns:
-        Lower and upper ends, shares in 0..1.
-
-    Raises:
-        ValueError: not 0 <= successes <= n.
-    """
-    successes, n = np.broadcast_arrays(np.asarray(successes, float), np.asarray(n, float))
-    if not np.all((successes >= 0) & (successes <= n)):
-        raise ValueError("successes must be in 0..n")
-    total = n + z * z
-    centre = (successes + z * z / 2) / total
-    share = np.divide(successes, n, out=np.zeros(n.shape), where=n > 0)
-    half = z * np.sqrt(n * share * (1 - share) + z * z / 4) / total
-    low = np.where(successes == 0, 0.0, centre - half)
-    high = np.where(successes == n, 1.0, centre + half)
-    return low, high
 
 
 def _config(path: Path) -> dict[str, Any]:

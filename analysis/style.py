@@ -6,10 +6,8 @@ setting of whoever draws.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import io
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,8 @@ import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from addgpt.files import write_atomically
 
 DPI = 150
 COLOURS = sns.color_palette("colorblind", 10)
@@ -88,20 +88,9 @@ def percent(right: int, n: int) -> str:
 def save(figure: Figure, path: str | Path) -> Path:
     """Write a figure as png, so that the file is either its old or its new self; returns the path.
 
-    Raises OSError if it cannot be written.
+    Raises RunError if it cannot be written.
     """
-    path = Path(path)
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=DPI)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as handle:
-            handle.write(image.getvalue())
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    return path
+    write_atomically(Path(path), image.getvalue())
+    return Path(path)

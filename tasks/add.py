@@ -27,9 +27,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from addgpt.task import Cell, Recipe
+from addgpt.task import Cell, Recipe, setting
 from tasks.common import digits
-from tasks.common.arithmetic import Arithmetic, option, start
+from tasks.common.arithmetic import Arithmetic, start
 from tasks.common.sheet import Kind, Sheet
 
 
@@ -38,10 +38,10 @@ class Add(Arithmetic):
     op: ClassVar[str] = "+"
     commutes: ClassVar[bool] = True
 
-    format: str = option(
+    format: str = setting(
         "reverse", "how the sum is written: plain, reverse, padded", ("plain", "reverse", "padded")
     )
-    trace: str = option(
+    trace: str = setting(
         "none", "none, or carry: each digit followed by its carry", ("none", "carry")
     )
 

@@ -18,9 +18,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from addgpt.task import Batch, Cell, Recipe, Task
+from addgpt.task import Batch, Cell, Recipe, Task, setting
 from tasks.add import Add
-from tasks.common.arithmetic import EQUALS, MOST_DIGITS, PROBLEM, Arithmetic, option
+from tasks.common.arithmetic import EQUALS, MOST_DIGITS, PROBLEM, Arithmetic
 from tasks.common.sheet import ALPHABET, END
 from tasks.div import Div
 from tasks.mul import Mul
@@ -34,12 +34,12 @@ class Calc(Task):
     alphabet: ClassVar[str] = ALPHABET
     end: ClassVar[str] = END
 
-    digits: int = option(4, "longest operand of * and /")
-    sum_digits: int = option(8, "longest operand of + and -")
-    shares: tuple[float, ...] = option((0.15, 0.2, 0.3, 0.35), "how often +, -, *, / are drawn")
-    full: float = option(0.25, "share of problems drawn at the longest lengths")
-    mul_trace: str = option("rows", "trace of *: as in the task mul")
-    div_trace: str = option("doubling", "trace of /: as in the task div")
+    digits: int = setting(4, "longest operand of * and /")
+    sum_digits: int = setting(8, "longest operand of + and -")
+    shares: tuple[float, ...] = setting((0.15, 0.2, 0.3, 0.35), "how often +, -, *, / are drawn")
+    full: float = setting(0.25, "share of problems drawn at the longest lengths")
+    mul_trace: str = setting("rows", "trace of *: as in the task mul")
+    div_trace: str = setting("doubling", "trace of /: as in the task div")
 
     def __post_init__(self) -> None:
         for name in ("digits", "sum_digits"):

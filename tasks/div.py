@@ -31,9 +31,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from addgpt.task import Cell, Recipe
+from addgpt.task import Cell, Recipe, setting
 from tasks.common import digits
-from tasks.common.arithmetic import Arithmetic, option, start
+from tasks.common.arithmetic import Arithmetic, start
 from tasks.common.sheet import ALPHABET, Kind, Sheet
 
 SIGNS = np.array([ALPHABET.index("+"), ALPHABET.index("-")], np.uint8)
@@ -46,7 +46,7 @@ class Div(Arithmetic):
     op: ClassVar[str] = "/"
     borrows: ClassVar[bool] = True
 
-    trace: str = option(
+    trace: str = setting(
         "doubling",
         "doubling: 8, 4, 2, 1 times the divisor; estimate: guess and correct; none",
         ("doubling", "estimate", "none"),

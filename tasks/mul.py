@@ -24,9 +24,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from addgpt.task import Recipe
+from addgpt.task import Recipe, setting
 from tasks.common import digits
-from tasks.common.arithmetic import Arithmetic, option, start
+from tasks.common.arithmetic import Arithmetic, start
 from tasks.common.sheet import Kind, Sheet
 
 
@@ -35,7 +35,7 @@ class Mul(Arithmetic):
     op: ClassVar[str] = "*"
     commutes: ClassVar[bool] = True
 
-    trace: str = option(
+    trace: str = setting(
         "rows",
         "rows: products and running sums; carry: both in one row, carries shown; none",
         ("rows", "carry", "none"),

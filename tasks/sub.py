@@ -25,9 +25,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from addgpt.task import Cell, Recipe
+from addgpt.task import Cell, Recipe, setting
 from tasks.common import digits
-from tasks.common.arithmetic import Arithmetic, option, start
+from tasks.common.arithmetic import Arithmetic, start
 from tasks.common.sheet import ALPHABET, Kind, Sheet
 
 SIGNS = np.array([ALPHABET.index("+"), ALPHABET.index("-")], np.uint8)
@@ -38,10 +38,10 @@ class Sub(Arithmetic):
     op: ClassVar[str] = "-"
     borrows: ClassVar[bool] = True
 
-    trace: str = option(
+    trace: str = setting(
         "borrow", "borrow: the signed difference first; or none", ("borrow", "none")
     )
-    sign: str = option(
+    sign: str = setting(
         "before", "where the sign stands with trace=none: before, after", ("before", "after")
     )
 

@@ -50,6 +50,8 @@ def oracle(task: Task, spoil=lambda prompt, completion: completion):
             tokens[row, : len(text)] = task.encode(text)
             if text.endswith(task.end):
                 length[row], ended[row] = len(text), True
+            else:
+                tokens[row, len(text) :] = task.encode("0")
         chances = 0.5 + (np.arange(limit) % 50) / 100
         return SimpleNamespace(
             tokens=tokens,
@@ -108,7 +110,6 @@ def test_steps_tell_what_was_asked(calculator):
     assert [step.problem for step in steps] == ["5-3", "20-6", "2*14"]
     assert [step.result for step in steps] == ["2", "14", "-28"]
     assert [step.answer for step in steps] == ["2", "14", "28"]
-    assert steps[2].completion == "8020,200,030;=8200#"[:0] + steps[2].completion
     for step in steps:
         assert step.correct and step.finished and step.trained and step.answer == step.truth
         assert len(step.probabilities) == len(step.completion)
@@ -165,7 +166,8 @@ def expressions(count: int, seed: int = 0) -> list[str]:
     def number() -> str:
         return str(rng.randrange(10 ** rng.randint(1, 3)))
 
-    shapes = ["{a}+{b}", "{a}*({b}-{c})", "-{a}*{b}+{c}", "{a}/{b}", "({a}-{b})*({c}+{a})", "{a}*", "{a}"]
+    shapes = ["{a}+{b}", "{a}*({b}-{c})", "-{a}*{b}+{c}", "{a}/{b}", "({a}-{b})*({c}+{a})"]
+    shapes += ["{a}*", "{a}"]
     return [rng.choice(shapes).format(a=number(), b=number(), c=number()) for _ in range(count)]
 
 
@@ -223,7 +225,7 @@ def test_unreadable_writing_is_shown_and_marked_wrong(text):
         assert solution.correct is False
         if solution.stuck:
             written_text = solution.steps[-1].completion
-            assert solution.answer == written_text and text.startswith(written_text)
+            assert solution.answer == written_text and written_text.startswith(text[:5])
         assert all(isinstance(layout(step), str) for step in solution.steps)
 
 
@@ -364,7 +366,7 @@ def test_layout_of_a_product():
         "=======",
         "  56088",
     ]
-    assert shown("12*34", "mul", {"trace": "none"})[-1] == "   408"[1:]
+    assert shown("12*34", "mul", {"trace": "none"}) == ["   12", "*  34", "-----", "  408"]
     assert shown("12*34", "mul", {"trace": "carry"})[-3].split()[0] == "408"
 
 
@@ -393,24 +395,16 @@ def test_layout_of_a_division():
     st.text("0123456789,;=+-r#", max_size=60), st.text("0123456789 -", max_size=9),
 )
 def test_layout_never_raises(a, op, b, completion, answer):
-    step = replace_step(problem=f"{a}{op}{b}", completion=completion, answer=answer)
+    step = replace(STEP, problem=f"{a}{op}{b}", completion=completion, answer=answer)
     assert isinstance(layout(step), str)
 
 
-@given(st.integers(1, 9999), st.sampled_from("+-*/"), st.integers(1, 9999), st.data())
-@settings(max_examples=100)
-def test_layout_shows_what_the_model_wrote(a, op, b, data):
-    """One changed digit in the trace shows, and nothing else in the layout moves."""
-    step = perfect().solve(f"{a}{op}{b}").steps[0]
-    places = [i for i, char in enumerate(step.completion) if char.isdigit()]
-    place = data.draw(st.sampled_from(places))
-    digit = str((int(step.completion[place]) + 1) % 10)
-    text = step.completion[:place] + digit + step.completion[place + 1 :]
-    assert len(layout(replace(step, completion=text)).split("\n")) - layout(step).count("\n") <= 2
-
-
-def replace_step(**changes):
-    return replace(STEP, **changes)
+def test_layout_shows_what_the_model_wrote_not_what_is_right():
+    wrong = perfect(spoil=lambda prompt, text: text.replace("840,", "850,")).solve("12*34").steps[0]
+    assert wrong.completion == "850,630,040;=8040#" and wrong.correct
+    assert layout(wrong).split("\n")[3] == "   58   12 * 4"
+    cut = replace(wrong, completion="850,6", answer="850,6")
+    assert layout(cut).split("\n")[3:] == ["     58   12 * 4", "=======", "  850,6"]
 
 
 STEP = perfect().solve("1+1").steps[0]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from addgpt.config import ModelConfig
 from addgpt.evaluate import tensors
-from addgpt.model import GPT, Cache, next_token_loss
+from addgpt.model import ACTIVATIONS, GPT, Cache, next_token_loss
 from addgpt.task import load_task
 
 LEVELS = (7, 5, 4)
@@ -304,20 +304,6 @@ def test_dropout_acts_in_training_only(toy_model):
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "valid"),
-    [
-        ("activation", "tanh", "relu2, relu, gelu, silu"),
-        ("norm", "batch", "rms, layer, plain"),
-        ("position", "alibi", "none, learned, sinusoidal, rotary"),
-        ("level_position", ("sinusoidal", "none", "none"), "none, learned, rotary"),
-    ],
-)
-def test_an_unknown_choice_lists_the_valid_ones(field, value, valid):
-    with pytest.raises(ValueError, match=f"unknown {field} .*; valid: {valid}"):
-        GPT(ModelConfig(**{"vocab": 9, "context": 9, "levels": LEVELS, field: value}))
-
-
-@pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"vocab": 0}, "vocab=0 and context=9 must be positive"),
@@ -334,3 +320,9 @@ def test_an_unknown_choice_lists_the_valid_ones(field, value, valid):
 def test_a_shape_that_cannot_be_is_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         GPT(ModelConfig(**{"vocab": 9, "context": 9} | settings))
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_have_the_gradient_of_what_they_compute(name):
+    x = torch.linspace(-2, 2, 12, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(ACTIVATIONS[name], x)

@@ -77,7 +77,7 @@ def test_muon_leaves_a_parameter_without_gradient():
     assert torch.equal(weight.detach(), before)
 
 
-@pytest.mark.parametrize("optimizer", optim.OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", ("muon", "adamw"))
 @pytest.mark.parametrize("tied", [True, False])
 def test_groups_cover_every_parameter_once(toy_model, optimizer, tied):
     model = toy_model(levels=(4, 4), position="learned", norm="layer", tied=tied)
@@ -92,18 +92,6 @@ def test_groups_cover_every_parameter_once(toy_model, optimizer, tied):
         assert inside == matrices or not inside & matrices
         assert isinstance(kind, optim.Muon) == (optimizer == "muon" and inside == matrices)
         assert (group["weight_decay"] > 0) == (inside == matrices)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"optimizer": "sgd"}, "unknown optimizer 'sgd'; valid: muon, adamw"),
-        ({"schedule": "step"}, "unknown schedule 'step'; valid: constant, linear, cosine"),
-    ],
-)
-def test_an_unknown_choice_lists_the_valid_ones(toy_model, settings, message):
-    with pytest.raises(ValueError, match=message):
-        optim.build(toy_model(), TrainConfig(**settings))
 
 
 @given(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from addgpt.task import SPLITS, Batch, Cell, Task
+from addgpt.task import SPLITS, Batch, Cell, Task, check_choices, setting
 from tasks.common import digits, problems, splits
 from tasks.common.sheet import ALPHABET, END, KINDS, LEVELS, Kind, Sheet
 
@@ -18,11 +18,6 @@ EQUALS = ALPHABET.index("=")
 PROBLEM = re.compile(r"\s*([0-9]+)\s*([-+*/])\s*([0-9]+)\s*=?\s*", re.ASCII)
 NUMBERS = np.array([0, 10, 90, 900, 9000])  # how many there are with 0, 1, 2, ... digits
 PATIENCE = 50  # rounds of drawing, after which a rare stratum is as full as it gets
-
-
-def option(default, text: str, choices: tuple[str, ...] = ()):
-    """A documented option of a task."""
-    return field(default=default, metadata={"help": text, "choices": choices})
 
 
 @dataclass(frozen=True)
@@ -35,10 +30,10 @@ class Arithmetic(Task):
     commutes: ClassVar[bool] = False
     borrows: ClassVar[bool] = False
 
-    digits: int = option(3, "longest operand")
-    carry: float = option(0.3, "share of training problems with long carry or borrow chains")
-    edges: float = option(0.1, "share of training problems with zeros, nines, equal operands, ...")
-    offset: int = option(0, "largest random offset of the col ids in training")
+    digits: int = setting(3, "longest operand")
+    carry: float = setting(0.3, "share of training problems with long carry or borrow chains")
+    edges: float = setting(0.1, "share of training problems with zeros, nines, equal operands, ...")
+    offset: int = setting(0, "largest random offset of the col ids in training")
 
     def __post_init__(self) -> None:
         if not 1 <= self.digits <= MOST_DIGITS:
@@ -48,12 +43,7 @@ class Arithmetic(Task):
                 raise ValueError(f"{name} must be in [0, 1], not {getattr(self, name)}")
         if not 0 <= self.offset <= 10_000:
             raise ValueError(f"offset must be in 0..10000, not {self.offset}")
-        for name, setting in self.options().items():
-            choices = setting.metadata.get("choices")
-            if choices and getattr(self, name) not in choices:
-                raise ValueError(
-                    f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}"
-                )
+        check_choices(self)
 
     # What a task says of itself.
 

@@ -1,0 +1,189 @@
+"""Scores: the fast path, the independence of rows, the counts."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from addgpt import evaluate as module
+from addgpt.config import ModelConfig
+from addgpt.evaluate import SLACK, evaluate, exact_rows, loss, score
+from addgpt.runs import EVAL_COLUMNS
+from addgpt.task import Cell, load_task
+
+FIELDS = ("answer_correct", "trace_correct", "unterminated")
+
+
+class Scripted(torch.nn.Module):
+    """Writes one given text after every prompt, then end marks or, if told, zeros."""
+
+    def __init__(self, task, start: int, text: str, after: str = "#") -> None:
+        super().__init__()
+        self.config = ModelConfig(vocab=len(task.alphabet), context=500, width=4, heads=1, layers=1)
+        self.anything = torch.nn.Parameter(torch.zeros(1))
+        self.script = task.encode("0" * start + text + after * 400)
+
+    def forward(self, tokens, ids, cache=None):
+        begin = cache.used if cache is not None else 0
+        end = begin + tokens.shape[1]
+        if cache is not None:
+            cache.used = end
+        following = torch.from_numpy(self.script[begin + 1 : end + 1]).long()
+        logits = torch.nn.functional.one_hot(following, self.config.vocab).float()
+        return logits.expand(len(tokens), -1, -1)
+
+
+def written(task, matrices, *pairs):
+    return task.write(*matrices(pairs)).batch(np.zeros(len(pairs), np.int32))
+
+
+def equal(one, other, rows=slice(None)) -> None:
+    for field in FIELDS:
+        assert (getattr(one, field)[rows] == getattr(other, field)).all(), field
+
+
+@pytest.fixture(scope="module")
+def exam(half_trained):
+    """Problems of all lengths, and how the half-trained model does on them."""
+    task, model = half_trained
+    batch = task.batch(np.random.default_rng(0), 300, "train")
+    outcome = score(model, task, batch)
+    assert 0.1 < outcome.answer_correct.mean() < 0.95, outcome.answer_correct.mean()
+    return task, model, batch, outcome
+
+
+def test_the_fast_path_agrees_with_decoding_every_row(exam):
+    task, model, batch, outcome = exam
+    slow = score(model, task, batch, fast=False)
+    equal(outcome, slow)
+    assert outcome.wrong == slow.wrong
+    assert (exact_rows(model, batch) == slow.trace_correct).all()
+
+
+def test_outcomes_do_not_depend_on_order(exam):
+    task, model, batch, outcome = exam
+    order = np.random.default_rng(1).permutation(len(batch))
+    equal(outcome, score(model, task, batch.rows(order)), order)
+
+
+def test_outcomes_do_not_depend_on_the_batch(exam):
+    task, model, batch, outcome = exam
+    for row in range(0, len(batch), 6):
+        one = slice(row, row + 1)
+        equal(outcome, score(model, task, batch.rows(one)), one)
+
+
+@pytest.mark.parametrize("tokens", [1, 50, 333])
+def test_outcomes_and_loss_do_not_depend_on_the_size_of_groups(exam, tokens, monkeypatch):
+    task, model, batch, outcome = exam
+    few = batch.rows(slice(60))
+    wanted = loss(model, few)
+    monkeypatch.setattr(module, "TOKENS_AT_ONCE", tokens)
+    equal(outcome, score(model, task, few), slice(60))
+    assert loss(model, few) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_wrong_rows_come_with_what_the_model_wrote(exam):
+    task, _, batch, outcome = exam
+    assert sorted(outcome.wrong) == np.flatnonzero(~outcome.answer_correct).tolist()
+    for row, text in outcome.wrong.items():
+        start = int(batch.scored[row].argmax())
+        assert text != task.decode(batch.tokens[row, start : batch.lengths[row]])
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "trace", "unterminated"),
+    [
+        ("766-333#", True, True, False),
+        ("765-333#", True, False, False),  # a slip in the work, the right answer
+        ("766-334#", False, False, False),
+        ("766+333#", False, False, False),
+        ("766-333333#", False, False, False),
+        ("766-333000#", True, False, False),
+        ("-r=;,#", False, False, False),
+        ("#", False, False, False),
+        ("766-333", False, False, True),
+    ],
+)
+def test_answer_and_trace_are_counted_apart(matrices, text, answer, trace, unterminated):
+    task = load_task("sub", {"digits": 3})
+    batch = written(task, matrices, (12, 345), (12, 345))
+    model = Scripted(task, len("12-345="), text, after="0" if unterminated else "#")
+    for fast in (True, False):
+        outcome = score(model, task, batch, fast)
+        assert [getattr(outcome, f).tolist() for f in FIELDS] == [
+            [answer] * 2, [trace] * 2, [unterminated] * 2
+        ]
+
+
+def test_each_row_has_its_own_limit(matrices):
+    task = load_task("sub", {"digits": 4})
+    start, own = len("12-123="), len("988-111#")
+    late = "0" * (own + SLACK - 4) + "-111#"  # right, but one token past the limit
+    model = Scripted(task, start, late)
+    alone = score(model, task, written(task, matrices, (12, 123)))
+    beside = score(model, task, written(task, matrices, (12, 123), (1, 1234)))
+    equal(beside, alone, slice(1))
+    assert alone.unterminated.all() and not alone.answer_correct.any()
+    in_time = score(Scripted(task, start, late[1:]), task, written(task, matrices, (12, 123)))
+    assert in_time.answer_correct.all() and not in_time.unterminated.any()
+
+
+def test_evaluate_yields_the_counts_of_each_cell(half_trained):
+    task, model = half_trained
+    rows = list(evaluate(model, task, task.cells(), per_cell=40))
+    assert [tuple(row[f] for f in Cell._fields) for row in rows] == [
+        cell for cell in task.cells() if cell.stratum == "all" or cell[1:3] == (3, 3)
+    ]
+    for row in rows:
+        assert set(row) <= set(EVAL_COLUMNS)
+        counts = {"(1, 1)": 100, "(1, 2)": 900, "(2, 1)": 900}
+        seen = str((row["len_a"], row["len_b"])) in counts
+        assert row["seen"] == seen
+        assert row["split"] == ("train" if seen else "test")
+        limit = counts.get(str((row["len_a"], row["len_b"])), 40)
+        assert row["n"] == limit if row["stratum"] == "all" else 0 < row["n"] <= 40
+        right, exact, lost = (row[f] for f in FIELDS)
+        assert 0 <= exact <= right <= row["n"] - lost <= row["n"]
+        assert all(type(row[f]) is int for f in (*FIELDS, "n"))
+
+
+def test_a_cell_is_scored_the_same_whichever_others_are(half_trained):
+    task, model = half_trained
+    cells = task.cells()[3:8]
+    together = list(evaluate(model, task, cells, per_cell=50, split="val", seed=3))
+    alone = [next(evaluate(model, task, [c], per_cell=50, split="val", seed=3)) for c in cells]
+    assert together == alone
+
+
+def test_counts_are_those_of_the_exam_s_problems(half_trained):
+    task, model = half_trained
+    cell = Cell("-", 1, 1)
+    row = next(evaluate(model, task, [cell]))
+    outcome = score(model, task, task.exam(np.random.default_rng(0), 5, "train", cell))
+    assert row["n"] == 100
+    assert row["answer_correct"] == outcome.answer_correct.sum()
+    assert row["trace_correct"] == outcome.trace_correct.sum()
+
+
+def test_a_cell_without_problems_yields_no_row(half_trained, toy_model):
+    task = load_task("add", {"digits": 2})
+    model = toy_model(levels=task.levels)
+    assert not list(evaluate(model, task, [Cell("+", 2, 2, "carry:7")]))
+
+
+def test_the_loss_of_an_untrained_model_is_that_of_guessing(toy_model):
+    task = load_task("mul", {"digits": 2})
+    model = toy_model(levels=task.levels, context=task.longest())
+    torch.nn.init.zeros_(model.head)
+    batch = task.batch(np.random.default_rng(0), 20, "val")
+    assert loss(model, batch) == pytest.approx(math.log(len(task.alphabet)), rel=1e-5)
+
+
+def test_rows_whose_scratchpad_no_longer_fits_the_context_are_unterminated(matrices):
+    task = load_task("sub", {"digits": 3})
+    batch = written(task, matrices, (12, 345))
+    model = Scripted(task, len("12-345="), "", after="0")
+    model.config = ModelConfig(vocab=19, context=batch.tokens.shape[1], width=4, heads=1, layers=1)
+    assert score(model, task, batch).unterminated.all()

@@ -1,0 +1,280 @@
+"""The REPL as a person uses it, in a pseudo-terminal; piped lines; answers and notes as text."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import signal
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pexpect
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from test_calculator import perfect
+
+from addgpt.repl import (
+    answer,
+    digit_probabilities,
+    heading,
+    history_file,
+    notes,
+    run_lines,
+    show,
+    styled_answer,
+)
+
+HERE = Path(__file__).parent
+SCRIPT = """
+import sys, time
+sys.path.insert(0, {here!r})
+from test_calculator import perfect
+from addgpt.repl import run_repl
+
+def spoil(prompt, text):
+    if prompt == "77*77=":
+        time.sleep(60)
+    return "92#" if prompt == "6+7=" else text
+
+def open_model(path):
+    if path != "other":
+        raise RuntimeError(path + " is not a run: it has no config.json")
+    return perfect("add")
+
+run_repl(perfect(spoil=spoil), open_model)
+print("good" + "bye")
+"""
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]")
+
+
+class Terminal:
+    """A session in a pseudo-terminal; what comes back is read without its escape sequences."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        script = folder / "session.py"
+        script.write_text(SCRIPT.format(here=str(HERE)))
+        self.child = pexpect.spawn(
+            sys.executable,
+            [str(script)],
+            env={**os.environ, "TERM": "xterm", "XDG_STATE_HOME": str(folder), **environment},
+            cwd=str(HERE.parent),
+            encoding="utf-8",
+            timeout=60,
+            dimensions=(40, 120),
+        )
+        self.child.expect(":help for help")
+        self.ready()
+
+    def ready(self) -> None:
+        self.child.expect("> ")
+        # Keys that arrive before the prompt has taken over the terminal are echoed by it instead.
+        time.sleep(0.2)
+
+    def type(self, line: str, expect: str) -> str:
+        """Type a line; the text from then on, up to and including what is expected."""
+        self.child.send(line + "\r")
+        self.child.expect(expect)
+        seen = ESCAPES.sub("", self.child.before + self.child.after)
+        self.ready()
+        return seen
+
+    def leave(self) -> None:
+        self.child.sendeof()
+        self.child.expect("goodbye")
+        self.child.expect(pexpect.EOF)
+        self.child.close()
+        assert self.child.exitstatus == 0
+
+
+@pytest.fixture
+def terminal(tmp_path):
+    session = Terminal(tmp_path)
+    yield session
+    session.child.close(force=True)
+
+
+def test_a_session(terminal):
+    terminal.type("12*(34-5)/2", "174")
+    terminal.type("17/5", "3")
+    terminal.type("6+7", "wrong: the right answer is 13")
+    terminal.type("1000000+1", "beyond the lengths the model was trained on: 1000000.1")
+    terminal.type("1.5", "error: decimal points")
+    terminal.type("(1", "error: unbalanced")
+    terminal.type(":steps", "steps are shown")
+    assert "*  34" in terminal.type("12*34", "=====")
+    terminal.type(":steps", "steps are not shown")
+    terminal.type(":help", ":quit +leave")
+    terminal.type(":nonsense", "unknown command ':nonsense'; valid: :steps :model :help :quit")
+    terminal.type(":model", "perfect: . - . / of whole numbers")
+    terminal.type(":model nowhere", "error: nowhere is not a run")
+    terminal.type(":model other", r"perfect: \+ of whole numbers")
+    terminal.type("2*3", r"error: this model does \+, not \*")
+    terminal.leave()
+
+
+def test_colours_follow_confidence(terminal):
+    terminal.child.send("128+367\r")  # the oracle's first tokens have probability 0.50, 0.51, ...
+    terminal.child.expect("\x1b\\[0;31;1m495")
+    terminal.ready()
+    terminal.leave()
+
+
+def test_editing_and_completion(terminal):
+    terminal.type("12+35\x7f4", "46")
+    terminal.type("2+2\x01100-", "98")  # Ctrl-A: to the start of the line
+    terminal.child.send(":st\t")
+    terminal.type("", "steps are shown")
+    terminal.child.send(":quit\r")
+    terminal.child.expect("goodbye")
+
+
+def test_control_c_cancels_the_line_and_control_d_leaves(terminal):
+    terminal.child.send("999999*")
+    terminal.child.sendintr()
+    terminal.child.expect("cancelled")
+    terminal.ready()
+    terminal.type("1+1", "\x1b\\[[0-9;]*m2")
+    terminal.leave()
+
+
+def test_control_c_interrupts_a_computation(terminal):
+    terminal.child.send("77*77\r")
+    time.sleep(0.5)
+    terminal.child.kill(signal.SIGINT)
+    terminal.child.expect("cancelled")
+    terminal.ready()
+    terminal.type("2+3", "5")
+    terminal.leave()
+
+
+def test_history_is_kept_across_sessions(tmp_path):
+    first = Terminal(tmp_path)
+    first.type("41+1", "42")
+    first.leave()
+    assert "+41+1" in (tmp_path / "addgpt" / "history").read_text()
+    second = Terminal(tmp_path)
+    second.child.send("\x1b[A")  # the last line of the session before
+    second.type("", "42")
+    second.leave()
+
+
+def test_a_history_that_cannot_be_written_does_not_matter(tmp_path):
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", Path("/proc/nowhere")):
+        session = Terminal(tmp_path, XDG_STATE_HOME=str(place))
+        session.type("41+1", "42")
+        session.leave()
+    (tmp_path / "addgpt" / "history").mkdir(parents=True)  # neither readable nor writable as a file
+    session = Terminal(tmp_path)
+    session.type("41+1", "42")
+    session.leave()
+
+
+def test_history_file(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert history_file() == tmp_path / "addgpt" / "history"
+    monkeypatch.setenv("XDG_STATE_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert history_file() == tmp_path / ".local" / "state" / "addgpt" / "history"
+
+
+def test_piped_lines_give_one_line_each_in_order(monkeypatch):
+    monkeypatch.setattr("addgpt.repl.CHUNK", 7)
+    lines = ["12+34\n", "17/5\n", "\n", "1/0\n", "1.5\n", "-3*4", "9999999+1\r\n", "6+7\n", "é\n"]
+    lines *= 3
+    calculator = perfect(spoil=lambda prompt, text: "92#" if prompt == "6+7=" else text)
+    out = io.StringIO()
+    tally = run_lines(calculator, lines, out)
+    answers = out.getvalue().split("\n")
+    assert answers.pop() == ""
+    assert answers[:9] == answers[9:18] == answers[18:]
+    assert answers[:2] == ["46", "3 remainder 2"]
+    assert [text[:7] for text in answers[2:5]] == ["error: "] * 3
+    assert answers[5:8] == ["-12", "10000000", "29"] and answers[8].startswith("error: ")
+    assert (tally.lines, tally.errors, tally.wrong, tally.untrained) == (27, 12, 3, 3)
+
+
+def test_a_model_that_writes_no_answer_is_an_error_line():
+    calculator = perfect(spoil=lambda prompt, text: "0" * 99 if "*" in prompt else text)
+    out = io.StringIO()
+    tally = run_lines(calculator, ["12*34", "1+1"], out)
+    assert out.getvalue() == "error: the model did not come to an end with 12*34\n2\n"
+    assert (tally.errors, tally.wrong) == (1, 0)
+    solution = calculator.solve("12*34")
+    assert answer(solution).startswith("00000") and len(answer(solution)) <= 63
+    assert "the right answer is 408" in notes(solution)[0]
+    assert styled_answer(solution)[0][0] == "class:bad"
+
+
+def test_no_lines():
+    out = io.StringIO()
+    assert run_lines(perfect(), [], out).lines == 0
+    assert out.getvalue() == ""
+
+
+def test_show():
+    solution = perfect().solve("-3+5*2")
+    assert show(solution) == "7"
+    assert show(solution, steps=True).split("\n") == [
+        "5 * 2 = 10   least certain token: 0.50",
+        "       5",
+        "    *  2",
+        "    ----",
+        "      10   5 * 2",
+        "    ====",
+        "      10",
+        "",
+        "-3 + 10 = 7   by 10-3   least certain token: 0.50",
+        "      10",
+        "    -  3",
+        "    ----",
+        "       7",
+        "",
+        "7",
+    ]
+
+
+def test_notes():
+    calculator = perfect(spoil=lambda prompt, text: "92#" if prompt == "6+7=" else text)
+    assert notes(calculator.solve("1+1")) == []
+    assert notes(calculator.solve("6+7")) == ["wrong: the right answer is 13"]
+    assert notes(calculator.solve("0*(6+7)")) == [
+        "the answer is right, although a step on the way is wrong"
+    ]
+    assert notes(calculator.solve("1234567+1+1")) == [
+        "beyond the lengths the model was trained on: 1234567+1 and 1 more"
+    ]
+    assert "wrong: 6+7 is 13" in heading(calculator.solve("6+7").steps[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "problem"),
+    [
+        ("add", {}, "128+367"),
+        ("add", {"format": "plain"}, "128+367"),
+        ("add", {"format": "padded"}, "128+367"),
+        ("sub", {}, "345-12"),
+        ("sub", {}, "12-345"),
+        ("sub", {"trace": "none"}, "12-345"),
+        ("mul", {}, "12*34"),
+        ("div", {}, "9876/54"),
+        ("div", {}, "9877/83"),
+        ("div", {"trace": "none"}, "84/2"),
+    ],
+)
+def test_each_digit_has_its_own_probability(name, options, problem):
+    """The oracle's probabilities tell places apart: the digits found there must be the answer's."""
+    step = perfect(name, {"digits": 4} | options).solve(problem).steps[0]
+    numbered = replace(step, probabilities=tuple(range(len(step.completion))))
+    places = digit_probabilities(numbered)
+    found = "".join(step.completion[int(place)] for place in places)
+    assert found == "".join(char for char in step.answer if char.isdigit())
+
+
+def test_an_answer_that_cannot_be_found_has_the_least_probability():
+    step = perfect("add", {"digits": 4, "trace": "carry"}).solve("128+367").steps[0]
+    assert digit_probabilities(step) == [min(step.probabilities)] * 3
