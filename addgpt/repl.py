@@ -16,6 +16,7 @@ from addgpt.expression import brief
 from addgpt.layout import layout
 
 if TYPE_CHECKING:
+    from prompt_toolkit.completion import Completer
     from prompt_toolkit.history import History
 
 CHUNK = 2_000  # piped lines that are solved together
@@ -139,11 +140,10 @@ class _Repl:
 
     def run(self) -> None:
         from prompt_toolkit import PromptSession
-        from prompt_toolkit.completion import NestedCompleter, PathCompleter
 
-        folders = PathCompleter(only_directories=True)
-        completer = NestedCompleter({**dict.fromkeys(COMMANDS), ":model": folders})
-        session: PromptSession = PromptSession(history=_history(), completer=completer)
+        session: PromptSession = PromptSession(
+            history=_history(), completer=_completer(), reserve_space_for_menu=len(COMMANDS)
+        )
         self._say([("", f"{self._about()}. :help for help, Ctrl-D to leave.")])
         while True:
             try:
@@ -270,6 +270,26 @@ def _style(probability: float) -> str:
 
 def _indented(text: str) -> str:
     return "\n".join(f"    {line}".rstrip() for line in text.split("\n"))
+
+
+def _completer() -> Completer:
+    """Completes commands, and folders after `:model`."""
+    from prompt_toolkit.completion import Completer, Completion, PathCompleter
+    from prompt_toolkit.document import Document
+
+    class Commands(Completer):
+        def get_completions(self, document, complete_event):
+            text = document.text_before_cursor
+            command, space, path = text.partition(" ")
+            if command == ":model" and space:
+                folders = PathCompleter(only_directories=True)
+                yield from folders.get_completions(Document(path), complete_event)
+            elif text.startswith(":"):
+                for name in COMMANDS:
+                    if name.startswith(text):
+                        yield Completion(name, -len(text))
+
+    return Commands()
 
 
 def _history() -> History:

@@ -127,9 +127,13 @@ class Run:
         return (self.path / "state.safetensors").exists()
 
     def log(self, row: dict[str, Any]) -> None:
-        """Append one line to metrics.jsonl."""
-        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as handle:
-            handle.write(json.dumps(row) + "\n")
+        """Append one line to metrics.jsonl. Raises RunError."""
+        path = self.path / "metrics.jsonl"
+        try:
+            with open(path, "a", encoding="utf-8") as handle:
+                handle.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise RunError(f"cannot write {path}: {error.strerror}") from None
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; a last line cut short by a crash is left out."""

@@ -101,6 +101,8 @@ class _Loop:
         self.reached = False
         if run.started:
             self._resume()
+        else:  # lines of an attempt that never saved
+            run.forget_after(0)
 
     @property
     def finished(self) -> bool:

@@ -12,7 +12,9 @@ SHAPES = {
     "add": ("add", {}),
     "sub-rotary": ("sub", {"level_position": ("rotary", "none", "learned")}),
     "mul-next-off": ("mul", {"next_ids": False, "position": "learned", "qk_norm": False}),
-    "div-all-rotary": ("div", {"level_position": ("rotary",) * 3, "position": "rotary"}),
+    "div-all-rotary": (
+        "div", {"level_position": ("rotary",) * 3, "position": "rotary", "width": 32},
+    ),
 }
 
 
@@ -21,7 +23,8 @@ def case(request, toy_model):
     """A task, a random model of it, and prompts of equal length."""
     name, config = SHAPES[request.param]
     task = load_task(name, {"digits": 3})
-    model = toy_model(seed=1, context=80, levels=task.levels, **config)
+    model = toy_model(seed=8, context=80, levels=task.levels, **config)
+    model.head.data[task.alphabet.index(task.end)] *= 2  # so that rows end at different steps
     batch = task.batch(np.random.default_rng(0), 200, "val")
     starts = batch.scored.argmax(1)
     start = int(np.bincount(starts).argmax())

@@ -48,6 +48,7 @@ def open_model(path):
 run_repl(perfect(spoil=spoil), open_model)
 print("good" + "bye")
 """
+PROMPT = r"\x1b\[0m>\x1b\[0m[^>]*\x1b\[\?25h"  # drawn, and the cursor shown again
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]")
 
 
@@ -60,19 +61,23 @@ class Terminal:
         self.child = pexpect.spawn(
             sys.executable,
             [str(script)],
-            env={**os.environ, "TERM": "xterm", "XDG_STATE_HOME": str(folder), **environment},
+            env={
+                **os.environ,
+                "TERM": "xterm",
+                "PROMPT_TOOLKIT_NO_CPR": "1",  # nobody answers where the cursor is
+                "XDG_STATE_HOME": str(folder),
+                **environment,
+            },
             cwd=str(HERE.parent),
             encoding="utf-8",
-            timeout=60,
+            timeout=30,
             dimensions=(40, 120),
         )
         self.child.expect(":help for help")
         self.ready()
 
     def ready(self) -> None:
-        self.child.expect("> ")
-        # Keys that arrive before the prompt has taken over the terminal are echoed by it instead.
-        time.sleep(0.2)
+        self.child.expect(PROMPT)
 
     def type(self, line: str, expect: str) -> str:
         """Type a line; the text from then on, up to and including what is expected."""
@@ -99,7 +104,7 @@ def terminal(tmp_path):
 
 def test_a_session(terminal):
     terminal.type("12*(34-5)/2", "174")
-    terminal.type("17/5", "3")
+    terminal.type("17/5", "remainder")
     terminal.type("6+7", "wrong: the right answer is 13")
     terminal.type("1000000+1", "beyond the lengths the model was trained on: 1000000.1")
     terminal.type("1.5", "error: decimal points")
@@ -125,9 +130,12 @@ def test_colours_follow_confidence(terminal):
 
 def test_editing_and_completion(terminal):
     terminal.type("12+35\x7f4", "46")
-    terminal.type("2+2\x01100-", "98")  # Ctrl-A: to the start of the line
-    terminal.child.send(":st\t")
-    terminal.type("", "steps are shown")
+    terminal.type("2*2\x01100-", "96")  # Ctrl-A: to the start of the line
+    for start, rest in ((":st", "eps"), (":model tas", "ks")):
+        terminal.child.send(start + "\t")
+        terminal.child.expect(rest)
+        time.sleep(0.3)  # until the completion is in the line, not only in the menu
+        terminal.type("", "steps are shown|error: tasks is not a run")
     terminal.child.send(":quit\r")
     terminal.child.expect("goodbye")
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from addgpt.task import SPLITS, Cell, load_task, task_names
@@ -145,6 +145,7 @@ def operands(digits: int):
     return plain | edge
 
 
+@settings(max_examples=25)
 @given(st.lists(st.tuples(operands(9), operands(9)), min_size=1, max_size=6))
 def test_every_line_of_every_row_is_right(binary, matrices, read_rows, some):
     check_written(binary(digits=9), matrices, read_rows, some)
@@ -269,6 +270,7 @@ def test_decoding_sees_the_positions_that_training_sees(any_task, split):
         assert (found == ids[:, : found.shape[1]]).all()
 
 
+@settings(max_examples=20)
 @given(st.data())
 def test_ids_of_a_slot_depend_on_the_tokens_before_it_alone(any_task, data):
     batch = any_task.batch(np.random.default_rng(data.draw(st.integers(0, 999))), 1, "train")
@@ -355,6 +357,7 @@ def test_prompt_and_truth_of_what_a_person_types(any_task, text):
         assert any_task.trained_on(text.format(op))
 
 
+@settings(max_examples=20)
 @given(operands(LONG), operands(LONG))
 def test_truth_is_python_s(any_task, a, b):
     for op in {cell.op for cell in any_task.cells()}:
@@ -387,6 +390,7 @@ def test_operands_longer_than_can_be_written_are_refused():
         load_task("add").prompt("1" * 1001 + "+1")
 
 
+@settings(max_examples=25)
 @given(st.text(alphabet="0123456789+-*/=#r,;", max_size=30))
 def test_an_unfinished_work_has_no_right_answer_or_a_clear_error(any_task, text):
     try:

@@ -1,0 +1,155 @@
+"""Problems written a second, on one core: tokens, mask, position ids and all.
+
+Three-digit additions are compared with a plain Python loop that draws from the same split and
+writes the same batch one problem at a time (without carry chains and edge cases, to its advantage).
+That the two agree is checked first. Products of eight by eight digits come with their whole trace.
+
+    python -m benchmarks.generation
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Callable
+
+import numpy as np
+
+from addgpt.task import Batch, Cell, Task, load_task
+from benchmarks import timing
+from tasks.common import digits, splits
+from tasks.common.sheet import ALPHABET, END, Kind
+
+SIZES = (1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000)
+MUL_SIZES = (250, 1_000, 4_000, 16_000)
+LOOP = 2_000  # problems of the loop in one turn
+ROUNDS = 9
+CHECKED = 500
+TARGETS = "1,000,000/s and 50 x", "50,000/s"
+
+TOKEN = {char: token for token, char in enumerate(ALPHABET)}
+MASK = (1 << 64) - 1
+
+Pairs = list[tuple[int, int]]
+
+
+def drawn(count: int, longest: int) -> Pairs:
+    """Operands of training problems, by length first, then digits."""
+    pairs: Pairs = []
+    while len(pairs) < count:
+        a, b = (
+            random.randint(10 ** (length - 1) if length > 1 else 0, 10**length - 1)
+            for length in (random.randint(1, longest), random.randint(1, longest))
+        )
+        small = (a < 10 and b < 100) or (b < 10 and a < 100)
+        if small or split_of(a, b) == 0:
+            pairs.append((a, b))
+    return pairs
+
+
+def split_of(a: int, b: int) -> int:
+    """`tasks.common.splits.split_of` for one sum."""
+    low, high = sorted((_mix(a * 0x9E3779B97F4A7C15), _mix(b * 0x9E3779B97F4A7C15)))
+    share = _mix(low * 3 + _mix(high + ord("+"))) % 100
+    return (share >= 100 - splits.VAL - splits.TEST) + (share >= 100 - splits.TEST)
+
+
+def one_by_one(pairs: Pairs, longest: int) -> Batch:
+    """A batch of additions, as one would first write it."""
+    size = 3 * longest + 4
+    tokens = np.full((len(pairs), size), TOKEN[END], np.uint8)
+    scored = np.zeros((len(pairs), size), bool)
+    positions = np.zeros((len(pairs), size, 3), np.int16)
+    for row, (a, b) in enumerate(pairs):
+        len_a, len_b = len(str(a)), len(str(b))
+        prompt = f"{a}+{b}="
+        text = prompt + str(a + b)[::-1] + END
+        slots = max(len_a, len_b) + 1
+        ids = [
+            *((place, 0, Kind.A) for place in range(len_a, 0, -1)),
+            (0, 0, Kind.OPERATOR),
+            *((place, 0, Kind.B) for place in range(len_b, 0, -1)),
+            (0, 0, Kind.EQUALS),
+            *((place, 0, Kind.TOTAL) for place in range(1, slots + 2)),
+        ]
+        tokens[row, : len(text)] = [TOKEN[char] for char in text]
+        scored[row, len(prompt) : len(text)] = True
+        positions[row, : len(ids)] = ids
+    return Batch(tokens, scored, positions, np.zeros(len(pairs), np.int32))
+
+
+def check(task: Task) -> None:
+    """Raise AssertionError unless loop and task write the same."""
+    pairs = drawn(CHECKED, task.digits)
+    sides = zip(*pairs, strict=True)
+    a, b = (np.array([digits.from_int(n, task.digits) for n in side]) for side in sides)
+    ours = task.write(a, b, digits.length(a), digits.length(b)).batch(np.zeros(CHECKED, np.int32))
+    loop = one_by_one(pairs, task.digits)
+    for name in ("tokens", "scored", "positions"):
+        mine, other = getattr(ours, name), getattr(loop, name)[:, : ours.tokens.shape[1]]
+        assert (mine == other).all(), name
+    split = splits.split_of(a, b, ord(task.op), task.commutes)
+    assert split.tolist() == [split_of(*pair) for pair in pairs]
+
+
+def batches(task: Task, size: int, cell: Cell | None = None) -> Callable[[], object]:
+    """Something that draws another training batch at each call."""
+    rng = np.random.default_rng(0)
+    return lambda: task.batch(rng, size, "train", cell)
+
+
+def measure(options: argparse.Namespace) -> list[timing.Row]:
+    rounds, sizes, mul_sizes = ROUNDS, SIZES, MUL_SIZES
+    if options.quick:
+        rounds, sizes, mul_sizes = 3, (1_000, 16_000), (1_000,)
+    add, mul = load_task("add", {"digits": 3}), load_task("mul", {"digits": 8})
+    largest = Cell(mul.op, mul.digits, mul.digits)
+    check(add)
+    sizes = (add.recipe().train["batch_size"], *sizes)
+    work = {f"add {size}": batches(add, size) for size in sizes}
+    work |= {f"mul {size}": batches(mul, size, largest) for size in mul_sizes}
+    work["loop"] = lambda: one_by_one(drawn(LOOP, add.digits), add.digits)
+    times = timing.interleave(work, rounds)
+    loop = [LOOP / t for t in times["loop"]]
+
+    def rates(name: str, sizes: tuple[int, ...]) -> dict[int, list[float]]:
+        return {size: [size / t for t in times[f"{name} {size}"]] for size in sizes}
+
+    sums, products = rates("add", sizes), rates("mul", mul_sizes)
+    for name, found in (("additions", sums), ("products", products)):
+        for size, values in found.items():
+            timing.say(f"{name} in batches of {size:6,d}: {np.median(values):12,.0f} a second")
+    best, usual, best_mul = _best(sums), sizes[0], _best(products)
+    return [
+        timing.Row(
+            "3-digit additions", "a second", sums[best], loop, TARGETS[0], f"batches of {best:,}"
+        ),
+        timing.Row("  as in training", "a second", sums[usual], loop, note=f"batches of {usual:,}"),
+        timing.Row(
+            "8x8 products with trace",
+            "a second",
+            products[best_mul],
+            target=TARGETS[1],
+            note=f"{mul.longest()} tokens each, batches of {best_mul:,}",
+        ),
+    ]
+
+
+def _best(rates: dict[int, list[float]]) -> int:
+    return max(rates, key=lambda size: float(np.median(rates[size])))
+
+
+def _mix(x: int) -> int:
+    """The finaliser of MurmurHash3 on 64 bits."""
+    x &= MASK
+    x = (x ^ (x >> 33)) * 0xFF51AFD7ED558CCD & MASK
+    x = (x ^ (x >> 33)) * 0xC4CEB9FE1A85EC53 & MASK
+    return x ^ (x >> 33)
+
+
+def main() -> None:
+    timing.main(timing.parser(__doc__).parse_args(), measure)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""Seconds of training to 99 % exact match on held-out 3-digit sums: our recipe, minGPT's adder.
+
+Both train from scratch, in turns, seed by seed, and are looked at every few steps until they first
+do 99 % of the same 2,000 held-out sums of two numbers of three digits. Only training counts (to
+draw and write problems, forward, backward, optimizer), not the looks. Ours is the default of
+`addgpt train --task add --digits 3`; the reference is described in `benchmarks/mingpt.py`. What
+both do of 2,000 held-out sums of one to three digits is given besides.
+
+    python -m benchmarks.time_to_99
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from addgpt.evaluate import score
+from addgpt.runs import Run
+from addgpt.settings import configure
+from addgpt.task import Batch, Cell, Task, load_task
+from addgpt.train import Moment, train
+from benchmarks import mingpt, timing
+
+GOAL = 0.99
+FULL = Cell("+", mingpt.DIGITS, mingpt.DIGITS)
+EXAM, EXAM_SEED = 2000, 99
+OUR_LOOKS, REFERENCE_LOOKS = 20, 100  # steps between looks: about equal shares of each one's time
+CAP = 6000  # iterations of the reference
+TARGET = "at least 10 x"
+
+
+@dataclass(frozen=True)
+class Result:
+    """Where a training was when it first reached the goal, or when it was over."""
+
+    steps: int
+    seconds: float
+    full: float  # share right of the sums of full length
+    mixed: float  # share right of the sums of all lengths
+    reached: bool
+
+    def __str__(self) -> str:
+        never = "" if self.reached else " (goal not reached)"
+        return (
+            f"{self.seconds:7.2f} s, {self.steps:5d} steps, {1000 * self.seconds / self.steps:.1f} "
+            f"ms each: {100 * self.full:.2f} % of full length, {100 * self.mixed:.2f} % of all "
+            f"lengths{never}"
+        )
+
+
+class _Enough(Exception):
+    """Ends a training from its watch."""
+
+
+def ours(task: Task, seed: int, exams: tuple[Batch, Batch], steps: int, threads: int) -> Result:
+    """Train by the default recipe; `steps` (0: the recipe's) is where to give up."""
+    config = configure(task.name, {"digits": str(mingpt.DIGITS)}, seed)
+    steps = min(steps or config.train.steps, config.train.steps)
+    settings = replace(
+        config.train, save_every=OUR_LOOKS, eval_every=config.train.steps, threads=threads
+    )
+    found: list[Result] = []
+
+    def look(moment: Moment) -> None:
+        if moment.step % OUR_LOOKS and moment.step < steps:
+            return
+        full, mixed = (float(score(run.model(), task, e).answer_correct.mean()) for e in exams)
+        found.append(Result(moment.step, moment.seconds, full, mixed, full >= GOAL))
+        if found[-1].reached or moment.step >= steps:
+            raise _Enough
+
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run.create(Path(folder) / "run", replace(config, train=settings))
+        try:
+            train(run, look)
+        except _Enough:
+            pass
+    return found[-1]
+
+
+def reference(task: Task, seed: int, exams: tuple[Batch, Batch], cap: int) -> Result:
+    """Train minGPT's adder, for at most `cap` iterations."""
+    operands = [_operands(task, exam) for exam in exams]
+    found: list[Result] = []
+
+    def look(training: mingpt.Training) -> bool:
+        if training.iterations % REFERENCE_LOOKS and training.iterations < cap:
+            return False
+        full, mixed = (float(mingpt.right(training.model, *pair).mean()) for pair in operands)
+        found.append(Result(training.iterations, training.seconds, full, mixed, full >= GOAL))
+        return found[-1].reached
+
+    mingpt.train(seed, cap, look)
+    return found[-1]
+
+
+def measure(options: argparse.Namespace) -> list[timing.Row]:
+    seeds, cap, steps = options.seeds, options.cap, 0
+    if options.quick:
+        seeds, cap, steps = 1, 100, 40
+    task = load_task("add", {"digits": mingpt.DIGITS})
+    rng = np.random.default_rng(EXAM_SEED)
+    exams = task.exam(rng, EXAM, "test", FULL), task.batch(rng, EXAM, "test")
+    results: dict[str, list[Result]] = {"ours": [], "reference": []}
+    for seed in range(seeds):
+        results["ours"].append(ours(task, seed, exams, steps, torch.get_num_threads()))
+        timing.say(f"seed {seed}  ours       {results['ours'][-1]}")
+        results["reference"].append(reference(task, seed, exams, cap))
+        timing.say(f"seed {seed}  reference  {results['reference'][-1]}")
+    mine, other = results["ours"], results["reference"]
+    note = f"{_reached('ours', mine)}, {_reached('reference', other)}; worst of ours " + (
+        f"{max(r.seconds for r in mine):.3g} s; all lengths then "
+        f"{100 * statistics.median(r.mixed for r in mine):.1f} %, "
+        f"{100 * statistics.median(r.mixed for r in other):.1f} %"
+    )
+    times = [[result.seconds for result in results[who]] for who in ("ours", "reference")]
+    return [timing.Row("3-digit addition to 99 %", "seconds", *times, TARGET, note)]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each")
+    parser.add_argument("--cap", type=int, default=CAP, help="iterations of the reference")
+
+
+def _reached(name: str, results: list[Result]) -> str:
+    return f"{name} {sum(r.reached for r in results)} of {len(results)} seeds"
+
+
+def _operands(task: Task, exam: Batch) -> tuple[np.ndarray, np.ndarray]:
+    """The operands of a batch of sums as integers."""
+    pairs = [task.decode(row).partition("=")[0].split("+") for row in exam.tokens]
+    a, b = np.array(pairs, dtype=np.int64).T
+    return a, b
+
+
+def main() -> None:
+    parser = timing.parser(__doc__)
+    add_options(parser)
+    timing.main(parser.parse_args(), measure)
+
+
+if __name__ == "__main__":
+    main()

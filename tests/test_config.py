@@ -1,0 +1,219 @@
+"""Settings: strict to and from plain dicts and text."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from addgpt import optim, positions
+from addgpt.config import (
+    FORMAT,
+    ModelConfig,
+    RunConfig,
+    TrainConfig,
+    from_dict,
+    load_run_config,
+    parse,
+    to_dict,
+    with_settings,
+)
+from addgpt.device import pick_device
+from addgpt.model import ACTIVATIONS, GPT, NORMS
+from addgpt.settings import configure, parse_pairs, reconfigure
+from addgpt.task import load_task
+
+CLASSES = (ModelConfig, TrainConfig)
+
+
+def choices(cls, name: str) -> tuple[str, ...]:
+    return next(f for f in dataclasses.fields(cls) if f.name == name).metadata["choices"]
+
+
+@pytest.mark.parametrize("task", ["add", "sub", "mul", "div", "calc"])
+def test_a_config_survives_json(task):
+    config = configure(task, {"lr": "0.5"}, 3, "addgpt train", {"torch": "2"})
+    text = json.dumps(to_dict(config))
+    again = load_run_config(json.loads(text))
+    assert (again.model, again.train, again.seed) == (config.model, config.train, config.seed)
+    assert json.dumps(to_dict(again)) == text
+    assert load_task(again.task, again.options) == load_task(config.task, config.options)
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_every_setting_is_documented(cls):
+    assert all(len(field.metadata["help"]) > 4 for field in dataclasses.fields(cls))
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_configs_are_frozen(cls):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        cls().steps = 1
+
+
+@pytest.mark.parametrize(
+    ("cls", "name", "built"),
+    [
+        (ModelConfig, "activation", ACTIVATIONS),
+        (ModelConfig, "norm", NORMS),
+        (TrainConfig, "schedule", optim.SCHEDULES),
+    ],
+)
+def test_choices_are_what_is_built(cls, name, built):
+    assert set(choices(cls, name)) == set(built)
+
+
+@pytest.mark.parametrize("position", choices(ModelConfig, "position"))
+@pytest.mark.parametrize("level", choices(ModelConfig, "level_position"))
+def test_every_position_scheme_can_be_built(position, level):
+    config = ModelConfig(9, 9, (4, 4), position=position, level_position=(level, "none"))
+    assert GPT(config).parameter_count() > 0
+    assert positions.rotary_rates(32, True, 1).shape[1] == 2
+
+
+@pytest.mark.parametrize("name", [*choices(TrainConfig, "device"), "cpu"])
+def test_a_device_is_found_or_its_absence_is_said(name):
+    try:
+        assert pick_device(name).type == name or name == "auto"
+    except ValueError as error:
+        assert f"this machine has no {name}; use --set device=auto" == str(error)
+
+
+@pytest.mark.parametrize(
+    ("cls", "data", "message"),
+    [
+        (ModelConfig, {"wide": 3}, "unknown key 'wide' in ModelConfig; valid keys: activation, "),
+        (ModelConfig, {"width": 2.0}, "ModelConfig.width must be of type int, not 2.0"),
+        (ModelConfig, {"width": None}, "ModelConfig.width must be of type int, not None"),
+        (ModelConfig, {"tied": 1}, "ModelConfig.tied must be of type bool, not 1"),
+        (ModelConfig, {"levels": 3}, "ModelConfig.levels must be of type tuple"),
+        (ModelConfig, {"levels": [3, "4"]}, "ModelConfig.levels must be of type int, not '4'"),
+        (ModelConfig, {"norm": "batch"}, "norm must be one of rms, layer, plain, not 'batch'"),
+        (ModelConfig, {"dropout": math.nan}, r"dropout must be in \[0, 1\)"),
+        (TrainConfig, {"lr": math.nan}, "lr must not be negative"),
+        (TrainConfig, {"lr": True}, "TrainConfig.lr must be of type float, not True"),
+        (TrainConfig, {"lr": "1"}, "TrainConfig.lr must be of type float, not '1'"),
+        (TrainConfig, {"stop_at": 1.5}, r"stop_at must be in \[0, 1\], not 1.5"),
+        (TrainConfig, {"device": "tpu"}, "device must be one of auto, cpu, cuda, mps, not 'tpu'"),
+        (TrainConfig, {"optimizer": "sgd"}, "optimizer must be one of muon, adamw, not 'sgd'"),
+        (TrainConfig, {"batch_size": -1}, "batch_size must be at least 1, not -1"),
+        (TrainConfig, [], r"TrainConfig must be a table of settings, not \[\]"),
+        (RunConfig, {"task": "add"}, "RunConfig: .*missing"),
+    ],
+)
+def test_what_is_wrong_in_a_dict_is_named(cls, data, message):
+    with pytest.raises(ValueError, match=message):
+        from_dict(cls, data)
+
+
+@pytest.mark.parametrize("found", [0, FORMAT + 1, None, "1"])
+def test_a_config_of_another_format_is_refused(found):
+    config = to_dict(configure("add", {})) | {"format": found}
+    with pytest.raises(ValueError, match=f"format {found!r} by another version.* reads {FORMAT}"):
+        load_run_config(config)
+
+
+def test_whole_numbers_do_for_fractions_in_json():
+    assert from_dict(TrainConfig, {"lr": 1, "stop_at": 0}).lr == 1
+
+
+@given(
+    st.one_of(
+        st.tuples(st.just(int), st.integers()),
+        st.tuples(st.just(float), st.floats(allow_nan=False)),
+        st.tuples(st.just(bool), st.booleans()),
+        st.tuples(st.just(str), st.text()),
+    )
+)
+def test_text_is_parsed_by_type(case):
+    hint, value = case
+    assert parse("key", hint, str(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("hint", "text", "value"),
+    [
+        (bool, "yes", True), (bool, "0", False), (bool, "True", True),
+        (tuple[int, ...], "1,2,3", (1, 2, 3)), (tuple[int, ...], "", ()),
+        (tuple[str, ...], "rotary,none", ("rotary", "none")),
+        (tuple[float, ...], "0.5", (0.5,)),
+    ],
+)
+def test_words_and_lists_are_parsed(hint, text, value):
+    assert parse("key", hint, text) == value
+
+
+@pytest.mark.parametrize(
+    ("hint", "text", "message"),
+    [
+        (int, "three", "key must be a whole number, not 'three'"),
+        (int, "2.5", "key must be a whole number, not '2.5'"),
+        (float, "fast", "key must be a number, not 'fast'"),
+        (bool, "maybe", "key must be true or false, not 'maybe'"),
+        (tuple[float, ...], "1,x", "key must be a number, not 'x'"),
+        (dict[str, int], "{}", "key cannot be set from text"),
+    ],
+)
+def test_text_that_does_not_parse_is_named(hint, text, message):
+    with pytest.raises(ValueError, match=message):
+        parse("key", hint, text)
+
+
+def test_settings_replace_what_they_name_and_nothing_else():
+    config = with_settings(TrainConfig(), {"steps": "7", "schedule": "cosine"})
+    assert config == TrainConfig(steps=7, schedule="cosine")
+    with pytest.raises(ValueError, match="unknown key 'colour'; valid: .*batch_size"):
+        with_settings(TrainConfig(), {"colour": "red"})
+
+
+def test_a_run_s_config_is_the_recipe_with_settings_on_top():
+    task = load_task("mul", {"digits": 3})
+    plain = configure("mul", {"digits": "3"})
+    assert plain.model.context == task.longest()
+    assert (plain.model.levels, plain.model.vocab) == (task.levels, len(task.alphabet))
+    assert load_task(plain.task, plain.options) == task
+    recipe = task.recipe()
+    for config, wanted in ((plain.model, recipe.model), (plain.train, recipe.train)):
+        assert all(getattr(config, name) == value for name, value in wanted.items())
+    changed = configure("mul", {"digits": "3", "steps": "9", "heads": "2"}, seed=4)
+    assert changed == dataclasses.replace(
+        plain,
+        model=dataclasses.replace(plain.model, heads=2),
+        train=dataclasses.replace(plain.train, steps=9),
+        seed=4,
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"colour": "red"}, "unknown setting 'colour'; valid: .*activation.*digits.*steps"),
+        ({"vocab": "3"}, "unknown setting 'vocab'"),
+        ({"digits": "0"}, r"digits must be in 1\.\.1000"),
+        ({"heads": "3"}, "heads=3 does not divide"),
+        ({"level_position": "rotary"}, "level_position names 1 levels, the task has 3"),
+    ],
+)
+def test_a_wrong_setting_says_what_is_valid(settings, message):
+    with pytest.raises(ValueError, match=message):
+        configure("add", settings)
+
+
+def test_key_value_pairs():
+    assert parse_pairs(("a=1", " b-c = x=y ")) == {"a": "1", "b_c": "x=y"}
+    for pair in ("a", "=1", " =2"):
+        with pytest.raises(ValueError, match="--set takes key=value"):
+            parse_pairs((pair,))
+
+
+def test_resuming_may_change_training_but_not_task_or_model():
+    config = configure("add", {"steps": "5"})
+    longer = reconfigure(config, "add", {"steps": "9", "width": str(config.model.width)})
+    assert longer == dataclasses.replace(config, train=dataclasses.replace(config.train, steps=9))
+    for task, settings in ((None, {"digits": "4"}), (None, {"width": "32"})):
+        with pytest.raises(ValueError, match="keeps its task and model"):
+            reconfigure(config, task, settings)
+    with pytest.raises(ValueError, match="the run to resume is of task add, not sub"):
+        reconfigure(config, "sub", {})
