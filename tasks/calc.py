@@ -20,7 +20,7 @@ import numpy as np
 
 from addgpt.task import Batch, Cell, Recipe, Task, setting
 from tasks.add import Add
-from tasks.common.arithmetic import EQUALS, MOST_DIGITS, PROBLEM, Arithmetic
+from tasks.common.arithmetic import EQUALS, MOST_DIGITS, PROBLEM, Arithmetic, traced_recipe
 from tasks.common.sheet import ALPHABET, END
 from tasks.div import Div
 from tasks.mul import Mul
@@ -132,22 +132,7 @@ class Calc(Task):
         return self.parts[match[2]]
 
     def recipe(self) -> Recipe:
-        return Recipe(
-            model={
-                "layers": 2,
-                "width": 128,
-                "norm": "plain",
-                "level_position": ("rotary", "rotary", "learned"),
-            },
-            train={
-                "steps": 2000 + 1000 * self.digits,
-                "batch_size": 64,
-                "micro_batch": 16,
-                "muon_lr": 0.02,
-                "lr": 3e-3,
-                "eval_every": 250,
-            },
-        )
+        return traced_recipe(1000 + 700 * self.digits, True)
 
 
 def _stacked(batches: list[Batch]) -> Batch:

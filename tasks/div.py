@@ -33,7 +33,7 @@ import numpy as np
 
 from addgpt.task import Cell, Recipe, setting
 from tasks.common import digits
-from tasks.common.arithmetic import Arithmetic, start
+from tasks.common.arithmetic import Arithmetic, start, traced_recipe
 from tasks.common.sheet import ALPHABET, Kind, Sheet
 
 SIGNS = np.array([ALPHABET.index("+"), ALPHABET.index("-")], np.uint8)
@@ -174,21 +174,7 @@ class Div(Arithmetic):
         return ((quotient == 0) & inside).any(1) & quotient.any(1)
 
     def recipe(self) -> Recipe:
-        return Recipe(
-            model={
-                "layers": 2,
-                "width": 128,
-                "norm": "plain",
-                "level_position": ("rotary", "rotary", "learned"),
-            },
-            train={
-                "steps": 600 + 400 * self.digits,
-                "batch_size": 64,
-                "micro_batch": 16 if self.digits > 3 else 0,
-                "muon_lr": 0.02,
-                "lr": 3e-3,
-            },
-        )
+        return traced_recipe(600 + 400 * self.digits, self.digits > 3)
 
 
 @dataclass(frozen=True)

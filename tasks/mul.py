@@ -26,7 +26,7 @@ import numpy as np
 
 from addgpt.task import Recipe, setting
 from tasks.common import digits
-from tasks.common.arithmetic import Arithmetic, start
+from tasks.common.arithmetic import Arithmetic, start, traced_recipe
 from tasks.common.sheet import Kind, Sheet
 
 
@@ -125,18 +125,4 @@ class Mul(Arithmetic):
         return self.digits if self.trace != "none" else 0
 
     def recipe(self) -> Recipe:
-        return Recipe(
-            model={
-                "layers": 2,
-                "width": 128,
-                "norm": "plain",
-                "level_position": ("rotary", "rotary", "learned"),
-            },
-            train={
-                "steps": 400 + 300 * self.digits,
-                "batch_size": 64,
-                "micro_batch": 16 if self.digits > 3 else 0,
-                "muon_lr": 0.02,
-                "lr": 3e-3,
-            },
-        )
+        return traced_recipe(400 + 300 * self.digits, self.digits > 3)

@@ -131,10 +131,11 @@ def test_colours_follow_confidence(terminal):
 def test_editing_and_completion(terminal):
     terminal.type("12+35\x7f4", "46")
     terminal.type("2*2\x01100-", "96")  # Ctrl-A: to the start of the line
-    for start, rest in ((":st", "eps"), (":model tas", "ks")):
-        terminal.child.send(start + "\t")
-        terminal.child.expect(rest)
-        time.sleep(0.3)  # until the completion is in the line, not only in the menu
+    for start, menu, rest in ((":st", ":steps ", "eps"), (":model tas", "tasks/ ", "ks")):
+        terminal.child.send(start)
+        terminal.child.expect(menu)
+        terminal.child.send("\t")
+        terminal.child.expect(rf"{rest}\x1b\[0m")  # in the line, not only in the menu
         terminal.type("", "steps are shown|error: tasks is not a run")
     terminal.child.send(":quit\r")
     terminal.child.expect("goodbye")

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from addgpt.task import SPLITS, Batch, Cell, Task, check_choices, setting
+from addgpt.task import SPLITS, Batch, Cell, Recipe, Task, check_choices, setting
 from tasks.common import digits, problems, splits
 from tasks.common.sheet import ALPHABET, END, KINDS, LEVELS, Kind, Sheet
 
@@ -18,6 +18,27 @@ EQUALS = ALPHABET.index("=")
 PROBLEM = re.compile(r"\s*([0-9]+)\s*([-+*/])\s*([0-9]+)\s*=?\s*", re.ASCII)
 NUMBERS = np.array([0, 10, 90, 900, 9000])  # how many there are with 0, 1, 2, ... digits
 PATIENCE = 50  # rounds of drawing, after which a rare stratum is as full as it gets
+
+
+def traced_recipe(steps: int, long: bool) -> Recipe:
+    """What works for tasks whose traces have several steps; `long` traces share smaller passes."""
+    return Recipe(
+        model={
+            "layers": 2,
+            "width": 128,
+            "norm": "plain",
+            "level_position": ("rotary", "rotary", "learned"),
+        },
+        train={
+            "steps": steps,
+            "batch_size": 48,
+            "micro_batch": 8 if long else 0,
+            "muon_lr": 0.02,
+            "lr": 3e-3,
+            "eval_every": 250,
+            "eval_size": 500,
+        },
+    )
 
 
 @dataclass(frozen=True)
