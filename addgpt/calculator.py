@@ -36,6 +36,7 @@ MOST_TOKENS = 8_000  # of work for one operation
 MOST_PAIRS = 2_500  # digits of one operand times digits of the other, for * and /
 MOST_ANSWER = 4_000  # digits; Python turns no longer text into a number
 TOKENS_AT_ONCE = 1 << 16  # of all rows that are decoded together: bounds memory
+MANY = 16  # rows that are worth a batch of their own
 SLACK = 8  # tokens that may be written beyond those the task foresees
 ANSWER = re.compile(r"(-?[0-9]+)(?: remainder ([0-9]+))?")
 
@@ -362,13 +363,19 @@ def _check_work(problem: str) -> None:
 
 
 def _batches(rows: np.ndarray, lengths: np.ndarray) -> Iterator[np.ndarray]:
-    """Rows, sorted by length, in groups of at most TOKENS_AT_ONCE tokens (but at least a row)."""
+    """Rows, sorted by length, in groups of at most TOKENS_AT_ONCE tokens (but at least a row).
+
+    Many short rows are kept apart from long ones, whose cache they would only carry around.
+    """
     start = 0
     for end in range(1, len(rows) + 1):
-        full = end < len(rows) and (end + 1 - start) * lengths[rows[end]] > TOKENS_AT_ONCE
-        if full or end == len(rows):
-            yield rows[start:end]
-            start = end
+        if end < len(rows):
+            count, length = end - start, int(lengths[rows[end]])
+            apart = count >= MANY and length > 2 * int(lengths[rows[start]])
+            if not apart and (count + 1) * length <= TOKENS_AT_ONCE:
+                continue
+        yield rows[start:end]
+        start = end
 
 
 def _writer(model: GPT, task: Task) -> Write:

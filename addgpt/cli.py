@@ -118,6 +118,7 @@ def train(
 @click.option("--split", type=click.Choice(["test", "val", "train"]), default="test")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the problems.")
 @click.option("--problems", type=click.Path(path_type=Path), help="csv or jsonl with `problem`.")
+@click.option("--suite", help="A named set of problems, such as gpt3 or ten-digit; or a toml file.")
 @click.option("--json", "as_json", is_flag=True, help="Rows as JSON on stdout, nothing else.")
 def evaluate(
     run_folder: Path,
@@ -125,16 +126,19 @@ def evaluate(
     split: str,
     seed: int,
     problems: Path | None,
+    suite: str | None,
     as_json: bool,
 ) -> None:
     """Score a run: exact match by operand length, free-running greedy decoding.
 
     Writes eval.csv into the run folder. With --problems, scores anybody's problems instead: a csv
-    or jsonl file with `problem` (12+34) and optionally `answer`.
+    or jsonl file with `problem` (12+34) and optionally `answer`. With --suite, a named set, beside
+    what others scored on it.
 
     \b
     Example:
       addgpt eval results/add-3
+      addgpt eval results/add-10 --suite ten-digit
       addgpt eval results/add-3 --problems my.csv --json
     """
     from rich.console import Console
@@ -145,6 +149,9 @@ def evaluate(
     run = Run(run_folder)
     if problems is not None:
         _score_problems(run, problems, as_json)
+        return
+    if suite is not None:
+        _score_suite(run, suite, seed, as_json)
         return
     rows = _evaluated(run, per_cell, split, seed)
     run.write_eval(rows)
@@ -279,6 +286,29 @@ def _score_problems(run, path: Path, as_json: bool) -> None:
         if not row["correct"]:
             click.echo(f"wrong: {row['problem']} = {row['answer']}, the model says {row['model']}")
     click.echo(f"{path}: {right:,} of {len(rows):,} right, {share(right, len(rows))}")
+
+
+def _score_suite(run, name: str, seed: int, as_json: bool) -> None:
+    from rich.console import Console
+
+    from addgpt.runs import write_csv
+    from addgpt.suites import load_suite
+    from addgpt.tables import suite_table
+
+    title, parts = load_suite(name, seed)
+    calculator = _calculator(run.path)
+    rows = []
+    for part in parts:
+        solutions = calculator.solve_many(part.problems)
+        right = sum(solution.correct is True for solution in solutions)
+        rows.append({"part": part.name, "n": len(solutions), "answer_correct": right})
+        rows[-1]["published"] = part.published
+    write_csv(run.path / f"suite-{Path(name).stem}.csv", list(rows[0]), rows)
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    Console().print(suite_table(title, rows))
+    click.echo(f"{run.model().parameter_count():,} parameters")
 
 
 if __name__ == "__main__":

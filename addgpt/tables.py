@@ -87,3 +87,15 @@ def _strata_table(op: str, rows: list[dict]) -> Table:
         size = f"{row['len_a']}{op}{row['len_b']}"
         table.add_row(row["stratum"], size, f"{n:,}", f"{right:,}", share(right, n))
     return table
+
+
+def suite_table(title: str, rows: list[dict]) -> Table:
+    """Parts of a suite beside what was published for them."""
+    table = Table(title=title)
+    for name in ("part", "n", "right", "exact match", "published"):
+        table.add_column(name, justify="left" if name == "part" else "right")
+    for row in rows:
+        right, n = row["answer_correct"], row["n"]
+        other = "" if row["published"] is None else f"{row['published']:.1f} %"
+        table.add_row(row["part"], f"{n:,}", f"{right:,}", share(right, n), other)
+    return table

@@ -104,5 +104,11 @@ class Add(Arithmetic):
                 "norm": "plain",
                 "level_position": ("rotary", "none", "learned"),
             },
-            train={"steps": 600, "batch_size": 128, "muon_lr": 0.03, "lr": 0.01},
+            train={
+                "steps": 900 + 100 * self.digits,
+                "batch_size": 128,
+                "muon_lr": 0.03,
+                "lr": 0.01,
+                "eval_every": 50,
+            },
         )

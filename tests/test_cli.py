@@ -193,3 +193,22 @@ def test_help_and_tasks_import_no_torch():
         "assert 'torch' not in sys.modules and 'pandas' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_eval_scores_a_suite_beside_what_was_published(trained, tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        'title = "mine"\n[[part]]\nname = "fixed"\nproblems = ["1+1", "2+2"]\n'
+        '[[part]]\nname = "drawn"\nproblem = "{a}{op}{b}"\na = [0, 9]\nb = [0, 9]\nop = ["+"]\n'
+        "n = 20\npublished = 50.0\n"
+    )
+    rows = json.loads(run("eval", str(trained), "--suite", str(file), "--json").stdout)
+    assert [(row["part"], row["n"], row["published"]) for row in rows] == [
+        ("fixed", 2, None),
+        ("drawn", 20, 50.0),
+    ]
+    assert (trained / "suite-mine.csv").read_text().startswith("part,n,answer_correct,published")
+    line = refused(run("eval", str(trained), "--suite", "nope"), 2)
+    assert "gpt3" in line and "ten-digit" in line
+    file.write_text('[[part]]\nname = "x"\nproblem = "{a.__class__}"\na = [0, 1]\nn = 10000000\n')
+    assert "1..1000000" in refused(run("eval", str(trained), "--suite", str(file)), 2)

@@ -15,7 +15,7 @@ from addgpt.runs import Run, RunError
 from addgpt.train import Diverged, Interrupted, train
 
 OPTIMIZERS = ("muon", "adamw")
-ODD = {"dropout": 0.2, "save_every": 4, "steps": 12}
+ODD = {"dropout": 0.2, "save_every": 4, "eval_every": 3, "steps": 12}
 
 
 class Cut(Exception):
@@ -55,7 +55,7 @@ def metrics(run: Run) -> list[dict]:
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize(
     "stop",
-    [(5, crash), (8, crash), (6, send(signal.SIGTERM))],
+    [(7, crash), (8, crash), (6, send(signal.SIGTERM))],
     ids=["between-saves", "after-a-save", "by-a-signal"],
 )
 @pytest.mark.parametrize("micro_batch", [0, 5])
