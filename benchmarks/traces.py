@@ -10,7 +10,6 @@ held-out problems. Processor time is counted, not the clock, so that other work 
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 import tempfile
 import time
@@ -19,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from addgpt.evaluate import evaluate
-from addgpt.runs import Run, versions
+from addgpt.runs import Run, versions, write_csv
 from addgpt.settings import configure
 from addgpt.task import Cell
 from addgpt.train import train
@@ -83,16 +82,12 @@ def main() -> None:
         for design in DESIGNS[name]:
             for seed in range(options.seeds):
                 rows += compare(name, design, digits, seconds, seed)
+                if options.out:
+                    write_csv(options.out, list(rows[0]), rows)
                 for row in rows[-3:]:
                     share = 100 * row["answer_correct"] / row["n"]
                     cell = f"{row['len_a']}x{row['len_b']}"
                     print(f"{name} {row['design']:<14} {cell:>6} {share:6.1f} %", row, flush=True)
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        with open(options.out, "w", newline="", encoding="utf-8") as handle:
-            writer = csv.DictWriter(handle, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
     print(versions(), file=sys.stderr)
 
 
