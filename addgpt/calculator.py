@@ -125,9 +125,8 @@ class Calculator:
         self.operators = "".join(op for op in OPERATORS if _can(task, op))
         if not self.operators:
             raise ValueError(f"{self.name} is no calculator: its task is {task.name}")
-        self._context = None
-        if model is not None and model.config.position in ("learned", "sinusoidal"):
-            self._context = model.config.context
+        bounded = model is not None and model.config.position in ("learned", "sinusoidal")
+        self._context = model.config.context if bounded else None
         if write is None:
             if model is None:
                 raise ValueError("a calculator needs a model")
@@ -370,8 +369,8 @@ def _batches(rows: np.ndarray, lengths: np.ndarray) -> Iterator[np.ndarray]:
     start = 0
     for end in range(1, len(rows) + 1):
         if end < len(rows):
-            count, length = end - start, int(lengths[rows[end]])
-            apart = count >= MANY and length > 2 * int(lengths[rows[start]])
+            count, length = end - start, lengths[rows[end]]
+            apart = count >= MANY and length > 2 * lengths[rows[start]]
             if not apart and (count + 1) * length <= TOKENS_AT_ONCE:
                 continue
         yield rows[start:end]

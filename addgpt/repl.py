@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from prompt_toolkit.completion import Completer
     from prompt_toolkit.history import History
 
-CHUNK = 2_000  # piped lines that are solved together
+CHUNK = 5_000  # piped lines that are solved together
 MOST_SHOWN = 60  # characters of an answer that is no number
 SURE, FAIRLY_SURE = 0.99, 0.9
 COMMANDS = (":steps", ":model", ":help", ":quit")
