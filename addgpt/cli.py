@@ -192,6 +192,8 @@ def calc(expression: str | None, model: Path | None, steps: bool) -> None:
     if sys.stdin.isatty():
         run_repl(calculator, _calculator)
     else:
+        if hasattr(sys.stdin, "reconfigure"):
+            sys.stdin.reconfigure(errors="replace")
         run_lines(calculator, sys.stdin, sys.stdout)
 
 

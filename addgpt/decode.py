@@ -11,6 +11,8 @@ from torch import Tensor
 
 from addgpt.model import GPT, Cache
 
+WORTH = 0.75  # share of unfinished rows below which the finished ones are dropped
+
 Positions = Callable[[np.ndarray, int], np.ndarray]  # Task.positions
 
 
@@ -44,7 +46,7 @@ def generate(
     """Continue (B, T) prompts of equal length up to the end mark, or by `limit` tokens.
 
     Greedy at temperature 0, else sampled from the `top_k` likeliest tokens (0: from all). Finished
-    rows leave the batch, so that a long one does not make the others wait.
+    rows leave the batch, several at a time, so that a long one does not make the others wait.
     """
     device = next(model.parameters()).device
     rows, start = prompts.shape
@@ -54,30 +56,33 @@ def generate(
     probability = np.ones((rows, limit), np.float32)
     length = np.full(rows, limit)
     terminated = np.zeros(rows, bool)
-    alive = np.arange(rows)
+    inside = np.arange(rows)  # rows that are still in the cache, finished or not
     cache = Cache(model.config, rows, start + limit, device)
     ids = positions(prompts, limit)
     read = 0
     for now in range(start, start + limit):
         if ids.shape[1] <= now:
-            ids = positions(tokens[alive, :now], start + limit - now)
+            ids = positions(tokens[inside, :now], start + limit - now)
         logits = model(
-            torch.from_numpy(tokens[alive, read:now].astype(np.int64)).to(device),
+            torch.from_numpy(tokens[inside, read:now].astype(np.int64)).to(device),
             torch.from_numpy(ids[:, read : now + 1].astype(np.int64)).to(device),
             cache,
         )[:, -1].float()
         read = now
         chosen, chance = _choose(logits, temperature, top_k, rng)
-        tokens[alive, now] = chosen
-        probability[alive, now - start] = chance
-        done = chosen == end
-        if done.any():
-            length[alive[done]] = now - start + 1
-            terminated[alive[done]] = True
-            alive, ids = alive[~done], ids[~done]
-            if not len(alive):
-                break
-            cache.keep(torch.from_numpy(np.flatnonzero(~done)).to(device))
+        open_ = ~terminated[inside]
+        alive = inside[open_]
+        tokens[alive, now] = chosen[open_]
+        probability[alive, now - start] = chance[open_]
+        done = alive[chosen[open_] == end]
+        length[done] = now - start + 1
+        terminated[done] = True
+        left = np.flatnonzero(~terminated[inside])
+        if not len(left):
+            break
+        if len(left) <= WORTH * len(inside):
+            inside, ids = inside[left], ids[left]
+            cache.keep(torch.from_numpy(left).to(device))
     return Generated(tokens[:, start:], length, terminated, probability)
 
 

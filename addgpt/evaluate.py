@@ -18,6 +18,7 @@ from addgpt.model import GPT, next_token_loss
 from addgpt.task import SPLITS, Batch, Cell, Task
 
 TOKENS_AT_ONCE = 1 << 15  # bounds memory; rows are settled in groups of about so many tokens
+FEW = 0.7  # share of scored tokens below which only their logits are worked out
 SLACK = 8  # tokens that decoding may write beyond the target's length
 
 
@@ -94,7 +95,7 @@ def loss(model: GPT, batch: Batch) -> float:
     """Mean cross-entropy of the scored tokens, in nats."""
     total = 0.0
     for index in _groups(batch, np.arange(len(batch)), equal_prompts=False):
-        logits, targets = _forward(model, batch.rows(index))
+        logits, targets = forward(model, batch.rows(index))
         total += float(next_token_loss(logits, targets))
     return total / max(1, int(batch.scored[:, 1:].sum()))
 
@@ -104,16 +105,24 @@ def exact_rows(model: GPT, batch: Batch) -> np.ndarray:
     """(B,) whether every scored token is the argmax, given the true tokens before it."""
     right = np.zeros(len(batch), bool)
     for index in _groups(batch, np.arange(len(batch)), equal_prompts=False):
-        logits, targets = _forward(model, batch.rows(index))
+        logits, targets = forward(model, batch.rows(index))
         hit = (logits.argmax(-1) == targets) | (targets < 0)
         right[index] = hit.all(1).cpu().numpy()
     return right
 
 
-def _forward(model: GPT, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (B, T - 1, V) and targets (B, T - 1), -1 where not scored."""
+def forward(model: GPT, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (B, S, V) and targets (B, S), -1 where not scored.
+
+    S is T - 1, or where the scored tokens are few, just enough places to hold those of each row.
+    """
     tokens, ids, targets = tensors(batch, next(model.parameters()).device)
-    return model(tokens, ids), targets
+    length, most = targets.shape[1], int((batch.scored[:, 1:].sum(1)).max(initial=1))
+    if most > FEW * length:
+        return model(tokens, ids), targets
+    first = np.minimum(batch.scored[:, 1:].argmax(1), length - most)
+    at = torch.from_numpy(first[:, None] + np.arange(most)).to(tokens.device)
+    return model(tokens, ids, at=at), targets.gather(1, at)
 
 
 def tensors(batch: Batch, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -62,7 +62,9 @@ class Cache:
 
     def keep(self, rows: Tensor) -> None:
         """Drop all rows but these."""
-        self.store = self.store[:, :, rows]
+        kept = self.store.new_empty(*self.store.shape[:2], len(rows), *self.store.shape[3:])
+        kept[..., : self.used, :] = self.store[:, :, rows, :, : self.used]
+        self.store = kept
 
 
 class Block(nn.Module):
@@ -80,8 +82,14 @@ class Block(nn.Module):
         self.down = nn.Parameter(torch.empty(c.width, c.mlp_ratio * c.width))
         self.gain = nn.Parameter(torch.full((c.heads, 1, 1), INIT_GAIN)) if c.qk_norm else None
 
-    def forward(self, x: Tensor, turns: tuple | None, cache: Cache | None) -> Tensor:
-        x = x + self._drop(F.linear(self._attend(self.attention_norm(x), turns, cache), self.out))
+    def forward(
+        self, x: Tensor, turns: tuple | None, cache: Cache | None, at: Tensor | None = None
+    ) -> Tensor:
+        """(B, T, C) -> (B, T, C), or (B, S, C) at the places (B, S) that are wanted."""
+        read = self.attention_norm(x)
+        attended = self._attend(read, turns, cache) if at is None else self._look(read, turns, at)
+        x = x if at is None else _pick(x, at)
+        x = x + self._drop(F.linear(attended, self.out))
         hidden = self.activation(F.linear(self.mlp_norm(x), self.up))  # (B, T, R C)
         return x + self._drop(F.linear(hidden, self.down))
 
@@ -92,21 +100,43 @@ class Block(nn.Module):
         query, key, value = every.permute(2, 0, 3, 1, 4)  # each (B, H, T, D)
         if turns is not None:
             query, key = positions.turn(query, turns[0]), positions.turn(key, turns[1])
-        scale = 1 / math.sqrt(query.shape[-1])
-        if self.gain is not None:  # Henry et al. 2020, arXiv:2010.04245
-            query = F.normalize(query, dim=-1) * self.gain.to(query.dtype)
-            key, scale = F.normalize(key, dim=-1), 1.0
+        query, key, scale = self._normalised(query, key)
         past = 0
         if cache is not None:
             past = cache.used
             key, value = cache.extend(self.layer, key, value)
+        if length == 1:  # plain products beat the fused kernel here: there is nothing to mask
+            y = (query @ key.mT * scale).softmax(-1) @ value  # (B, H, 1, D)
+            return y.transpose(1, 2).reshape(rows, 1, width)
         mask = None
-        if past and length > 1:
+        if past:
             mask = torch.ones(length, past + length, dtype=torch.bool, device=x.device).tril(past)
         y = F.scaled_dot_product_attention(
-            query, key, value, mask, is_causal=not past and length > 1, scale=scale
+            query, key, value, mask, is_causal=not past, scale=scale
         )  # (B, H, T, D)
         return y.transpose(1, 2).reshape(rows, length, width)
+
+    def _look(self, x: Tensor, turns: tuple | None, at: Tensor) -> Tensor:
+        """Attention from some places (B, S) only, over all the tokens up to each."""
+        rows, length, width = x.shape
+        pair = F.linear(x, self.qkv[1:].flatten(0, 1)).view(rows, length, 2, self.heads, -1)
+        key, value = pair.permute(2, 0, 3, 1, 4)  # each (B, H, T, D)
+        query = F.linear(_pick(x, at), self.qkv[0])  # (B, S, C)
+        query = query.view(rows, at.shape[1], self.heads, -1).transpose(1, 2)  # (B, H, S, D)
+        if turns is not None:
+            ahead = tuple(_pick(part[:, 0], at)[:, None] for part in turns[0])
+            query, key = positions.turn(query, ahead), positions.turn(key, turns[1])
+        query, key, scale = self._normalised(query, key)
+        mask = torch.arange(length, device=x.device) <= at[:, :, None]  # (B, S, T)
+        y = F.scaled_dot_product_attention(query, key, value, mask[:, None], scale=scale)
+        return y.transpose(1, 2).reshape(rows, at.shape[1], width)
+
+    def _normalised(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor, float]:
+        """Queries and keys as they meet, and what their products are multiplied with."""
+        if self.gain is None:
+            return query, key, 1 / math.sqrt(query.shape[-1])
+        # Henry et al. 2020, arXiv:2010.04245
+        return F.normalize(query, dim=-1) * self.gain.to(query.dtype), F.normalize(key, dim=-1), 1.0
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
@@ -143,17 +173,25 @@ class GPT(nn.Module):
         self.register_buffer("rates", rates, persistent=False)
         self._initialise(torch.Generator().manual_seed(seed))
 
-    def forward(self, tokens: Tensor, ids: Tensor, cache: Cache | None = None) -> Tensor:
-        """Logits of the next token at every place.
+    def forward(
+        self,
+        tokens: Tensor,
+        ids: Tensor,
+        cache: Cache | None = None,
+        at: Tensor | None = None,
+    ) -> Tensor:
+        """Logits of the next token at every place, or at those that are wanted.
 
         Args:
             tokens: (B, T) int64.
             ids: (B, T + 1, L) position ids of the tokens and of the slot after the last; with
                 `next_ids` off the last one is not looked at.
             cache: keys and values of earlier tokens; extended by these.
+            at: (B, S) places whose logits are wanted, without a cache: the last block then
+                works for these alone.
 
         Returns:
-            (B, T, vocab) logits.
+            (B, T, vocab) or (B, S, vocab) logits.
         """
         start = cache.used if cache is not None else 0
         end = start + tokens.shape[1]
@@ -161,8 +199,9 @@ class GPT(nn.Module):
             assert end <= self.config.context or self.config.position == "none", (end, self.config)
         x = self._embed(tokens, ids, start)  # (B, T, C)
         turns = self._turns(ids, start, end)
+        last = self.blocks[-1]
         for block in self.blocks:
-            x = block(x, turns, cache)
+            x = block(x, turns, cache, at if block is last else None)
         if cache is not None:
             cache.used = end
         head = self.token.weight if self.head is None else self.head
@@ -216,6 +255,11 @@ class GPT(nn.Module):
             else:
                 std = 0.02 if self.config.tied else 0.5
                 nn.init.normal_(parameter, std=std, generator=generator)
+
+
+def _pick(x: Tensor, at: Tensor) -> Tensor:
+    """(B, S, C) the places (B, S) of x (B, T, C)."""
+    return x.gather(1, at[:, :, None].expand(-1, -1, x.shape[-1]))
 
 
 def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:

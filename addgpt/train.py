@@ -15,7 +15,7 @@ import torch
 
 from addgpt import optim
 from addgpt.device import autocast, pick_device, prepare
-from addgpt.evaluate import exact_rows, loss, tensors
+from addgpt.evaluate import exact_rows, forward, loss
 from addgpt.model import GPT, next_token_loss
 from addgpt.runs import Run, RunError, load_weights
 from addgpt.task import Batch, Task
@@ -177,9 +177,8 @@ class _Loop:
         total = 0.0
         for start in range(0, len(batch), rows):
             part = batch if rows >= len(batch) else batch.rows(order[start : start + rows])
-            tokens, ids, targets = tensors(part, self.device)
             with autocast(self.device, self.settings.precision):
-                logits = self.model(tokens, ids)
+                logits, targets = forward(self.model, part)
             value = next_token_loss(logits, targets) / count
             value.backward()
             total += value.item()

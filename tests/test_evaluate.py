@@ -8,7 +8,8 @@ import torch
 
 from addgpt import evaluate as module
 from addgpt.config import ModelConfig
-from addgpt.evaluate import SLACK, evaluate, exact_rows, loss, score
+from addgpt.evaluate import SLACK, evaluate, exact_rows, forward, loss, score, tensors
+from addgpt.model import next_token_loss
 from addgpt.runs import EVAL_COLUMNS
 from addgpt.task import Cell, load_task
 
@@ -24,14 +25,15 @@ class Scripted(torch.nn.Module):
         self.anything = torch.nn.Parameter(torch.zeros(1))
         self.script = task.encode("0" * start + text + after * 400)
 
-    def forward(self, tokens, ids, cache=None):
+    def forward(self, tokens, ids, cache=None, at=None):
         begin = cache.used if cache is not None else 0
         end = begin + tokens.shape[1]
         if cache is not None:
             cache.used = end
         following = torch.from_numpy(self.script[begin + 1 : end + 1]).long()
         logits = torch.nn.functional.one_hot(following, self.config.vocab).float()
-        return logits.expand(len(tokens), -1, -1)
+        logits = logits.expand(len(tokens), -1, -1)
+        return logits if at is None else logits.take_along_dim(at[:, :, None], 1)
 
 
 def written(task, matrices, *pairs):
@@ -187,3 +189,21 @@ def test_rows_whose_scratchpad_no_longer_fits_the_context_are_unterminated(matri
     model = Scripted(task, len("12-345="), "", after="0")
     model.config = ModelConfig(vocab=19, context=batch.tokens.shape[1], width=4, heads=1, layers=1)
     assert score(model, task, batch).unterminated.all()
+
+
+def test_working_out_scored_places_only_changes_no_gradient(toy_model):
+    task = load_task("add", {"digits": 3})
+    batch = task.batch(np.random.default_rng(0), 40, "train")
+    assert batch.scored.sum() < 0.5 * batch.scored.size
+    gradients = []
+    for read in (forward, every):
+        model = toy_model(levels=task.levels, context=task.longest(), layers=2)
+        next_token_loss(*read(model, batch)).backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    for few, all_ in zip(*gradients, strict=True):
+        torch.testing.assert_close(few, all_, rtol=1e-3, atol=1e-4)
+
+
+def every(model, batch):
+    tokens, ids, targets = tensors(batch, torch.device("cpu"))
+    return model(tokens, ids), targets

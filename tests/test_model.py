@@ -203,6 +203,16 @@ def test_reading_in_pieces_with_a_cache_equals_reading_at_once(model, pieces, se
     assert cache.used == sum(pieces)
 
 
+@given(st.integers(1, 11), st.integers(0, 99))
+def test_logits_at_some_places_are_those_of_all_places(model, count, seed):
+    tokens, ids = inputs(model, seed, rows=3)
+    rng = np.random.default_rng(seed)
+    first = rng.integers(0, tokens.shape[1] - min(count, tokens.shape[1]) + 1, (3, 1))
+    at = torch.from_numpy(first + np.arange(min(count, tokens.shape[1])))
+    wanted = model(tokens, ids).take_along_dim(at[:, :, None], 1)
+    torch.testing.assert_close(model(tokens, ids, at=at), wanted, rtol=1e-4, atol=1e-4)
+
+
 def test_a_cache_keeps_the_rows_asked_for(model):
     tokens, ids = inputs(model, rows=4)
     cache = Cache(model.config, 4, 11, torch.device("cpu"))
