@@ -36,7 +36,7 @@ EVAL_COLUMNS = (
 ).split()
 
 
-SHIPPED = Path(__file__).parent / "pretrained"  # the calculator that comes with the package
+SHIPPED = Path(__file__).parent / "pretrained" / "calculator"  # the calculator that comes with the package
 
 
 class Run:
