@@ -125,8 +125,7 @@ class Calculator:
         self.operators = "".join(op for op in OPERATORS if _can(task, op))
         if not self.operators:
             raise ValueError(f"{self.name} is no calculator: its task is {task.name}")
-        bounded = model is not None and model.config.position in ("learned", "sinusoidal")
-        self._context = model.config.context if bounded else None
+        self._context = model.config.longest if model is not None else None
         if write is None:
             if model is None:
                 raise ValueError("a calculator needs a model")

@@ -68,6 +68,12 @@ class ModelConfig:
             )
 
 
+    @property
+    def longest(self) -> int | None:
+        """The longest sequence the model can read; None where no table bounds it."""
+        return self.context if self.position in ("learned", "sinusoidal") else None
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """How the model is trained."""

@@ -19,6 +19,7 @@ from addgpt.task import SPLITS, Batch, Cell, Task
 
 TOKENS_AT_ONCE = 1 << 15  # bounds memory; rows are settled in groups of about so many tokens
 FEW = 0.7  # share of scored tokens below which only their logits are worked out
+LONGEST = 1 << 20  # tokens of a sequence, where the model sets no bound
 SLACK = 8  # tokens that decoding may write beyond the target's length
 
 
@@ -40,7 +41,7 @@ def score(model: GPT, task: Task, batch: Batch, fast: bool = True) -> Outcome:
     wrong: dict[int, str] = {}
     for index in _groups(batch, np.flatnonzero(~exact)):
         start = int(batch.scored[index[0]].argmax())
-        limits = np.minimum(batch.lengths[index] + SLACK, model.config.context) - start
+        limits = np.minimum(batch.lengths[index] + SLACK, model.config.longest or LONGEST) - start
         end = task.alphabet.index(task.end)
         prompts = batch.tokens[index, :start]
         out = generate(model, task.positions, prompts, int(limits.max()), end)

@@ -195,8 +195,7 @@ class GPT(nn.Module):
         """
         start = cache.used if cache is not None else 0
         end = start + tokens.shape[1]
-        if end > self.config.context and self.config.position != "rotary":
-            assert end <= self.config.context or self.config.position == "none", (end, self.config)
+        assert end <= (self.config.longest or end), (end, self.config.longest)
         x = self._embed(tokens, ids, start)  # (B, T, C)
         turns = self._turns(ids, start, end)
         last = self.blocks[-1]

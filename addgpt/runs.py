@@ -36,7 +36,8 @@ EVAL_COLUMNS = (
 ).split()
 
 
-SHIPPED = Path(__file__).parent / "pretrained" / "calculator"  # the calculator that comes with the package
+# The calculator that comes with the package.
+SHIPPED = Path(__file__).parent / "pretrained" / "calculator"
 
 
 class Run:

@@ -160,8 +160,7 @@ class Arithmetic(Task):
             a, b = self._every(cell)
         else:
             a, b, _, _ = self._draw(rng, 2 * size, split, cell)
-            _, first = np.unique(np.concatenate([a, b], 1), axis=0, return_index=True)
-            keep = np.sort(first)[:size]
+            keep = self._distinct(a, b)[:size]
             a, b = a[keep], b[keep]
         return self._written(rng, a, b, digits.length(a), digits.length(b), split)
 
@@ -249,6 +248,16 @@ class Arithmetic(Task):
         first, second = (np.stack(side) for side in zip(*pairs, strict=True))
         valid = self.valid(first, second)
         return (first, second) if valid is None else (first[valid], second[valid])
+
+    def _distinct(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """The first row of each problem; operands that commute make one problem in either order."""
+        pairs = np.concatenate([a, b], 1)
+        if self.commutes and len(a):
+            swapped = np.concatenate([b, a], 1)
+            place = (pairs != swapped).argmax(1)[:, None]
+            less = np.take_along_axis(pairs, place, 1) <= np.take_along_axis(swapped, place, 1)
+            pairs = np.where(less, pairs, swapped)
+        return np.sort(np.unique(pairs, axis=0, return_index=True)[1])
 
     def _written(self, rng, a, b, len_a, len_b, split: str) -> Batch:
         if not len(a):
