@@ -26,10 +26,22 @@ class Commands(click.Group):
             sys.exit(1)
         except OSError as error:
             fail(f"{error.filename or 'input/output'}: {error.strerror or error}", 1)
+        except MemoryError:
+            fail("out of memory; try a smaller --set batch_size or width", 1)
         except RuntimeError as error:
+            if "alloc" in str(error) or type(error).__name__ == "OutOfMemoryError":
+                fail("out of memory; try a smaller --set batch_size or width", 1)
             if type(error).__name__ not in ("RunError", "Diverged"):
                 raise
             fail(str(error), 1)
+
+    def main(self, *args, **kwargs) -> object:
+        try:
+            return super().main(*args, **kwargs | {"standalone_mode": False})
+        except click.ClickException as error:
+            fail(error.format_message(), 2)
+        except click.Abort:
+            fail("stopped", 130)
 
 
 def fail(message: str, code: int) -> None:
@@ -53,7 +65,7 @@ def main() -> None:
 @main.command()
 @click.option("--task", help="What to learn; `addgpt tasks` lists them.")
 @click.option("--digits", type=int, help="Longest operand; short for --set digits=N.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of weights and problems.")
+@click.option("--seed", type=click.IntRange(0), help="Of weights and problems [0].")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder [results/TASK-DIGITS].")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, if there is one.")
 @click.option("--init-from", type=click.Path(path_type=Path), help="Start from this run's weights.")
@@ -62,7 +74,7 @@ def main() -> None:
 def train(
     task: str | None,
     digits: int | None,
-    seed: int,
+    seed: int | None,
     out: Path | None,
     resume: bool,
     init_from: Path | None,
@@ -83,23 +95,27 @@ def train(
     from addgpt import settings as chosen
     from addgpt.progress import TrainingProgress
     from addgpt.runs import Run, command_line, versions
-    from addgpt.train import Interrupted
+    from addgpt.train import Interrupted, check_startable
     from addgpt.train import train as run_training
 
     settings = chosen.parse_pairs(pairs)
     settings |= {"digits": str(digits)} if digits is not None else {}
     settings |= {"stop_at": stop_at} if stop_at is not None else {}
+    weights = None
     if resume and out is None:
         raise ValueError("--resume needs --out, the run folder to go on with")
-    if resume and (out / "config.json").exists():
+    if resume and out.is_dir() and any(out.iterdir()):
+        if seed is not None or init_from:
+            raise ValueError("a resumed run has its seed and weights; drop --seed and --init-from")
         run = Run(out)
-        run.reconfigure(chosen.reconfigure(run.config, task, settings))
+        run.reconfigure(chosen.reconfigure(run.config, task, settings, command_line()))
     else:
         if task is None:
             raise ValueError("--task is missing; `addgpt tasks` lists the tasks")
-        config = chosen.configure(task, settings, seed, command_line(), versions())
+        config = chosen.configure(task, settings, seed or 0, command_line(), versions())
+        check_startable(config)
+        weights = Run(init_from).weights_for(config.model) if init_from else None
         run = Run.create(out or _free_folder(config.task, config.options), config)
-    weights = Run(init_from).weights_for(run.config.model) if init_from else None
     try:
         with TrainingProgress() as watch:
             end = run_training(run, watch, weights)
@@ -116,7 +132,7 @@ def train(
 @click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--per-cell", type=click.IntRange(1), help="Problems a cell [1000; fewer if huge].")
 @click.option("--split", type=click.Choice(["test", "val", "train"]), default="test")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the problems.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of problems.")
 @click.option("--problems", type=click.Path(path_type=Path), help="csv or jsonl with `problem`.")
 @click.option("--suite", help="A named set of problems, such as gpt3 or ten-digit; or a toml file.")
 @click.option("--json", "as_json", is_flag=True, help="Rows as JSON on stdout, nothing else.")
@@ -147,6 +163,8 @@ def evaluate(
     from addgpt.tables import print_eval
 
     run = Run(run_folder)
+    if problems is not None and suite is not None:
+        raise ValueError("--problems and --suite exclude each other")
     if problems is not None:
         _score_problems(run, problems, as_json)
         return
@@ -154,23 +172,22 @@ def evaluate(
         _score_suite(run, suite, seed, as_json)
         return
     rows = _evaluated(run, per_cell, split, seed)
-    run.write_eval(rows)
+    file = run.write_eval(rows, split)
     if as_json:
         click.echo(json.dumps(rows))
     else:
         print_eval(Console(), rows)
-        click.echo(f"written: {run.path / 'eval.csv'}")
+        click.echo(f"written: {file}")
 
 
-@main.command()
+@main.command(context_settings={"ignore_unknown_options": True})
 @click.argument("expression", required=False)
 @click.option("--model", type=click.Path(path_type=Path), help="A run folder.")
 @click.option("--steps", is_flag=True, help="Show the work, as one would write it on paper.")
 def calc(expression: str | None, model: Path | None, steps: bool) -> None:
     """Calculate with a model: + - * / and parentheses.
 
-    Without an expression: a prompt; with lines piped in: one answer a line. An expression that
-    begins with a minus sign comes after `--`.
+    Without an expression: a prompt; with lines piped in: one answer a line.
 
     \b
     Example:
@@ -194,7 +211,9 @@ def calc(expression: str | None, model: Path | None, steps: bool) -> None:
     else:
         if hasattr(sys.stdin, "reconfigure"):
             sys.stdin.reconfigure(errors="replace")
-        run_lines(calculator, sys.stdin, sys.stdout)
+        tally = run_lines(calculator, sys.stdin, sys.stdout)
+        if tally.errors or tally.wrong or tally.untrained:
+            click.echo(str(tally), err=True)
 
 
 @main.command()
@@ -277,6 +296,9 @@ def _score_problems(run, path: Path, as_json: bool) -> None:
     for problem, solution in zip(given, solutions, strict=True):
         if solution.error:
             raise ValueError(f"{path}, line {problem.line}: {solution.error}")
+        if problem.answer not in (None, solution.truth):
+            note = f"line {problem.line} answers {problem.answer}, Python {solution.truth}"
+            click.echo(f"{path}, {note}; scored by the file", err=True)
         truth = problem.answer or solution.truth
         row = {"problem": problem.text, "answer": truth, "model": solution.answer}
         rows.append(row | {"correct": solution.answer == truth})
@@ -302,6 +324,9 @@ def _score_suite(run, name: str, seed: int, as_json: bool) -> None:
     rows = []
     for part in parts:
         solutions = calculator.solve_many(part.problems)
+        for problem, solution in zip(part.problems, solutions, strict=True):
+            if solution.error:
+                raise ValueError(f"{part.name}, {problem}: {solution.error}")
         right = sum(solution.correct is True for solution in solutions)
         rows.append({"part": part.name, "n": len(solutions), "answer_correct": right})
         rows[-1]["published"] = part.published

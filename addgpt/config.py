@@ -67,7 +67,6 @@ class ModelConfig:
                 f"the task has {len(self.levels)}"
             )
 
-
     @property
     def longest(self) -> int | None:
         """The longest sequence the model can read; None where no table bounds it."""

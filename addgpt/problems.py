@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import NamedTuple
 
 MOST_BYTES = 256 << 20
+MOST_ANSWER = 4000
+ANSWER = re.compile(r"([-+]?[0-9]+)(?:\.0+|\s*(?:r|remainder)\s*(-?[0-9]+))?", re.ASCII)
 
 
 class Problem(NamedTuple):
@@ -28,17 +31,33 @@ def read_problems(path: str | Path) -> list[Problem]:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8 text") from None
-    rows = _from_jsonl(path, text) if path.suffix in (".jsonl", ".json") else _from_csv(path, text)
+    try:
+        is_json = path.suffix in (".jsonl", ".json")
+        rows = list(_from_jsonl(path, text) if is_json else _from_csv(path, text))
+    except (csv.Error, RecursionError) as error:
+        raise ValueError(f"{path}: {error}") from None
     problems = []
     for line, row in rows:
         problem, answer = row.get("problem"), row.get("answer")
         if problem is None or not str(problem).strip():
             raise ValueError(f"{path}, line {line}: no problem")
-        answer = None if answer is None or not str(answer).strip() else str(answer).strip()
-        problems.append(Problem(str(problem), answer, line))
+        blank = answer is None or not str(answer).strip()
+        try:
+            problems.append(Problem(str(problem), None if blank else _plain(str(answer)), line))
+        except ValueError as error:
+            raise ValueError(f"{path}, line {line}: {error}") from None
     if not problems:
         raise ValueError(f"{path} holds no problems")
     return problems
+
+
+def _plain(answer: str) -> str:
+    """An answer as the calculator writes it: `+03` as `3`, `3r2` as `3 remainder 2`."""
+    match = ANSWER.fullmatch(answer.strip())
+    if match is None or len(answer) > MOST_ANSWER:
+        raise ValueError(f"{answer!r} is not an answer like -3 or 3 remainder 2")
+    quotient = str(int(match[1]))
+    return f"{quotient} remainder {int(match[2])}" if int(match[2] or 0) else quotient
 
 
 def _from_csv(path: Path, text: str):

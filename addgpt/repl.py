@@ -46,6 +46,10 @@ class Tally:
     wrong: int = 0  # answered, but not with the right result
     untrained: int = 0  # with operands beyond the trained lengths
 
+    def __str__(self) -> str:
+        counts = f"{self.errors:,} errors, {self.wrong:,} wrong"
+        return f"{self.lines:,} lines: {counts}, {self.untrained:,} beyond the trained lengths"
+
 
 def show(solution: Solution, steps: bool = False) -> str:
     """A solution as text for a person, `steps` first: each operation as on paper."""

@@ -77,7 +77,8 @@ class Run:
     def reconfigure(self, config: RunConfig) -> None:
         """Replace the config, if it is another one."""
         if config != self.config:
-            self._write_config(self.path, config)
+            with self.locked():
+                self._write_config(self.path, config)
             self.config = config
 
     def task(self) -> Task:
@@ -151,8 +152,11 @@ class Run:
         text = "".join(json.dumps(row) + "\n" for row in rows)
         write_atomically(self.path / "metrics.jsonl", text)
 
-    def write_eval(self, rows: Iterable[dict[str, Any]]) -> None:
-        write_csv(self.path / "eval.csv", EVAL_COLUMNS, rows)
+    def write_eval(self, rows: Iterable[dict[str, Any]], split: str = "test") -> Path:
+        """Write eval.csv, or eval-SPLIT.csv for another split than test; returns its path."""
+        file = self.path / ("eval.csv" if split == "test" else f"eval-{split}.csv")
+        write_csv(file, EVAL_COLUMNS, rows)
+        return file
 
     @staticmethod
     def _write_config(path: Path, config: RunConfig) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from addgpt.config import ModelConfig, RunConfig, TrainConfig, to_dict, with_settings
 from addgpt.task import Task, load_task, task_class
 
-FROM_TASK = ("vocab", "levels")  # model fields that a person does not set
+FROM_TASK = ("vocab", "context", "levels")  # model fields that a person does not set
 
 
 def parse_pairs(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -49,8 +49,9 @@ def configure(
     task = load_task(task_name, options)
     recipe = task.recipe()
     base = ModelConfig(
-        **{"context": task.longest()} | recipe.model,
+        **recipe.model,
         vocab=len(task.alphabet),
+        context=task.longest(),
         levels=task.levels,
     )
     return RunConfig(
@@ -64,7 +65,9 @@ def configure(
     )
 
 
-def reconfigure(config: RunConfig, task_name: str | None, settings: dict[str, str]) -> RunConfig:
+def reconfigure(
+    config: RunConfig, task_name: str | None, settings: dict[str, str], command: str = ""
+) -> RunConfig:
     """The config of a run to be resumed: training settings may change, task and model may not."""
     if task_name not in (None, config.task):
         raise ValueError(f"the run to resume is of task {config.task}, not {task_name}")
@@ -73,7 +76,14 @@ def reconfigure(config: RunConfig, task_name: str | None, settings: dict[str, st
     wanted = load_task(config.task, config.options | _typed(task, options))
     if wanted != task or with_settings(config.model, model) != config.model:
         raise ValueError("a resumed run keeps its task and model; training settings may change")
-    return replace(config, train=with_settings(config.train, train))
+    new = replace(config, train=with_settings(config.train, train))
+    if new.train.optimizer != config.train.optimizer:
+        raise ValueError(f"a resumed run keeps its optimizer, {config.train.optimizer}")
+    return (
+        new
+        if new == config
+        else replace(new, command="; ".join(filter(None, (config.command, command))))
+    )
 
 
 def _typed(task: Task, options: dict[str, str]) -> dict[str, Any]:

@@ -51,7 +51,10 @@ def load_suite(name: str, seed: int = 0) -> tuple[str, list[Part]]:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
         title, parts = data.get("title", name), data["part"]
         rng = np.random.default_rng(data.get("seed", seed))
-        return str(title), [_part(entry, rng) for entry in parts]
+        parts = [_part(entry, rng) for entry in parts]
+        if not parts or not all(part.problems for part in parts):
+            raise ValueError("a suite needs parts, and a part problems")
+        return str(title), parts
     except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a suite: {error}") from None
     except ValueError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -13,15 +14,21 @@ WIDEST_GRID = 8  # operand lengths that still fit side by side
 
 
 def share(right: int, n: int) -> str:
-    """`99.8 % (99.3-100)` with the Wilson 95 % interval; 100 only where all are right."""
-    low, high = (100 * float(bound) for bound in wilson(right, n))
-    return f"{percent(right, n)} % ({low:.1f}-{high:.1f})"
+    """`99.80 % (99.29-99.94)` with the Wilson 95 % interval; 100 only where all are right."""
+    low, high = (float(bound) for bound in wilson(right, n))
+    return f"{percent(right, n)} % ({_down(low)}-{_down(high)})"
 
 
 def percent(right: int, n: int) -> str:
-    if right == n:
+    return _down(right / n) if n else "-"
+
+
+def _down(share: float) -> str:
+    """A share in per cent, never rounded up; two decimals where it is near 100."""
+    if share >= 1:
         return "100"
-    return f"{min(100 * right / n, 99.99):.2f}" if right > 0.99 * n else f"{100 * right / n:.1f}"
+    decimals = 2 if share > 0.99 else 1
+    return f"{math.floor(share * 100 * 10**decimals + 1e-9) / 10**decimals:.{decimals}f}"
 
 
 def print_eval(console: Console, rows: Sequence[dict]) -> None:
@@ -59,9 +66,9 @@ def _grid_table(op: str, rows: list[dict]) -> Table:
 
 
 def _cell_text(row: dict) -> str:
-    low, high = (100 * float(bound) for bound in wilson(row["answer_correct"], row["n"]))
+    low, high = (_down(float(bound)) for bound in wilson(row["answer_correct"], row["n"]))
     mark = "*" if row["seen"] else ""
-    return f"{percent(row['answer_correct'], row['n'])}{mark}\n{low:.1f}-{high:.1f}\nn={row['n']}"
+    return f"{percent(row['answer_correct'], row['n'])}{mark}\n{low}-{high}\nn={row['n']}"
 
 
 def _length_table(op: str, rows: list[dict]) -> Table:

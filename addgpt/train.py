@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from addgpt import optim
+from addgpt.config import RunConfig
 from addgpt.device import autocast, pick_device, prepare
 from addgpt.evaluate import exact_rows, forward, loss
 from addgpt.model import GPT, next_token_loss
@@ -78,6 +79,12 @@ def train(run: Run, watch: Watch = lambda moment: None, weights: dict | None = N
                 raise Interrupted(f"stopped at step {loop.moment.step}")
         loop.save()
         return loop.moment
+
+
+def check_startable(config: RunConfig) -> None:
+    """Raise ValueError if the model of a config cannot be, or its device is not here."""
+    pick_device(config.train.device)
+    GPT(config.model)
 
 
 class _Loop:
@@ -147,9 +154,12 @@ class _Loop:
         }
         if self.task.cells():
             row["val_exact"] = float(exact_rows(self.model, self.exam).mean())
-            self.reached = 0 < self.settings.stop_at <= row["val_exact"]
+            self.reached = self._reached(row["val_exact"])
         self.moment.look = row
         self.run.log(row)
+
+    def _reached(self, exact: float) -> bool:
+        return 0 < self.settings.stop_at <= exact
 
     def save(self) -> None:
         """Write a checkpoint, unless the weights are no longer numbers."""
@@ -165,7 +175,7 @@ class _Loop:
             "examples": self.moment.examples,
             "tokens": self.moment.tokens,
             "seconds": round(self.moment.seconds, 3),
-            "reached": self.reached,
+            "val_exact": self.moment.look.get("val_exact", 0.0),
         }
         self.run.save(self.model, state, progress)
 
@@ -200,7 +210,7 @@ class _Loop:
                     entries.setdefault(int(index), {})[key] = tensor
             optimizer.load_state_dict(optimizer.state_dict() | {"state": entries})
         torch.set_rng_state(state["rng"])
-        self.reached = progress.pop("reached")
+        self.reached = self._reached(progress.pop("val_exact"))
         for key, value in progress.items():
             setattr(self.moment, key, value)
         self.run.forget_after(self.moment.step)

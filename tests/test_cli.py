@@ -71,6 +71,22 @@ def test_resume_goes_on_with_more_steps(trained, tmp_path):
     assert "keeps its task and model" in line
 
 
+def test_a_run_that_reached_its_target_goes_on_to_a_higher_one(tmp_path):
+    folder = str(tmp_path / "run")
+    words = ["train", "--task", "add", "--digits", "1", "--out", folder, "--stop-at", "0.0001"]
+    assert run(*words, *settings("steps=200", "lr=0.02")).exit_code == 0
+    first = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])["step"]
+    result = run("train", "--resume", "--out", folder, "--stop-at", "1")
+    assert f"after {first} steps" not in result.output, result.output
+
+
+def test_resume_takes_no_seed_weights_or_other_optimizer(trained):
+    before = (trained / "config.json").read_bytes()
+    for words in (["--seed", "3"], ["--init-from", str(trained)], ["--set", "optimizer=adamw"]):
+        refused(run("train", "--resume", "--out", str(trained), *words), 2)
+    assert (trained / "config.json").read_bytes() == before
+
+
 def test_init_from_starts_with_the_weights_of_another_run(trained, tmp_path):
     result = run(
         "train", "--task", "add", "--digits", "3", "--init-from", str(trained),
@@ -121,6 +137,9 @@ def test_eval_scores_foreign_problems(trained, tmp_path, name, text):
         ("c.csv", "problem\n1+2\nx+y\n", "line 3"),
         ("d.jsonl", '{"problem": "1+2"}\nnonsense\n', "line 2"),
         ("e.jsonl", "[1]\n", "line 1"),
+        ("g.jsonl", "[" * 100_000, "g.jsonl"),
+        ("h.csv", "problem,answer\n1+2,three\n", "line 2"),
+        ("i.csv", "problem\n" + "1" * 200_000, "i.csv"),
         ("f.csv", "problem\n\xff\n", "UTF-8"),
     ],
 )
@@ -137,6 +156,19 @@ def test_calc_answers_and_python_checks(trained):
     assert (result.exit_code == 0) == (result.stdout.strip() == "5")
     if result.exit_code:
         assert "5" in result.stderr
+
+
+def test_calc_takes_a_leading_minus(trained):
+    result = run("calc", "--model", str(trained), "-2-3")
+    assert "No such option" not in result.output and result.stdout.strip()
+
+
+def test_answers_of_a_file_are_read_as_numbers(trained, tmp_path):
+    file = tmp_path / "p.csv"
+    file.write_text("problem,answer\n1+2,03\n4+5,+9\n2+2,5\n")
+    result = run("eval", str(trained), "--problems", str(file), "--json")
+    assert [row["answer"] for row in json.loads(result.stdout)] == ["3", "9", "5"]
+    assert "line 4 answers 5, Python 4" in result.stderr
 
 
 def test_calc_takes_a_line_for_each_problem(trained):
@@ -164,6 +196,12 @@ def test_calc_takes_a_line_for_each_problem(trained):
         (["train", "--task", "add", "--digits", "-3"], "1..1000"),
         (["train", "--task", "add", "--digits", "100000"], "1..1000"),
         (["train", "--task", "add", "--resume"], "--out"),
+        (["train", "--task", "add", "--seed", "-1"], "--seed"),
+        (["train", "--task", "add", "--set", "heads=32"], "too narrow"),
+        (["train", "--task", "add", "--set", "context=5"], "unknown setting"),
+        (["train", "--task", "add", "--digits", "x"], "integer"),
+        (["trian"], "trian"),
+        (["eval"], "RUN"),
     ],
 )
 def test_bad_settings_are_refused_before_anything_is_written(tmp_path, monkeypatch, words, says):
