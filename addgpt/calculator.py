@@ -98,11 +98,6 @@ class Solution:
         """Whether all operands were within the trained lengths."""
         return all(step.trained for step in self.steps)
 
-    @property
-    def confidence(self) -> float:
-        """The probability of the least certain token; 1 where the model wrote nothing."""
-        return min((min(step.probabilities, default=0.0) for step in self.steps), default=1.0)
-
 
 class Calculator:
     """Solves expressions with a model and the task it was trained on.
@@ -353,7 +348,8 @@ def _check_work(problem: str) -> None:
     """Refuse what would be too much to write, before any of it is laid out."""
     for op in "*/":
         a, _, b = problem.partition(op)
-        if len(a) * len(b) > MOST_PAIRS:
+        rows = len(b) if op == "*" else max(1, len(a) - len(b) + 1)  # partial products, or steps
+        if rows * (len(a) if op == "*" else len(b)) > MOST_PAIRS:
             raise ValueError(
                 f"too much work: {len(a):,} digits {op} {len(b):,} digits; "
                 f"the most is {MOST_PAIRS:,} pairs of digits"
