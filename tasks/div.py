@@ -174,7 +174,7 @@ class Div(Arithmetic):
         return ((quotient == 0) & inside).any(1) & quotient.any(1)
 
     def recipe(self) -> Recipe:
-        return traced_recipe(600 + 400 * self.digits, self.digits > 3)
+        return traced_recipe(1000 + 400 * self.digits, self.digits > 3)
 
 
 @dataclass(frozen=True)

@@ -125,4 +125,4 @@ class Mul(Arithmetic):
         return self.digits if self.trace != "none" else 0
 
     def recipe(self) -> Recipe:
-        return traced_recipe(400 + 300 * self.digits, self.digits > 3)
+        return traced_recipe(900 + 300 * self.digits, self.digits > 3)
