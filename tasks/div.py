@@ -34,9 +34,8 @@ import numpy as np
 from addgpt.task import Cell, Recipe, setting
 from tasks.common import digits
 from tasks.common.arithmetic import Arithmetic, start, traced_recipe
-from tasks.common.sheet import ALPHABET, Kind, Sheet
+from tasks.common.sheet import SIGNS, Kind, Sheet
 
-SIGNS = np.array([ALPHABET.index("+"), ALPHABET.index("-")], np.uint8)
 TRIES = ((3, 8, Kind.TRY_8), (2, 4, Kind.TRY_4), (1, 2, Kind.TRY_2), (0, 1, Kind.TRY_1))
 MULTIPLES = (Kind.TWICE, Kind.FOUR, Kind.EIGHT)
 

@@ -28,9 +28,7 @@ import numpy as np
 from addgpt.task import Cell, Recipe, setting
 from tasks.common import digits
 from tasks.common.arithmetic import Arithmetic, start
-from tasks.common.sheet import ALPHABET, Kind, Sheet
-
-SIGNS = np.array([ALPHABET.index("+"), ALPHABET.index("-")], np.uint8)
+from tasks.common.sheet import SIGNS, Kind, Sheet
 
 
 @dataclass(frozen=True)

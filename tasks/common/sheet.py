@@ -24,6 +24,7 @@ from addgpt.task import Batch
 ALPHABET = "0123456789+-*/=#r,;"
 END = "#"
 LEVELS = 3
+SIGNS = np.array([ALPHABET.index("+"), ALPHABET.index("-")], np.uint8)  # not negative, negative
 
 
 class Kind(IntEnum):
