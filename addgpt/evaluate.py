@@ -58,15 +58,38 @@ def score(model: GPT, task: Task, batch: Batch, fast: bool = True) -> Outcome:
     return Outcome(answer, trace, unterminated, wrong)
 
 
-def evaluate(
+@dataclass(frozen=True)
+class Examined:
+    """A model's outcome on the N problems of one cell."""
+
+    cell: Cell
+    split: str
+    seen: bool
+    batch: Batch
+    outcome: Outcome
+
+    def row(self) -> dict:
+        """The cell's part of a row of eval.csv: counts."""
+        return {
+            **self.cell._asdict(),
+            "split": self.split,
+            "seen": self.seen,
+            "n": len(self.batch),
+            "answer_correct": int(self.outcome.answer_correct.sum()),
+            "trace_correct": int(self.outcome.trace_correct.sum()),
+            "unterminated": int(self.outcome.unterminated.sum()),
+        }
+
+
+def examine(
     model: GPT,
     task: Task,
     cells: Sequence[Cell],
     per_cell: int = 1000,
     split: str = "test",
     seed: int = 0,
-) -> Iterator[dict]:
-    """Score cells one after the other; yields one row of eval.csv (counts) for each.
+) -> Iterator[Examined]:
+    """Score cells one after the other; a cell without problems is passed over.
 
     Small cells, whose problems are all in train, are scored on all of them and marked `seen`. A
     cell's problems depend on `seed` and the cell alone, not on which other cells are scored.
@@ -76,19 +99,15 @@ def evaluate(
         key = [seed, SPLITS.index(split), cell.len_a, cell.len_b, *cell.op.encode()]
         rng = np.random.default_rng([*key, *cell.stratum.encode()])
         seen = bool(task.seen(cell))
-        batch = task.exam(rng, per_cell, "train" if seen else split, cell)
-        if not len(batch):
-            continue
-        outcome = score(model, task, batch)
-        yield {
-            **cell._asdict(),
-            "split": "train" if seen else split,
-            "seen": seen,
-            "n": len(batch),
-            "answer_correct": int(outcome.answer_correct.sum()),
-            "trace_correct": int(outcome.trace_correct.sum()),
-            "unterminated": int(outcome.unterminated.sum()),
-        }
+        source = "train" if seen else split
+        batch = task.exam(rng, per_cell, source, cell)
+        if len(batch):
+            yield Examined(cell, source, seen, batch, score(model, task, batch))
+
+
+def evaluate(model: GPT, task: Task, cells: Sequence[Cell], **how) -> Iterator[dict]:
+    """The rows of `examine`, whose arguments it takes."""
+    return (examined.row() for examined in examine(model, task, cells, **how))
 
 
 @torch.inference_mode()

@@ -42,7 +42,7 @@ def refused(result, code: int) -> str:
 
 
 def test_every_command_has_help_with_an_example():
-    for command in main.commands:
+    for command in main.list_commands(None):
         result = run(command, "--help")
         assert result.exit_code == 0
         assert "Example:" in result.output and f"addgpt {command}" in result.output
