@@ -374,22 +374,9 @@ def _batches(rows: np.ndarray, lengths: np.ndarray) -> Iterator[np.ndarray]:
 
 def _writer(model: GPT, task: Task) -> Write:
     """Greedy decoding with a model."""
-    from addgpt.decode import generate  # torch is not needed to read this module
+    from addgpt.decode import generate, within_tables  # torch is not needed to read this module
 
     model.eval()
-    config = model.config
-    scheme = config.level_position or ("learned",) * len(config.levels)
-    # A learned table ends at the trained lengths: beyond them all ids are its last.
-    top = np.array(
-        [
-            size - 1 if how == "learned" else np.iinfo(np.int16).max
-            for size, how in zip(config.levels, scheme, strict=True)
-        ],
-        np.int16,
-    )
+    positions = within_tables(task.positions, model.config)
     end = task.alphabet.index(task.end)
-
-    def positions(tokens: np.ndarray, slots: int) -> np.ndarray:
-        return np.minimum(task.positions(tokens, slots), top)
-
     return lambda prompts, limit: generate(model, positions, prompts, limit, end)

@@ -5,6 +5,7 @@ Each command is a file of `addgpt/commands`, read when it is called for.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import pkgutil
 import sys
@@ -46,7 +47,7 @@ class Commands(click.Group):
         except RuntimeError as error:
             if "alloc" in str(error) or type(error).__name__ == "OutOfMemoryError":
                 fail("out of memory; try a smaller --set batch_size or width", 1)
-            if type(error).__name__ not in ("RunError", "Diverged"):
+            if type(error).__name__ not in ("RunError", "Diverged", "Lost"):
                 raise
             fail(str(error), 1)
 
@@ -60,7 +61,8 @@ class Commands(click.Group):
 
 
 def fail(message: str, code: int) -> None:
-    click.echo(f"error: {' '.join(message.split())}", err=True)
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        click.echo(f"error: {' '.join(message.split())}", err=True)
     sys.exit(code)
 
 

@@ -3,20 +3,41 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+
+from addgpt import features as catalogue
+from addgpt.features import Feature, Features
 
 T = TypeVar("T")
 
 # The number goes up whenever a config written by this version could not be read by an older one.
-FORMAT = 1
+# Configs of older formats are read: what they do not name has its default.
+FORMAT = 2
 
 
-def setting(default: Any, text: str, choices: tuple[str, ...] = ()) -> Any:
-    """A documented field; its value, or each part of it, must be one of `choices` if given."""
-    return field(default=default, metadata={"help": text, "choices": choices})
+def setting(
+    default: Any, text: str, choices: Iterable[str] = (), features: Features | None = None
+) -> Any:
+    """A documented field; its value, or each part of it, must be one of `choices` if given.
+
+    Choices may be a table of features; `features` is one for a field that takes other values too.
+    """
+    found = choices if isinstance(choices, Mapping) else features or {}
+    metadata = {"help": text, "choices": tuple(choices), "features": found}
+    return field(default=default, metadata=metadata)
+
+
+def features_of(cls: type) -> Iterator[tuple[str, str, Feature]]:
+    """The features of a dataclass of settings: field, value, what the value stands for."""
+    for item in dataclasses.fields(cls):
+        for value, feature in item.metadata.get("features", {}).items():
+            if feature is not None:
+                yield item.name, value, feature
 
 
 def check_choices(config: Any) -> None:
@@ -26,6 +47,25 @@ def check_choices(config: Any) -> None:
         for part in value if isinstance(value, tuple) else (value,):
             if choices and part not in choices:
                 raise ValueError(f"{item.name} must be one of {', '.join(choices)}, not {part!r}")
+
+
+# Largest values that a config from anywhere may name, so that none can make us allocate or loop
+# without end; far beyond what anybody trains here.
+MOST = {
+    "vocab": 1 << 20, "context": 1 << 20, "random_index": 1 << 20, "layers": 1024, "loops": 1024,
+    "heads": 1024, "kv_heads": 1024, "width": 1 << 16, "rank": 1 << 16, "mlp_ratio": 64,
+    "steps": 10**12, "batch_size": 1 << 20, "micro_batch": 1 << 20, "eval_size": 1 << 20,
+    "threads": 1024,
+}  # fmt: skip
+MOST_LEVELS = 64
+
+
+def check_most(config: Any) -> None:
+    """Raise ValueError if a number is beyond what makes sense (`MOST`)."""
+    for item in dataclasses.fields(config):
+        most, value = MOST.get(item.name), getattr(config, item.name)
+        if most is not None and not value <= most:
+            raise ValueError(f"{item.name} must be at most {most:,}, not {value}")
 
 
 @dataclass(frozen=True)
@@ -38,29 +78,74 @@ class ModelConfig:
     layers: int = setting(2, "transformer blocks")
     heads: int = setting(4, "attention heads; must divide width")
     width: int = setting(128, "channels of the residual stream")
-    mlp_ratio: int = setting(4, "hidden width of the MLP over width")
-    position: str = setting(
-        "none", "how the index in the text enters", ("none", "learned", "sinusoidal", "rotary")
-    )
+    mlp_ratio: float = setting(4, "hidden width of the MLP over width (0: no MLP)")
+    position: str = setting("none", "how the index in the text enters", catalogue.POSITION)
     level_position: tuple[str, ...] = setting(
-        (), "how each id level enters, comma-separated", ("learned", "rotary", "none")
+        (), "how each id level enters, comma-separated", catalogue.LEVEL_POSITION
     )
-    next_ids: bool = setting(True, "tell the model the ids of the slot it is about to fill")
-    norm: str = setting("rms", "plain: RMS without parameters", ("rms", "layer", "plain"))
-    activation: str = setting("relu2", "of the MLP", ("relu2", "relu", "gelu", "silu"))
-    qk_norm: bool = setting(True, "normalise queries and keys")
-    tied: bool = setting(False, "output weights are the embedding's")
-    dropout: float = setting(0.0, "share of channels dropped in training")
+    next_ids: bool = setting(
+        True, "tell the model the ids of the slot it is about to fill", features=catalogue.NEXT_IDS
+    )
+    norm: str = setting("rms", "plain: RMS without parameters", catalogue.NORM)
+    activation: str = setting("relu2", "of the MLP", catalogue.ACTIVATION)
+    qk_norm: bool = setting(True, "normalise queries and keys", features=catalogue.QK_NORM)
+    tied: bool = setting(False, "output weights are the embedding's", features=catalogue.TIED)
+    dropout: float = setting(
+        0.0, "share of channels dropped in training", features=catalogue.DROPOUT
+    )
+    random_index: int = setting(
+        0,
+        "draw the index in the text below this, increasing, in training (0: it counts)",
+        features=catalogue.RANDOM_INDEX,
+    )
+    norm_place: str = setting("before", "of the norm in a block", catalogue.NORM_PLACE)
+    kv_heads: int = setting(
+        0, "heads of keys and values; must divide heads (0: as many)", features=catalogue.KV_HEADS
+    )
+    log_scale: bool = setting(
+        False, "scale attention with the log of the length", features=catalogue.LOG_SCALE
+    )
+    prefix: bool = setting(False, "let the prompt see all of itself", features=catalogue.PREFIX)
+    loops: int = setting(
+        1, "times that the stack of blocks is run through", features=catalogue.LOOPS
+    )
+    inject: bool = setting(
+        False, "add the embedding again before each further loop", features=catalogue.INJECT
+    )
+    share: str = setting("none", "matrices of attention that are one", catalogue.SHARE)
+    rank: int = setting(0, "rank of the blocks' matrices (0: full)", features=catalogue.RANK)
 
     def __post_init__(self) -> None:
         check_choices(self)
-        for name in ("layers", "heads", "width", "mlp_ratio"):
+        check_most(self)
+        sizes = (self.vocab, self.context, *self.levels)
+        if len(self.levels) > MOST_LEVELS or not all(0 <= n <= MOST["context"] for n in sizes):
+            raise ValueError(f"vocab, context and levels must be in 0..{MOST['context']:,}")
+        for name in ("layers", "heads", "width", "loops"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("mlp_ratio", "random_index", "kv_heads", "rank"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
         if self.width % self.heads:
             raise ValueError(f"heads={self.heads} does not divide width={self.width}")
+        if self.heads % (self.kv_heads or 1):
+            raise ValueError(f"kv_heads={self.kv_heads} does not divide heads={self.heads}")
+        if "q" in self.share and self.key_heads < self.heads:
+            raise ValueError(f"share={self.share} needs as many kv_heads as heads")
+        if self.rank > self.width:
+            raise ValueError(f"rank={self.rank} is more than width={self.width}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
+        if self.inject and self.loops == 1:
+            raise ValueError("inject=true needs loops of at least 2")
+        if self.random_index and self.position == "none":
+            raise ValueError("random_index needs a position that reads the index, not none")
+        if 0 < self.random_index <= self.context:
+            raise ValueError(
+                f"random_index={self.random_index} must be above the longest sequence, "
+                f"{self.context}"
+            )
         if self.level_position and len(self.level_position) != len(self.levels):
             raise ValueError(
                 f"level_position names {len(self.level_position)} levels, "
@@ -70,7 +155,32 @@ class ModelConfig:
     @property
     def longest(self) -> int | None:
         """The longest sequence the model can read; None where no table bounds it."""
-        return self.context if self.position in ("learned", "sinusoidal") else None
+        return self.places if self.position in ("learned", "sinusoidal") else None
+
+    @property
+    def places(self) -> int:
+        """How many places the index in the text is told apart, where a table holds them."""
+        return self.random_index or self.context
+
+    @property
+    def key_heads(self) -> int:
+        """Heads of keys and values."""
+        return self.kv_heads or self.heads
+
+    @property
+    def depth(self) -> int:
+        """How many blocks a token passes, each as often as it is looped."""
+        return self.layers * self.loops
+
+    @property
+    def hidden(self) -> int:
+        """Hidden width of the MLP; two thirds where it is gated, so that parameters are equal."""
+        share = 2 / 3 if self.gated else 1
+        return max(1, round(self.mlp_ratio * self.width * share)) if self.mlp_ratio else 0
+
+    @property
+    def gated(self) -> bool:
+        return self.activation in ("swiglu", "geglu")
 
 
 @dataclass(frozen=True)
@@ -80,15 +190,15 @@ class TrainConfig:
     steps: int = setting(1000, "optimizer steps")
     batch_size: int = setting(128, "problems per step")
     micro_batch: int = setting(0, "rows per forward pass, sorted by length (0: the whole batch)")
-    optimizer: str = setting("muon", "muon is for matrices; the rest has adamw", ("muon", "adamw"))
+    optimizer: str = setting(
+        "muon", "muon is for matrices; the rest has adamw", catalogue.OPTIMIZER
+    )
     lr: float = setting(3e-3, "AdamW's peak rate")
     muon_lr: float = setting(0.02, "Muon's peak rate, for the matrices")
     weight_decay: float = setting(0.0, "decoupled weight decay")
-    clip: float = setting(1.0, "largest norm of the AdamW gradient")
+    clip: float = setting(1.0, "largest norm of the AdamW gradient", features=catalogue.CLIP)
     warmup: int = setting(20, "steps of linear warm-up")
-    schedule: str = setting(
-        "linear", "of the learning rate after warm-up", ("linear", "cosine", "constant")
-    )
+    schedule: str = setting("linear", "of the learning rate after warm-up", catalogue.SCHEDULE)
     final_lr: float = setting(0.01, "last rate over peak rate")
     eval_every: int = setting(100, "steps between looks at val")
     eval_size: int = setting(1000, "val problems in each look")
@@ -97,9 +207,19 @@ class TrainConfig:
     device: str = setting("auto", "where to train", ("auto", "cpu", "cuda", "mps"))
     precision: str = setting("auto", "of products", ("auto", "float32", "bfloat16"))
     threads: int = setting(0, "CPU threads (0: torch's choice)")
+    ema: float = setting(
+        0.0, "decay of the averaged weights (0: no averaging)", features=catalogue.EMA
+    )
+    label_smoothing: float = setting(
+        0.0, "share of the target spread over all tokens", features=catalogue.LABEL_SMOOTHING
+    )
+    z_loss: float = setting(
+        0.0, "weight of the squared log of the softmax's sum", features=catalogue.Z_LOSS
+    )
 
     def __post_init__(self) -> None:
         check_choices(self)
+        check_most(self)
         for name in ("steps", "batch_size", "eval_every", "eval_size", "save_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
@@ -109,6 +229,11 @@ class TrainConfig:
         for name in ("stop_at", "final_lr"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], not {getattr(self, name)}")
+        for name in ("ema", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
+        if not 0 <= self.z_loss < math.inf:
+            raise ValueError(f"z_loss must not be negative, not {self.z_loss}")
 
 
 @dataclass(frozen=True)
@@ -123,6 +248,10 @@ class RunConfig:
     command: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed must be in 0..2^63-1, not {self.seed}")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -148,13 +277,13 @@ def from_dict(cls: type[T], data: dict[str, Any]) -> T:
 
 
 def load_run_config(data: dict[str, Any]) -> RunConfig:
-    """A RunConfig from the JSON of a run folder, refusing formats of other versions."""
+    """A RunConfig from the JSON of a run folder, refusing formats that this version cannot read."""
     found = data.get("format") if isinstance(data, dict) else None
-    if found != FORMAT:
+    if found not in range(1, FORMAT + 1):
         raise ValueError(
             f"written in format {found!r} by another version of addgpt; this one reads {FORMAT}"
         )
-    return from_dict(RunConfig, data)
+    return from_dict(RunConfig, data | {"format": FORMAT})
 
 
 def with_settings(config: T, settings: dict[str, str]) -> T:

@@ -1,14 +1,15 @@
-"""Batched generation with a key-value cache."""
+"""Generation with a key-value cache: of many rows at once, or of one row token by token."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from addgpt.config import ModelConfig
 from addgpt.model import GPT, Cache
 
 WORTH = 0.75  # share of unfinished rows below which the finished ones are dropped
@@ -20,7 +21,7 @@ Positions = Callable[[np.ndarray, int], np.ndarray]  # Task.positions
 class Generated:
     """What a model wrote after B prompts.
 
-    tokens       (B, T) uint8   written tokens, the end mark included, then end marks
+    tokens       (B, T) of the prompts' type; written tokens, the end mark included, then end marks
     length       (B,) int       how many of them count (up to and including the end mark)
     terminated   (B,) bool      whether the end mark came before the limit
     probability  (B, T) float32 the model's probability of each written token
@@ -48,28 +49,17 @@ def generate(
     Greedy at temperature 0, else sampled from the `top_k` likeliest tokens (0: from all). Finished
     rows leave the batch, several at a time, so that a long one does not make the others wait.
     """
-    device = next(model.parameters()).device
     rows, start = prompts.shape
     limit = max(1, limit)
-    tokens = np.full((rows, start + limit), end, np.uint8)
+    tokens = np.full((rows, start + limit), end, prompts.dtype)
     tokens[:, :start] = prompts
     probability = np.ones((rows, limit), np.float32)
     length = np.full(rows, limit)
     terminated = np.zeros(rows, bool)
-    inside = np.arange(rows)  # rows that are still in the cache, finished or not
-    cache = Cache(model.config, rows, start + limit, device)
-    ids = positions(prompts, limit)
-    read = 0
+    inside = np.arange(rows)  # rows that are still read, finished or not
+    reader = _Reader(model, positions, rows, start + limit)
     for now in range(start, start + limit):
-        if ids.shape[1] <= now:
-            ids = positions(tokens[inside, :now], start + limit - now)
-        logits = model(
-            torch.from_numpy(tokens[inside, read:now].astype(np.int64)).to(device),
-            torch.from_numpy(ids[:, read : now + 1].astype(np.int64)).to(device),
-            cache,
-        )[:, -1].float()
-        read = now
-        chosen, chance = _choose(logits, temperature, top_k, rng)
+        chosen, chance = _choose(reader.logits(tokens[inside, :now]), temperature, top_k, rng)
         open_ = ~terminated[inside]
         alive = inside[open_]
         tokens[alive, now] = chosen[open_]
@@ -81,9 +71,92 @@ def generate(
         if not len(left):
             break
         if len(left) <= WORTH * len(inside):
-            inside, ids = inside[left], ids[left]
-            cache.keep(torch.from_numpy(left).to(device))
+            inside = inside[left]
+            reader.keep(left)
     return Generated(tokens[:, start:], length, terminated, probability)
+
+
+def stream(
+    model: GPT,
+    positions: Positions,
+    prompt: np.ndarray,
+    limit: int,
+    end: int | None = None,
+    window: int | None = None,
+    temperature: float = 0.0,
+    top_k: int = 0,
+    rng: torch.Generator | None = None,
+) -> Iterator[int]:
+    """Continue one (T,) prompt, giving out each token as it is written, the end mark included.
+
+    Beyond `window` tokens the model reads the last `window` of them alone, as if nothing stood
+    before them.
+    """
+    start = len(prompt)
+    tokens = np.concatenate([prompt, np.zeros(limit, prompt.dtype)])[None]
+    reader = _Reader(model, positions, 1, start + limit, window)
+    for now in range(start, start + limit):
+        chosen, _ = _choose(reader.logits(tokens[:, :now]), temperature, top_k, rng)
+        tokens[:, now] = chosen
+        yield int(chosen[0])
+        if chosen[0] == end:
+            return
+
+
+def within_tables(positions: Positions, config: ModelConfig) -> Positions:
+    """Position ids that the model has a row for: beyond a learned table all are its last."""
+    scheme = config.level_position or ("learned",) * len(config.levels)
+    top = np.array(
+        [
+            size - 1 if how == "learned" else np.iinfo(np.int16).max
+            for size, how in zip(config.levels, scheme, strict=True)
+        ],
+        np.int16,
+    )
+    return lambda tokens, slots: np.minimum(positions(tokens, slots), top)
+
+
+class _Reader:
+    """What a model has read of B rows that grow to at most `length` tokens."""
+
+    def __init__(
+        self, model: GPT, positions: Positions, rows: int, length: int, window: int | None = None
+    ) -> None:
+        self.model, self.positions = model, positions
+        self.length, self.window = length, window or length
+        self.device = next(model.parameters()).device
+        self.cache = Cache(model.config, rows, min(length, self.window), self.device)
+        self.ids = np.zeros((rows, 0, 0), np.int16)
+
+    @torch.inference_mode()
+    def logits(self, tokens: np.ndarray) -> Tensor:
+        """(B, V) logits of the token after (B, T) tokens, the ones read before among them."""
+        now = tokens.shape[1]
+        if now > self.window:
+            return self._last_window(tokens[:, now - self.window :])
+        if self.ids.shape[1] <= now:
+            self.ids = self.positions(tokens, self.length - now)
+        read = self.cache.used
+        new, ids = self._tensors(tokens[:, read:], self.ids[:, read : now + 1])
+        return self.model(new, ids, self.cache)[:, -1].float()
+
+    def keep(self, rows: np.ndarray) -> None:
+        """Drop all rows but these."""
+        self.ids = self.ids[rows]
+        self.cache.keep(torch.from_numpy(rows).to(self.device))
+
+    def _last_window(self, tokens: np.ndarray) -> Tensor:
+        """The cache is of no use once the first tokens fall away: all later ones looked at them."""
+        rows, length = tokens.shape
+        new, ids = self._tensors(tokens, self.positions(tokens, 1)[:, : length + 1])
+        last = torch.full((rows, 1), length - 1, device=self.device)
+        return self.model(new, ids, at=last)[:, -1].float()
+
+    def _tensors(self, tokens: np.ndarray, ids: np.ndarray) -> tuple[Tensor, Tensor]:
+        return (
+            torch.from_numpy(tokens.astype(np.int64)).to(self.device),
+            torch.from_numpy(ids.astype(np.int64)).to(self.device),
+        )
 
 
 def _choose(

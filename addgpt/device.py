@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import sys
 
 import torch
 
 
-def pick_device(name: str = "auto") -> torch.device:
-    """The device called `name`; `auto` takes CUDA, then MPS, then the CPU."""
+def pick_device(name: str = "auto", number: int = 0) -> torch.device:
+    """The device called `name`; `auto` takes CUDA (its GPU `number`), then MPS, then the CPU."""
     here = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
     if name == "auto":
-        return torch.device(next(kind for kind, present in here.items() if present))
+        name = next(kind for kind, present in here.items() if present)
     if not here[name]:
         raise ValueError(f"this machine has no {name}; use --set device=auto")
-    return torch.device(name)
+    if name != "cuda":
+        return torch.device(name)
+    if number >= torch.cuda.device_count():
+        have = torch.cuda.device_count()
+        raise ValueError(f"this machine has {have} GPUs, too few for worker {number} on it")
+    return torch.device(name, number)
 
 
 def autocast(device: torch.device, precision: str = "auto") -> contextlib.AbstractContextManager:
@@ -29,6 +35,14 @@ def autocast(device: torch.device, precision: str = "auto") -> contextlib.Abstra
     if precision == "bfloat16" or (precision == "auto" and native):
         return torch.autocast(device.type, torch.bfloat16)
     return contextlib.nullcontext()
+
+
+def memory() -> int:
+    """Bytes of this machine's memory; a generous guess where the system does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        return 1 << 36
 
 
 def keep_memory() -> None:

@@ -96,13 +96,20 @@ def examine(
     """
     model.eval()
     for cell in cells:
-        key = [seed, SPLITS.index(split), cell.len_a, cell.len_b, *cell.op.encode()]
-        rng = np.random.default_rng([*key, *cell.stratum.encode()])
-        seen = bool(task.seen(cell))
-        source = "train" if seen else split
-        batch = task.exam(rng, per_cell, source, cell)
+        batch, source = problems_of(task, cell, per_cell, split, seed)
         if len(batch):
+            seen = bool(task.seen(cell))
             yield Examined(cell, source, seen, batch, score(model, task, batch))
+
+
+def problems_of(
+    task: Task, cell: Cell, per_cell: int = 1000, split: str = "test", seed: int = 0
+) -> tuple[Batch, str]:
+    """The problems that `examine` scores in a cell, and the split they are from."""
+    key = [seed, SPLITS.index(split), cell.len_a, cell.len_b, *cell.op.encode()]
+    rng = np.random.default_rng([*key, *cell.stratum.encode()])
+    source = "train" if task.seen(cell) else split
+    return task.exam(rng, per_cell, source, cell), source
 
 
 def evaluate(model: GPT, task: Task, cells: Sequence[Cell], **how) -> Iterator[dict]:
@@ -138,11 +145,14 @@ def forward(model: GPT, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """
     tokens, ids, targets = tensors(batch, next(model.parameters()).device)
     length, most = targets.shape[1], int((batch.scored[:, 1:].sum(1)).max(initial=1))
+    prompt = None
+    if model.config.prefix:
+        prompt = torch.from_numpy(batch.scored.argmax(1)).to(tokens.device)
     if most > FEW * length:
-        return model(tokens, ids), targets
+        return model(tokens, ids, prompt=prompt), targets
     first = np.minimum(batch.scored[:, 1:].argmax(1), length - most)
     at = torch.from_numpy(first[:, None] + np.arange(most)).to(tokens.device)
-    return model(tokens, ids, at=at), targets.gather(1, at)
+    return model(tokens, ids, at=at, prompt=prompt), targets.gather(1, at)
 
 
 def tensors(batch: Batch, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -1,7 +1,8 @@
 """The GPT: token ids and position ids in, logits out. A decoder-only transformer after
 Vaswani et al. 2017 (arXiv:1706.03762) and Radford et al. 2019, as in "Let's build GPT".
 
-Shapes: B rows, T tokens, L id levels, C channels (`width`), H heads, D = C / H channels a head.
+Shapes: B rows, T tokens, L id levels, C channels (`width`), H heads, D = C / H channels a head,
+G heads of keys and values. What each setting does, and its paper: addgpt/features.py.
 """
 
 from __future__ import annotations
@@ -13,52 +14,31 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from addgpt import positions
+from addgpt.attention import Angles, Sight, attend, pick
 from addgpt.config import ModelConfig
+from addgpt.layers import ACTIVATIONS, NORMS, full, matrix
 
-
-class SquaredReLU(torch.autograd.Function):
-    """max(x, 0)^2 (So et al. 2021, arXiv:2109.08668), with one pass over memory less backward."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        positive = F.relu(x)
-        ctx.save_for_backward(positive)
-        return positive.square()
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        (positive,) = ctx.saved_tensors
-        return (gradient * positive).mul_(2)
-
-
-ACTIVATIONS = {
-    "relu2": SquaredReLU.apply,
-    "relu": F.relu,
-    "gelu": F.gelu,
-    "silu": F.silu,
-}
-NORMS = {
-    "rms": nn.RMSNorm,  # Zhang and Sennrich 2019, arXiv:1910.07467
-    "layer": nn.LayerNorm,
-    "plain": lambda width: nn.RMSNorm(width, elementwise_affine=False),
-}
 INIT_GAIN = 10.0  # attention logits of normalised queries and keys start within +-10
+
+# Which matrices of the stack make queries, keys and values.
+PROJECTIONS = {"none": (0, 1, 2), "qk": (0, 0, 1), "kv": (0, 1, 1), "qkv": (0, 0, 0)}
 
 
 class Cache:
     """Keys and values of the tokens already read, so that decoding reads each token once."""
 
     def __init__(self, config: ModelConfig, rows: int, length: int, device: torch.device) -> None:
-        shape = (config.layers, 2, rows, config.heads, length, config.width // config.heads)
+        c = config
+        shape = (c.depth, 2, rows, c.key_heads, length, c.width // c.heads)
         self.store = torch.zeros(shape, device=device)
         self.used = 0
 
-    def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Append (B, H, T, D) keys and values; return all of them so far."""
+    def extend(self, depth: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Append (B, G, T, D) keys and values; return all of them so far."""
         end = self.used + key.shape[2]
-        self.store[layer, 0, :, :, self.used : end] = key
-        self.store[layer, 1, :, :, self.used : end] = value
-        return self.store[layer, 0, :, :, :end], self.store[layer, 1, :, :, :end]
+        self.store[depth, 0, :, :, self.used : end] = key
+        self.store[depth, 1, :, :, self.used : end] = value
+        return self.store[depth, 0, :, :, :end], self.store[depth, 1, :, :, :end]
 
     def keep(self, rows: Tensor) -> None:
         """Drop all rows but these."""
@@ -70,76 +50,101 @@ class Cache:
 class Block(nn.Module):
     """Attention (tokens communicate), then an MLP (each token computes)."""
 
-    def __init__(self, config: ModelConfig, layer: int) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        c = config
-        self.layer, self.heads, self.dropout = layer, c.heads, c.dropout
+        self.config = c = config
         self.activation = ACTIVATIONS[c.activation]
-        self.attention_norm, self.mlp_norm = NORMS[c.norm](c.width), NORMS[c.norm](c.width)
-        self.qkv = nn.Parameter(torch.empty(3, c.width, c.width))
-        self.out = nn.Parameter(torch.empty(c.width, c.width))
-        self.up = nn.Parameter(torch.empty(c.mlp_ratio * c.width, c.width))
-        self.down = nn.Parameter(torch.empty(c.width, c.mlp_ratio * c.width))
-        self.gain = nn.Parameter(torch.full((c.heads, 1, 1), INIT_GAIN)) if c.qk_norm else None
+        self.attention_norm = NORMS[c.norm](c.width)
+        stack = len(set(PROJECTIONS[c.share]))
+        if c.key_heads == c.heads:
+            self.qkv = matrix(c.rank, stack, c.width, c.width)
+        else:
+            self.qkv = matrix(c.rank, 1, c.width, c.width)  # queries alone
+            self.kv = matrix(c.rank, stack - 1, c.key_heads * (c.width // c.heads), c.width)
+        self.out = matrix(c.rank, c.width, c.width)
+        if c.hidden:
+            self.mlp_norm = NORMS[c.norm](c.width)
+            self.up = matrix(c.rank, *(2,) * c.gated, c.hidden, c.width)
+            self.down = matrix(c.rank, c.width, c.hidden)
+        if c.qk_norm:
+            self.gain = nn.Parameter(torch.full((c.heads, 1, 1), INIT_GAIN))
+        if c.norm_place == "both":
+            self.attention_norm_out = NORMS[c.norm](c.width)
+        if c.norm_place == "both" and c.hidden:
+            self.mlp_norm_out = NORMS[c.norm](c.width)
 
     def forward(
-        self, x: Tensor, turns: tuple | None, cache: Cache | None, at: Tensor | None = None
+        self,
+        x: Tensor,
+        sight: Sight,
+        depth: int = 0,
+        cache: Cache | None = None,
+        at: Tensor | None = None,
     ) -> Tensor:
-        """(B, T, C) -> (B, T, C), or (B, S, C) at the places (B, S) that are wanted."""
-        read = self.attention_norm(x)
-        attended = self._attend(read, turns, cache) if at is None else self._look(read, turns, at)
-        x = x if at is None else _pick(x, at)
-        x = x + self._drop(F.linear(attended, self.out))
-        hidden = self.activation(F.linear(self.mlp_norm(x), self.up))  # (B, T, R C)
-        return x + self._drop(F.linear(hidden, self.down))
+        """(B, T, C) -> (B, T, C), or (B, S, C) at the places (B, S) that are wanted.
 
-    def _attend(self, x: Tensor, turns: tuple | None, cache: Cache | None) -> Tensor:
-        rows, length, width = x.shape
-        every = F.linear(x, self.qkv.flatten(0, 1))  # (B, T, 3C): all heads in one product
-        every = every.view(rows, length, 3, self.heads, width // self.heads)
-        query, key, value = every.permute(2, 0, 3, 1, 4)  # each (B, H, T, D)
-        if turns is not None:
-            query, key = positions.turn(query, turns[0]), positions.turn(key, turns[1])
+        `depth` says which layer of the cache is this block's, `sight` what is seen from the
+        places that are wanted.
+        """
+        place = self.config.norm_place
+        read = x if place == "after" else self.attention_norm(x)
+        written = self._attend(read, sight, depth, cache, at)
+        x = x if at is None else pick(x, at)
+        if place == "both":
+            written = self.attention_norm_out(written)
+        x = x + self._drop(written)
+        if place == "after":
+            x = self.attention_norm(x)
+        if not self.config.hidden:
+            return x
+        written = self._compute(x if place == "after" else self.mlp_norm(x))
+        if place == "both":
+            written = self.mlp_norm_out(written)
+        x = x + self._drop(written)
+        return self.mlp_norm(x) if place == "after" else x
+
+    def _attend(
+        self, x: Tensor, sight: Sight, depth: int, cache: Cache | None, at: Tensor | None
+    ) -> Tensor:
+        query, key, value = self._project(x, at)
+        if sight.own is not None:
+            query, key = positions.turn(query, sight.ahead), positions.turn(key, sight.own)
         query, key, scale = self._normalised(query, key)
-        past = 0
+        if sight.sharpness is not None:
+            query = query * sight.sharpness
         if cache is not None:
-            past = cache.used
-            key, value = cache.extend(self.layer, key, value)
-        if length == 1:  # plain products beat the fused kernel here: there is nothing to mask
-            y = (query @ key.mT * scale).softmax(-1) @ value  # (B, H, 1, D)
-            return y.transpose(1, 2).reshape(rows, 1, width)
-        mask = None
-        if past:
-            mask = torch.ones(length, past + length, dtype=torch.bool, device=x.device).tril(past)
-        y = F.scaled_dot_product_attention(
-            query, key, value, mask, is_causal=not past, scale=scale
-        )  # (B, H, T, D)
-        return y.transpose(1, 2).reshape(rows, length, width)
+            key, value = cache.extend(depth, key, value)
+        mixed = attend(query, key, value, sight.mask, scale)  # (B, H, S, D)
+        return F.linear(mixed.transpose(1, 2).flatten(2), full(self.out))
 
-    def _look(self, x: Tensor, turns: tuple | None, at: Tensor) -> Tensor:
-        """Attention from some places (B, S) only, over all the tokens up to each."""
-        rows, length, width = x.shape
-        pair = F.linear(x, self.qkv[1:].flatten(0, 1)).view(rows, length, 2, self.heads, -1)
-        key, value = pair.permute(2, 0, 3, 1, 4)  # each (B, H, T, D)
-        query = F.linear(_pick(x, at), self.qkv[0])  # (B, S, C)
-        query = query.view(rows, at.shape[1], self.heads, -1).transpose(1, 2)  # (B, H, S, D)
-        if turns is not None:
-            ahead = tuple(_pick(part[:, 0], at)[:, None] for part in turns[0])
-            query, key = positions.turn(query, ahead), positions.turn(key, turns[1])
-        query, key, scale = self._normalised(query, key)
-        mask = torch.arange(length, device=x.device) <= at[:, :, None]  # (B, S, T)
-        y = F.scaled_dot_product_attention(query, key, value, mask[:, None], scale=scale)
-        return y.transpose(1, 2).reshape(rows, at.shape[1], width)
+    def _project(self, x: Tensor, at: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B, H, S, D), and keys and values (B, G, T, D), of normed tokens (B, T, C)."""
+        c = self.config
+        qkv = full(self.qkv)
+        grouped = c.key_heads < c.heads
+        first = PROJECTIONS[c.share]
+        if at is None and not grouped:
+            parts = _heads(x, qkv, c.heads)  # all in one product
+            return tuple(parts[which] for which in first)
+        kv = full(self.kv) if grouped else qkv[first[1] :]
+        (query,) = _heads(x if at is None else pick(x, at), qkv[:1], c.heads)
+        pair = _heads(x, kv, c.key_heads)
+        return query, pair[0], pair[-1]
 
     def _normalised(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor, float]:
         """Queries and keys as they meet, and what their products are multiplied with."""
-        if self.gain is None:
+        if not self.config.qk_norm:
             return query, key, 1 / math.sqrt(query.shape[-1])
         # Henry et al. 2020, arXiv:2010.04245
         return F.normalize(query, dim=-1) * self.gain.to(query.dtype), F.normalize(key, dim=-1), 1.0
 
+    def _compute(self, x: Tensor) -> Tensor:
+        up = full(self.up).flatten(0, -2)  # gates and what they let through, if there are gates
+        return F.linear(self.activation(F.linear(x, up)), full(self.down))
+
     def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training) if self.dropout else x
+        dropout = self.config.dropout
+        return F.dropout(x, dropout, self.training) if dropout else x
 
 
 class GPT(nn.Module):
@@ -155,15 +160,16 @@ class GPT(nn.Module):
         self.added = [level for level, how in enumerate(scheme) if how == "learned"]
         self.turned = [level for level, how in enumerate(scheme) if how == "rotary"]
         self.token = nn.Embedding(c.vocab, c.width)
-        self.index = nn.Embedding(c.context, c.width) if c.position == "learned" else None
+        self.index = nn.Embedding(c.places, c.width) if c.position == "learned" else None
         self.level = nn.ModuleList(nn.Embedding(c.levels[i], c.width) for i in self.added)
         self.next_level = nn.ModuleList(
             nn.Embedding(c.levels[i], c.width) for i in self.added if c.next_ids
         )
-        self.blocks = nn.ModuleList(Block(c, layer) for layer in range(c.layers))
-        self.norm = NORMS[c.norm](c.width)
+        self.blocks = nn.ModuleList(Block(c) for _ in range(c.layers))
+        self.norm = nn.Identity() if c.norm_place == "after" else NORMS[c.norm](c.width)
         self.head = None if c.tied else nn.Parameter(torch.empty(c.vocab, c.width))
-        waves = positions.sinusoidal(c.context, c.width) if c.position == "sinusoidal" else None
+        self.fire = positions.Fire(c.heads, c.context) if c.position == "fire" else None
+        waves = positions.sinusoidal(c.places, c.width) if c.position == "sinusoidal" else None
         self.register_buffer("waves", waves, persistent=False)
         rates = None
         if self.turned or c.position == "rotary":
@@ -179,6 +185,7 @@ class GPT(nn.Module):
         ids: Tensor,
         cache: Cache | None = None,
         at: Tensor | None = None,
+        prompt: Tensor | None = None,
     ) -> Tensor:
         """Logits of the next token at every place, or at those that are wanted.
 
@@ -189,18 +196,27 @@ class GPT(nn.Module):
             cache: keys and values of earlier tokens; extended by these.
             at: (B, S) places whose logits are wanted, without a cache: the last block then
                 works for these alone.
+            prompt: (B,) lengths of the prompts, which `prefix` needs. With a cache, what is read
+                first is the prompt.
 
         Returns:
             (B, T, vocab) or (B, S, vocab) logits.
         """
+        c = self.config
         start = cache.used if cache is not None else 0
         end = start + tokens.shape[1]
-        assert end <= (self.config.longest or end), (end, self.config.longest)
-        x = self._embed(tokens, ids, start)  # (B, T, C)
-        turns = self._turns(ids, start, end)
-        last = self.blocks[-1]
-        for block in self.blocks:
-            x = block(x, turns, cache, at if block is last else None)
+        assert end <= (c.longest or end), (end, c.longest)
+        places = self._places(end + 1, ids.device)
+        x = embedded = self._embed(tokens, ids, places[start:end])  # (B, T, C)
+        if c.prefix and cache is not None:
+            prompt = torch.tensor([0 if start else end], device=ids.device)
+        sight = self._sight(ids, places, start, prompt)
+        for depth in range(c.depth):
+            if c.inject and depth and depth % c.layers == 0:
+                x = x + embedded
+            last = depth == c.depth - 1 and at is not None
+            block = self.blocks[depth % c.layers]
+            x = block(x, sight.at(at) if last else sight, depth, cache, at if last else None)
         if cache is not None:
             cache.used = end
         head = self.token.weight if self.head is None else self.head
@@ -210,59 +226,103 @@ class GPT(nn.Module):
         """Number of trained scalars, each counted once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def _embed(self, tokens: Tensor, ids: Tensor, start: int) -> Tensor:
+    def _places(self, count: int, device: torch.device) -> Tensor:
+        """(count,) places in the text: 0, 1, 2, ..., or in training a random choice in order."""
+        if self.training and self.config.random_index:
+            return positions.drawn(count, self.config.random_index).to(device)
+        return torch.arange(count, device=device)
+
+    def _embed(self, tokens: Tensor, ids: Tensor, places: Tensor) -> Tensor:
         x = self.token(tokens)  # (B, T, C)
-        length = tokens.shape[1]
         if self.index is not None:
-            x = x + self.index.weight[start : start + length]
+            x = x + self.index(places)
         if self.waves is not None:
-            x = x + self.waves[start : start + length]
+            x = x + self.waves[places]
         for table, level in zip(self.level, self.added, strict=True):
             x = x + table(ids[:, :-1, level])
         for table, level in zip(self.next_level, self.added, strict=False):
             x = x + table(ids[:, 1:, level])
         return x
 
-    def _turns(self, ids: Tensor, start: int, end: int) -> tuple | None:
+    def _sight(self, ids: Tensor, places: Tensor, start: int, prompt: Tensor | None) -> Sight:
+        """What the tokens from `start` on see: all up to themselves, and within the prompt more."""
+        c = self.config
+        end = len(places) - 1
+        seen = torch.arange(start + 1, end + 1, device=ids.device)[None]  # (1, T)
+        if c.prefix:
+            assert prompt is not None, "prefix=true needs the lengths of the prompts"
+            seen = torch.maximum(seen, prompt[:, None])
+        bias = None
+        if c.position == "alibi":
+            bias = positions.alibi(places[start:end], places[:end], c.heads)[None]
+        elif self.fire is not None:
+            bias = self.fire(places[start:end], places[:end])[None]
+        ahead, own = self._turns(ids, places[start:])
+        masked = c.prefix or 0 < start < end - 1
+        usual = c.context if c.log_scale else 0
+        return Sight(seen, end, ahead, own, bias, masked, usual)
+
+    def _turns(self, ids: Tensor, places: Tensor) -> tuple[Angles, Angles] | tuple[None, None]:
         """Rotations (cos, sin), (B, 1, T, P), of queries and of keys.
 
         With `next_ids` a query turns with the slot it is about to fill: it looks from there.
         """
         if self.rates is None:
-            return None
-        index = torch.arange(start, end + 1, device=ids.device, dtype=self.rates.dtype)
-        places = [index.expand(len(ids), -1)] + [
+            return None, None
+        index = places.to(self.rates.dtype)
+        axes = [index.expand(len(ids), -1)] + [
             ids[:, :, level].to(self.rates.dtype) for level in self.turned
         ]
-        angle = (torch.stack(places, -1) @ self.rates.T)[:, None]  # (B, 1, T + 1, P)
+        angle = (torch.stack(axes, -1) @ self.rates.T)[:, None]  # (B, 1, T + 1, P)
         cos, sin = angle.cos(), angle.sin()
         own = cos[:, :, :-1], sin[:, :, :-1]
         ahead = (cos[:, :, 1:], sin[:, :, 1:]) if self.config.next_ids and self.turned else own
         return ahead, own
 
     def _initialise(self, generator: torch.Generator) -> None:
-        """Embeddings at 0.5; matrices at 1/sqrt(fan-in); what adds to the stream starts at zero."""
-        zero = ("out", "down", "head")
+        """Embeddings at 0.5; matrices at 1/sqrt(fan-in); what adds to the stream starts at zero.
+
+        Where a norm follows that would blow up zeros, it starts as the other matrices do.
+        """
+        zero = {"head"} if self.config.norm_place == "both" else {"out", "down", "head"}
         for name, parameter in self.named_parameters():
-            kind = name.rpartition(".")[2]
-            if name.endswith(".gain") or "norm" in name:
+            path = name.split(".")
+            side = path.pop() if path[-1] in ("left", "right") else ""  # of a low-rank product
+            kind = path[-1]
+            if kind in ("gain", "scale", "threshold") or "norm" in name:
                 continue
-            if kind in zero:
+            if kind in zero and side != "right":
                 nn.init.zeros_(parameter)
-            elif kind in ("qkv", "up"):
+            elif kind in ("qkv", "kv", "out", "up", "down", "mix"):
                 nn.init.normal_(parameter, std=parameter.shape[-1] ** -0.5, generator=generator)
+            elif kind in ("rise", "shift"):
+                nn.init.normal_(parameter, generator=generator)
             else:
                 std = 0.02 if self.config.tied else 0.5
                 nn.init.normal_(parameter, std=std, generator=generator)
 
 
-def _pick(x: Tensor, at: Tensor) -> Tensor:
-    """(B, S, C) the places (B, S) of x (B, T, C)."""
-    return x.gather(1, at[:, :, None].expand(-1, -1, x.shape[-1]))
+def _heads(x: Tensor, matrices: Tensor, heads: int) -> tuple[Tensor, ...]:
+    """What a stack of N matrices makes of (B, T, C): N times (B, heads, T, D), in one product."""
+    made = F.linear(x, matrices.flatten(0, 1)).unflatten(-1, (len(matrices), heads, -1))
+    return made.permute(2, 0, 3, 1, 4).unbind()
 
 
-def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Summed cross-entropy of (B, T, V) logits against (B, T) targets, -1 meaning "not scored"."""
-    return F.cross_entropy(
-        logits.flatten(0, 1).float(), targets.flatten(), ignore_index=-1, reduction="sum"
+def next_token_loss(
+    logits: Tensor, targets: Tensor, smoothing: float = 0.0, z_loss: float = 0.0
+) -> Tensor:
+    """Summed cross-entropy of (B, T, V) logits against (B, T) targets, -1 meaning "not scored".
+
+    Args:
+        smoothing: share of each target that is spread over all tokens (Szegedy et al. 2016,
+            arXiv:1512.00567).
+        z_loss: weight of log(Z)^2, Z the sum of the softmax (Chowdhery et al. 2022,
+            arXiv:2204.02311).
+    """
+    logits, targets = logits.flatten(0, 1).float(), targets.flatten()
+    loss = F.cross_entropy(
+        logits, targets, ignore_index=-1, reduction="sum", label_smoothing=smoothing
     )
+    if z_loss:
+        loss = loss + z_loss * logits[targets >= 0].logsumexp(-1).square().sum()
+    return loss

@@ -9,11 +9,16 @@ from torch import Tensor, nn
 
 from addgpt.config import TrainConfig
 
+# Share of the peak rate after warm-up. `done` runs from 0 to 1; `age` is the step in units of the
+# warm-up, from 1. What each is, and its paper: addgpt/features.py.
 SCHEDULES = {
-    "constant": lambda done: 1.0,
-    "linear": lambda done: 1.0 - done,
-    "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
+    "constant": lambda done, age: 1.0,
+    "linear": lambda done, age: 1.0 - done,
+    "cosine": lambda done, age: 0.5 * (1 + math.cos(math.pi * done)),
+    "wsd": lambda done, age: min(1.0, (1.0 - done) / DECAY_SHARE),
+    "inverse_sqrt": lambda done, age: age**-0.5,
 }
+DECAY_SHARE = 0.2  # of the steps after warm-up, in which `wsd` lets the rate fall
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
@@ -77,7 +82,19 @@ def rate(step: int, config: TrainConfig) -> float:
     """Learning rate at a step (0, 1, ...) as a share of the peak rate."""
     warm = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
     done = min(1.0, max(0, step - config.warmup) / max(1, config.steps - config.warmup))
-    return warm * max(config.final_lr, SCHEDULES[config.schedule](done))
+    age = max(1.0, step / max(1, config.warmup))
+    return warm * max(config.final_lr, SCHEDULES[config.schedule](done, age))
+
+
+@torch.no_grad()
+def average(averaged: nn.Module, model: nn.Module, step: int, decay: float) -> None:
+    """Move averaged weights towards those of a model after `step` steps (1, 2, ...).
+
+    An exponential average (Tarvainen and Valpola 2017, arXiv:1703.01780). Early on the decay is
+    lower, (1 + step) / (10 + step), so that the random start is soon forgotten.
+    """
+    share = 1 - min(decay, (1 + step) / (10 + step))
+    torch._foreach_lerp_(list(averaged.parameters()), list(model.parameters()), share)
 
 
 def clip(optimizers: list[torch.optim.Optimizer], limit: float) -> None:

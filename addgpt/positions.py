@@ -1,11 +1,13 @@
-"""How a position enters the model: added to the embedding, or as a rotation of queries and keys.
+"""How a position enters the model: added to the embedding, as a rotation of queries and keys, or
+added to their products.
 
 A *position* is either the index in the text or an id that the task gives (the digit's place
 value, the row of a trace, ...). Added schemes give each position a vector. The rotary scheme turns
 pairs of channels of queries and keys by an angle proportional to the position (Su et al. 2021,
 arXiv:2104.09864), so that attention can ask for "same column, one row up" once and for all columns
 and rows. Several positions share the channels of a head between them (as in axial rotary
-embeddings, Heo et al. 2024, arXiv:2403.13298).
+embeddings, Heo et al. 2024, arXiv:2403.13298). ALiBi and FIRE add to each product of a query and a
+key what follows from their places in the text alone.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 # Wave lengths of the rotation. The index in the text uses the usual long range; task ids are small
 # numbers that must be told apart exactly, so their fastest pair turns by 135 degrees per step.
@@ -22,6 +25,15 @@ LEVEL_FASTEST, LEVEL_RANGE = 0.75 * math.pi, 100.0
 
 # Share of a head's channels that turn when task ids do; the rest match by content alone.
 LEVEL_SHARE = 0.75
+
+FIRE_HIDDEN = 32
+FIRE_THRESHOLD = 0.25  # of the longest sequence: distances are measured against at least that
+
+
+def drawn(count: int, below: int) -> Tensor:
+    """(count,) places below a bound, drawn at random, in order (Ruoss et al. 2023,
+    arXiv:2305.16843)."""
+    return torch.randperm(below)[:count].sort().values
 
 
 def sinusoidal(count: int, width: int) -> Tensor:
@@ -38,13 +50,18 @@ def rotary_rates(head_width: int, index: bool, levels: int) -> Tensor:
     """(pairs, 1 + levels) radians that each channel pair turns per unit of each position.
 
     Column 0 is the index in the text, column 1 + l the l-th rotary level. Each pair follows one
-    position only. Raises ValueError if the head is too narrow.
+    position only. Raises ValueError if the head is too narrow, or odd where every channel turns.
     """
     axes = int(index) + levels
     share = LEVEL_SHARE if levels else 1.0
     pairs = int(head_width * share) // (2 * axes)
     if pairs < 1:
         raise ValueError(f"heads of {head_width} channels are too narrow for {axes} rotary axes")
+    if share == 1.0 and head_width % 2:
+        raise ValueError(
+            f"position=rotary turns pairs of channels, heads of {head_width} have an odd one out; "
+            "choose width and heads so that width / heads is even"
+        )
     rates = torch.zeros(pairs * axes, 1 + levels)
     columns = range(0 if index else 1, 1 + levels)
     for axis, column in enumerate(columns):
@@ -62,3 +79,40 @@ def turn(x: Tensor, angle: tuple[Tensor, Tensor]) -> Tensor:
     pairs = cos.shape[-1]
     left, right, rest = x.split((pairs, pairs, x.shape[-1] - 2 * pairs), dim=-1)
     return torch.cat((left * cos - right * sin, left * sin + right * cos, rest), dim=-1)
+
+
+def alibi(places: Tensor, keys: Tensor, heads: int) -> Tensor:
+    """(H, S, T) minus distance times a slope of each head (Press et al. 2022, arXiv:2108.12409).
+
+    The slopes are 2^(-8 / H), 2^(-16 / H), ..., 2^-8, also where H is no power of two.
+    """
+    slopes = 2.0 ** (torch.arange(1, heads + 1, device=keys.device) * (-8 / heads))
+    return -slopes[:, None, None] * (places[:, None] - keys).abs()
+
+
+class Fire(nn.Module):
+    """FIRE (Li et al. 2024, arXiv:2310.04418): a network of the relative distance.
+
+    The distance of a key enters on a log scale, over the query's place or a trained threshold
+    (whichever is larger), so it is at most 1 at any length. One network serves all blocks, as the
+    paper's FIRE-S. Its output has no bias: what is added to all keys alike changes nothing.
+    """
+
+    def __init__(self, heads: int, context: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(0.1))
+        self.threshold = nn.Parameter(torch.tensor(max(1.0, FIRE_THRESHOLD * context)))
+        self.rise = nn.Parameter(torch.empty(FIRE_HIDDEN))
+        self.shift = nn.Parameter(torch.empty(FIRE_HIDDEN))
+        self.mix = nn.Parameter(torch.empty(heads, FIRE_HIDDEN))
+
+    def forward(self, places: Tensor, keys: Tensor) -> Tensor:
+        """(H, S, T) from (S,) places of queries and (T,) of keys."""
+
+        def log(x: Tensor) -> Tensor:
+            return (self.scale.abs() * x + 1).log()
+
+        reach = torch.maximum(places.to(self.scale.dtype), self.threshold.abs())
+        share = log((places[:, None] - keys).abs()) / (log(reach)[:, None] + 1e-6)  # (S, T)
+        hidden = F.relu(share[:, :, None] * self.rise + self.shift)  # (S, T, N)
+        return (hidden @ self.mix.T).permute(2, 0, 1)

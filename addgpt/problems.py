@@ -6,10 +6,13 @@ import csv
 import io
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-MOST_BYTES = 256 << 20
+from addgpt.files import RunError, read_text
+
+MOST_BYTES, MOST_PROBLEMS = 256 << 20, 1_000_000
 MOST_ANSWER = 4000
 ANSWER = re.compile(r"([-+]?[0-9]+)(?:\.0+|\s*(?:r|remainder)\s*(-?[0-9]+))?", re.ASCII)
 
@@ -25,19 +28,21 @@ class Problem(NamedTuple):
 def read_problems(path: str | Path) -> list[Problem]:
     """The problems of a file. Raises ValueError naming file and line."""
     path = Path(path)
-    if path.stat().st_size > MOST_BYTES:
-        raise ValueError(f"{path} is larger than {MOST_BYTES >> 20} MiB")
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8 text") from None
-    try:
+        text = read_text(path, MOST_BYTES).removeprefix("\ufeff")
         is_json = path.suffix in (".jsonl", ".json")
-        rows = list(_from_jsonl(path, text) if is_json else _from_csv(path, text))
+        return _problems(path, _from_jsonl(path, text) if is_json else _from_csv(path, text))
+    except RunError as error:
+        raise ValueError(error) from None
     except (csv.Error, RecursionError) as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def _problems(path: Path, rows: Iterable[tuple[int, dict]]) -> list[Problem]:
     problems = []
     for line, row in rows:
+        if len(problems) == MOST_PROBLEMS:
+            raise ValueError(f"{path} holds more than {MOST_PROBLEMS:,} problems")
         problem, answer = row.get("problem"), row.get("answer")
         if problem is None or not str(problem).strip():
             raise ValueError(f"{path}, line {line}: no problem")
@@ -61,7 +66,7 @@ def _plain(answer: str) -> str:
 
 
 def _from_csv(path: Path, text: str):
-    reader = csv.DictReader(io.StringIO(text))
+    reader = csv.DictReader(io.StringIO(text, newline=""))
     if "problem" not in (reader.fieldnames or []):
         raise ValueError(f"{path} has no column `problem` in its first line")
     for row in reader:
@@ -69,7 +74,7 @@ def _from_csv(path: Path, text: str):
 
 
 def _from_jsonl(path: Path, text: str):
-    for line, content in enumerate(text.splitlines(), 1):
+    for line, content in enumerate(io.StringIO(text), 1):
         if not content.strip():
             continue
         try:

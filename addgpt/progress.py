@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from addgpt.train import Moment
+if TYPE_CHECKING:  # counting needs no torch
+    from addgpt.train import Moment
 
 PLAIN_SECONDS = 30.0  # between plain lines, where nobody looks at a terminal
 
 
 class TrainingProgress:
-    """Watches training: `with TrainingProgress() as watch: train(run, watch)`."""
+    """Watches training: `with TrainingProgress() as watch: train(run, watch)`.
 
-    def __init__(self) -> None:
-        self.live = sys.stderr.isatty()
+    A terminal that goes away ends the talk, not the training.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.live = not quiet and sys.stderr.isatty()
         self.bar = _bar("{task.fields[note]}") if self.live else None
         self.row = self.bar.add_task("train", total=None, note="") if self.bar else None
         self.told = 0.0
@@ -31,10 +38,19 @@ class TrainingProgress:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self.bar:
-            self.bar.stop()
+        with contextlib.suppress(OSError):
+            if self.bar:
+                self.bar.stop()
 
     def __call__(self, moment: Moment) -> None:
+        if self.quiet:
+            return
+        try:
+            self._say(moment)
+        except OSError:
+            self.quiet = True
+
+    def _say(self, moment: Moment) -> None:
         now = time.monotonic()
         self.began = self.began or (moment.step - 1, now)
         if self.bar:

@@ -1,16 +1,16 @@
 """A run folder: config.json, metrics.jsonl, eval.csv, model.safetensors, state.safetensors.
 
 Every file is written under a temporary name, flushed and renamed, so that a reader never meets half
-a file. Tensor files carry a checksum of their content; nothing is ever unpickled.
+a file; metrics.jsonl grows by whole lines. Each carries a checksum of its content (see
+`addgpt.files`), and the checkpoint before the last is kept. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import fcntl
-import hashlib
-import json
 import os
 import platform
 import subprocess
@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 import addgpt
+from addgpt import files
+from addgpt.checkpoint import check_fits, load_weights, read_tensors, write_tensors
 from addgpt.config import ModelConfig, RunConfig, load_run_config, to_dict
 from addgpt.files import RunError, write_atomically
 from addgpt.model import GPT
@@ -34,7 +34,10 @@ EVAL_COLUMNS = (
     "run task seed params step examples seconds split op len_a len_b stratum seen n "
     "answer_correct trace_correct unterminated"
 ).split()
-
+BY_TOKEN = ("token.weight", "head")  # weights with a row for each character of the alphabet
+MOST_CONFIG = 1 << 20  # bytes of config.json
+CONFIG, METRICS, MODEL = "config.json", "metrics.jsonl", "model.safetensors"
+STATE, PREVIOUS = "state.safetensors", "state.previous.safetensors"
 
 # The calculator that comes with the package.
 SHIPPED = Path(__file__).parent / "pretrained" / "calculator"
@@ -46,12 +49,13 @@ class Run:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.config = self._read_config()
+        self._crc: int | None = None  # of the lines of metrics.jsonl; None: not yet read
 
     @classmethod
     def create(cls, path: str | Path, config: RunConfig) -> Run:
         """Start a run in a new or empty folder. Raises RunError if there is anything in it."""
         path = Path(path)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if not is_empty(path):
             raise RunError(f"{path} is not empty; choose another --out, or add --resume")
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -67,11 +71,18 @@ class Run:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder for writing. Raises RunError if another process does."""
-        with open(self.path / ".lock", "w") as handle:
+        try:
+            handle = os.fdopen(files.open_own(self.path / ".lock"), "w")
+        except OSError as error:
+            raise RunError(f"cannot write {self.path}: {error.strerror}") from None
+        with handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except OSError as error:
+                if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                    raise RunError(f"cannot lock {self.path}: {error.strerror}") from None
                 raise RunError(f"{self.path} is being written by another process") from None
+            files.remove_leftovers(self.path, (CONFIG, METRICS, MODEL, STATE))
             yield
 
     def reconfigure(self, config: RunConfig) -> None:
@@ -86,22 +97,33 @@ class Run:
 
     def model(self) -> GPT:
         """The trained model, in evaluation mode, on the CPU. Raises RunError."""
-        tensors, _ = read_tensors(self.path / "model.safetensors")
+        tensors, _ = self._weights()
+        check_fits(tensors, self.config.model, self.path / MODEL)
         model = GPT(self.config.model)
-        load_weights(model, tensors, self.path / "model.safetensors")
+        load_weights(model, tensors, self.path / MODEL)
         return model.eval()
 
-    def weights_for(self, config: ModelConfig) -> dict[str, torch.Tensor]:
+    def weights_for(
+        self, config: ModelConfig, alphabet: str | None = None, seed: int = 0
+    ) -> dict[str, torch.Tensor]:
         """This run's weights for a new model of the same shape. Raises ValueError if it differs.
 
-        The new task may have more position ids: their rows start at zero.
+        The new task may have more position ids: their rows start at zero. It may have another
+        alphabet: rows go by character, and those of new characters are as `seed` draws them.
         """
-        tensors, _ = read_tensors(self.path / "model.safetensors")
-        fresh = GPT(config).state_dict()
+        tensors, _ = self._weights()
+        own = self.task().alphabet
+        shared = [char for char in alphabet or own if char in own]
+        rows = [own.index(char) for char in shared]
+        places = [(alphabet or own).index(char) for char in shared]
+        fresh = GPT(config, seed).state_dict()
         if set(tensors) != set(fresh):
             raise ValueError(f"the model of {self.path} has other parts than the new one")
         for name, tensor in tensors.items():
             have, want = tensor.shape, fresh[name].shape
+            if name in BY_TOKEN and have[1:] == want[1:]:
+                fresh[name][places] = tensor[rows]
+                continue
             grows = "level" in name and have[1:] == want[1:] and have[0] <= want[0]
             if have != want and not grows:
                 sizes = f"{tuple(have)} in {self.path}, {tuple(want)} in the new model"
@@ -111,70 +133,145 @@ class Run:
 
     def progress(self) -> dict[str, Any]:
         """step, examples and seconds of the saved model."""
-        return read_tensors(self.path / "model.safetensors")[1]
+        return self._weights()[1]
 
     def save(self, model: GPT, state: dict[str, torch.Tensor], progress: dict[str, Any]) -> None:
-        """Write the weights, and a state that holds all that resuming needs, weights included."""
+        """Write the weights, and a state that holds all that resuming needs, weights included.
+
+        The state before is kept. `log` is added to the progress: the CRC of the metrics so far.
+        """
         weights = dict(model.state_dict())
         full = {f"model.{name}": tensor for name, tensor in weights.items()} | state
-        write_tensors(self.path / "state.safetensors", full, progress)
-        write_tensors(self.path / "model.safetensors", weights, progress)
+        progress = progress | {"log": self._log_crc()}
+        write_tensors(self.path / STATE, full, progress, keep=self.path / PREVIOUS)
+        write_tensors(self.path / MODEL, weights, progress)
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """What `save` was given: the tensors, weights under `model.`, and the progress."""
-        return read_tensors(self.path / "state.safetensors")
+        """What `save` was given: the tensors, weights under `model.`, and the progress.
+
+        Raises RunError, which says how to go on, if the file is damaged.
+        """
+        try:
+            tensors, progress = read_tensors(self.path / STATE)
+        except RunError as error:
+            raise RunError(f"{error}{self._way_on()}") from None
+        weights = {n.removeprefix("model."): t for n, t in tensors.items() if n[:6] == "model."}
+        check_fits(weights, self.config.model, self.path / STATE)
+        return tensors, progress
+
+    def fall_back(self) -> None:
+        """Have the checkpoint before the last be the one to go on from. Raises RunError."""
+        with self.locked():
+            with contextlib.suppress(RunError):
+                read_tensors(self.path / STATE)
+                raise ValueError(f"{self.path / STATE} is sound; drop --previous")
+            read_tensors(self.path / PREVIOUS)
+            os.replace(self.path / PREVIOUS, self.path / STATE)
 
     @property
     def started(self) -> bool:
-        return (self.path / "state.safetensors").exists()
+        """Whether there is a checkpoint, sound or not, that starting afresh would overwrite."""
+        return any((self.path / name).exists() for name in (STATE, PREVIOUS, MODEL))
 
     def log(self, row: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl. Raises RunError."""
-        path = self.path / "metrics.jsonl"
-        try:
-            with open(path, "a", encoding="utf-8") as handle:
-                handle.write(json.dumps(row) + "\n")
-        except OSError as error:
-            raise RunError(f"cannot write {path}: {error.strerror}") from None
+        line, crc = files.seal(row, self._log_crc())
+        files.append_line(self.path / METRICS, line)
+        self._crc = crc
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; a last line cut short by a crash is left out."""
-        path = self.path / "metrics.jsonl"
-        rows = []
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-            with contextlib.suppress(json.JSONDecodeError):
-                rows.append(json.loads(line))
-        return rows
+        """The rows of metrics.jsonl; a last line cut short by a crash is left out.
+
+        Raises RunError if a line was changed or lines are missing in between.
+        """
+        path = self.path / METRICS
+        return [row for row, _ in files.read_log(path)] if path.exists() else []
+
+    def check_log(self, step: int, crc: int | None) -> None:
+        """Raise RunError unless metrics.jsonl has all the lines that a checkpoint knew of."""
+        path = self.path / METRICS
+        if crc is None or not path.exists():  # removed by who wants to go on without it
+            return
+        last = [0] + [found for row, found in files.read_log(path) if row.get("step", 0) <= step]
+        if last[-1] != crc:
+            raise RunError(f"{path} is damaged: lines are missing; to do without it, remove it")
 
     def forget_after(self, step: int) -> None:
         """Drop metrics later than a step, which resuming will write again."""
-        rows = [row for row in self.metrics() if row.get("step", 0) <= step]
-        text = "".join(json.dumps(row) + "\n" for row in rows)
-        write_atomically(self.path / "metrics.jsonl", text)
+        rows = [row for row in self.metrics() if row.get("step", 0) <= step] if step else []
+        text, self._crc = "", 0
+        for row in rows:
+            line, self._crc = files.seal(row, self._crc)
+            text += line
+        write_atomically(self.path / METRICS, text)
 
     def write_eval(self, rows: Iterable[dict[str, Any]], split: str = "test") -> Path:
         """Write eval.csv, or eval-SPLIT.csv for another split than test; returns its path."""
         file = self.path / ("eval.csv" if split == "test" else f"eval-{split}.csv")
-        write_csv(file, EVAL_COLUMNS, rows)
+        files.write_checked(file, csv_text(EVAL_COLUMNS, rows))
         return file
+
+    def _weights(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        try:
+            return read_tensors(self.path / MODEL)
+        except RunError as error:
+            again = f"addgpt train --resume --out {self.path}"
+            hint = f"; if its checkpoint is sound, this writes it anew: {again}"
+            known = (self.path / MODEL).exists() and (self.path / STATE).exists()
+            raise RunError(f"{error}{hint if known else ''}") from None
+
+    def _way_on(self) -> str:
+        """What can be done if the state is damaged or missing."""
+        with contextlib.suppress(RunError):
+            step = read_tensors(self.path / PREVIOUS)[1].get("step")
+            command = f"addgpt train --resume --previous --out {self.path}"
+            return f"; the checkpoint before it (step {step}) is sound, go on from there: {command}"
+        with contextlib.suppress(RunError):
+            read_tensors(self.path / MODEL)
+            return f"; {MODEL} is sound: start a new run from it with --init-from {self.path}"
+        return ""
+
+    def _log_crc(self) -> int:
+        if self._crc is None:
+            path = self.path / METRICS
+            self._crc = ([0] + [crc for _, crc in files.read_log(path)])[-1] if path.exists() else 0
+        return self._crc
 
     @staticmethod
     def _write_config(path: Path, config: RunConfig) -> None:
-        write_atomically(path / "config.json", json.dumps(to_dict(config), indent=2) + "\n")
+        write_atomically(path / CONFIG, files.sealed_table(to_dict(config)))
 
     def _read_config(self) -> RunConfig:
-        file = self.path / "config.json"
-        if not file.is_file():
+        file = self.path / CONFIG
+        if not file.exists():
             raise RunError(f"{self.path} is not a run: it has no config.json")
         try:
-            return load_run_config(json.loads(file.read_text(encoding="utf-8")))
-        except (ValueError, OSError) as error:
+            data, sound = files.open_table(files.read_text(file, MOST_CONFIG))
+            config = load_run_config(data)
+        except ValueError as error:
             raise RunError(f"{file}: {error}") from None
+        if not sound:
+            raise RunError(
+                f"{file} is damaged or was edited: its content does not match its checksum; "
+                "if it was edited on purpose, remove its sha256"
+            )
+        return config
+
+
+def is_empty(path: Path) -> bool:
+    """Whether a run can start in a folder: it is not there, or holds nothing.
+
+    A config.json that a process was killed in writing is nothing.
+    """
+    if path.is_dir():
+        files.remove_leftovers(path, (CONFIG,))
+        return not any(path.iterdir())
+    return not path.exists()
 
 
 def newest_run(folder: str | Path) -> Path:
     """The run below a folder whose model was saved last. Raises RunError if there is none."""
-    models = list(Path(folder).glob("*/model.safetensors"))
+    models = list(Path(folder).glob(f"*/{MODEL}"))
     if not models:
         raise RunError(f"no trained run in {folder}; train one: addgpt train --task add --digits 3")
     return max(models, key=lambda file: file.stat().st_mtime).parent
@@ -199,6 +296,11 @@ def command_line() -> str:
 
 def write_csv(path: Path, columns: list[str], rows: Iterable[dict[str, Any]]) -> None:
     """Write rows atomically, in the given columns. Raises RunError."""
+    write_atomically(path, csv_text(columns, rows))
+
+
+def csv_text(columns: list[str], rows: Iterable[dict[str, Any]]) -> str:
+    """Rows as csv, in the given columns."""
     lines: list[str] = []
 
     class Lines:
@@ -207,50 +309,7 @@ def write_csv(path: Path, columns: list[str], rows: Iterable[dict[str, Any]]) ->
     writer = csv.DictWriter(Lines, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_atomically(path, "".join(lines))
-
-
-def write_tensors(path: Path, tensors: dict[str, torch.Tensor], progress: dict[str, Any]) -> None:
-    """Write tensors as safetensors with a checksum over names, shapes, content and progress."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    note = json.dumps(progress)
-    metadata = {"progress": note, "sha256": _checksum(tensors, note)}
-    write_atomically(path, save(tensors, metadata))
-
-
-def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Tensors and progress of a file that `write_tensors` wrote. Raises RunError if damaged."""
-    if not path.is_file():
-        raise RunError(f"{path} is missing; the run has not saved a checkpoint yet")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-        note = metadata["progress"]
-        sound = metadata["sha256"] == _checksum(tensors, note)
-        progress = json.loads(note)
-    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError):
-        sound = False
-    if not sound:
-        raise RunError(f"{path} is damaged: its content does not match its checksum")
-    return tensors, progress
-
-
-def load_weights(model: GPT, tensors: dict[str, torch.Tensor], source: Path) -> None:
-    """Put tensors into a model. Raises RunError where names or shapes do not fit."""
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError:
-        raise RunError(f"{source} does not fit the model in config.json") from None
-
-
-def _checksum(tensors: dict[str, torch.Tensor], note: str) -> str:
-    digest = hashlib.sha256(note.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    return "".join(lines)
 
 
 def _commit() -> str:

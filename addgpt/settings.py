@@ -46,7 +46,9 @@ def configure(
 ) -> RunConfig:
     """The config of a new run: the task's recipe with a person's settings on top."""
     options, model, train = split_settings(task_name, settings)
-    task = load_task(task_name, options)
+    task = load_task(task_name, options).settled()
+    if "stop_at" in train and not task.cells():
+        raise ValueError(f"stop_at is a share of exact match, which task {task_name} has none of")
     recipe = task.recipe()
     base = ModelConfig(
         **recipe.model,

@@ -17,12 +17,13 @@ A suite has parts; a part draws `n` problems from a pattern, and says what other
 from __future__ import annotations
 
 import re
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from addgpt.files import read_toml
 
 FOLDER = Path(__file__).parent / "suites"
 MOST = 1_000_000  # problems in a part
@@ -48,14 +49,16 @@ def load_suite(name: str, seed: int = 0) -> tuple[str, list[Part]]:
     if not path.is_file():
         raise ValueError(f"unknown suite {name!r}; valid: {', '.join(suite_names())}, or a file")
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = read_toml(path)
         title, parts = data.get("title", name), data["part"]
         rng = np.random.default_rng(data.get("seed", seed))
+        if sum(entry.get("n", 0) for entry in parts) > MOST:
+            raise ValueError(f"n of all parts must be in 1..{MOST}")
         parts = [_part(entry, rng) for entry in parts]
         if not parts or not all(part.problems for part in parts):
             raise ValueError("a suite needs parts, and a part problems")
         return str(title), parts
-    except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a suite: {error}") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None

@@ -96,6 +96,60 @@ def _strata_table(op: str, rows: list[dict]) -> Table:
     return table
 
 
+def print_mistakes(console: Console, counts: Sequence[dict], facts: dict) -> None:
+    """Why answers are wrong: rows of error_counts.csv by kind; `facts` are those of eval.json.
+
+    Then whether the model could have been trained on a problem it was scored on.
+    """
+    _print_kinds(console, counts, facts)
+    console.print(facts["contamination"]["summary"], soft_wrap=True)
+
+
+def _print_kinds(console: Console, counts: Sequence[dict], facts: dict) -> None:
+    lucky = facts["answer_correct"] - facts["trace_correct"]
+    note = f"{lucky:,} right answers follow a wrong trace" if lucky else ""
+    if not counts:
+        console.print("no answer is wrong" + (f"; {note}" if note else ""))
+        return
+    wrong = sum(row["n"] for row in counts)
+    table = Table(title=f"why {wrong:,} of {facts['n']:,} answers are wrong", caption=note or None)
+    for name in ("", "kind", "wrong", "share", "most at"):
+        table.add_column(name, justify="left" if name in ("", "kind", "most at") else "right")
+    groups: dict[tuple[str, str], list[dict]] = {}
+    for row in counts:
+        groups.setdefault((row["op"], row["kind"]), []).append(row)
+    sizes = {group: sum(row["n"] for row in rows) for group, rows in groups.items()}
+    for (op, kind), n in sorted(sizes.items(), key=lambda item: (item[0][0], -item[1])):
+        where = _most_frequent(groups[op, kind])
+        table.add_row(f"a {op} b", kind, f"{n:,}", f"{100 * n / wrong:.1f} %", where)
+    console.print(table)
+
+
+def _most_frequent(counts: list[dict]) -> str:
+    """The line of the trace or, without one, the digit where most of some mistakes are."""
+    places: dict[str, int] = {}
+    for row in counts:
+        line = f"line {row['line']}" if row["line"] else ""
+        digit = f"digit {row['digit']}" if row["digit"] else ""
+        places[line or digit] = places.get(line or digit, 0) + row["n"]
+    place, n = max(places.items(), key=lambda item: item[1])
+    return f"{place} ({n:,})" if place else ""
+
+
+def loss_table(rows: Sequence[dict]) -> Table:
+    """Loss on whole texts, a line each."""
+    table = Table(title="loss a character, each of the text predicted once")
+    for name in ("run", "split", "least context", "characters"):
+        table.add_column(name)
+    for name in ("nats", "bits", "perplexity"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        sizes = f"{row['context']:,}", f"{row['n']:,}"
+        values = (f"{row[name]:.4f}" for name in ("nats", "bits", "perplexity"))
+        table.add_row(row["run"], row["split"], *sizes, *values)
+    return table
+
+
 def suite_table(title: str, rows: list[dict]) -> Table:
     """Parts of a suite beside what was published for them."""
     table = Table(title=title)

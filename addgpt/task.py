@@ -8,6 +8,7 @@ import importlib.util
 import pkgutil
 import typing
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -15,7 +16,9 @@ import numpy as np
 
 from addgpt.config import check_choices, from_dict, parse, setting
 
-__all__ = ["Batch", "Cell", "Recipe", "SPLITS", "Task", "check_choices", "load_task", "setting"]
+__all__ = [
+    "Batch", "Cell", "Recipe", "SPLITS", "Slip", "Task", "check_choices", "load_task", "setting"
+]  # fmt: skip
 
 SPLITS = ("train", "val", "test")
 
@@ -29,11 +32,23 @@ class Cell(NamedTuple):
     stratum: str = "all"
 
 
+class Slip(NamedTuple):
+    """How a wrong answer differs from the right one.
+
+    kind    `sign`, `carry` or `borrow` where that alone explains it, else `length` or `digit`
+    digit   place value of the lowest wrong digit: "0" for the ones; "" where that says nothing
+    """
+
+    kind: str
+    digit: str = ""
+
+
 @dataclass(frozen=True)
 class Batch:
     """B problems, written out.
 
-    tokens     (B, T) uint8   prompt, then scratchpad and answer, then the end mark, then padding
+    tokens     (B, T) uint8   prompt, then scratchpad and answer, then the end mark, then padding;
+               uint16 where the alphabet has more than 256 characters
     scored     (B, T) bool    the model must predict this token: never in the prompt or padding
     positions  (B, T, L) int16  L >= 0 position-id levels; 0 means "no position"
     cell       (B,) int32     row's index in the task's grid, -1 where there is none
@@ -79,11 +94,13 @@ class Task(ABC):
     """A frozen dataclass whose fields are its options (`--set digits=3`).
 
     Token i is `alphabet[i]`; `end` is the character that ends a sequence and pads it. `levels`
-    holds the number of position ids on each level (ids run from 0 to that number less one).
+    holds the number of position ids on each level (ids run from 0 to that number less one). Running
+    text has no end mark: `end` is empty.
     """
 
     alphabet: ClassVar[str]
     end: ClassVar[str] = "#"
+    splits: ClassVar[tuple[str, ...]] = SPLITS  # those it has; the last is what it is scored on
 
     @property
     def name(self) -> str:
@@ -92,6 +109,13 @@ class Task(ABC):
     @property
     def levels(self) -> tuple[int, ...]:
         return ()
+
+    def settled(self) -> Task:
+        """The task with all that it takes from elsewhere filled in, such as a corpus's alphabet.
+
+        A run keeps these options, so that its model can be used where the corpus is not.
+        """
+        return self
 
     @abstractmethod
     def batch(
@@ -119,11 +143,23 @@ class Task(ABC):
         """Up to `size` distinct problems of a cell, or all problems of a seen one."""
         return self.batch(rng, size, split, cell)
 
+    def whole(self, split: str, context: int = 0) -> Iterator[Batch]:
+        """All of a split of a text, in batches that score each token once.
+
+        Where a text runs on, each scored token but the first ones of the text has at least
+        `context` tokens before it. Problems that are drawn have no whole: there are no batches.
+        """
+        return iter(())
+
+    def origin(self, text: str) -> str:
+        """The split that holds a text which the model wrote, or `new`; empty: not asked."""
+        return ""
+
     def positions(self, tokens: np.ndarray, slots: int) -> np.ndarray:
         """Position ids of the given tokens and of the slots that follow.
 
         Args:
-            tokens: (B, T) uint8, prompts of equal length and whatever has been written after them.
+            tokens: (B, T), prompts of equal length and whatever has been written after them.
             slots: how many following slots the caller can use.
 
         Returns:
@@ -148,16 +184,45 @@ class Task(ABC):
         """Whether a problem's operands are within the lengths the task draws."""
         return True
 
+    def problem(self, prompt: str) -> str:
+        """What a person would type to get this prompt: the way back from `prompt`."""
+        return prompt
+
+    def orders(self, problem: str) -> list[str]:
+        """All ways to type a problem that count as one: both orders where operands commute."""
+        return [problem]
+
+    def in_train(self, problem: str) -> bool | None:
+        """Whether training can draw a problem; None: the task cannot tell.
+
+        To be worked out from the text alone, apart from how `batch` keeps to its split, which it is
+        there to check.
+        """
+        return None
+
+    def lines(self, completion: str) -> list[str]:
+        """The completion cut into the lines of its trace and, last, the answer."""
+        return [completion]
+
+    def copied(self, problem: str, lines: list[str], line: int, place: int) -> bool:
+        """Whether character `place` of a line of a right trace only repeats one before it."""
+        return False
+
+    def slip(self, problem: str, answer: str) -> Slip:
+        """How a wrong answer differs from the truth. Raises ValueError if it is no answer."""
+        return Slip("digit")
+
     def encode(self, text: str) -> np.ndarray:
-        """(T,) uint8 token ids. A character outside the alphabet raises ValueError."""
+        """(T,) token ids, uint8 or uint16. Raises ValueError for what is not in the alphabet."""
         for char in text:
             if char not in self.alphabet:
                 raise ValueError(f"{char!r} is not in the alphabet of {self.name}")
-        return np.array([self.alphabet.index(char) for char in text], np.uint8)
+        kind = np.uint8 if len(self.alphabet) <= 256 else np.uint16
+        return np.array([self.alphabet.index(char) for char in text], kind)
 
     def decode(self, tokens: np.ndarray) -> str:
         """The text of (T,) token ids."""
-        return "".join(self.alphabet[int(token)] for token in tokens)
+        return "".join(map(self.alphabet.__getitem__, np.asarray(tokens).tolist()))
 
     @classmethod
     def options(cls) -> dict[str, dataclasses.Field]:

@@ -28,6 +28,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from addgpt.files import RunError
 from analysis import load, style
+from analysis.mistakes import mistakes_by_digit, mistakes_by_line
 
 ANNOTATED = 10  # the longest side of a heat map whose cells can hold a legible number
 EXACT = "exact match (%)"
@@ -177,14 +178,16 @@ def draw(path: str | Path) -> Iterator[Path]:
     Raises ValueError if a file of the run is damaged, RunError if a figure cannot be written.
     """
     path = Path(path)
-    tables = load.metrics(path), load.evals(path)
-    metrics, evals = (table[table["run"] == path.resolve().name] for table in tables)
+    tables = load.metrics(path), load.evals(path), load.error_counts(path)
+    metrics, evals, wrong = (table[table["run"] == path.resolve().name] for table in tables)
     plain = evals[evals["stratum"] == "all"]
     wanted: list[tuple[Callable[[pd.DataFrame], Figure], pd.DataFrame, bool]] = [
         (training_curve, metrics, not metrics.empty),
         (accuracy_grid, evals, not plain.empty),
         (accuracy_by_length, evals, bool((plain["len_a"] == plain["len_b"]).any())),
         (strata, evals, len(plain) < len(evals)),
+        (mistakes_by_digit, wrong, not wrong.empty),
+        (mistakes_by_line, wrong, bool(wrong["line"].notna().any())),
     ]
     for make, table, applies in wanted:
         if applies:

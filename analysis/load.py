@@ -9,19 +9,24 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from addgpt.files import RunError, open_table, read_checked, read_log
 from addgpt.intervals import wilson
 
 COUNTS = ("n", "answer_correct", "trace_correct", "unterminated")
 WHOLE = ("len_a", "len_b", *COUNTS)
 NUMBERS = ("seed", "params", "step", "examples", "seconds")
 EVAL_COLUMNS = ("run", "task", *NUMBERS, "split", "op", "stratum", "seen", *WHOLE)
+MISTAKE_COLUMNS = ("op", "len_a", "len_b", "stratum", "kind", "digit", "line")
+ERROR_COLUMNS = (*MISTAKE_COLUMNS, "problem", "truth", "answer", "place", "target", "written")
+PARTS = {"": "", "q": "quotient", "r": "remainder"}
 LOOK_COLUMNS = ("step", "examples", "tokens", "seconds", "loss", "val_loss", "val_exact")
 
 
@@ -54,7 +59,7 @@ def runs(folder: str | Path) -> pd.DataFrame:
     rows = []
     for run, path in find(folder).items():
         last = dict.fromkeys(LOOK_COLUMNS) | (_looks(path) or [{}])[-1]
-        rows.append({"run": run, "path": str(path)} | _flat(_config(path)) | last)
+        rows.append({"run": run, "path": str(path)} | flat(read_config(path)) | last)
     frame = pd.DataFrame(rows)
     return frame.astype(dict.fromkeys(LOOK_COLUMNS, float))
 
@@ -67,7 +72,7 @@ def metrics(folder: str | Path) -> pd.DataFrame:
     """
     rows = []
     for run, path in find(folder).items():
-        config = _config(path)
+        config = read_config(path)
         size = config.get("train", {}).get("eval_size")
         named = {"run": run, "task": config["task"], "seed": config["seed"], "val_n": size}
         rows += [named | look for look in _looks(path)]
@@ -85,10 +90,29 @@ def evals(folder: str | Path) -> pd.DataFrame:
     for run, path in find(folder).items():
         if not (path / "eval.csv").is_file():
             continue
-        config = _config(path)
-        for row in _eval_rows(path / "eval.csv"):
+        config = read_config(path)
+        for row in _csv_rows(path / "eval.csv", EVAL_COLUMNS, _eval_row):
             rows.append(row | {"run": run, "trained": trained_length(config, row["op"])})
     return with_accuracy(_frame(rows, (*EVAL_COLUMNS, "trained")))
+
+
+def errors(folder: str | Path) -> pd.DataFrame:
+    """One row per wrong answer of errors.csv, a sample (see `addgpt.errors`), of all runs.
+
+    Added: `run`; `part`, whether the quotient or the remainder is wrong, empty where there is no
+    remainder to be wrong. `digit` (0 is the ones) and `line` (from 1) are missing where there is
+    none; problems, answers and what was written are text.
+    """
+    return _mistakes(folder, "errors.csv", ERROR_COLUMNS, ("len_a", "len_b", "place"))
+
+
+def error_counts(folder: str | Path) -> pd.DataFrame:
+    """One row per row of error_counts.csv, where all wrong answers are counted (`n`), of all runs.
+
+    `run`, `part`, `digit` and `line` are as in `errors`.
+    """
+    columns = (*MISTAKE_COLUMNS, "n")
+    return _mistakes(folder, "error_counts.csv", columns, ("len_a", "len_b", "n"))
 
 
 def trained_length(config: dict[str, Any], op: str) -> float:
@@ -125,45 +149,60 @@ def with_accuracy(counts: pd.DataFrame) -> pd.DataFrame:
     return counts.assign(accuracy=accuracy, low=low, high=high)
 
 
-def _config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """The settings of the run in a folder, as config.json has them. Raises ValueError."""
     file = path / "config.json"
     try:
-        config = json.loads(_text(file))
+        config, sound = open_table(_text(file))
     except json.JSONDecodeError as error:
         raise ValueError(f"{file} is damaged: {error}") from None
     if not isinstance(config, dict) or not {"task", "seed"} <= config.keys():
         raise ValueError(f"{file} is not the config of a run: it names no task and seed")
+    if not sound:
+        raise ValueError(f"{file} is damaged or was edited: it does not match its checksum")
     return config
 
 
 def _looks(path: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl; a last line still being written is left out."""
     file = path / "metrics.jsonl"
-    lines = _text(file).splitlines(keepends=True) if file.is_file() else []
-    looks = []
-    for number, line in enumerate(lines, 1):
-        try:
-            look = json.loads(line)
-            if not isinstance(look, dict):
-                raise ValueError
-        except ValueError:
-            if number == len(lines) and not line.endswith("\n"):
-                break
-            raise ValueError(f"{file} is damaged: line {number} is not a JSON object") from None
-        looks.append(look)
-    return looks
+    try:
+        return [look for look, _ in read_log(file)] if file.is_file() else []
+    except RunError as error:
+        raise ValueError(error) from None
 
 
-def _eval_rows(file: Path) -> Iterable[dict[str, Any]]:
+def _mistakes(
+    folder: str | Path, name: str, columns: Sequence[str], whole: Sequence[str]
+) -> pd.DataFrame:
+    def typed(row: dict[str, str]) -> dict[str, Any]:
+        place = re.fullmatch("([qr]?)([0-9]*)", row["digit"])
+        if place is None:
+            raise ValueError(f"digit must be a number, not {row['digit']!r}")
+        numbers = {field: int(row[field]) for field in whole}
+        numbers |= {"digit": float(place[2] or "nan"), "line": float(row["line"] or "nan")}
+        return row | numbers | {"part": PARTS[place[1]]}
+
+    rows = []
+    for run, path in find(folder).items():
+        if (path / name).is_file():
+            rows += [{"run": run} | row for row in _csv_rows(path / name, columns, typed)]
+    return _frame(rows, ("run", *columns, "part"))
+
+
+def _csv_rows(
+    file: Path, columns: Sequence[str], typed: Callable[[dict[str, str]], dict[str, Any]]
+) -> Iterable[dict[str, Any]]:
+    """The rows of a file that has at least these columns, as `typed` makes them."""
     reader = csv.DictReader(_text(file).splitlines())
-    missing = [name for name in EVAL_COLUMNS if name not in (reader.fieldnames or [])]
+    missing = [name for name in columns if name not in (reader.fieldnames or [])]
     if missing:
         raise ValueError(f"{file} is damaged: no column {', '.join(missing)}")
     for row in reader:
         try:
             if None in row or None in row.values():
                 raise ValueError("wrong number of fields")
-            yield _eval_row(row)
+            yield typed(row)
         except ValueError as error:
             where = f"line {reader.line_num}: {error}"
             raise ValueError(f"{file} is damaged: {where}") from None
@@ -185,18 +224,17 @@ def _frame(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
     return frame.reindex(columns=list(dict.fromkeys([*columns, *frame.columns])))
 
 
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
+def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings on one level: `{"model": {"width": 64}}` as `{"model.width": 64}`."""
+    level = {}
     for key, value in settings.items():
-        nested = _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else None
-        flat |= {prefix + key: value} if nested is None else nested
-    return flat
+        nested = flat(value, f"{prefix}{key}.") if isinstance(value, dict) else None
+        level |= {prefix + key: value} if nested is None else nested
+    return level
 
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise ValueError(f"{file} is damaged: not UTF-8 text") from None
-    except OSError as error:
-        raise ValueError(f"{file} cannot be read: {error.strerror}") from None
+        return read_checked(file)
+    except RunError as error:
+        raise ValueError(error) from None

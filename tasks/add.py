@@ -16,8 +16,31 @@ arXiv:2307.03381), leading zeros left out:
 >>> task.answer("594#"), task.truth("128 + 367")
 ('495', '495')
 
-With `format=plain` the same sum reads `128+367=495#`, with `format=padded` `128+367=5940#`; with
-`trace=carry` each digit of the sum is followed by the carry it leaves: `128+367=519040#`.
+With `format=plain` the same sum reads `128+367=495#`, with `format=padded` `128+367=5940#`.
+
+With `trace=carry` each digit of the sum is followed by the carry it leaves: `128+367=519040#`.
+This is the simplified scratchpad of Lee et al.; `format=plain` adds the sum as people read it, as
+theirs does:
+
+>>> task = Add(digits=3, trace="carry", format="plain")  # theirs: A->5, C->1; A->9, C->0; ... 495
+>>> task.decode(task.write(a, b, np.array([3]), np.array([3])).batch(np.array([0])).tokens[0])
+'128+367=519040=495#'
+
+`trace=detailed` is their detailed scratchpad. A line for each column says what is left of the
+operands, the digits found so far and the carry; then the column's sum in two digits; then the digit
+found and the carry it leaves:
+
+>>> task = Add(digits=3, trace="detailed", format="plain")
+>>> batch = task.write(a, b, np.array([3]), np.array([3])).batch(np.array([0]))
+>>> for line in task.decode(batch.tokens[0]).split(";"):
+...     print(line)
+128+367=128+367,,0,8+7+0=15,5,1
+12+36,5,1,2+6+1=09,9,0
+1+3,95,0,1+3+0=04,4,0
++,495,0=495#
+
+Theirs also states how many digits the operands have and names what it writes (`A->5 , C->1`), and
+has no zero before a column's sum.
 """
 
 from __future__ import annotations
@@ -31,6 +54,7 @@ from addgpt.task import Cell, Recipe, setting
 from tasks.common import digits
 from tasks.common.arithmetic import Arithmetic, start
 from tasks.common.sheet import Kind, Sheet
+from tasks.common.slips import pieces
 
 
 @dataclass(frozen=True)
@@ -42,13 +66,23 @@ class Add(Arithmetic):
         "reverse", "how the sum is written: plain, reverse, padded", ("plain", "reverse", "padded")
     )
     trace: str = setting(
-        "none", "none, or carry: each digit followed by its carry", ("none", "carry")
+        "none",
+        "none; carry: each digit followed by its carry; detailed: a line for each column",
+        ("none", "carry", "detailed"),
     )
+    full: float = setting(0.0, "share of problems drawn with both operands of the longest length")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.trace == "carry" and self.format == "plain":
-            raise ValueError("trace=carry goes with format=reverse or padded, not plain")
+        if not 0 <= self.full <= 1:
+            raise ValueError(f"full must be in [0, 1], not {self.full}")
+
+    def lengths(self, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
+        len_a, len_b = super().lengths(rng, size)
+        if self.full:
+            longest = rng.random(size) < self.full
+            len_a, len_b = (np.where(longest, self.digits, some) for some in (len_a, len_b))
+        return len_a, len_b
 
     def write(self, a: np.ndarray, b: np.ndarray, len_a: np.ndarray, len_b: np.ndarray) -> Sheet:
         sheet = start(a, b, len_a, len_b, self.op)
@@ -58,39 +92,79 @@ class Add(Arithmetic):
         place = np.arange(width)
         exists = place <= longer
         used = exists if self.format == "padded" else place < digits.length(total)[:, None]
+        # a column's sum less its digit is 10 times the carry it leaves, less the one it receives
+        carry = (digits.wide(a, width) + digits.wide(b, width) - total) > 0
+        plain = self.format == "plain"
         if self.trace == "carry":
-            self._with_carries(sheet, a, b, total, exists, used)
-        else:
-            backwards = self.format == "plain"
-            sheet.number(
-                total, Kind.TOTAL, exists=exists, used=used, most_significant_first=backwards
-            )
+            pairs = (place < longer, True) if plain else (exists, used)
+            self._pairs(sheet, total, carry, *pairs)
+            if plain:
+                sheet.symbol("=", Kind.EQUALS)
+        elif self.trace == "detailed":
+            self._lines(sheet, (a, b), (len_a, len_b), total, carry)
+        if plain or self.trace != "carry":
+            sheet.number(total, Kind.TOTAL, exists=exists, used=used, most_significant_first=plain)
         sheet.symbol("#", Kind.TOTAL, col=longer + 2)
         return sheet
 
-    def _with_carries(self, sheet: Sheet, a, b, total, exists, used) -> None:
+    def _pairs(self, sheet: Sheet, total, carry, exists, used) -> None:
+        """Each digit, followed by the carry it leaves."""
+        used = exists & used
+        for column in range(total.shape[1]):
+            one = slice(column, column + 1)
+            here = {"exists": exists[:, one], "used": used[:, one], "col": column + 1}
+            sheet.number(total[:, one], Kind.TOTAL, **here)
+            sheet.number(carry[:, one], Kind.CARRY, **here)
+
+    def _lines(self, sheet: Sheet, operands, lengths, total, carry) -> None:
+        """A line for each column, and a last one that has only the sum and the last carry."""
         width = total.shape[1]
-        # a column's sum less its digit is 10 times the carry it leaves, less the one it receives
-        carry = (digits.wide(a, width) + digits.wide(b, width) - total) > 0
-        for column in range(width):
-            here = exists[:, column : column + 1], used[:, column : column + 1]
-            for number, kind in ((total, Kind.TOTAL), (carry, Kind.CARRY)):
-                sheet.number(
-                    number[:, column : column + 1],
-                    kind,
-                    exists=here[0],
-                    used=here[1],
-                    col=column + 1,
-                )
+        longer = np.maximum(*lengths)[:, None]
+        received = np.pad(carry[:, :-1], ((0, 0), (1, 0)))
+        a, b = (digits.wide(number, width) for number in operands)
+        for k in range(width):
+            left, step = np.arange(k, width), k + 1
+            line = {"exists": k <= longer, "step": step}
+            for number, length, kind in ((a, lengths[0], Kind.A), (b, lengths[1], Kind.B)):
+                exists = left < length[:, None]
+                ids = {"col": left + 1, "step": step, "most_significant_first": True}
+                sheet.number(number[:, k:], kind, exists=exists, **ids)
+                sheet.symbol("+" if kind == Kind.A else ",", Kind.OPERATOR, **line)
+            sheet.number(total[:, :k], Kind.TOTAL, most_significant_first=True, **line)
+            sheet.symbol(",", Kind.OPERATOR, **line)
+            one = slice(k, k + 1)
+            sheet.symbol(received[:, one], Kind.CARRY, col=k + 1, **line)
+            sheet.symbol("=", Kind.EQUALS, exists=k == longer, step=step)
+            comma, plus = (",", Kind.OPERATOR, 0), ("+", Kind.OPERATOR, 0)
+            digit, leaves = (total[:, one], Kind.TOTAL, k + 1), (carry[:, one], Kind.CARRY, k + 2)
+            addends = [(a[:, one], Kind.A, k + 1), plus, (b[:, one], Kind.B, k + 1), plus]
+            column = [*addends, (received[:, one], Kind.CARRY, k + 1), ("=", Kind.EQUALS, 0)]
+            column += [leaves, digit, comma, digit, comma, leaves, (";", Kind.OPERATOR, 0)]
+            for char, kind, col in [comma, *column]:
+                sheet.symbol(char, kind, exists=k < longer, col=col, step=step)
+
+    def steps(self) -> int:
+        return self.digits + 1 if self.trace == "detailed" else 0
 
     def compute(self, a: int, b: int) -> str:
         return str(a + b)
 
     def answer(self, completion: str) -> str:
         text = super().answer(completion)
-        if self.trace == "carry":
+        if self.trace == "detailed" or (self.trace == "carry" and self.format == "plain"):
+            text = text.rpartition("=")[2]
+        elif self.trace == "carry":
             text = text[0::2]
         return text if self.format == "plain" else (text[::-1].lstrip("0") or text[:1])
+
+    def lines(self, completion: str) -> list[str]:
+        work, equals, answer = completion.rpartition("=")
+        return [*pieces(work, ";"), equals + answer] if work else [completion]
+
+    def copied(self, problem: str, lines: list[str], line: int, place: int) -> bool:
+        """A detailed line repeats all but the two digits of its column's sum."""
+        computed = lines[line].find("=") + 1
+        return self.trace == "detailed" and not (computed and 0 <= place - computed < 2)
 
     def strata(self) -> list[Cell]:
         return super().strata() + self.chains()

@@ -18,7 +18,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from addgpt.task import Batch, Cell, Recipe, Task, setting
+from addgpt.task import Batch, Cell, Recipe, Slip, Task, setting
 from tasks.add import Add
 from tasks.common.arithmetic import EQUALS, MOST_DIGITS, PROBLEM, Arithmetic, traced_recipe
 from tasks.common.sheet import ALPHABET, END
@@ -114,10 +114,30 @@ class Calc(Task):
         return self._part(text).trained_on(text)
 
     def answer(self, completion: str) -> str:
+        return self._part_of(completion).answer(completion)
+
+    def problem(self, prompt: str) -> str:
+        return self._part(prompt).problem(prompt)
+
+    def orders(self, problem: str) -> list[str]:
+        return self._part(problem).orders(problem)
+
+    def in_train(self, problem: str) -> bool:
+        return self._part(problem).in_train(problem)
+
+    def lines(self, completion: str) -> list[str]:
+        return self._part_of(completion).lines(completion)
+
+    def copied(self, problem: str, lines: list[str], line: int, place: int) -> bool:
+        return self._part(problem).copied(problem, lines, line, place)
+
+    def slip(self, problem: str, answer: str) -> Slip:
+        return self._part(problem).slip(problem, answer)
+
+    def _part_of(self, completion: str) -> Arithmetic:
         """Each operation ends in its own way: with r, after =, after a sign, or plainly."""
         signs = (("r", "/"), ("=", "*"), ("+", "-"), ("-", "-"))
-        op = next((op for sign, op in signs if sign in completion), "+")
-        return self.parts[op].answer(completion)
+        return self.parts[next((op for sign, op in signs if sign in completion), "+")]
 
     def _placed(self, op: str, batch: Batch) -> Batch:
         """A part's batch, with its cells counted in the grid of the mixture."""

@@ -31,12 +31,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from addgpt.task import Cell, Recipe, setting
+from addgpt.task import Cell, Recipe, Slip, setting
 from tasks.common import digits
 from tasks.common.arithmetic import Arithmetic, start, traced_recipe
 from tasks.common.sheet import SIGNS, Kind, Sheet
+from tasks.common.slips import lowest_wrong, pieces
 
 TRIES = ((3, 8, Kind.TRY_8), (2, 4, Kind.TRY_4), (1, 2, Kind.TRY_2), (0, 1, Kind.TRY_1))
+ANSWER = r"([0-9]+)(?: remainder ([0-9]+))?"
 MULTIPLES = (Kind.TWICE, Kind.FOUR, Kind.EIGHT)
 
 
@@ -112,6 +114,26 @@ class Div(Arithmetic):
         remainder = match[2][::-1].lstrip("0")
         quotient = match[1].lstrip("0") or "0"
         return f"{quotient} remainder {remainder}" if remainder else quotient
+
+    def lines(self, completion: str) -> list[str]:
+        return pieces(completion, ",;+-")
+
+    def copied(self, problem: str, lines: list[str], line: int, place: int) -> bool:
+        """A rest repeats the row before it where that is positive; a digit follows it."""
+        rest = lines[line].endswith(";") and place < len(lines[line]) - 2
+        return rest and lines[line - 1].endswith("+")
+
+    def slip(self, problem: str, answer: str) -> Slip:
+        """The digit has a q before it where the quotient is wrong, else an r for the remainder."""
+        parts = re.fullmatch(ANSWER, answer)
+        if parts is None:
+            raise ValueError(f"{answer!r} is not a quotient and a remainder")
+        quotient, remainder = map(str, divmod(*self.operands(problem)))
+        name, right, wrong = "q", quotient, parts[1]
+        if right == wrong:
+            name, right, wrong = "r", remainder, parts[2] or "0"
+        kind = "digit" if len(right) == len(wrong) else "length"
+        return Slip(kind, name + lowest_wrong(right, wrong))
 
     def prompt(self, text: str) -> str:
         a, b = self.operands(text)

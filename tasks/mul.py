@@ -28,6 +28,7 @@ from addgpt.task import Recipe, setting
 from tasks.common import digits
 from tasks.common.arithmetic import Arithmetic, start, traced_recipe
 from tasks.common.sheet import Kind, Sheet
+from tasks.common.slips import pieces
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,16 @@ class Mul(Arithmetic):
     def answer(self, completion: str) -> str:
         text = super().answer(completion).rpartition("=")[2]
         return text[::-1].lstrip("0") or text[:1]
+
+    def lines(self, completion: str) -> list[str]:
+        return pieces(completion, ",;")
+
+    def copied(self, problem: str, lines: list[str], line: int, place: int) -> bool:
+        """A product by 1 repeats a; a running sum with a product by 0 the one before."""
+        if self.trace != "rows":
+            return False
+        digit = str(self.operands(problem)[1])[::-1][(line + 1) // 2]
+        return digit == ("0" if lines[line].endswith(";") else "1")
 
     def columns(self) -> int:
         return self.digits + 2 if self.trace != "none" else 2 * self.digits + 2

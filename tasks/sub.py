@@ -76,6 +76,11 @@ class Sub(Arithmetic):
         number = match[2][::-1].lstrip("0") or "0"
         return f"-{number}" if "-" in (match[1], match[3]) and number != "0" else number
 
+    def lines(self, completion: str) -> list[str]:
+        """The signed digits; then the sign and the magnitude, which are the answer."""
+        traced = self.trace == "borrow"
+        return re.split(r"(?=[-+])", completion, maxsplit=1) if traced else [completion]
+
     def strata(self) -> list[Cell]:
         return super().strata() + self.chains()
 

@@ -27,7 +27,9 @@ settings.load_profile("addgpt")
 
 FORMATS = {
     "add": [{}, {"format": "plain"}, {"format": "padded"}, {"trace": "carry"},
-            {"format": "padded", "trace": "carry"}],
+            {"format": "padded", "trace": "carry"}, {"format": "plain", "trace": "carry"},
+            {"trace": "detailed"}, {"format": "plain", "trace": "detailed"},
+            {"format": "padded", "trace": "detailed"}],
     "sub": [{}, {"trace": "none"}, {"trace": "none", "sign": "after"}],
     "mul": [{}, {"trace": "carry"}, {"trace": "none"}],
     "div": [{}, {"trace": "estimate"}, {"trace": "none"}],

@@ -182,7 +182,7 @@ def test_calc_takes_a_line_for_each_problem(trained):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["train", "--task", "nope"], "add, calc, div, mul, sub"),
+        (["train", "--task", "nope"], "add, calc, div, lines, mul, shakespeare, sub"),
         (["train"], "--task"),
         (["train", "--task", "add", "--set", "wdth=3"], "width"),
         (["train", "--task", "add", "--set", "width"], "key=value"),

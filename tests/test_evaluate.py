@@ -25,7 +25,7 @@ class Scripted(torch.nn.Module):
         self.anything = torch.nn.Parameter(torch.zeros(1))
         self.script = task.encode("0" * start + text + after * 400)
 
-    def forward(self, tokens, ids, cache=None, at=None):
+    def forward(self, tokens, ids, cache=None, at=None, prompt=None):
         begin = cache.used if cache is not None else 0
         end = begin + tokens.shape[1]
         if cache is not None:
@@ -43,6 +43,8 @@ def written(task, matrices, *pairs):
 def equal(one, other, rows=slice(None)) -> None:
     for field in FIELDS:
         assert (getattr(one, field)[rows] == getattr(other, field)).all(), field
+    index = np.arange(len(one.answer_correct))[rows].tolist()
+    assert other.wrong == {new: one.wrong[old] for new, old in enumerate(index) if old in one.wrong}
 
 
 @pytest.fixture(scope="module")

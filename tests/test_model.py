@@ -1,6 +1,5 @@
 """The GPT against a naive reference: one row, one head and one token at a time."""
 
-import cmath
 import math
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from naive import Naive
 
 from addgpt.config import ModelConfig
 from addgpt.evaluate import tensors
@@ -31,6 +31,15 @@ CONFIGS = {
         "width": 32, "norm": "layer", "activation": "gelu", "mlp_ratio": 3,
     },
     "one-head": {"heads": 1, "width": 6, "position": "learned", "layers": 3, "tied": True},
+    "alibi": {"position": "alibi", "kv_heads": 1, "heads": 4, "norm_place": "both"},
+    "fire": {"position": "fire", "log_scale": True, "share": "qk", "activation": "swiglu"},
+    "looped": {"loops": 3, "inject": True, "rank": 3, "norm_place": "after", "qk_norm": False},
+    "grouped": {
+        "levels": LEVELS, "level_position": ("rotary", "none", "learned"), "heads": 4,
+        "width": 32, "kv_heads": 2, "share": "kv", "activation": "geglu", "loops": 2,
+    },
+    "tiny": {"heads": 1, "width": 4, "mlp_ratio": 0, "share": "qkv", "norm": "plain",
+             "position": "alibi", "tied": True},
 }
 
 
@@ -47,102 +56,6 @@ def inputs(model: GPT, seed: int = 0, rows: int = 3, length: int = 11):
     tokens = torch.randint(config.vocab, (rows, length), generator=rng)
     none = torch.zeros(rows, length + 1, 0, dtype=torch.int64)
     return tokens, torch.stack(ids, -1) if ids else none
-
-
-class Naive:
-    """The same model for one row, in numpy and float64, written from its description."""
-
-    def __init__(self, model: GPT) -> None:
-        self.config = model.config
-        self.w = {k: v.detach().double().numpy() for k, v in model.state_dict().items()}
-        config = self.config
-        self.scheme = config.level_position or ("learned",) * len(config.levels)
-        self.turned = [i for i, how in enumerate(self.scheme) if how == "rotary"]
-        self.added = [i for i, how in enumerate(self.scheme) if how == "learned"]
-
-    def logits(self, tokens, ids) -> np.ndarray:
-        stream = [self.embed(t, tokens[t], ids) for t in range(len(tokens))]
-        for layer in range(self.config.layers):
-            mixed = self.attend(layer, stream, ids)
-            stream = [x + y for x, y in zip(stream, mixed, strict=True)]
-            stream = [x + self.mlp(layer, x) for x in stream]
-        head = self.w["token.weight"] if self.config.tied else self.w["head"]
-        return np.stack([head @ self.norm("norm", x) for x in stream])
-
-    def embed(self, t: int, token: int, ids) -> np.ndarray:
-        config = self.config
-        x = self.w["token.weight"][token].copy()
-        if config.position == "learned":
-            x += self.w["index.weight"][t]
-        if config.position == "sinusoidal":
-            for c in range(config.width):
-                angle = t / 10_000 ** (2 * (c // 2) / config.width)
-                x[c] += math.cos(angle) if c % 2 else math.sin(angle)
-        for table, level in enumerate(self.added):
-            x += self.w[f"level.{table}.weight"][ids[t, level]]
-            if config.next_ids:
-                x += self.w[f"next_level.{table}.weight"][ids[t + 1, level]]
-        return x
-
-    def attend(self, layer: int, stream, ids) -> list[np.ndarray]:
-        config = self.config
-        size = config.width // config.heads
-        normed = [self.norm(f"blocks.{layer}.attention_norm", x) for x in stream]
-        mixed = [np.zeros(config.width) for _ in stream]
-        for head in range(config.heads):
-            part = slice(head * size, (head + 1) * size)
-            q, k, v = (
-                [self.w[f"blocks.{layer}.qkv"][i][part] @ x for x in normed] for i in range(3)
-            )
-            ahead = bool(config.next_ids and self.turned)
-            q = [self.turn(x, t + ahead, ids) for t, x in enumerate(q)]
-            k = [self.turn(x, t, ids) for t, x in enumerate(k)]
-            for t in range(len(stream)):
-                scores = np.array([self.score(layer, head, q[t], k[s]) for s in range(t + 1)])
-                weights = np.exp(scores - scores.max())
-                weights /= weights.sum()
-                mixed[t][part] = sum(w * v[s] for s, w in enumerate(weights))
-        return [self.w[f"blocks.{layer}.out"] @ x for x in mixed]
-
-    def score(self, layer: int, head: int, q, k) -> float:
-        if not self.config.qk_norm:
-            return q @ k / math.sqrt(len(q))
-        gain = self.w[f"blocks.{layer}.gain"][head, 0, 0]
-        return gain * (q @ k) / np.linalg.norm(q) / np.linalg.norm(k)
-
-    def turn(self, x, t: int, ids) -> np.ndarray:
-        """Channel c and its partner are a complex number that each axis' position turns."""
-        index = self.config.position == "rotary"
-        axes = ([("index", t)] if index else []) + [(i, ids[t, i]) for i in self.turned]
-        if not axes:
-            return x
-        pairs = int(len(x) * (0.75 if self.turned else 1)) // (2 * len(axes))
-        out, total = x.copy(), pairs * len(axes)
-        for axis, (name, place) in enumerate(axes):
-            fastest, span = (1.0, 10_000.0) if name == "index" else (0.75 * math.pi, 100.0)
-            for j in range(pairs):
-                c = axis * pairs + j
-                rate = fastest * span ** -(j / max(pairs - 1, 1))
-                value = complex(x[c], x[total + c]) * cmath.exp(1j * rate * int(place))
-                out[c], out[total + c] = value.real, value.imag
-        return out
-
-    def mlp(self, layer: int, x) -> np.ndarray:
-        hidden = self.w[f"blocks.{layer}.up"] @ self.norm(f"blocks.{layer}.mlp_norm", x)
-        act = {
-            "relu2": lambda h: max(h, 0) ** 2,
-            "relu": lambda h: max(h, 0),
-            "gelu": lambda h: h * 0.5 * (1 + math.erf(h / math.sqrt(2))),
-            "silu": lambda h: h / (1 + math.exp(-h)),
-        }[self.config.activation]
-        return self.w[f"blocks.{layer}.down"] @ np.array([act(h) for h in hidden])
-
-    def norm(self, name: str, x) -> np.ndarray:
-        if self.config.norm == "layer":
-            x = (x - x.mean()) / math.sqrt(x.var() + 1e-5)
-            return x * self.w[f"{name}.weight"] + self.w[f"{name}.bias"]
-        x = x / math.sqrt((x**2).mean() + torch.finfo(torch.float32).eps)
-        return x * self.w[f"{name}.weight"] if self.config.norm == "rms" else x
 
 
 def test_logits_equal_the_naive_reference(model):
@@ -272,6 +185,19 @@ def test_parameter_count_counts_each_scalar_once():
         ({"levels": (5, 3), "tied": True}, body + 16 * width),
         ({"levels": (5, 3), "tied": True, "level_position": ("rotary", "learned")},
          body + 6 * width),
+        ({"tied": True, "loops": 4}, body),
+        ({"tied": True, "kv_heads": 1}, body - 3 * 2 * width * width // 2),
+        ({"tied": True, "share": "qk"}, body - 3 * width**2),
+        ({"tied": True, "share": "kv", "kv_heads": 1}, body - 3 * 3 * width**2 // 2),
+        ({"tied": True, "share": "qkv"}, body - 3 * 2 * width**2),
+        ({"tied": True, "mlp_ratio": 0}, body - 3 * 2 * 2 * width**2),
+        ({"tied": True, "mlp_ratio": 3, "activation": "swiglu"}, body + 3 * 2 * width**2),
+        ({"tied": True, "rank": 2}, vocab * width + 3 * 2 * (8 * width + 2 * 3 * width)),
+        ({"tied": True, "norm": "rms", "norm_place": "both"}, body + 13 * width),
+        ({"tied": True, "norm": "rms", "norm_place": "after"}, body + 6 * width),
+        ({"tied": True, "position": "alibi"}, body),
+        ({"tied": True, "position": "fire"}, body + 2 + 32 * (2 + 2)),
+        ({"tied": True, "position": "learned", "random_index": 50}, body + 50 * width),
     ]:
         assert GPT(ModelConfig(**plain | more)).parameter_count() == wanted, more
 
@@ -325,6 +251,19 @@ def test_dropout_acts_in_training_only(toy_model):
         ({"levels": (4, 4), "level_position": ("none",)}, "names 1 levels, the task has 2"),
         ({"level_position": ("rotary",)}, "names 1 levels, the task has 0"),
         ({"position": "rotary", "width": 4, "heads": 4}, "too narrow for 1 rotary axes"),
+        ({"position": "rotary", "width": 28, "heads": 4}, "heads of 7 have an odd one out; choose"),
+        ({"kv_heads": 3, "heads": 4}, "kv_heads=3 does not divide heads=4"),
+        ({"kv_heads": -1}, "kv_heads must not be negative, not -1"),
+        ({"kv_heads": 2, "heads": 4, "share": "qk"}, "share=qk needs as many kv_heads as heads"),
+        ({"kv_heads": 8, "heads": 4}, "kv_heads=8 does not divide heads=4"),
+        ({"rank": 129}, "rank=129 is more than width=128"),
+        ({"loops": 0}, "loops must be at least 1, not 0"),
+        ({"inject": True}, "inject=true needs loops of at least 2"),
+        ({"mlp_ratio": -1}, "mlp_ratio must not be negative, not -1"),
+        ({"mlp_ratio": math.nan}, "mlp_ratio must .*, not nan"),
+        ({"random_index": 20}, "random_index needs a position that reads the index, not none"),
+        ({"random_index": 9, "position": "fire"}, "must be above the longest sequence, 9"),
+        ({"position": "far"}, "position must be one of none, .*, alibi, fire, not 'far'"),
     ],
 )
 def test_a_shape_that_cannot_be_is_refused(settings, message):

@@ -31,14 +31,36 @@ class Reader:
 
 
 def check_add(task, a: int, b: int, read: Reader) -> None:
+    if task.trace == "detailed":
+        check_detailed(a, b, read)
     body = read.take("[0-9]+")
     if task.trace == "carry":
         body, carries = body[0::2], body[1::2]
         tens = [10 ** (k + 1) for k in range(len(body))]
         assert [int(c) for c in carries] == [(a % t + b % t) // t for t in tens]
+        if task.format == "plain":
+            size = max(len(str(a)), len(str(b)))
+            assert body[::-1] == str((a + b) % 10**size).zfill(size)
+            read.take("=")
+            body = read.take("[0-9]+")
     total = body if task.format == "plain" else body[::-1]
     size = max(len(str(a)), len(str(b))) + 1
     assert total == (str(a + b).zfill(size) if task.format == "padded" else str(a + b))
+
+
+def check_detailed(a: int, b: int, read: Reader) -> None:
+    """The lines of the detailed scratchpad, digits from the operands' texts."""
+    size = max(len(str(a)), len(str(b)))
+    for k in range(size + 1):
+        left = [str(number)[: max(0, len(str(number)) - k)] for number in (a, b)]
+        settled = str((a + b) % 10**k).zfill(k) if k else ""
+        carry = (a % 10**k + b % 10**k) // 10**k
+        read.take(re.escape(f"{left[0]}+{left[1]},{settled},{carry}"))
+        if k < size:
+            x, y = (int(text[-1:] or 0) for text in left)
+            total = f"{x + y + carry:02}"
+            read.take(re.escape(f",{x}+{y}+{carry}={total},{total[1]},{total[0]};"))
+    read.take("=")
 
 
 def check_sub(task, a: int, b: int, read: Reader) -> None:
@@ -421,7 +443,11 @@ def test_encode_and_decode_are_inverse(any_task):
         ("add", {"edges": "nan"}, r"edges must be in \[0, 1\]"),
         ("add", {"offset": -1}, r"offset must be in 0\.\.10000"),
         ("add", {"format": "forward"}, "format must be one of plain, reverse, padded"),
-        ("add", {"format": "plain", "trace": "carry"}, "reverse or padded, not plain"),
+        ("add", {"trace": "long"}, "trace must be one of none, carry, detailed, not 'long'"),
+        ("add", {"full": 1.5}, r"full must be in \[0, 1\], not 1.5"),
+        ("add", {"pool": -1}, r"pool must be in 0\.\.100000 at digits=3, not -1"),
+        ("mul", {"digits": 1, "pool": 26}, r"pool must be in 0\.\.25 at digits=1, not 26"),
+        ("sub", {"digits": 9, "pool": 10**7}, r"pool must be in 0\.\.100000 at digits=9"),
         ("sub", {"trace": "rows"}, "trace must be one of borrow, none"),
         ("mul", {"trace": "rose"}, "trace must be one of rows, carry, none, not 'rose'"),
         ("div", {"trace": "guess"}, "trace must be one of doubling, estimate, none"),

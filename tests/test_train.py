@@ -149,7 +149,7 @@ def test_a_loss_that_is_no_number_leaves_the_last_good_checkpoint(toy_run, monke
     with pytest.raises(Cut):
         train(run, at(6, crash))
     good = files(run)
-    monkeypatch.setattr(module, "next_token_loss", lambda logits, _: logits.sum() * float("nan"))
+    monkeypatch.setattr(module, "next_token_loss", lambda logits, *_: logits.sum() * float("nan"))
     with pytest.raises(Diverged, match=r"the loss is nan at step 4; try a lower rate") as caught:
         train(Run(run.path))
     assert "\n" not in str(caught.value)
@@ -179,12 +179,14 @@ def test_an_absurd_rate_diverges_with_a_clear_line(toy_run, optimizer):
 
 
 def test_training_stops_once_val_is_good_enough(toy_run, monkeypatch):
-    scores = iter([0.2, 0.5, 0.9])
-    monkeypatch.setattr(module, "exact_rows", lambda model, exam: np.array([next(scores)]))
+    scores = iter([0.25, 0.5, 0.875])
+    monkeypatch.setattr(
+        module, "exact_rows", lambda model, exam: np.arange(len(exam)) < next(scores) * len(exam)
+    )
     run = toy_run(steps=100, stop_at=0.5)
     assert train(run).step == 8
     assert run.progress()["step"] == 8
-    assert [row["val_exact"] for row in run.metrics()] == [0.2, 0.5]
+    assert [row["val_exact"] for row in run.metrics()] == [0.25, 0.5]
     again = train(Run(run.path))
     assert again.step == 8 and len(run.metrics()) == 2
 
@@ -203,7 +205,7 @@ def test_micro_batches_sum_to_the_gradient_of_the_batch(toy_run, task, rows):
         for parameter in loop.model.parameters():
             torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(0))
         batch = loop.task.batch(np.random.default_rng(0), 16, "train")
-        losses.append(loop._backward(batch))
+        losses.append(loop._backward(batch, int(batch.scored[:, 1:].sum())))
         gradients.append([p.grad.clone() for p in loop.model.parameters()])
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     for one, other in zip(*gradients, strict=True):
@@ -214,9 +216,9 @@ def test_the_batches_of_training_are_those_of_seed_and_step(toy_run, monkeypatch
     run, drawn = toy_run(seed=7, steps=3), []
     backward = module._Loop._backward
 
-    def note(loop, batch):
+    def note(loop, batch, count):
         drawn.append(batch.tokens)
-        return backward(loop, batch)
+        return backward(loop, batch, count)
 
     monkeypatch.setattr(module._Loop, "_backward", note)
     train(run)

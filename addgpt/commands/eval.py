@@ -11,7 +11,9 @@ from addgpt.cli import load_calculator
 
 
 @click.command("eval")
-@click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("names", metavar="RUN...", nargs=-1, required=True)
+@click.option("--against", multiple=True, metavar="RUN", help="Runs to compare with; repeatable.")
+@click.option("--stored", is_flag=True, help="Score nothing: read the eval.csv of each run.")
 @click.option("--per-cell", type=click.IntRange(1), help="Problems a cell [1000; fewer if huge].")
 @click.option("--split", type=click.Choice(["test", "val", "train"]), default="test")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of problems.")
@@ -19,7 +21,9 @@ from addgpt.cli import load_calculator
 @click.option("--suite", help="A named set of problems, such as gpt3 or ten-digit; or a toml file.")
 @click.option("--json", "as_json", is_flag=True, help="Rows as JSON on stdout, nothing else.")
 def command(
-    run_folder: Path,
+    names: tuple[str, ...],
+    against: tuple[str, ...],
+    stored: bool,
     per_cell: int | None,
     split: str,
     seed: int,
@@ -27,63 +31,142 @@ def command(
     suite: str | None,
     as_json: bool,
 ) -> None:
-    """Score a run: exact match by operand length, free-running greedy decoding.
+    """Score runs: exact match by operand length, free-running greedy decoding.
 
-    Writes eval.csv into the run folder. With --problems, scores anybody's problems instead: a csv
-    or jsonl file with `problem` (12+34) and optionally `answer`. With --suite, a named set, beside
-    what others scored on it.
+    Writes eval.csv into each run folder. A RUN is a run folder, a folder that holds runs, or a
+    pattern such as 'results/add-*'. Several runs, say seeds of one recipe, are asked the same
+    problems; median, worst and best of them follow. With --against, the runs are compared with
+    those others, problem by problem.
+
+    With --problems, scores anybody's problems instead: a csv or jsonl file with `problem` (12+34)
+    and optionally `answer`. With --suite, a named set, beside what others scored on it.
+
+    A text has no right answers: what is scored is the loss on the whole held-out part, written to
+    loss.json. Each character is predicted once, in consecutive blocks of the length of training;
+    and once more in blocks that overlap by half.
 
     \b
     Example:
       addgpt eval results/add-3
+      addgpt eval results/add-3 results/add-3-s1 results/add-3-s2
+      addgpt eval 'results/add-3*' --stored
+      addgpt eval 'results/add-3*' --against 'results/plain-3*'
       addgpt eval results/add-10 --suite ten-digit
       addgpt eval results/add-3 --problems my.csv --json
     """
-    from rich.console import Console
+    from addgpt.groups import check_apart, find_runs
 
-    from addgpt.runs import Run
-    from addgpt.tables import print_eval
+    a, b = find_runs(names), find_runs(against)
+    check_apart(a, b)
+    fresh = bool(b or per_cell or seed or problems is not None or suite is not None)
+    _check_options(len(a) + len(b), stored, fresh, problems, suite)
+    if problems is not None:
+        _score_problems(a[0], problems, as_json)
+    elif suite is not None:
+        _score_suite(a[0], suite, seed, as_json)
+    elif not any(run.task().cells() for run in (*a, *b)):
+        if b or stored or per_cell is not None:
+            raise ValueError("a text is scored as a whole: no --against, --stored or --per-cell")
+        _score_texts(a, split, as_json)
+    else:
+        scored = _scored([*a, *b], stored, per_cell, split, seed)
+        _show(scored[: len(a)], scored[len(a) :], as_json)
+        if not as_json and len(scored) == 1:
+            _show_findings(a[0].path, split)
 
-    run = Run(run_folder)
+
+def _check_options(
+    runs: int, stored: bool, fresh: bool, problems: Path | None, suite: str | None
+) -> None:
+    """Raises ValueError; `fresh` says that something was asked for that needs a model's answers."""
     if problems is not None and suite is not None:
         raise ValueError("--problems and --suite exclude each other")
-    if problems is not None:
-        _score_problems(run, problems, as_json)
-        return
-    if suite is not None:
-        _score_suite(run, suite, seed, as_json)
-        return
-    rows = _evaluated(run, per_cell, split, seed)
-    file = run.write_eval(rows, split)
-    if as_json:
-        click.echo(json.dumps(rows))
+    if runs > 1 and (problems is not None or suite is not None):
+        raise ValueError(f"--problems and --suite score one run, not {runs}")
+    if stored and fresh:
+        others = "--against, --per-cell, --seed, --problems or --suite"
+        raise ValueError(f"--stored reads the counts of eval.csv: it goes without {others}")
+
+
+def _scored(runs: list, stored: bool, per_cell: int | None, split: str, seed: int) -> list:
+    """Each run scored, or read as stored, on the same problems; tells of each as it is done."""
+    from addgpt.compare import check_same
+    from addgpt.groups import check_alike, check_trained, read_scored
+    from addgpt.scorecard import file_of
+
+    several = len(runs) > 1
+    if several:
+        check_alike(runs, split=split, seed=seed)
+    if stored:
+        scored = [read_scored(run, split) for run in runs]
     else:
-        print_eval(Console(), rows)
-        click.echo(f"written: {file}")
+        if several:
+            check_trained(runs)
+        scored = []
+        for run in runs:
+            scored.append(_evaluated(run, per_cell, split, seed, paired=several))
+            _tell(scored[-1], len(scored), len(runs), file_of(run.path, "eval.csv", split))
+    check_same(scored)
+    return scored
 
 
-def _evaluated(run, per_cell: int | None, split: str, seed: int) -> list[dict]:
-    """Rows of eval.csv for a run."""
+def _tell(scored, number: int, total: int, file: Path) -> None:
+    from addgpt.group_tables import headline
+
+    note = f"{number} of {total}: {scored.name}: {headline([scored])}; " if total > 1 else ""
+    click.echo(f"{note}written: {file}", err=True)
+
+
+def _show(a: list, b: list, as_json: bool) -> None:
+    """The rows of one run; the spread of several; or the difference of two groups."""
+    from rich.console import Console
+
+    from addgpt.compare import compare
+    from addgpt.group_tables import comparison_facts, group_facts, print_comparison, print_spread
+    from addgpt.tables import print_eval
+
+    comparison = compare(a, b) if b else None
+    if as_json and len(a) == 1 and not b:
+        click.echo(json.dumps(a[0].rows))
+    elif as_json:
+        groups = {"a": group_facts(a)} | ({"b": group_facts(b)} if b else {})
+        facts = {"difference": comparison_facts(comparison)} if comparison else {}
+        click.echo(json.dumps(groups | facts))
+    elif comparison:
+        print_comparison(Console(), a, b, comparison)
+    elif len(a) > 1:
+        print_spread(Console(), a)
+    else:
+        print_eval(Console(), a[0].rows)
+
+
+def _evaluated(run, per_cell: int | None, split: str, seed: int, paired: bool):
+    """A run scored cell by cell, written down; if `paired`, with its marks of each problem."""
+    from addgpt.compare import Scored
     from addgpt.device import prepare
-    from addgpt.evaluate import evaluate as score_cells
+    from addgpt.groups import Marker
     from addgpt.progress import counted
+    from addgpt.scorecard import score_run
 
     prepare()
-    task, model = run.task(), run.model()
-    cells = task.cells()
-    if not cells:
-        raise ValueError(f"task {task.name} has no cells to score; its loss is in metrics.jsonl")
-    size = per_cell or max(100, min(1000, 100_000 // len(cells)))
-    progress = run.progress()
-    facts = {
-        "run": run.name,
-        "task": task.name,
-        "seed": run.config.seed,
-        "params": model.parameter_count(),
-        **{key: progress[key] for key in ("step", "examples", "seconds")},
-    }
-    rows = score_cells(model, task, cells, per_cell=size, split=split, seed=seed)
-    return [facts | row for row in counted(rows, len(cells), "scoring")]
+    marker = Marker(run.task()) if paired else None
+    watch = {"watch": marker.add} if marker else {}
+    card = score_run(run, per_cell, split, seed, show=counted, **watch)
+    card.write()
+    card.check()
+    return Scored(str(run.path), run.config.seed, card.rows, marker.marks if marker else None)
+
+
+def _show_findings(folder: Path, split: str) -> None:
+    """Why answers are wrong, and whether training could have known them, where that is stored."""
+    from rich.console import Console
+
+    from addgpt.scorecard import read_findings
+    from addgpt.tables import print_mistakes
+
+    found = read_findings(folder, split)
+    if found is not None:
+        print_mistakes(Console(), *found)
 
 
 def _score_problems(run, path: Path, as_json: bool) -> None:
@@ -110,6 +193,22 @@ def _score_problems(run, path: Path, as_json: bool) -> None:
         if not row["correct"]:
             click.echo(f"wrong: {row['problem']} = {row['answer']}, the model says {row['model']}")
     click.echo(f"{path}: {right:,} of {len(rows):,} right, {share(right, len(rows))}")
+
+
+def _score_texts(runs: list, split: str, as_json: bool) -> None:
+    from rich.console import Console
+
+    from addgpt.device import prepare
+    from addgpt.perplexity import score_run
+    from addgpt.tables import loss_table
+
+    prepare()
+    rows = [row for run in runs for row in score_run(run, split)]
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    Console().print(loss_table(rows))
+    click.echo(f"written: {', '.join(str(run.path / 'loss.json') for run in runs)}")
 
 
 def _score_suite(run, name: str, seed: int, as_json: bool) -> None:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 
-from addgpt.task import SPLITS, Batch, Cell, Recipe, Task, check_choices, setting
-from tasks.common import digits, problems, splits
-from tasks.common.sheet import ALPHABET, END, KINDS, LEVELS, Kind, Sheet
+from addgpt.task import SPLITS, Batch, Cell, Recipe, Slip, Task, check_choices, setting
+from tasks.common import audit, digits, problems, slips, splits
+from tasks.common.sheet import ALPHABET, END, IDS, KINDS, LEVELS, OFFSET, Kind, Sheet
 
 MOST_DIGITS = 1000
 EQUALS = ALPHABET.index("=")
 PROBLEM = re.compile(r"\s*([0-9]+)\s*([-+*/])\s*([0-9]+)\s*=?\s*", re.ASCII)
 NUMBERS = np.array([0, 10, 90, 900, 9000])  # how many there are with 0, 1, 2, ... digits
 PATIENCE = 50  # rounds of drawing, after which a rare stratum is as full as it gets
+MOST_POOL = 100_000
+POOL_SEED = 2307  # pools do not depend on the training seed: runs of several seeds share them
+POOL_DRAWS = tuple(1024 << turn for turn in range(11))  # sizes of the draws that fill a pool
 
 
 def traced_recipe(steps: int, long: bool) -> Recipe:
@@ -54,7 +58,9 @@ class Arithmetic(Task):
     digits: int = setting(3, "longest operand")
     carry: float = setting(0.3, "share of training problems with long carry or borrow chains")
     edges: float = setting(0.1, "share of training problems with zeros, nines, equal operands, ...")
-    offset: int = setting(0, "largest random offset of the col ids in training")
+    pool: int = setting(0, "train on that many distinct problems alone (0: on any number)")
+    ids: str = setting("coupled", "what the col id of a digit is", IDS)
+    offset: int = setting(0, "largest random offset of the col ids in training", features=OFFSET)
 
     def __post_init__(self) -> None:
         if not 1 <= self.digits <= MOST_DIGITS:
@@ -64,6 +70,9 @@ class Arithmetic(Task):
                 raise ValueError(f"{name} must be in [0, 1], not {getattr(self, name)}")
         if not 0 <= self.offset <= 10_000:
             raise ValueError(f"offset must be in 0..10000, not {self.offset}")
+        most = min(MOST_POOL, 100**self.digits // 4)  # so that the train split has that many
+        if not 0 <= self.pool <= most:
+            raise ValueError(f"pool must be in 0..{most} at digits={self.digits}, not {self.pool}")
         check_choices(self)
 
     # What a task says of itself.
@@ -142,7 +151,8 @@ class Arithmetic(Task):
 
     @property
     def levels(self) -> tuple[int, ...]:
-        return (self.columns() + 1 + self.offset, self.steps() + 1, KINDS)
+        columns = self.longest() if self.ids == "abacus" else self.columns()
+        return (columns + 1 + self.offset, self.steps() + 1, KINDS)
 
     def longest(self) -> int:
         len_a, len_b = self.extremes()
@@ -152,8 +162,12 @@ class Arithmetic(Task):
     def batch(
         self, rng: np.random.Generator, size: int, split: str, cell: Cell | None = None
     ) -> Batch:
-        a, b, len_a, len_b = self._draw(rng, size, split, cell)
-        return self._written(rng, a, b, len_a, len_b, split)
+        if self.pool and split == "train" and cell is None:
+            index = rng.integers(0, self.pool, size)
+            drawn = tuple(part.take(index, 0) for part in self.pooled)
+        else:
+            drawn = self._draw(rng, size, split, cell)
+        return self._written(rng, *drawn, split)
 
     def exam(self, rng: np.random.Generator, size: int, split: str, cell: Cell) -> Batch:
         if self.seen(cell) and cell.stratum == "all":
@@ -173,7 +187,7 @@ class Arithmetic(Task):
 
     def positions(self, tokens: np.ndarray, slots: int) -> np.ndarray:
         a, b, len_a, len_b = self._operands(tokens)
-        ids = self.write(a, b, len_a, len_b).positions()
+        ids = self._sheet(a, b, len_a, len_b).positions()
         out = np.zeros((len(tokens), tokens.shape[1] + slots, LEVELS), np.int16)
         size = min(ids.shape[1], out.shape[1])
         out[:, :size] = ids[:, :size]
@@ -189,6 +203,20 @@ class Arithmetic(Task):
     def trained_on(self, text: str) -> bool:
         return all(len(str(operand)) <= self.digits for operand in self.operands(text))
 
+    def problem(self, prompt: str) -> str:
+        return prompt.removesuffix("=")
+
+    def orders(self, problem: str) -> list[str]:
+        a, b = self.operands(problem)
+        return [f"{a}{self.op}{b}", f"{b}{self.op}{a}"][: 1 + self.commutes]
+
+    def in_train(self, problem: str) -> bool:
+        return audit.in_train(*self.operands(problem), self.op, self.commutes)
+
+    def slip(self, problem: str, answer: str) -> Slip:
+        a, b = self.operands(problem)
+        return slips.of_number(a, self.op, b, self.compute(a, b), answer)
+
     def operands(self, text: str) -> tuple[int, int]:
         """The two operands of a typed problem such as `12 + 34`. Raises ValueError."""
         match = PROBLEM.fullmatch(text)
@@ -199,6 +227,25 @@ class Arithmetic(Task):
         if max(len(match[1]), len(match[3])) > MOST_DIGITS:
             raise ValueError(f"operands may have at most {MOST_DIGITS} digits")
         return int(match[1]), int(match[3])
+
+    @cached_property
+    def pooled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The problems that `pool` leaves to train on: a, b, len_a, len_b.
+
+        They follow from the options of the task alone, drawn as training draws, the first of each
+        problem kept (`a + b` and `b + a` are one). A small pool is the start of a larger one. Small
+        cells count as seen although a pool may miss some of their problems. Raises ValueError if
+        there are too few distinct problems.
+        """
+        rng = np.random.default_rng(POOL_SEED)
+        drawn = []
+        for size in POOL_DRAWS:
+            drawn.append(self._draw(rng, size, "train", None))
+            parts = _joined(drawn)
+            keep = self._distinct(*parts[:2])[: self.pool]
+            if len(keep) == self.pool:
+                return tuple(part[keep] for part in parts)
+        raise ValueError(f"pool={self.pool} is too large: {len(keep)} distinct problems were found")
 
     # How it is done.
 
@@ -267,12 +314,18 @@ class Arithmetic(Task):
         cell = np.where(
             np.maximum(len_a, len_b) <= self.digits, (len_a - 1) * self.digits + len_b - 1, -1
         )
-        batch = self.write(a, b, len_a, len_b).batch(cell.astype(np.int32))
+        batch = self._sheet(a, b, len_a, len_b).batch(cell.astype(np.int32))
         if self.offset and split == "train":
             shift = rng.integers(0, self.offset + 1, (len(a), 1))
             col = batch.positions[:, :, 0]
             col[:] = np.where(col > 0, col + shift, 0)
         return batch
+
+    def _sheet(self, a, b, len_a, len_b) -> Sheet:
+        """What `write` writes, with the ids that were asked for."""
+        sheet = self.write(a, b, len_a, len_b)
+        sheet.ids = self.ids
+        return sheet
 
     def _operands(self, tokens: np.ndarray):
         """The operands of (B, T) prompts, as digit matrices, and their lengths."""

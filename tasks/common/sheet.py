@@ -19,10 +19,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from addgpt.config import Feature
 from addgpt.task import Batch
 
 ALPHABET = "0123456789+-*/=#r,;"
 END = "#"
+DIGITS = 10  # the first so many characters
 LEVELS = 3
 SIGNS = np.array([ALPHABET.index("+"), ALPHABET.index("-")], np.uint8)  # not negative, negative
 
@@ -58,6 +60,26 @@ class Kind(IntEnum):
 
 KINDS = len(Kind) + 1
 
+IDS = {
+    "coupled": Feature(
+        "position coupling",
+        "Cho et al. 2024, arXiv:2405.20671",
+        "digits of the same place value have the same col id",
+    ),
+    "abacus": Feature(
+        "abacus positions",
+        "McLeish et al. 2024, arXiv:2405.17399",
+        "col ids count the digits of each written number from its first",
+    ),
+}
+OFFSET = {
+    "N": Feature(
+        "random offset of ids",
+        "McLeish et al. 2024, arXiv:2405.17399",
+        "col ids start up to N higher in training, so that ids of longer numbers are trained",
+    )
+}
+
 
 class _Block(NamedTuple):
     """What one call wrote: some columns of slots, all arrays broadcast to (B, width)."""
@@ -79,10 +101,13 @@ class Sheet:
         rows: B, the number of problems.
         alike: (B,) small int; rows of the same number have the same slots and ids, which are then
             worked out once for all of them. None: no two rows need be alike.
+
+    `ids` says what the col id of a digit is, as `IDS` does.
     """
 
     def __init__(self, rows: int, alike: np.ndarray | None = None) -> None:
         self.rows = rows
+        self.ids = "coupled"
         self._alike = np.arange(rows) if alike is None else alike
         self._blocks: list[_Block] = []
         self._prompt_columns = 0
@@ -156,6 +181,11 @@ class Sheet:
         for level in range(LEVELS):
             values = [block.ids[level] for block in self._blocks]
             ids[before_end, level] = self._spread(values, np.int16, examples)[exists]
+        if self.ids == "abacus":
+            digit = np.zeros(ids.shape[:2], bool)
+            digits = [block.tokens < DIGITS for block in self._blocks]
+            digit[before_end] = self._spread(digits, bool, examples)[exists]
+            ids[:, :, 0] = _place_in_run(digit)
         return ids[:, :size].take(like, 0)
 
     @property
@@ -173,6 +203,13 @@ class Sheet:
                 value = value[rows]
             part[:, :: -1 if block.backwards else 1] = value
         return out
+
+
+def _place_in_run(digit: np.ndarray) -> np.ndarray:
+    """(B, n) 1, 2, ... along each run of digits; 0 where there is none."""
+    place = np.arange(1, digit.shape[1] + 1)
+    before = np.maximum.accumulate(np.where(digit, 0, place), 1)
+    return np.where(digit, place - before, 0)
 
 
 def _examples(alike: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

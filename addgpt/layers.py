@@ -1,0 +1,71 @@
+"""What a block is made of besides attention: norms, activations, matrices of full or low rank."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class SquaredReLU(torch.autograd.Function):
+    """max(x, 0)^2 (So et al. 2021, arXiv:2109.08668), with one pass over memory less backward."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        positive = F.relu(x)
+        ctx.save_for_backward(positive)
+        return positive.square()
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        (positive,) = ctx.saved_tensors
+        return (gradient * positive).mul_(2)
+
+
+def swiglu(x: Tensor) -> Tensor:
+    """(..., 2 N) gates and what they let through -> (..., N) (Shazeer 2020, arXiv:2002.05202)."""
+    gate, up = x.chunk(2, dim=-1)
+    return F.silu(gate) * up
+
+
+def geglu(x: Tensor) -> Tensor:
+    """As `swiglu`, with GELU."""
+    gate, up = x.chunk(2, dim=-1)
+    return F.gelu(gate) * up
+
+
+# What each does, and its paper: addgpt/features.py.
+ACTIVATIONS = {
+    "relu2": SquaredReLU.apply,
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "swiglu": swiglu,
+    "geglu": geglu,
+}
+NORMS = {
+    "rms": nn.RMSNorm,
+    "layer": nn.LayerNorm,
+    "plain": lambda width: nn.RMSNorm(width, elementwise_affine=False),
+}
+
+
+class Product(nn.Module):
+    """A matrix, or a stack (..., rows, columns), of low rank (Winata et al. 2020,
+    arXiv:1910.13923)."""
+
+    def __init__(self, rank: int, *shape: int) -> None:
+        super().__init__()
+        *stack, rows, columns = shape
+        self.left = nn.Parameter(torch.empty(*stack, rows, rank))
+        self.right = nn.Parameter(torch.empty(*stack, rank, columns))
+
+
+def matrix(rank: int, *shape: int) -> nn.Parameter | Product:
+    """A trained matrix (or stack) of some rank; 0: of full rank."""
+    return Product(rank, *shape) if rank else nn.Parameter(torch.empty(shape))
+
+
+def full(matrix: nn.Parameter | Product) -> Tensor:
+    """The numbers of a `matrix`."""
+    return matrix.left @ matrix.right if isinstance(matrix, Product) else matrix

@@ -1,0 +1,154 @@
+"""From a grid to its runs, and what is left to do of each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from addgpt.config import RunConfig, to_dict
+from addgpt.files import RunError, read_text
+from addgpt.runs import Run, command_line, is_empty, versions
+from addgpt.scoring import usual_size
+from addgpt.settings import configure
+from addgpt.sweep_grid import Grid
+from addgpt.task import load_task
+
+NOT_COMPARED = ("command", "versions", "format")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of a sweep. `todo` is train, resume, score or done."""
+
+    name: str
+    path: Path
+    combination: str
+    settings: dict[str, str]
+    config: RunConfig
+    score: bool
+    per_cell: int | None
+    todo: str
+
+    def open(self, threads: int) -> Run:
+        """The run, its folder made if it is new; on so many threads if the grid does not say.
+
+        A run that is resumed keeps its threads, as long as they are not more. Raises RunError.
+        """
+        fixed = self.config.train.threads
+        if self.todo == "train" and not (self.path / "config.json").exists():
+            return Run.create(self.path, _on_threads(self.config, fixed or threads))
+        run = Run(self.path)
+        run.reconfigure(
+            _on_threads(run.config, fixed or min(run.config.train.threads or threads, threads))
+        )
+        return run
+
+
+def plan(grid: Grid, check: Callable[[RunConfig], None]) -> list[Planned]:
+    """The runs of a grid, first seeds first. Trains and writes nothing.
+
+    Args:
+        check: raises ValueError if a config cannot be trained.
+
+    Raises:
+        ValueError: a combination that cannot be, is there twice, or differs from the run that is
+            already in its folder.
+        RunError: something that is no run in the place of one.
+    """
+    bases = _configs(grid, check)
+    runs = []
+    for seed in grid.seeds:
+        for one in grid.combinations:
+            name = f"{one.stem}{seed}"
+            config = replace(bases[one.name], seed=seed)
+            given = (grid.score, grid.per_cell)
+            found = Planned(name, grid.out / name, one.name, one.settings, config, *given, "train")
+            runs.append(replace(found, todo=_todo(found)))
+    return runs
+
+
+def finished(run: Run) -> bool:
+    """Whether training would do nothing more; not if the model is damaged, which it may mend."""
+    if not run.started:
+        return False
+    try:
+        progress = run.progress()
+    except RunError:
+        return False
+    settings = run.config.train
+    good = 0 < settings.stop_at <= progress.get("val_exact", 0.0)
+    return good or progress["step"] >= settings.steps
+
+
+def _configs(grid: Grid, check: Callable[[RunConfig], None]) -> dict[str, RunConfig]:
+    """A config for each combination; the seed is still to be put in."""
+    command, facts = command_line(), versions()
+    configs: dict[str, RunConfig] = {}
+    for one in grid.combinations:
+        try:
+            config = configure(grid.task, grid.common | one.settings, 0, command, facts)
+            check(config)
+        except ValueError as error:
+            raise ValueError(f"{grid.name}, {one.name}: {error}") from None
+        for name, other in configs.items():
+            if other == config:
+                raise ValueError(f"{grid.name}: {name} and {one.name} are the same settings")
+        configs[one.name] = config
+    return configs
+
+
+def _todo(planned: Planned) -> str:
+    path = planned.path
+    if is_empty(path):
+        return "train"
+    run = Run(path)
+    _refuse_another(run, planned.config)
+    if not finished(run):
+        return "resume" if run.started else "train"
+    return "score" if planned.score and not _scored(planned) else "done"
+
+
+def _scored(planned: Planned) -> bool:
+    """Whether a run has been scored, on as many problems a cell as are wanted now."""
+    task = load_task(planned.config.task, planned.config.options)
+    if not task.cells():
+        return (planned.path / "loss.json").exists()
+    try:
+        facts = json.loads(read_text(planned.path / "eval.json"))
+        wanted = planned.per_cell or usual_size(task)
+        return (planned.path / "eval.csv").exists() and facts["per_cell"] == wanted
+    except (RunError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _refuse_another(run: Run, wanted: RunConfig) -> None:
+    """Raise ValueError if a run has other settings than are wanted."""
+    have, want = _flat(run.config), _flat(wanted)
+    if not wanted.train.threads:  # then the number of workers decides
+        have["train.threads"] = want["train.threads"]
+    differ = sorted(key for key in have.keys() | want.keys() if have.get(key) != want.get(key))
+    if differ:
+        told = ", ".join(
+            f"{key.rpartition('.')[2]}={have.get(key)}, now {want.get(key)}" for key in differ
+        )
+        raise ValueError(
+            f"{run.path} was made with {told}; give the grid another `out`, or remove that folder"
+        )
+
+
+def _flat(config: RunConfig) -> dict[str, Any]:
+    """All settings in one dict, `train.steps` and so on, as they are read from config.json."""
+    flat = {}
+    for key, value in json.loads(json.dumps(to_dict(config))).items():
+        if key in ("options", "model", "train"):
+            flat |= {f"{key}.{name}": inner for name, inner in value.items()}
+        elif key not in NOT_COMPARED:
+            flat[key] = value
+    return flat
+
+
+def _on_threads(config: RunConfig, threads: int) -> RunConfig:
+    return replace(config, train=replace(config.train, threads=threads))

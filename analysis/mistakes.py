@@ -1,0 +1,105 @@
+"""Where answers go wrong: wrong answers by kind, and by digit of the answer or line of the trace.
+
+Each function takes `load.error_counts` of one run and returns a matplotlib Figure. What the kinds
+are, and in which order they are told apart, says `addgpt.errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis import style
+
+ANNOTATED = 12  # the most columns of a heat map whose cells can hold a legible number
+LABELS = 14  # the most columns that can all be labelled
+NOWHERE = "none"
+
+
+@style.styled
+def mistakes_by_digit(counts: pd.DataFrame) -> Figure:
+    """Heat map of wrong answers by kind and lowest wrong digit (0: the ones), one per op.
+
+    Of a quotient with remainder, `q0` is the ones of the quotient and `r0` those of the remainder.
+    Mistakes without a digit (wrong sign, no answer) stand apart on the left. Raises ValueError if
+    there are no rows, or rows of several runs.
+    """
+    place = counts["part"].str[:1] + counts["digit"].map("{:.0f}".format)
+    counts = counts.assign(where=place.where(counts["digit"].notna(), NOWHERE))
+    return _heat_maps(counts, "lowest wrong digit of the answer (0: ones)", _every_digit)
+
+
+@style.styled
+def mistakes_by_line(counts: pd.DataFrame) -> Figure:
+    """Heat map of wrong answers by kind and first wrong line of the trace, one per op.
+
+    Mistakes after a right trace stand apart on the left. Raises ValueError if no trace is wrong, or
+    if there are rows of several runs.
+    """
+    traced = counts.groupby("op")["line"].transform(lambda lines: lines.notna().any())
+    counts = counts[traced.astype(bool)]
+    line = counts["line"].map("{:.0f}".format)
+    counts = counts.assign(where=line.where(counts["line"].notna(), NOWHERE))
+    return _heat_maps(counts, "first wrong line of the trace", _every_line)
+
+
+def _heat_maps(
+    counts: pd.DataFrame, across: str, columns: Callable[[pd.DataFrame], list[str]]
+) -> Figure:
+    runs = list(dict.fromkeys(counts["run"]))
+    if len(runs) != 1:
+        found = f"{len(runs)}: {', '.join(runs)}" if runs else "none"
+        raise ValueError(f"mistakes are drawn for one run that has some, not {found}")
+    parts = dict(iter(counts.groupby("op", sort=False)))
+    heights = [1.3 + 0.36 * part["kind"].nunique() for part in parts.values()]
+    figure, axes = style.panels(len(parts), width=5.6, height=heights)
+    for axis, (op, part) in zip(axes, parts.items(), strict=True):
+        _heat(axis, part, columns(part))
+        axis.set(xlabel=across, ylabel="")
+        axis.set_title(f"a {op} b    {part['n'].sum():,} wrong")
+    figure.suptitle(f"{runs[0]}: wrong answers by kind and place")
+    return figure
+
+
+def _heat(axis: Axes, part: pd.DataFrame, columns: list[str]) -> None:
+    """One op's heat map, the most frequent kind on top."""
+    kinds = part.groupby("kind")["n"].sum().sort_values(ascending=False, kind="stable").index
+    table = part.pivot_table(index="kind", columns="where", values="n", aggfunc="sum")
+    table = table.reindex(index=kinds, columns=columns)
+    annotated = len(columns) <= ANNOTATED
+    sns.heatmap(
+        table,
+        vmin=0,
+        cmap=style.HEAT,
+        annot=table.map("{:,.0f}".format) if annotated else None,
+        fmt="",
+        annot_kws={"fontsize": 8},
+        linewidths=0.5,
+        cbar_kws={"label": "wrong answers"},
+        ax=axis,
+    )
+    axis.set_facecolor("white")  # where nothing is wrong
+    axis.grid(False)
+    every = -(-len(columns) // LABELS)
+    axis.set_xticks(np.arange(0, len(columns), every) + 0.5, columns[::every], rotation=0)
+    axis.set_yticks(np.arange(len(kinds)) + 0.5, kinds, rotation=0)
+    if NOWHERE in columns and len(columns) > 1:
+        axis.axvline(1, color="black", linewidth=1.2)
+
+
+def _every_digit(part: pd.DataFrame) -> list[str]:
+    """`none` if needed, then all digits up to the highest, of the quotient before the remainder."""
+    columns = [NOWHERE] if part["digit"].isna().any() else []
+    for name, highest in part.groupby("part")["digit"].max().dropna().items():
+        columns += [f"{name[:1]}{k}" for k in range(int(highest) + 1)]
+    return columns
+
+
+def _every_line(part: pd.DataFrame) -> list[str]:
+    columns = [NOWHERE] if part["line"].isna().any() else []
+    return columns + [str(k) for k in range(1, int(part["line"].max()) + 1)]

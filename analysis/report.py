@@ -1,0 +1,210 @@
+"""A results folder as one page of HTML: what was trained, how right it is, and how it goes wrong.
+
+The page needs no network, no other file and no script. Everything that comes from files is escaped.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from analysis import load, report_data, report_figures, report_numbers, report_traces
+from analysis.report_data import Group, Progress, RunData
+from analysis.report_numbers import Headline
+
+TEMPLATES = Path(__file__).parent / "templates"
+OPEN = 3  # groups up to which all of them are unfolded from the start
+LONGEST_TEXT = 2000  # characters shown of a text that comes from a file
+SHAPE = ("layers", "width", "heads")  # settings that are shown without being asked for
+RECIPE = ("batch_size", "optimizer", "lr", "muon_lr", "schedule")
+
+
+@dataclass(frozen=True)
+class Page:
+    """The html of the page, how many runs it shows, and a line for each file it cannot show."""
+
+    html: str
+    runs: int
+    faults: tuple[str, ...]
+
+
+def build(folder: str | Path, progress: Progress | None = None, date: str = "") -> Page:
+    """The page about the runs in a folder; the same for the same files.
+
+    Args:
+        folder: a results folder, searched at any depth, or one run folder.
+        progress: is given items, how many there are and what is done, and yields the items.
+        date: stated as the day of the page; by default the day of the newest file.
+
+    Raises:
+        ValueError: no such folder, or no run in it.
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        raise ValueError(f"there is no folder {folder}; train a run first, or name another folder")
+    progress = progress or (lambda items, total, what: items)
+    runs, faults = report_data.read(folder, progress)
+    faults += [fault for run in runs for fault in run.faults]
+    groups = report_data.group(runs)
+    sections = []
+    for one in progress(groups, len(groups), "drawing"):
+        try:
+            sections.append(_section(one))
+        except report_data.DAMAGE as error:
+            faults += [f"{run.name} cannot be shown: {error}" for run in one.runs]
+    shown = [section["group"] for section in sections]
+    html = (
+        _templates()
+        .get_template("report.html")
+        .render(
+            folder=folder.resolve().name,
+            date=date or max((run.changed for run in runs), default=""),
+            runs=sum(len(one.runs) for one in shown),
+            sections=sections,
+            compared=report_figures.compared(shown),
+            faults=faults,
+            shades=report_numbers.shade_names(),
+            several=any(len(one.runs) > 1 for one in shown),
+            unfolded=len(sections) <= OPEN,
+            style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        )
+    )
+    return Page(html.encode("utf-8", "replace").decode("utf-8"), len(runs), tuple(faults))
+
+
+def _section(group: Group) -> dict[str, Any]:
+    """What the template shows of a group."""
+    headline = report_numbers.headline(group)
+    settings = load.flat(report_data.identity(group.runs[0]))
+    return {
+        "group": group,
+        "facts": _facts(group),
+        "time": _durations(_seconds(group)).partition(" (")[0],
+        "settings": {key: _plain(value) for key, value in settings.items()},
+        "headline": headline,
+        "unscored": _unscored(group),
+        "figures": report_figures.figures(group),
+        "strata": report_numbers.strata(group),
+        "reached": report_numbers.reached(group),
+        "contamination": report_numbers.contamination(group),
+        "mistakes": report_numbers.mistakes(group),
+        "explained": report_traces.KINDS,
+        "wrong": report_traces.wrong_examples(group),
+        "right": report_traces.right_examples(group),
+        "runs": [_run(run, headline if len(group.runs) == 1 else None) for run in group.runs],
+    }
+
+
+def _facts(group: Group) -> dict[str, str]:
+    """What was trained, in a few lines; what is not known is left out."""
+    first, runs = group.runs[0], group.runs
+    model, train = first.part("model"), first.part("train")
+    looks = [run.metrics.iloc[-1] for run in runs if len(run.metrics)]
+    params = _numbers(run.evals["params"].max() for run in runs if len(run.evals))
+    facts = {
+        "Task": str(first.config["task"]),
+        "Options": _pairs(first.part("options")),
+        "Model": _pairs({key: model[key] for key in SHAPE if key in model}),
+        "Parameters": params,
+        "Steps": _numbers(look["step"] for look in looks),
+        "Examples": _numbers(look["examples"] for look in looks),
+        "Training": _pairs({key: train[key] for key in RECIPE if key in train}),
+        "Training time": _durations(_seconds(group)),
+        "Seeds": ", ".join(dict.fromkeys(str(run.config["seed"]) for run in runs)),
+        "Machine": _distinct(run.part("versions").get("machine", "") for run in runs),
+        "Date": _distinct(_date(run)[:10] for run in runs),
+    }
+    return {name: text for name, text in facts.items() if text}
+
+
+def _seconds(group: Group) -> list[float]:
+    return [run.metrics["seconds"].iloc[-1] for run in group.runs if len(run.metrics)]
+
+
+def _unscored(group: Group) -> str:
+    """What there is to say of runs without eval.csv."""
+    losses = [run.metrics["val_loss"].iloc[-1] for run in group.runs if len(run.metrics)]
+    if not losses:
+        return "nothing logged yet"
+    if any(run.metrics["val_exact"].notna().any() for run in group.runs if len(run.metrics)):
+        return f"not scored yet: addgpt eval {group.runs[0].path}"
+    loss = f"loss on val {statistics.median_low(losses):.4g} nats per token"
+    return f"{loss}, median of {len(losses)}" if len(losses) > 1 else loss
+
+
+def _run(run: RunData, headline: list[Headline] | None) -> dict[str, Any]:
+    """What the template shows of one run: its commands, versions and all that eval.json says."""
+    headline = headline or report_numbers.headline(Group(run.name, (run,)))
+    versions = {name: str(text) for name, text in run.part("versions").items() if text}
+    return {
+        "name": run.name,
+        "seed": str(run.config["seed"]),
+        "headline": headline,
+        "command": str(run.config.get("command", "")),
+        "facts": {"date": _date(run)} | versions,
+        "scored_by": str(run.protocol.get("command") or ""),
+        "protocol": {k: _plain(v) for k, v in run.protocol.items() if k != "command"},
+    }
+
+
+def _date(run: RunData) -> str:
+    return str(run.protocol.get("date") or "") or f"{run.changed} (last change of its files)"
+
+
+def _pairs(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{key}={_plain(value)}" for key, value in settings.items())
+
+
+def _plain(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _distinct(texts: Iterable[Any]) -> str:
+    return "; ".join(dict.fromkeys(str(text) for text in texts if text))
+
+
+def _numbers(values: Iterable[float]) -> str:
+    """`54,788`, or the ends of several: `54,788 to 60,000`."""
+    known = [value for value in values if math.isfinite(value)]
+    ends = [f"{end:,.0f}" for end in (min(known), max(known))] if known else [""]
+    return " to ".join(dict.fromkeys(ends))
+
+
+def _durations(seconds: Iterable[float]) -> str:
+    known = [value for value in seconds if math.isfinite(value)]
+    if len(known) > 1:
+        ends = f"{duration(min(known))} to {duration(max(known))}"
+        return f"{duration(statistics.median_low(known))} (median of {len(known)}; {ends})"
+    return duration(known[0]) if known else ""
+
+
+def duration(seconds: float) -> str:
+    """`31.8 s`, `94.2 min`, `3.1 h`: never more than a few letters."""
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
+
+
+def _short(text: object) -> str:
+    """A text of a file, not longer than anybody reads."""
+    text = str(text)
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}… (cut)"
+
+
+def _templates() -> Environment:
+    loader = FileSystemLoader(TEMPLATES)
+    templates = Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters |= {"short": _short, "duration": duration}
+    return templates

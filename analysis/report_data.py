@@ -1,0 +1,202 @@
+"""What a results folder holds, run by run, for the report: damage in one does not hide the rest.
+
+All of it may come from a stranger's folder. What cannot be read becomes one line that says so.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from addgpt.files import RunError, read_checked
+from analysis import load
+
+# How foreign files fail: not parsing, or holding something other than what is expected.
+DAMAGE = (
+    ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, OSError,
+    RunError, csv.Error,
+)  # fmt: skip
+ERRORS = ("op", "problem", "truth", "answer", "kind", "target", "written")
+COUNTS = ("op", "kind", "n")
+EXAMPLES = ("op", "problem", "truth", "written")
+# Settings that change how long a run takes and how often it looks, not what it learns.
+INCIDENTAL = ("device", "threads", "eval_every", "eval_size", "save_every")
+DERIVED = ("model.vocab", "model.context", "model.levels")  # from the task's options
+MOST_SETTINGS = 5  # in the title of a group
+
+Progress = Callable[[Iterable, int, str], Iterable]
+
+
+@dataclass(frozen=True)
+class RunData:
+    """One run folder. Tables without rows stand for files that are missing or damaged.
+
+    `metrics` and `evals` are the tables of `analysis.load`; `errors`, `error_counts`, `examples`
+    are rows of the files so named, as text; `protocol` is eval.json, flat; `faults` says in one
+    line each what could not be read; `changed` is the day its newest file is from.
+    """
+
+    name: str
+    path: Path
+    config: dict[str, Any]
+    metrics: pd.DataFrame
+    evals: pd.DataFrame
+    errors: list[dict[str, str]]
+    error_counts: list[dict[str, str]]
+    examples: list[dict[str, str]]
+    protocol: dict[str, Any]
+    faults: tuple[str, ...]
+    changed: str
+
+    def part(self, name: str) -> dict[str, Any]:
+        """A part of the config, such as `model`: empty where the file has none."""
+        return self.config.get(name) or {}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of the same settings, which differ in their seed; `title` tells groups apart."""
+
+    title: str
+    runs: tuple[RunData, ...]
+
+
+def read(folder: Path, progress: Progress) -> tuple[list[RunData], list[str]]:
+    """The runs in a folder, by name, and one line for each that cannot be shown at all.
+
+    Raises ValueError if there is no such folder or no run in it.
+    """
+    found, runs, faults = load.find(folder), [], []
+    for name, path in progress(found.items(), len(found), "reading"):
+        try:
+            runs.append(_run(name, path))
+        except DAMAGE as error:
+            faults.append(f"{name}: {_line(error)}")
+    return runs, faults
+
+
+def group(runs: list[RunData]) -> list[Group]:
+    """Runs that differ in nothing but the seed together, in order of task, then of name."""
+    together: dict[str, list[RunData]] = {}
+    for run in runs:
+        together.setdefault(json.dumps(identity(run), sort_keys=True), []).append(run)
+    parts = sorted(together.values(), key=lambda part: str(part[0].config["task"]))
+    return [Group(_title(part[0], [other[0] for other in parts]), tuple(part)) for part in parts]
+
+
+def _run(name: str, path: Path) -> RunData:
+    faults: list[str] = []
+    mine = path.resolve().name
+
+    def attempt(read_file: Callable, *arguments: Any, missing: Any) -> Any:
+        try:
+            return read_file(*arguments)
+        except DAMAGE as error:
+            faults.append(f"{name}: {_line(error)}")
+            return missing
+
+    def table(read_table: Callable) -> pd.DataFrame:
+        rows = read_table(path)
+        return rows[rows["run"] == mine]  # not those of runs further down
+
+    nothing = pd.DataFrame()
+    return RunData(
+        name=name,
+        path=path,
+        config=_config(path),
+        metrics=attempt(table, load.metrics, missing=nothing),
+        evals=attempt(table, load.evals, missing=nothing),
+        errors=attempt(_rows, path / "errors.csv", ERRORS, missing=[]),
+        error_counts=attempt(_counts, path / "error_counts.csv", missing=[]),
+        examples=attempt(_rows, path / "examples.csv", EXAMPLES, missing=[]),
+        protocol=attempt(_protocol, path / "eval.json", missing={}),
+        faults=tuple(dict.fromkeys(faults)),
+        changed=_changed(path),
+    )
+
+
+def _config(path: Path) -> dict[str, Any]:
+    config = load.read_config(path)
+    for key in ("options", "model", "train", "versions"):
+        if not isinstance(config.get(key) or {}, dict):
+            raise ValueError(f"{path / 'config.json'} is damaged: {key} is not a set of settings")
+    return config
+
+
+def _rows(file: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """The rows of a csv file that has at least those columns; none if there is no such file."""
+    if not file.is_file():
+        return []
+    try:
+        reader = csv.DictReader(read_checked(file).splitlines())
+        rows = list(reader)
+    except csv.Error as error:
+        raise ValueError(f"{file} is damaged: {error}") from None
+    missing = [name for name in columns if name not in (reader.fieldnames or [])]
+    if missing:
+        raise ValueError(f"{file} is damaged: no column {', '.join(missing)}")
+    if any(None in row or None in row.values() for row in rows):
+        raise ValueError(f"{file} is damaged: a line has a wrong number of fields")
+    return rows
+
+
+def _counts(file: Path) -> list[dict[str, str]]:
+    rows = _rows(file, COUNTS)
+    if any(not row["n"].isdecimal() for row in rows):
+        raise ValueError(f"{file} is damaged: n must be a count")
+    return rows
+
+
+def _protocol(file: Path) -> dict[str, Any]:
+    return load.flat(_json(file)) if file.is_file() else {}
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(read_checked(file))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file} is damaged: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} is damaged: not a JSON object")
+    return content
+
+
+def _changed(path: Path) -> str:
+    names = ("config.json", "metrics.jsonl", "eval.csv", "eval.json")
+    newest = max((path / name).stat().st_mtime for name in names if (path / name).is_file())
+    return datetime.datetime.fromtimestamp(newest, datetime.UTC).date().isoformat()
+
+
+def identity(run: RunData) -> dict[str, Any]:
+    """The settings of a run that say what it learns and how, its seed apart."""
+    train = {key: value for key, value in run.part("train").items() if key not in INCIDENTAL}
+    return {
+        "task": run.config["task"],
+        "options": run.part("options"),
+        "model": run.part("model"),
+        "train": train,
+    }
+
+
+def _title(run: RunData, others: list[RunData]) -> str:
+    """The task, its number of digits, and in what it differs from other groups of the task."""
+    mine = load.flat(identity(run))
+    peers = [load.flat(identity(one)) for one in others if one.config["task"] == run.config["task"]]
+    told = [key for key in mine if key not in DERIVED]
+    differing = [key for key in told if any(peer.get(key) != mine[key] for peer in peers)]
+    keys = [key for key in mine if key.startswith("options.") and key.endswith("digits")]
+    keys = list(dict.fromkeys([*keys, *differing]))
+    parts = [f"{key.rpartition('.')[2]}={mine[key]}" for key in keys[:MOST_SETTINGS]]
+    more = [f"{len(keys) - MOST_SETTINGS} more"] if len(keys) > MOST_SETTINGS else []
+    return ", ".join([str(run.config["task"]), *parts, *more])
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,79 @@
+"""Scratchpads compared: what models of one shape learn from each in equal training time.
+
+Reads `results/reference/traces.csv`, which `python -m benchmarks.traces` writes; `docs/traces.md`
+shows what the designs look like.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis import load, style
+
+COLUMNS = (
+    "task design digits seed steps cpu_seconds tokens longest len_a len_b n answer_correct"
+).split()
+SIGNS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
+
+
+def read(file: str | Path) -> pd.DataFrame:
+    """The table with `accuracy` (share in 0..1) and its Wilson interval. Raises ValueError."""
+    try:
+        table = pd.read_csv(file)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file} cannot be read: {error}") from None
+    missing = [name for name in COLUMNS if name not in table]
+    if missing:
+        raise ValueError(f"{file} is damaged: no column {', '.join(missing)}")
+    return load.with_accuracy(table)
+
+
+@style.styled
+def comparison(table: pd.DataFrame) -> Figure:
+    """Exact match (percent) by operand lengths, a dot per run of each design.
+
+    A panel for each task and longest operand; upright lines are Wilson 95 % intervals. Takes
+    `read`; raises ValueError if there are no rows.
+    """
+    panels = list(table.groupby(["task", "digits"], sort=False))
+    if not panels:
+        raise ValueError("there is nothing to draw: the table has no rows")
+    figure, axes = style.panels(len(panels), columns=3, width=3.6, height=3.2)
+    for axis, ((task, size), part) in zip(axes, panels, strict=True):
+        designs = list(dict.fromkeys(part["design"]))
+        for number, design in enumerate(designs):
+            shift = 0.7 * ((number + 0.5) / len(designs) - 0.5)
+            _dots(axis, part[part["design"] == design], shift, number)
+        pairs = _pairs(part)
+        names = [f"{a} {SIGNS.get(task, '·')} {b}" for a, b in pairs]
+        axis.set_xticks(range(len(pairs)), names)
+        axis.set(xlim=(-0.5, len(pairs) - 0.5), ylim=(-3, 103))
+        axis.set(xlabel="operand lengths (digits)", ylabel="exact match (%)")
+        seconds = part["cpu_seconds"].median()
+        axis.set_title(f"{task}, to {size} digits, {seconds:.0f} s of one core")
+        key = [
+            Line2D([], [], marker="o", ls="", color=style.line(number)["color"], label=design)
+            for number, design in enumerate(designs)
+        ]
+        axis.legend(handles=key, fontsize=8, loc="best")
+    figure.suptitle(f"scratchpads in equal training time, n = {table['n'].min():,} a cell")
+    return figure
+
+
+def _pairs(part: pd.DataFrame) -> list[tuple[int, int]]:
+    return list(dict.fromkeys(zip(part["len_a"], part["len_b"], strict=True)))
+
+
+def _dots(axis: Axes, rows: pd.DataFrame, shift: float, number: int) -> None:
+    pairs = _pairs(rows)
+    across = [pairs.index(pair) + shift for pair in zip(rows["len_a"], rows["len_b"], strict=True)]
+    middle = 100 * rows["accuracy"]
+    ends = np.abs(100 * rows[["low", "high"]].to_numpy().T - middle.to_numpy())
+    look = {"fmt": "o", "ms": 4, "lw": 1.2, "color": style.line(number)["color"]}
+    axis.errorbar(across, middle, yerr=ends, **look)

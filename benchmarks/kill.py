@@ -1,0 +1,129 @@
+"""Kill -9 a training at random moments, resume it, and see whether it ends as if never killed.
+
+python -m benchmarks.kill --kills 30
+
+The training is tiny, with dropout and Muon, and writes a checkpoint every few steps; flushing a
+file to the disk is slowed down, so that many kills fall into the writing of one. After every kill the
+folder must be sound and no older than it was; every run that ends must have the weights, optimizer
+and metrics of one that was never killed, bit by bit (but for the seconds it took).
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from addgpt.checkpoint import read_tensors
+from addgpt.runs import STATE, Run
+
+PROGRAM = """
+import os, time
+import addgpt.train, addgpt.progress
+from addgpt.cli import main
+flush = os.fsync
+os.fsync = lambda handle: (time.sleep(SLOW), flush(handle))[1]
+print("ready", flush=True)
+main()
+"""
+SETTINGS = (
+    "steps=60 save_every=5 eval_every=5 layers=1 width=16 heads=2 batch_size=16 eval_size=32 "
+    "dropout=0.1 optimizer=muon threads=1"
+).split()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--slow", type=float, default=0.03, help="seconds that a flush takes more")
+    options = parser.parse_args()
+    rng = random.Random(options.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder) / "whole"
+        process, began = start(whole, options.slow)
+        process.wait()
+        usual = time.monotonic() - began
+        wanted = content(whole)
+        kills = writing = ended = 0
+        path = Path(folder) / "killed"
+        while kills < options.kills or path.exists():
+            more = kills < options.kills
+            step = saved_step(path)
+            killed = attempt(path, options.slow, rng.uniform(0, usual / 2) if more else None)
+            if killed:
+                kills += 1
+                writing += bool(list(path.glob(".*.tmp")))
+                assert saved_step(path) >= step, "a checkpoint was lost"
+                print(f"kill {kills}: at step {saved_step(path)}", file=sys.stderr)
+                continue
+            assert content(path) == wanted, "the run did not end as one that was never killed"
+            ended += 1
+            shutil.rmtree(path)
+    print(f"{kills} kills, {writing} of them while a file was being written; {ended} runs ended,")
+    print("each with the weights, optimizer and metrics of a run that was never killed")
+
+
+def start(path: Path, slow: float) -> tuple[subprocess.Popen, float]:
+    """Begin or go on with a training; returns once it is about to, and when that was."""
+    words = ["train", "--task", "add", "--digits", "2", "--resume", "--out", str(path)]
+    words += [word for pair in SETTINGS for word in ("--set", pair)]
+    code = PROGRAM.replace("SLOW", str(slow))
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    process.stdout.readline()
+    return process, time.monotonic()
+
+
+def attempt(path: Path, slow: float, seconds: float | None) -> bool:
+    """Train for so long, or to the end; whether it was killed before that."""
+    process, _ = start(path, slow)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return True
+    assert process.returncode == 0, f"training ended with {process.returncode}"
+    return False
+
+
+def saved_step(path: Path) -> int:
+    """The step of the checkpoint that resuming would go on from; -1 if there is none yet.
+
+    Raises RunError if anything in the folder is damaged.
+    """
+    if not (path / "config.json").exists():
+        return -1
+    run = Run(path)
+    if not run.started:
+        return -1
+    progress = run.state()[1]
+    run.check_log(progress["step"], progress["log"])
+    return progress["step"]
+
+
+def content(path: Path) -> tuple[dict, dict, list]:
+    """Tensors, progress and metrics of a run that ended, but for the seconds it took."""
+    run = Run(path)
+    tensors, progress = read_tensors(path / STATE)
+    same = {name: tensor for name, tensor in run.model().state_dict().items()}
+    assert all((tensors[f"model.{name}"] == same[name]).all() for name in same)
+    progress = {key: value for key, value in progress.items() if key not in ("seconds", "log")}
+    metrics = [{k: v for k, v in row.items() if k != "seconds"} for row in run.metrics()]
+    return {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}, progress, metrics
+
+
+if __name__ == "__main__":
+    main()

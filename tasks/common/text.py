@@ -1,0 +1,64 @@
+"""What tasks that learn a text have in common: an alphabet that the text has, not the task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from addgpt.task import Batch, Task, setting
+from tasks.common import sources
+from tasks.common.corpus import Corpus, load
+
+CORPUS = f"the text: {sources.VALID}"
+
+
+@dataclass(frozen=True)
+class Text(Task):
+    """A task on the text `corpus`.
+
+    A run keeps the alphabet, so that its model writes where the text is not, and the checksum, so
+    that it is neither trained on nor scored on another text than it began with.
+    """
+
+    corpus: str = setting("", CORPUS)
+    characters: str = setting("", "the alphabet; filled in from the corpus when a run is made")
+    sha256: str = setting("", "checksum of the corpus; filled in likewise")
+
+    def __post_init__(self) -> None:
+        if len(set(self.characters)) < len(self.characters):
+            raise ValueError("characters holds one more than once")
+
+    @property
+    def alphabet(self) -> str:
+        return self.characters or self.found()
+
+    @cached_property
+    def text(self) -> Corpus:
+        """The corpus. Raises ValueError if it is not the one that the run began with, OSError."""
+        corpus = load(self.source)
+        if self.sha256 not in ("", corpus.sha256):
+            raise ValueError(f"corpus {self.corpus} is not the text that the run began with")
+        return corpus
+
+    @property
+    def source(self) -> str:
+        """What `load` is to load."""
+        return self.corpus
+
+    def found(self) -> str:
+        """The alphabet that the text turns out to have."""
+        return self.text.alphabet
+
+    def settled(self) -> Text:
+        if self.characters not in ("", self.found()):
+            raise ValueError(f"characters is not the alphabet of corpus {self.corpus}")
+        return replace(self, characters=self.found(), sha256=self.text.sha256)
+
+
+def text_batch(tokens: np.ndarray, scored: np.ndarray) -> Batch:
+    """A batch of (B, T) tokens without position ids and cells."""
+    rows, length = tokens.shape
+    positions = np.zeros((rows, length, 0), np.int16)
+    return Batch(tokens, scored, positions, np.full(rows, -1, np.int32))

@@ -1,0 +1,434 @@
+"""Kinds and places of wrong answers, against hand-made cases and naive computations."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import os
+import re
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from addgpt.errors import (
+    COUNT_COLUMNS,
+    EACH,
+    ERROR_COLUMNS,
+    EXAMPLE_COLUMNS,
+    KINDS,
+    MOST,
+    Tally,
+    diagnose,
+    mistakes,
+)
+from addgpt.evaluate import Examined, Outcome, examine
+from addgpt.files import RunError
+from addgpt.runs import Run
+from addgpt.scorecard import read_findings, score_run
+from addgpt.settings import configure
+from addgpt.tables import print_mistakes
+from addgpt.task import Cell, load_task
+from addgpt.train import train
+
+ENDS = {"add": ";", "sub": "", "mul": ",;", "div": ",;+-"}  # of a line of the trace
+
+
+@pytest.fixture(scope="session")
+def right(matrices):
+    """What a task wants to be written after a typed problem."""
+
+    def target(task, problem: str) -> str:
+        part = task.parts[re.search("[-+*/]", problem)[0]] if task.name == "calc" else task
+        a, b = map(int, re.split("[-+*/]", problem))
+        text = part.decode(part.write(*matrices([(a, b)])).batch(np.zeros(1, np.int32)).tokens[0])
+        return text.removeprefix(f"{problem}=")
+
+    return target
+
+
+def diagnosed(right, name, options, problem, written, terminated=True):
+    task = load_task(name, options | {"digits": 3})
+    return diagnose(task, problem, right(task, problem), written, terminated)
+
+
+# What is right, for reading the cases:
+#     128+367=594#                52-17=53+53#          12-345=766-333#
+#     12*34=840,630,040;=8040#    12*41=210,840,940;=2940#
+#     17/5=01,02,04,16-18-19-69-10;77-79-70+20+23;=03r2#
+PLAIN, CARRY = {"format": "plain"}, {"trace": "carry"}
+DETAILED = {"format": "plain", "trace": "detailed"}
+NONE, AFTER = {"trace": "none"}, {"trace": "none", "sign": "after"}
+DIVISION = "01,02,04,16-18-19-69-10;77-79-70+20+23;"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "problem", "written", "kind", "digit", "line", "place"),
+    [
+        ("add", {}, "128+367", "584#", "carry", "1", None, 1),  # 485: a carry is lost
+        ("add", {}, "128+367", "595#", "carry", "2", None, 2),  # 595: one too many
+        ("add", {}, "128+367", "5941#", "carry", "3", None, 3),
+        ("add", {}, "128+367", "694#", "digit", "0", None, 0),  # nothing is carried into the ones
+        ("add", {}, "128+367", "574#", "digit", "1", None, 1),
+        ("add", {}, "128+367", "684#", "digit", "0", None, 0),  # 486: a carry slip, but not only
+        ("add", {}, "128+367", "59#", "length", "2", None, 2),
+        ("add", {}, "128+367", "5942#", "length", "3", None, 3),
+        ("add", {}, "95+7", "291#", "carry", "1", None, 1),
+        ("add", {}, "95+7", "29#", "carry", "1", None, 1),
+        ("add", {}, "95+7", "2#", "carry", "2", None, 1),
+        ("add", {}, "95+7", "2011#", "length", "3", None, 3),
+        ("add", {}, "128+367", "#", "unreadable", "", None, 0),
+        ("add", {}, "128+367", "5-4#", "unreadable", "", None, 1),
+        ("add", PLAIN, "128+367", "485#", "carry", "1", None, 1),
+        ("add", PLAIN, "128+367", "0495#", "length", "", None, 0),
+        ("add", PLAIN, "128+367", "4095#", "length", "2", None, 1),
+        ("add", {"format": "padded"}, "128+367", "5840#", "carry", "1", None, 1),
+        ("add", CARRY, "128+367", "508040#", "carry", "1", None, 1),
+        ("add", CARRY, "128+367", "519070#", "digit", "2", None, 4),
+        ("add", CARRY | PLAIN, "128+367", "519040=475#", "answer", "1", None, 8),
+        ("add", CARRY | PLAIN, "128+367", "517040=475#", "trace", "1", 1, 2),
+        ("sub", {}, "12-345", "766+333#", "sign", "", None, 3),
+        ("sub", {}, "52-17", "54+54#", "borrow", "1", 1, 1),  # 45: a borrow is lost
+        ("sub", {}, "52-17", "56+56#", "trace", "1", 1, 1),
+        ("sub", {}, "52-17", "53-54#", "answer", "1", None, 2),
+        ("sub", {}, "12-345", "766-433#", "answer", "0", None, 4),
+        ("sub", {}, "12-345", "766-3333#", "length", "3", None, 7),
+        ("sub", {}, "12-345", "766#", "unreadable", "", None, 3),
+        ("sub", NONE, "12-345", "+333#", "sign", "", None, 0),
+        ("sub", NONE, "52-17", "+54#", "borrow", "1", None, 2),
+        ("sub", NONE, "52-17", "+59#", "digit", "1", None, 2),
+        ("sub", AFTER, "12-345", "333+#", "sign", "", None, 3),
+        ("sub", AFTER, "12-345", "373-#", "digit", "1", None, 1),
+        ("mul", {}, "12*34", "940,630,040;=9040#", "trace", "0", 1, 0),
+        ("mul", {}, "12*34", "840,630,050;=8050#", "trace", "2", 3, 9),
+        ("mul", {}, "12*34", "840,630,040;=8140#", "answer", "1", None, 14),
+        ("mul", {}, "12*34", "840,630,040;=80#", "length", "2", None, 15),
+        ("mul", {}, "12*34", "840,#", "unreadable", "", 2, 4),
+        ("mul", {}, "12*41", "120,840,850;=1850#", "copy", "0", 1, 0),
+        ("mul", {}, "12*41", "210,850,950;=2950#", "trace", "2", 2, 5),
+        ("mul", CARRY, "12*34", "8050;0740;=8140#", "trace", "1", 1, 2),
+        ("mul", NONE, "12*34", "8140#", "digit", "1", None, 1),
+        ("mul", NONE, "12*34", "80#", "length", "2", None, 2),
+        ("div", {}, "17/5", DIVISION + "=03r1#", "answer", "r0", None, 43),
+        ("div", {}, "17/5", DIVISION + "=04r2#", "answer", "q0", None, 41),
+        ("div", {}, "17/5", DIVISION + "=04r1#", "answer", "q0", None, 41),
+        ("div", {}, "17/5", DIVISION + "=13r2#", "length", "q1", None, 40),
+        ("div", {}, "17/5", DIVISION + "=03r21#", "length", "r1", None, 44),
+        ("div", {}, "17/5", DIVISION + "=r2#", "unreadable", "", None, 40),
+        ("div", {}, "17/5", DIVISION[:-3] + "33;=03r3#", "copy", "r0", 13, 36),
+        ("div", {}, "17/5", DIVISION[:-3] + "24;=04r2#", "trace", "q0", 13, 37),
+        ("div", {}, "17/5", "03," + DIVISION[3:] + "=03r3#", "trace", "r0", 1, 1),
+        ("div", NONE, "17/5", "03r1#", "digit", "r0", None, 3),
+        ("div", NONE, "17/5", "3#", "unreadable", "", None, 0),
+        ("calc", {}, "128+367", "584#", "carry", "1", None, 1),
+        ("calc", {}, "12-345", "766+333#", "sign", "", None, 3),
+        ("calc", {}, "12*41", "120,840,850;=1850#", "copy", "0", 1, 0),
+        ("calc", {}, "17/5", DIVISION + "=04r2#", "answer", "q0", None, 41),
+    ],
+)
+def test_hand_made_mistakes(right, name, options, problem, written, kind, digit, line, place):
+    found = diagnosed(right, name, options, problem, written)
+    assert (found.kind, found.digit, found.line, found.place) == (kind, digit, line, place)
+    assert bool(found.answer) == (kind != "unreadable")
+    assert found.truth == load_task(name, options).truth(problem)
+
+
+@pytest.mark.parametrize("written", ["594594594594", "", "5", "584"])
+def test_without_an_end_mark_nothing_is_judged(right, written):
+    found = diagnosed(right, "add", {}, "128+367", written, terminated=False)
+    common = os.path.commonprefix(["594#", written])
+    assert (found.kind, found.answer, found.digit) == ("unterminated", "", "")
+    assert (found.line, found.place) == (None, len(common))
+
+
+def test_a_running_sum_repeats_the_one_before_where_the_product_is_nothing(right):
+    target = right(load_task("mul", {"digits": 3}), "12*304")
+    assert target == "840,000,400;630,630;=84630#"
+    found = diagnosed(right, "mul", {}, "12*304", "840,000,410;630,640;=84640#")
+    assert (found.kind, found.line, found.place, found.digit) == ("copy", 3, 9, "3")
+    found = diagnosed(right, "mul", {}, "12*304", "840,000,400;630,640;=84640#")
+    assert (found.kind, found.line, found.place, found.digit) == ("trace", 5, 17, "3")
+
+
+def test_a_detailed_scratchpad_is_copied_but_for_its_sums(right):
+    target = right(load_task("add", DETAILED), "128+367")
+    assert target.splitlines() == [target] and "12+36,5,1,2+6+1=09,9,0;" in target
+    wrong = target.replace("=495#", "=475#")
+    for old, new, kind in [
+        ("12+36,", "12+37,", "copy"),
+        (",5,1,2+6", ",5,0,2+6", "copy"),
+        ("2+6+1=", "2+7+1=", "copy"),
+        ("=09,", "=07,", "trace"),
+        ("=09,", "=19,", "trace"),
+        ("=09,9", "=09,7", "copy"),
+    ]:
+        assert old in target
+        found = diagnosed(right, "add", DETAILED, "128+367", wrong.replace(old, new))
+        assert (found.kind, found.line, found.digit) == (kind, 2, "1"), (old, new)
+    assert diagnosed(right, "add", DETAILED, "128+367", wrong).kind == "answer"
+
+
+# Any corruption of any right text, against a second computation that knows the formats.
+
+
+def with_slips(a: int, op: str, b: int) -> set[int]:
+    """Sizes of all sums (or differences) in which carries were lost or invented."""
+    high, low, sign = max(a, b), min(a, b), 1 if op == "+" else -1
+    width = len(str(high)) + (op == "+")
+    sizes = set()
+    for carries in itertools.product((0, 1), repeat=width - 1):
+        digits = [
+            (high // 10**k % 10 + sign * (low // 10**k % 10) + sign * carry) % 10
+            for k, carry in enumerate((0, *carries))
+        ]
+        sizes.add(sum(digit * 10**k for k, digit in enumerate(digits)))
+    return sizes
+
+
+def naive_digit(truth: int, answer: int) -> str:
+    places = [k for k in range(60) if (truth // 10**k - answer // 10**k) % 10]
+    return str(places[0]) if places else ""
+
+
+def naive_line(part, target: str, place: int) -> int | None:
+    """Lines end with certain characters; the answer starts with = or with a sign."""
+    trace = getattr(part, "trace", "none")
+    woven = part.name == "add" and trace == "carry" and part.format != "plain"
+    if trace == "none" or woven:
+        return None
+    answer = target.rindex("=") if "=" in target else re.search("[-+]", target).start()
+    ends = sum(char in ENDS[part.name] for char in target[:place])
+    return ends + 1 if place < answer else None
+
+
+def naive_answer_kind(op: str, a: int, b: int, answer: str) -> tuple[str, str]:
+    """Kind, as far as the answer alone tells, and lowest wrong digit."""
+    if op == "/":
+        q, _, r = answer.partition(" remainder ")
+        pairs = [("q", a // b, int(q)), ("r", a % b, int(r or 0))]
+        name, truth, wrong = next(pair for pair in pairs if pair[1] != pair[2])
+        kind = "digit" if len(str(truth)) == len(str(wrong)) else "length"
+        return kind, name + naive_digit(truth, wrong)
+    truth, wrong = {"+": a + b, "-": a - b, "*": a * b}[op], int(answer)
+    if answer.lstrip("-") == str(abs(truth)):
+        return "sign", ""
+    digit = naive_digit(abs(truth), abs(wrong))
+    fits = len(answer.lstrip("-")) <= len(str(max(a, b))) + (op == "+")
+    if truth != wrong and op in "+-" and (truth < 0) == (wrong < 0) and fits:
+        if abs(wrong) in with_slips(a, op, b):
+            return {"+": "carry", "-": "borrow"}[op], digit
+    return "digit" if len(str(abs(truth))) == len(answer.lstrip("-")) else "length", digit
+
+
+edits = st.tuples(
+    st.sampled_from(["change", "change", "change", "insert", "drop"]),
+    st.integers(-6, -1) | st.integers(0, 300),
+    st.sampled_from("00112233445566778899+-=r,;#"),
+)
+
+
+def corrupted(target: str, changes) -> str:
+    text = target
+    for what, where, char in changes:
+        where %= len(text)
+        text = text[:where] + ("" if what == "drop" else char) + text[where + (what != "insert") :]
+        text = text or char
+    return text.partition("#")[0] + "#"
+
+
+@given(
+    st.integers(0, 9999),
+    st.integers(1, 9999),
+    st.sampled_from("+-*/"),
+    st.lists(edits, min_size=1, max_size=3),
+)
+def test_kinds_and_places_agree_with_a_naive_computation(any_task, right, a, b, op, changes):
+    part = any_task.parts[op] if any_task.name == "calc" else any_task
+    problem = f"{a}{part.op}{b}"
+    target = right(any_task, problem)
+    written = corrupted(target, changes)
+    assert "".join(any_task.lines(target)) == target
+    try:
+        answer = any_task.answer(written)
+    except ValueError:
+        answer = ""
+    assume(answer != any_task.truth(problem))
+    found = diagnose(any_task, problem, target, written)
+    assert found.kind in KINDS
+    assert found.place == len(os.path.commonprefix([target, written]))
+    assert found.line == naive_line(part, target, found.place)
+    number = r"[0-9]+( remainder [0-9]+)?" if part.op == "/" else "-?[0-9]+"
+    if not re.fullmatch(number, answer):
+        assert (found.kind, found.digit, found.answer) == ("unreadable", "", "")
+        return
+    kind, digit = naive_answer_kind(part.op, a, b, answer)
+    assert (found.digit, found.answer) == (digit, answer)
+    if kind in ("sign", "carry", "borrow"):
+        assert found.kind == kind
+    elif found.line is not None:
+        assert found.kind in ("copy", "trace")
+    elif kind == "length":
+        assert found.kind == "length"
+    else:
+        assert found.kind == ("answer" if len(part.lines(target)) > 1 else "digit")
+
+
+# Whole evaluations.
+
+
+@pytest.fixture(scope="module")
+def cells(half_trained):
+    """The examined cells of a half-trained subtracter."""
+    task, model = half_trained
+    return task, list(examine(model, task, task.cells(), per_cell=60))
+
+
+def filled(task, cells) -> Tally:
+    tally = Tally(task)
+    for examined in cells:
+        tally.add(examined)
+    return tally
+
+
+def test_every_wrong_answer_is_counted_once(cells):
+    task, examined = cells
+    tally = filled(task, examined)
+    wrong = sum(len(one.outcome.wrong) for one in examined)
+    assert wrong > 300
+    assert sum(tally.kinds().values()) == sum(row["n"] for row in tally.counts()) == wrong
+    for one in examined:
+        mine = [row for row in tally.counts() if tuple(row[f] for f in Cell._fields) == one.cell]
+        assert sum(row["n"] for row in mine) == one.row()["n"] - one.row()["answer_correct"]
+        for mistake, (row, written) in zip(
+            mistakes(task, one), sorted(one.outcome.wrong.items()), strict=True
+        ):
+            assert mistake.truth == task.truth(mistake.problem) != mistake.answer
+            assert mistake.written == written
+            assert (mistake.kind == "unterminated") == one.outcome.unterminated[row]
+    assert list(tally.kinds().values()) == sorted(tally.kinds().values(), reverse=True)
+
+
+def test_the_sample_is_bounded_and_does_not_depend_on_the_order_of_cells(cells):
+    task, examined = cells
+    sample = filled(task, examined).sample()
+    assert sample == filled(task, examined[::-1]).sample()
+    assert all(list(row) == ERROR_COLUMNS for row in sample)
+    groups = Counter((row["op"], row["stratum"], row["kind"]) for row in sample)
+    totals = Counter()
+    for row in filled(task, examined).counts():
+        totals[row["op"], row["stratum"], row["kind"]] += row["n"]
+    assert {group: min(EACH, n) for group, n in totals.items()} == groups
+    assert len(sample) > len(groups)
+
+
+def many(task, strata: int) -> list[Examined]:
+    """Cells with nothing but wrong answers."""
+    cells = []
+    for number in range(strata):
+        batch = task.batch(np.random.default_rng(number), 30, "test", Cell("+", 3, 3))
+        false, wrong = np.zeros(30, bool), dict.fromkeys(range(30), "=#")
+        outcome = Outcome(false, false, false, wrong)
+        cells.append(Examined(Cell("+", 3, 3, f"{number}"), "test", False, batch, outcome))
+    return cells
+
+
+def test_a_large_sample_is_cut_evenly():
+    task = load_task("add", {"digits": 3})
+    sample = filled(task, many(task, 150)).sample()
+    assert len(sample) == MOST
+    assert set(Counter(row["stratum"] for row in sample).values()) == {13, 14}
+
+
+def test_examples_are_right_and_of_the_longest_work(cells):
+    task, examined = cells
+    rows = filled(task, examined).examples()
+    plain = [one for one in examined if one.cell.stratum == "all" if one.row()["trace_correct"]]
+    largest = max(plain, key=lambda one: one.cell.len_a + one.cell.len_b)
+    assert len(rows) == min(2, largest.row()["trace_correct"])
+    for row in rows:
+        assert list(row) == EXAMPLE_COLUMNS
+        assert row["len_a"] + row["len_b"] == largest.cell.len_a + largest.cell.len_b
+        assert row["truth"] == task.truth(row["problem"]) == task.answer(row["written"])
+
+
+def read(path) -> list[dict]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    """A hardly trained adder, scored: its Scorecard."""
+    tiny = "digits=2 layers=1 width=16 heads=2 steps=12 batch_size=16 eval_size=32 threads=1"
+    settings = dict(pair.split("=") for pair in tiny.split())
+    run = Run.create(tmp_path_factory.mktemp("scored") / "run", configure("add", settings))
+    train(run)
+    return score_run(run, per_cell=10, seed=3)
+
+
+def test_an_evaluation_leaves_its_files(scored):
+    names = ["eval.csv", "errors.csv", "error_counts.csv", "examples.csv", "eval.json"]
+    assert [path.name for path in scored.write()] == names
+    folder = scored.run.path
+    errors, counts = read(folder / "errors.csv"), read(folder / "error_counts.csv")
+    assert list(errors[0]) == ERROR_COLUMNS and list(counts[0]) == COUNT_COLUMNS
+    wrong = sum(int(row["n"]) - int(row["answer_correct"]) for row in read(folder / "eval.csv"))
+    assert sum(int(row["n"]) for row in counts) == wrong > 0
+    facts = json.loads((folder / "eval.json").read_text())
+    assert facts["n"] - facts["answer_correct"] == sum(facts["mistakes"].values()) == wrong
+    assert (facts["split"], facts["evaluation_seed"], facts["per_cell"]) == ("test", 3, 10)
+    assert facts["contamination"]["problems"] > 0 and facts["contamination"]["drawable"] == 0
+    assert {"command", "date", "seconds", "versions", "task", "run"} <= set(facts)
+    stored, found = read_findings(folder)
+    assert found == facts and [row | {"n": str(row["n"])} for row in stored] == counts
+
+
+def test_another_split_has_its_name_in_the_names(scored):
+    paths = replace(scored, split="val").write()
+    assert all("-val." in path.name for path in paths)
+    assert read_findings(scored.run.path, "val") is not None
+    assert read_findings(scored.run.path, "train") is None
+
+
+def test_tables_without_rows_have_their_header(scored):
+    for path in replace(scored, mistakes=Tally(scored.run.task()), split="val").write():
+        columns = {
+            "errors-val.csv": ERROR_COLUMNS,
+            "error_counts-val.csv": COUNT_COLUMNS,
+            "examples-val.csv": EXAMPLE_COLUMNS,
+        }
+        if path.name in columns:
+            assert path.read_text() == ",".join(columns[path.name]) + "\n"
+
+
+@pytest.mark.parametrize("name", ["eval-val.json", "error_counts-val.csv"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "n\nmany\n", "op,n\n+,3\n"])
+def test_damaged_findings_are_told_in_one_line(scored, name, text):
+    replace(scored, split="val").write()
+    (scored.run.path / name).write_text(text)
+    with pytest.raises(RunError, match="damaged"):
+        read_findings(scored.run.path, "val")
+
+
+def test_kinds_are_printed_with_their_most_frequent_place(capsys):
+    facts = {"n": 1000, "answer_correct": 940, "trace_correct": 937}
+    facts["contamination"] = {"summary": "0 of 900"}
+    row = {"op": "*", "len_a": 2, "len_b": 2, "stratum": "all"}
+    counts = [
+        row | {"kind": "trace", "digit": "0", "line": "3", "n": 20},
+        row | {"kind": "trace", "digit": "1", "line": "3", "n": 15},
+        row | {"kind": "trace", "digit": "2", "line": "1", "n": 18},
+        row | {"kind": "answer", "digit": "2", "line": "", "n": 7},
+    ]
+    print_mistakes(Console(width=100), counts, facts)
+    printed = capsys.readouterr().out
+    for text in ("why 60 of 1,000", "line 3 (35)", "88.3 %", "digit 2 (7)", "11.7 %", "0 of 900"):
+        assert text in printed
+    assert "3 right answers follow a wrong trace" in printed
+    print_mistakes(Console(width=100), [], facts | {"answer_correct": 1000, "trace_correct": 1000})
+    assert capsys.readouterr().out.splitlines() == ["no answer is wrong", "0 of 900"]
