@@ -6,7 +6,7 @@ Shapes: B rows, H heads, G heads of keys and values, S queries, T keys, D channe
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -20,30 +20,43 @@ Angles = tuple[Tensor, Tensor]  # cosines and sines
 class Sight:
     """What the queries of one pass see; the same in every block.
 
-    seen    (B or 1, S) how many keys, from the first, each query sees
+    start   which key, counted from 0, is the first query's own; each sees the keys up to its own
     keys    T
+    some    (B, S) which keys are the queries' own; None: those from `start` on, in order
+    prompt  (B or 1,) how many keys the queries among them all see; None: no such keys
     ahead   (B, 1, S, P) angles that queries turn by; None: nothing turns
     own     (B, 1, T, P) angles that keys turn by
     bias    (B or 1, H, S, T) what is added to the products of queries and keys; None: nothing
-    masked  False where each query sees the keys up to its own, which needs no mask
     usual   length at which attention is as sharp as without log scaling; 0: no such scaling
+    device  where new tensors go
     """
 
-    seen: Tensor
+    start: int
     keys: int
+    some: Tensor | None = None
+    prompt: Tensor | None = None
     ahead: Angles | None = None
     own: Angles | None = None
     bias: Tensor | None = None
-    masked: bool = False
     usual: int = 0
+    device: torch.device | None = None
+
+    @cached_property
+    def seen(self) -> Tensor:
+        """(B or 1, S) how many keys, from the first, each query sees."""
+        some = self.some
+        if some is None:
+            some = torch.arange(self.start, self.keys, device=self.device)[None]
+        seen = some + 1
+        return seen if self.prompt is None else torch.maximum(seen, self.prompt[:, None])
 
     @cached_property
     def mask(self) -> Tensor | None:
         """Which keys are seen, or what is added to products; None: causality says it all."""
-        if self.bias is None and not self.masked:
+        in_order = self.some is None and (self.start == 0 or self.start == self.keys - 1)
+        if self.bias is None and self.prompt is None and in_order:
             return None
-        places = torch.arange(self.keys, device=self.seen.device)
-        visible = places < self.seen[:, None, :, None]  # (B or 1, 1, S, T)
+        visible = torch.arange(self.keys, device=self.device) < self.seen[:, None, :, None]
         return visible if self.bias is None else self.bias.masked_fill(~visible, -torch.inf)
 
     @cached_property
@@ -57,12 +70,11 @@ class Sight:
             return None
         return (self.seen.log() / math.log(max(2, self.usual)))[:, None, :, None]
 
-    def at(self, places: Tensor) -> Sight:
-        """The sight of the queries at (B, S) places alone."""
-        ahead = self.ahead and tuple(pick(part[:, 0], places)[:, None] for part in self.ahead)
-        bias = None if self.bias is None else self.bias[0][:, places].transpose(0, 1)
-        seen = self.seen.expand(len(places), -1).gather(1, places)
-        return Sight(seen, self.keys, ahead, self.own, bias, True, self.usual)
+    def at(self, some: Tensor) -> Sight:
+        """The sight of (B, S) of the queries alone, where this is of a query for each key."""
+        ahead = self.ahead and tuple(pick(part[:, 0], some)[:, None] for part in self.ahead)
+        bias = None if self.bias is None else self.bias[0][:, some].transpose(0, 1)
+        return replace(self, some=some, ahead=ahead, bias=bias)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
@@ -75,22 +87,28 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale
         mask: as of `Sight`.
         scale: what products of queries and keys are multiplied with.
     """
-    rows, heads, count, size = query.shape
-    groups = key.shape[1]
     added = mask is not None and mask.dtype != torch.bool
-    if added:
-        mask = mask.to(query.dtype)
-    if count == 1 and (added or mask is None):
-        # Plain products beat the fused kernel here. Heads with the same keys are queries of one.
-        products = query.reshape(rows, groups, -1, size) @ key.mT * scale  # (B, G, H / G, T)
-        if added:
-            products = products + mask.reshape(len(mask), groups, -1, key.shape[2])
-        return (products.softmax(-1) @ value).reshape(query.shape)
-    if groups < heads:
-        key, value = (x.repeat_interleave(heads // groups, 1) for x in (key, value))
+    mask = mask.to(query.dtype) if added else mask
+    groups = query.shape[1] // key.shape[1]
+    if query.shape[2] == 1 and (added or mask is None):
+        return _mixed(query, key, value, mask, scale)
+    if groups > 1:
+        key, value = (x.repeat_interleave(groups, 1) for x in (key, value))
     return F.scaled_dot_product_attention(
         query, key, value, mask, is_causal=mask is None, scale=scale
     )
+
+
+def _mixed(query: Tensor, key: Tensor, value: Tensor, added: Tensor | None, scale: float) -> Tensor:
+    """`attend` for one query a row: plain products beat the fused kernel there."""
+    shape, groups = query.shape, key.shape[1]
+    if groups < shape[1]:  # heads with the same keys are as many queries of one
+        query = query.reshape(len(query), groups, -1, shape[-1])
+        added = added if added is None else added.reshape(len(added), groups, -1, key.shape[2])
+    products = query @ key.mT * scale  # (B, G, H / G, T)
+    if added is not None:
+        products = products + added
+    return (products.softmax(-1) @ value).reshape(shape)
 
 
 def pick(x: Tensor, at: Tensor) -> Tensor:

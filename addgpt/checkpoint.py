@@ -87,10 +87,15 @@ def load_weights(model: GPT, tensors: Tensors, source: Path) -> None:
     model.load_state_dict(tensors)
 
 
+def outline(config: ModelConfig) -> GPT:
+    """A model without content: its tensors have shapes, but no memory."""
+    with torch.device("meta"), _NothingDrawn():
+        return GPT(config)
+
+
 def shapes(config: ModelConfig) -> dict[str, torch.Size]:
     """The shapes of a model's weights by name, worked out without allocating them."""
-    with torch.device("meta"), _NothingDrawn():
-        return {name: tensor.shape for name, tensor in GPT(config).state_dict().items()}
+    return {name: tensor.shape for name, tensor in outline(config).state_dict().items()}
 
 
 def weight_count(config: ModelConfig) -> int:

@@ -105,15 +105,20 @@ def stream(
 
 def within_tables(positions: Positions, config: ModelConfig) -> Positions:
     """Position ids that the model has a row for: beyond a learned table all are its last."""
+    top = largest_ids(config)
+    return lambda tokens, slots: np.minimum(positions(tokens, slots), top)
+
+
+def largest_ids(config: ModelConfig) -> np.ndarray:
+    """(L,) the largest position id of each level that the model has a row for."""
     scheme = config.level_position or ("learned",) * len(config.levels)
-    top = np.array(
+    return np.array(
         [
             size - 1 if how == "learned" else np.iinfo(np.int16).max
             for size, how in zip(config.levels, scheme, strict=True)
         ],
         np.int16,
     )
-    return lambda tokens, slots: np.minimum(positions(tokens, slots), top)
 
 
 class _Reader:

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import sys
+import time
 
 import torch
 
@@ -43,6 +44,20 @@ def memory() -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):
         return 1 << 36
+
+
+def product_rate(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) -> float:
+    """FLOP/s of square matrix products on a device, the best of those that fit into the time."""
+    size = 512 if device.type == "cpu" else 4096
+    a, b = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
+    best, end = float("inf"), time.perf_counter() + seconds
+    while True:
+        began = time.perf_counter()
+        float((a @ b)[0, 0])  # waits for the device
+        now = time.perf_counter()
+        best = min(best, now - began)
+        if now >= end:
+            return 2 * size**3 / best
 
 
 def keep_memory() -> None:

@@ -8,12 +8,12 @@ whether the answer came out right all the same.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from addgpt.decode import generate
+from addgpt.decode import generate, largest_ids, within_tables
 from addgpt.model import GPT, next_token_loss
 from addgpt.task import SPLITS, Batch, Cell, Task
 
@@ -34,17 +34,25 @@ class Outcome:
 
 
 def score(model: GPT, task: Task, batch: Batch, fast: bool = True) -> Outcome:
-    """Judge every row of a batch. With `fast` off, every row is decoded."""
-    rows = len(batch)
+    """Judge every row of a batch. With `fast` off, every row is decoded.
+
+    Raises ValueError if the model cannot read as many tokens.
+    """
+    rows, longest = len(batch), model.config.longest or LONGEST
+    read = int(batch.lengths.max(initial=1)) - 1  # the last one is only written
+    if read > longest:
+        raise ValueError(f"problems of {read} tokens: the model reads at most {longest}")
+    batch = replace(batch, positions=np.minimum(batch.positions, largest_ids(model.config)))
     exact = exact_rows(model, batch) if fast else np.zeros(rows, bool)
     answer, trace, unterminated = exact.copy(), exact.copy(), np.zeros(rows, bool)
     wrong: dict[int, str] = {}
+    positions = within_tables(task.positions, model.config)
     for index in _groups(batch, np.flatnonzero(~exact)):
         start = int(batch.scored[index[0]].argmax())
-        limits = np.minimum(batch.lengths[index] + SLACK, model.config.longest or LONGEST) - start
+        limits = np.minimum(batch.lengths[index] + SLACK, longest) - start
         end = task.alphabet.index(task.end)
         prompts = batch.tokens[index, :start]
-        out = generate(model, task.positions, prompts, int(limits.max()), end)
+        out = generate(model, positions, prompts, int(limits.max()), end)
         # Each row has its own limit: what it may write does not depend on the rows beside it.
         finished = out.terminated & (out.length <= limits)
         for place, row in enumerate(index):

@@ -65,6 +65,11 @@ LEVEL_POSITION: Features = {
         "Heo et al. 2024, arXiv:2403.13298",
         "queries and keys turn by an angle for each id; levels share a head's channels",
     ),
+    "rotary2": Feature(
+        "axial rotary ids, from two slots",
+        "Su et al. 2021, arXiv:2104.09864",
+        "queries look from the id of the token just read and from that of the slot they fill",
+    ),
     "none": None,
 }
 NEXT_IDS: Features = {

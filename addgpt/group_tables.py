@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from addgpt.compare import (
@@ -68,7 +69,7 @@ def _print_worst(console: Console, runs: Sequence[Scored]) -> None:
     table.columns[-1].header = "worst run"
     seen = {cell_of(row) for row in runs[0].rows if row["seen"]}
     for cell, spread in cells[:SHOWN]:
-        worst = Path(runs[spread.right.index(min(spread.right))].name).name
+        worst = escape(Path(runs[spread.right.index(min(spread.right))].name).name)
         digits, stratum = _cell_texts(cell)
         texts = (f"{digits}{'*' if cell in seen else ' '}", stratum, f"{spread.n:,}")
         table.add_row(*texts, *_spread_texts(spread), worst)
@@ -83,7 +84,9 @@ def print_comparison(
     """Both groups, their difference over all and by operation, then the most different cells."""
     for side, runs in (("A", a), ("B", b)):
         names = ", ".join(run.name for run in runs)
-        console.print(f"{side}: {names}: {headline(runs)}", highlight=False, soft_wrap=True)
+        console.print(
+            f"{side}: {names}: {headline(runs)}", highlight=False, markup=False, soft_wrap=True
+        )
     table = Table(title="A - B: held-out exact match in points; each cell weighs the same")
     for name in ("", "cells", "problems", "A in %", "B in %", "A - B", "95 % interval"):
         table.add_column(name, justify="right" if name else "left")

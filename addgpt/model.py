@@ -52,25 +52,26 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.config = c = config
+        c = config
+        self.heads, self.key_heads, self.dropout = c.heads, c.key_heads, c.dropout
+        self.place, self.uses, self.computes = c.norm_place, PROJECTIONS[c.share], c.hidden > 0
         self.activation = ACTIVATIONS[c.activation]
         self.attention_norm = NORMS[c.norm](c.width)
-        stack = len(set(PROJECTIONS[c.share]))
+        stack = len(set(self.uses))
         if c.key_heads == c.heads:
-            self.qkv = matrix(c.rank, stack, c.width, c.width)
+            self.qkv, self.kv = matrix(c.rank, stack, c.width, c.width), None
         else:
             self.qkv = matrix(c.rank, 1, c.width, c.width)  # queries alone
             self.kv = matrix(c.rank, stack - 1, c.key_heads * (c.width // c.heads), c.width)
         self.out = matrix(c.rank, c.width, c.width)
-        if c.hidden:
+        if self.computes:
             self.mlp_norm = NORMS[c.norm](c.width)
             self.up = matrix(c.rank, *(2,) * c.gated, c.hidden, c.width)
             self.down = matrix(c.rank, c.width, c.hidden)
-        if c.qk_norm:
-            self.gain = nn.Parameter(torch.full((c.heads, 1, 1), INIT_GAIN))
-        if c.norm_place == "both":
+        self.gain = nn.Parameter(torch.full((c.heads, 1, 1), INIT_GAIN)) if c.qk_norm else None
+        if self.place == "both":
             self.attention_norm_out = NORMS[c.norm](c.width)
-        if c.norm_place == "both" and c.hidden:
+        if self.place == "both" and self.computes:
             self.mlp_norm_out = NORMS[c.norm](c.width)
 
     def forward(
@@ -86,22 +87,21 @@ class Block(nn.Module):
         `depth` says which layer of the cache is this block's, `sight` what is seen from the
         places that are wanted.
         """
-        place = self.config.norm_place
-        read = x if place == "after" else self.attention_norm(x)
+        read = x if self.place == "after" else self.attention_norm(x)
         written = self._attend(read, sight, depth, cache, at)
         x = x if at is None else pick(x, at)
-        if place == "both":
+        if self.place == "both":
             written = self.attention_norm_out(written)
         x = x + self._drop(written)
-        if place == "after":
+        if self.place == "after":
             x = self.attention_norm(x)
-        if not self.config.hidden:
+        if not self.computes:
             return x
-        written = self._compute(x if place == "after" else self.mlp_norm(x))
-        if place == "both":
+        written = self._compute(x if self.place == "after" else self.mlp_norm(x))
+        if self.place == "both":
             written = self.mlp_norm_out(written)
         x = x + self._drop(written)
-        return self.mlp_norm(x) if place == "after" else x
+        return self.mlp_norm(x) if self.place == "after" else x
 
     def _attend(
         self, x: Tensor, sight: Sight, depth: int, cache: Cache | None, at: Tensor | None
@@ -119,21 +119,19 @@ class Block(nn.Module):
 
     def _project(self, x: Tensor, at: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (B, H, S, D), and keys and values (B, G, T, D), of normed tokens (B, T, C)."""
-        c = self.config
         qkv = full(self.qkv)
-        grouped = c.key_heads < c.heads
-        first = PROJECTIONS[c.share]
-        if at is None and not grouped:
-            parts = _heads(x, qkv, c.heads)  # all in one product
-            return tuple(parts[which] for which in first)
-        kv = full(self.kv) if grouped else qkv[first[1] :]
-        (query,) = _heads(x if at is None else pick(x, at), qkv[:1], c.heads)
-        pair = _heads(x, kv, c.key_heads)
+        if at is None and self.kv is None:
+            parts = _heads(x, qkv, self.heads)  # all in one product
+            q, k, v = self.uses
+            return parts[q], parts[k], parts[v]
+        kv = qkv[self.uses[1] :] if self.kv is None else full(self.kv)
+        (query,) = _heads(x if at is None else pick(x, at), qkv[:1], self.heads)
+        pair = _heads(x, kv, self.key_heads)
         return query, pair[0], pair[-1]
 
     def _normalised(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor, float]:
         """Queries and keys as they meet, and what their products are multiplied with."""
-        if not self.config.qk_norm:
+        if self.gain is None:
             return query, key, 1 / math.sqrt(query.shape[-1])
         # Henry et al. 2020, arXiv:2010.04245
         return F.normalize(query, dim=-1) * self.gain.to(query.dtype), F.normalize(key, dim=-1), 1.0
@@ -143,8 +141,7 @@ class Block(nn.Module):
         return F.linear(self.activation(F.linear(x, up)), full(self.down))
 
     def _drop(self, x: Tensor) -> Tensor:
-        dropout = self.config.dropout
-        return F.dropout(x, dropout, self.training) if dropout else x
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x
 
 
 class GPT(nn.Module):
@@ -158,7 +155,9 @@ class GPT(nn.Module):
         self.config = c = config
         scheme = c.level_position or ("learned",) * len(c.levels)
         self.added = [level for level, how in enumerate(scheme) if how == "learned"]
-        self.turned = [level for level, how in enumerate(scheme) if how == "rotary"]
+        # Levels by which queries turn: from the slot they fill, and besides from that just read.
+        self.turned = [level for level, how in enumerate(scheme) if how in ("rotary", "rotary2")]
+        self.twice = [level for level, how in enumerate(scheme) if how == "rotary2"]
         self.token = nn.Embedding(c.vocab, c.width)
         self.index = nn.Embedding(c.places, c.width) if c.position == "learned" else None
         self.level = nn.ModuleList(nn.Embedding(c.levels[i], c.width) for i in self.added)
@@ -174,7 +173,7 @@ class GPT(nn.Module):
         rates = None
         if self.turned or c.position == "rotary":
             rates = positions.rotary_rates(
-                c.width // c.heads, c.position == "rotary", len(self.turned)
+                c.width // c.heads, c.position == "rotary", len(self.turned + self.twice)
             )
         self.register_buffer("rates", rates, persistent=False)
         self._initialise(torch.Generator().manual_seed(seed))
@@ -207,7 +206,7 @@ class GPT(nn.Module):
         end = start + tokens.shape[1]
         assert end <= (c.longest or end), (end, c.longest)
         places = self._places(end + 1, ids.device)
-        x = embedded = self._embed(tokens, ids, places[start:end])  # (B, T, C)
+        x = embedded = self._embed(tokens, ids, places, start)  # (B, T, C)
         if c.prefix and cache is not None:
             prompt = torch.tensor([0 if start else end], device=ids.device)
         sight = self._sight(ids, places, start, prompt)
@@ -232,12 +231,12 @@ class GPT(nn.Module):
             return positions.drawn(count, self.config.random_index).to(device)
         return torch.arange(count, device=device)
 
-    def _embed(self, tokens: Tensor, ids: Tensor, places: Tensor) -> Tensor:
+    def _embed(self, tokens: Tensor, ids: Tensor, places: Tensor, start: int) -> Tensor:
         x = self.token(tokens)  # (B, T, C)
         if self.index is not None:
-            x = x + self.index(places)
+            x = x + self.index(places[start:-1])
         if self.waves is not None:
-            x = x + self.waves[places]
+            x = x + self.waves[places[start:-1]]
         for table, level in zip(self.level, self.added, strict=True):
             x = x + table(ids[:, :-1, level])
         for table, level in zip(self.next_level, self.added, strict=False):
@@ -248,19 +247,16 @@ class GPT(nn.Module):
         """What the tokens from `start` on see: all up to themselves, and within the prompt more."""
         c = self.config
         end = len(places) - 1
-        seen = torch.arange(start + 1, end + 1, device=ids.device)[None]  # (1, T)
-        if c.prefix:
-            assert prompt is not None, "prefix=true needs the lengths of the prompts"
-            seen = torch.maximum(seen, prompt[:, None])
+        assert prompt is not None or not c.prefix, "prefix=true needs the lengths of the prompts"
         bias = None
         if c.position == "alibi":
             bias = positions.alibi(places[start:end], places[:end], c.heads)[None]
         elif self.fire is not None:
             bias = self.fire(places[start:end], places[:end])[None]
         ahead, own = self._turns(ids, places[start:])
-        masked = c.prefix or 0 < start < end - 1
         usual = c.context if c.log_scale else 0
-        return Sight(seen, end, ahead, own, bias, masked, usual)
+        prompt = prompt if c.prefix else None
+        return Sight(start, end, None, prompt, ahead, own, bias, usual, ids.device)
 
     def _turns(self, ids: Tensor, places: Tensor) -> tuple[Angles, Angles] | tuple[None, None]:
         """Rotations (cos, sin), (B, 1, T, P), of queries and of keys.
@@ -271,12 +267,19 @@ class GPT(nn.Module):
             return None, None
         index = places.to(self.rates.dtype)
         axes = [index.expand(len(ids), -1)] + [
-            ids[:, :, level].to(self.rates.dtype) for level in self.turned
+            ids[:, :, level].to(self.rates.dtype) for level in (*self.turned, *self.twice)
         ]
         angle = (torch.stack(axes, -1) @ self.rates.T)[:, None]  # (B, 1, T + 1, P)
         cos, sin = angle.cos(), angle.sin()
         own = cos[:, :, :-1], sin[:, :, :-1]
-        ahead = (cos[:, :, 1:], sin[:, :, 1:]) if self.config.next_ids and self.turned else own
+        if not (self.config.next_ids and self.turned):
+            return own, own
+        ahead = cos[:, :, 1:], sin[:, :, 1:]
+        if self.twice:  # the last pairs turn by the id just read
+            each = len(self.rates) // (len(axes) - (self.config.position != "rotary"))
+            kept = len(self.rates) - each * len(self.twice)
+            pairs = zip(ahead, own, strict=True)
+            ahead = tuple(torch.cat((a[..., :kept], o[..., kept:]), -1) for a, o in pairs)
         return ahead, own
 
     def _initialise(self, generator: torch.Generator) -> None:
@@ -304,8 +307,8 @@ class GPT(nn.Module):
 
 def _heads(x: Tensor, matrices: Tensor, heads: int) -> tuple[Tensor, ...]:
     """What a stack of N matrices makes of (B, T, C): N times (B, heads, T, D), in one product."""
-    made = F.linear(x, matrices.flatten(0, 1)).unflatten(-1, (len(matrices), heads, -1))
-    return made.permute(2, 0, 3, 1, 4).unbind()
+    made = F.linear(x, matrices.flatten(0, 1))
+    return made.view(*x.shape[:2], len(matrices), heads, -1).permute(2, 0, 3, 1, 4).unbind()
 
 
 def next_token_loss(

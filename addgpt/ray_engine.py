@@ -11,6 +11,7 @@ grid says `device = "cuda"`.
 
 from __future__ import annotations
 
+import inspect
 import signal
 import socket
 import tempfile
@@ -20,11 +21,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import addgpt
 from addgpt.files import RunError, write_atomically
 from addgpt.runs import Run, versions
-from addgpt.sweep_local import Event, usable_cores
+from addgpt.sweep_local import Event
 from addgpt.sweep_plan import Planned
 from addgpt.sweep_worker import carry_out, failure
+from addgpt.task import task_class
 
 ATTEMPTS = 3  # at a run whose worker is lost
 PATIENCE = 0.3  # seconds between looks at what the tasks have told
@@ -75,11 +78,12 @@ def train_there(
         return end, read_files(folder)
 
 
-def ray_engine(address: str | None, workers: int | None) -> Callable:
+def ray_engine(address: str | None, cores: Sequence[int], workers: int | None) -> Callable:
     """An engine for `run_sweep`. Raises ValueError if Ray is not installed.
 
     Args:
         address: of a cluster, as `ray start --head` prints it; None starts Ray on this machine.
+        cores: of this machine that may be used; Ray is told their number.
         workers: most runs at a time; None leaves it to Ray.
     """
     try:
@@ -88,7 +92,7 @@ def ray_engine(address: str | None, workers: int | None) -> Callable:
         raise ValueError("--engine ray needs Ray: pip install 'addgpt[ray]'") from None
 
     def engine(jobs: Sequence[Planned], stop: Callable[[], int]) -> Iterator[Event]:
-        _connect(address)
+        _connect(address, _code(jobs[0]), len(cores))
         try:
             yield from _Driver(jobs, workers or len(jobs), stop).events()
         finally:
@@ -165,26 +169,28 @@ class _Driver:
         return f"{job.name}/{self.attempts[job.name]}"
 
 
-def _connect(address: str | None) -> None:
-    """Connect to a cluster, or start one on this machine. Raises RunError."""
+def _connect(address: str | None, code: list[str], cpus: int) -> None:
+    """Connect to a cluster and send it our code, or start one on this machine. Raises RunError."""
     import ray
-
-    import addgpt
-    import tasks
 
     handler = signal.getsignal(signal.SIGTERM)
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
     try:
         if address:
             _check_reachable(address)
-            code = {"py_modules": [addgpt, tasks], "excludes": ["pretrained"]}
-            ray.init(address=address, runtime_env=code, **quiet)
+            ray.init(address=address, runtime_env={"py_modules": code}, **quiet)
         else:
-            ray.init(num_cpus=len(usable_cores()), **quiet)
+            ray.init(num_cpus=cpus, **quiet)
     except (OSError, ValueError, RuntimeError) as error:
         where = f"reach Ray at {address}" if address else "start Ray here"
         raise RunError(f"cannot {where}: {error}") from None
     signal.signal(signal.SIGTERM, handler)  # ray.init puts in its own, which ends the process
+
+
+def _code(job: Planned) -> list[str]:
+    """The folders of the packages that a run needs: ours, and that of its task."""
+    files = addgpt.__file__, inspect.getfile(task_class(job.config.task))
+    return [str(Path(file).parent) for file in files]
 
 
 def _check_reachable(address: str) -> None:

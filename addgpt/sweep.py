@@ -19,11 +19,12 @@ from pathlib import Path
 import torch
 
 from addgpt.config import RunConfig
+from addgpt.cores import shares
 from addgpt.device import pick_device
 from addgpt.files import RunError, open_own, read_checked, read_text, write_atomically
 from addgpt.runs import Run
 from addgpt.sweep_grid import Grid
-from addgpt.sweep_local import Event, run_here, shares, usable_cores
+from addgpt.sweep_local import Event, run_here
 from addgpt.sweep_plan import Planned, plan
 from addgpt.sweep_table import Board, Row
 from addgpt.train import check_startable
@@ -44,12 +45,11 @@ def plan_sweep(grid: Grid, on_this_machine: bool = True) -> list[Planned]:
     return plan(grid, check)
 
 
-def local_engine(planned: Sequence[Planned], workers: int | None) -> Engine:
+def local_engine(planned: Sequence[Planned], cores: Sequence[int], workers: int | None) -> Engine:
     """Processes of this machine; by default one a core (or one a GPU) but not more than runs.
 
     Raises ValueError if the runs ask for more threads than there are cores for.
     """
-    cores = usable_cores()
     threads = max(one.config.train.threads for one in planned) or 1
     kinds = {pick_device(one.config.train.device).type for one in planned}
     gpus = torch.cuda.device_count() if "cuda" in kinds else 0

@@ -28,25 +28,6 @@ PATIENCE = 0.2  # seconds between looks at whether to stop
 Event = tuple[str, dict[str, Any]]
 
 
-def usable_cores() -> list[int]:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
-def shares(workers: int, cores: Sequence[int]) -> list[list[int]]:
-    """Cores for each worker, equally many and no two the same while there are enough.
-
-    >>> shares(2, [0, 1, 2, 3, 4])
-    [[0, 1], [2, 3]]
-    >>> shares(3, [4, 5])
-    [[4], [5], [4]]
-    """
-    size = max(1, len(cores) // workers)
-    return [[cores[(w * size + i) % len(cores)] for i in range(size)] for w in range(workers)]
-
-
 def run_here(
     jobs: Sequence[Planned], places: Sequence[Sequence[int]], gpus: int, stop: Callable[[], int]
 ) -> Iterator[Event]:

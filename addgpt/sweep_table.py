@@ -71,9 +71,12 @@ class Board:
         if self.live.is_started:
             return
         if row["state"] != before or (mark and now - mark.told > PLAIN_SECONDS):
-            eta = [f"ETA {_clock(self.left(row))}"] if mark else []
-            notes = (row["state"], *_note(row), row["error"], *eta)
-            print("  ".join(filter(None, (name, *notes))), file=sys.stderr, flush=True)
+            notes = [name, row["state"]]
+            notes += [f"step {row['step']}/{row['steps']}"] if row["step"] else []
+            notes += [f"val exact {_exact(row)}"] if _exact(row) else []
+            notes += [f"ETA {_clock(self.left(row))}"] if self.left(row) is not None else []
+            notes += [row["error"]] if row["state"] == "failed" else []
+            print("  ".join(notes), file=sys.stderr, flush=True)
             if mark:
                 mark.told = now
 
@@ -95,15 +98,16 @@ class Board:
 
     def table(self) -> Table:
         """As many runs as fit on the terminal, those that change first."""
-        caption = f"{tally(self.rows)}; ETA {_clock(self.all_left())}"
-        table = Table(caption=caption)
+        left = self.all_left()
+        table = Table(caption=tally(self.rows) + (f"; ETA {_clock(left)}" if left else ""))
         for name in ("run", "state", "step", "val exact", "ETA"):
             table.add_column(name, justify="left" if name in ("run", "state") else "right")
         room = max(1, self.console.height - 7)
         shown = sorted(self.rows, key=lambda row: ORDER.index(row["state"]))
         for row in shown[:room]:
-            notes = row["state"], *_note(row), _clock(self.left(row))
-            table.add_row(row["run"], *notes, style=STYLES.get(row["state"]))
+            step = f"{row['step']}/{row['steps']}" if row["step"] else ""
+            cells = (row["run"], row["state"], step, _exact(row), _clock(self.left(row)))
+            table.add_row(*cells, style=STYLES.get(row["state"]))
         if len(shown) > room:
             table.add_row(f"and {len(shown) - room} more")
         return table
@@ -151,13 +155,8 @@ def _measure(rows: Sequence[Row]) -> tuple[str, list[float], Callable[[float], s
     return "val exact match in %", shares, lambda share: percent(share, 1)
 
 
-def _note(row: Row) -> tuple[str, str]:
-    """Step and val exact match, as far as they are known."""
-    exact = row["val_exact"]
-    return (
-        f"step {row['step']}/{row['steps']}" if row["step"] else "",
-        "" if exact is None else f"val exact {100 * exact:.2f}%",
-    )
+def _exact(row: Row) -> str:
+    return "" if row["val_exact"] is None else f"{100 * row['val_exact']:.2f}%"
 
 
 def _clock(seconds: float | None) -> str:

@@ -4,7 +4,7 @@
 with events as JSON lines. An event is a dict with the run's `state` (training, scoring, and at the
 end done, failed or interrupted) and what else has changed: step, seconds, val_exact, error, pid.
 
-Nothing heavy is imported before the cores are chosen, so that all threads are born on them.
+Nothing heavy is imported before the cores are chosen, so that threads are born on them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import sys
 import time
 from collections.abc import Callable
 from typing import Any
+
+from addgpt.cores import pin
 
 TELL_SECONDS = 1.0  # between events, unless there was a look at val
 ENDS = ("done", "failed", "interrupted")
@@ -86,9 +88,7 @@ class _Watch:
 
 
 def main() -> None:
-    cores = {int(core) for core in sys.argv[1].split(",")}
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, cores)
+    pin({int(core) for core in sys.argv[1].split(",")})
     events = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print must not come between the events
 

@@ -20,7 +20,7 @@ from analysis.report_numbers import Headline
 
 TEMPLATES = Path(__file__).parent / "templates"
 OPEN = 3  # groups up to which all of them are unfolded from the start
-LONGEST_TEXT = 2000  # characters shown of a text that comes from a file
+LONGEST_TEXT = 600  # characters shown of a text that comes from a file
 SHAPE = ("layers", "width", "heads")  # settings that are shown without being asked for
 RECIPE = ("batch_size", "optimizer", "lr", "muon_lr", "schedule")
 

@@ -232,16 +232,12 @@ def _most(places: Counter) -> str:
     return f"{place} ({n:,})" if place else ""
 
 
-def contamination(group: Group) -> list[str]:
-    """What eval.json says about scored problems that training could have drawn, run by run."""
-    found = []
+def contamination(group: Group) -> dict[str, bool]:
+    """What eval.json says about scored problems that training could have drawn; whether any was."""
+    found = {}
     for run in group.runs:
-        names = ("problems", "drawable", "drawn", "met")
-        counts = [run.protocol.get(f"contamination.{name}") for name in names]
-        if all(type(count) is int for count in counts):
-            problems, drawable, drawn, met = counts
-            found.append(
-                f"{drawable:,} of {problems:,} held-out problems can be drawn in training; "
-                f"{met:,} met among {drawn:,} that were drawn"
-            )
-    return list(dict.fromkeys(found))
+        summary = run.protocol.get("contamination.summary")
+        if summary:
+            counts = [run.protocol.get(f"contamination.{name}") for name in ("drawable", "met")]
+            found[str(summary)] = any(counts)
+    return found

@@ -3,16 +3,18 @@
 python -m benchmarks.kill --kills 30
 
 The training is tiny, with dropout and Muon, and writes a checkpoint every few steps; flushing a
-file to the disk is slowed down, so that many kills fall into the writing of one. After every kill the
-folder must be sound and no older than it was; every run that ends must have the weights, optimizer
-and metrics of one that was never killed, bit by bit (but for the seconds it took).
+file to the disk is slowed down, so that many kills fall into the writing of one. After every kill
+the folder must be sound and no older than it was; every run that ends must have the weights,
+optimizer and metrics of one that was never killed, bit by bit (but for the seconds it took).
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -48,17 +50,15 @@ def main() -> None:
     rng = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "whole"
-        process, began = start(whole, options.slow)
-        process.wait()
-        usual = time.monotonic() - began
+        changes = attempt(whole, options.slow, None, 0)[1]
         wanted = content(whole)
         kills = writing = ended = 0
         path = Path(folder) / "killed"
         while kills < options.kills or path.exists():
             more = kills < options.kills
             step = saved_step(path)
-            killed = attempt(path, options.slow, rng.uniform(0, usual / 2) if more else None)
-            if killed:
+            after = rng.randint(0, changes // 3) if more else None
+            if attempt(path, options.slow, after, rng.uniform(0, 2 * options.slow))[0]:
                 kills += 1
                 writing += bool(list(path.glob(".*.tmp")))
                 assert saved_step(path) >= step, "a checkpoint was lost"
@@ -71,32 +71,46 @@ def main() -> None:
     print("each with the weights, optimizer and metrics of a run that was never killed")
 
 
-def start(path: Path, slow: float) -> tuple[subprocess.Popen, float]:
-    """Begin or go on with a training; returns once it is about to, and when that was."""
+def start(path: Path, slow: float) -> subprocess.Popen:
+    """Begin or go on with a training; returns once it is about to."""
     words = ["train", "--task", "add", "--digits", "2", "--resume", "--out", str(path)]
     words += [word for pair in SETTINGS for word in ("--set", pair)]
     code = PROGRAM.replace("SLOW", str(slow))
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
+    with open(path.with_name("errors"), "w", encoding="utf-8") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *words], stdout=subprocess.PIPE, stderr=errors, text=True
+        )
     process.stdout.readline()
-    return process, time.monotonic()
+    return process
 
 
-def attempt(path: Path, slow: float, seconds: float | None) -> bool:
-    """Train for so long, or to the end; whether it was killed before that."""
-    process, _ = start(path, slow)
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-        return True
-    assert process.returncode == 0, f"training ended with {process.returncode}"
-    return False
+def attempt(path: Path, slow: float, after: int | None, seconds: float) -> tuple[bool, int]:
+    """Train until the folder has changed so often, and so long after, or else to the end.
+
+    Whether it was killed, and how often the folder changed. Counting changes rather than seconds
+    spreads the kills over the whole run, however busy the machine is.
+    """
+    process, changes, before = start(path, slow), 0, seen(path)
+    while process.poll() is None:
+        now = seen(path)
+        changes, before = changes + (now != before), now
+        if after is not None and changes >= after:
+            time.sleep(seconds)
+            process.kill()
+            if process.wait() == -signal.SIGKILL:
+                return True, changes
+        time.sleep(0.001)
+    assert process.returncode == 0, path.with_name("errors").read_text()
+    return False, changes
+
+
+def seen(path: Path) -> list[tuple]:
+    """What is in a folder: names, sizes and times."""
+    found = []
+    for file in path.iterdir() if path.exists() else ():
+        with contextlib.suppress(OSError):
+            found.append((file.name, file.stat().st_size, file.stat().st_mtime_ns))
+    return sorted(found)
 
 
 def saved_step(path: Path) -> int:

@@ -170,17 +170,18 @@ class Add(Arithmetic):
         return super().strata() + self.chains()
 
     def recipe(self) -> Recipe:
+        long = self.trace == "detailed"
         return Recipe(
             model={
                 "layers": 1,
                 "width": 64,
                 "heads": 4,
                 "norm": "plain",
-                "level_position": ("rotary", "none", "learned"),
+                "level_position": ("rotary", "rotary" if long else "none", "learned"),
             },
             train={
                 "steps": 900 + 100 * self.digits,
-                "batch_size": 128,
+                "batch_size": 24 if long else 128,
                 "muon_lr": 0.03,
                 "lr": 0.01,
                 "eval_every": 50,

@@ -21,7 +21,8 @@ class Naive:
         self.eps = torch.finfo(next(model.parameters()).dtype).eps
         self.w = {k: v.detach().double().numpy() for k, v in model.state_dict().items()}
         self.scheme = self.config.level_position or ("learned",) * len(self.config.levels)
-        self.turned = [i for i, how in enumerate(self.scheme) if how == "rotary"]
+        self.turned = [i for i, how in enumerate(self.scheme) if how in ("rotary", "rotary2")]
+        self.twice = [i for i, how in enumerate(self.scheme) if how == "rotary2"]
         self.added = [i for i, how in enumerate(self.scheme) if how == "learned"]
 
     def logits(self, tokens, ids, prompt: int = 0, places=None) -> np.ndarray:
@@ -85,8 +86,8 @@ class Naive:
         ahead = bool(config.next_ids and self.turned)
         for head in range(config.heads):
             wq, wk, wv = self.projections(name, head, size)
-            queries = [self.turn(wq @ x, t + ahead) for t, x in enumerate(read)]
-            keys = [self.turn(wk @ x, t) for t, x in enumerate(read)]
+            queries = [self.turn(wq @ x, t + ahead, t) for t, x in enumerate(read)]
+            keys = [self.turn(wk @ x, t, t) for t, x in enumerate(read)]
             values = [wv @ x for x in read]
             for t, q in enumerate(queries):
                 seen = max(t + 1, self.prompt if t < self.prompt else 0)
@@ -139,11 +140,12 @@ class Naive:
             return float(sum(h * m for h, m in zip(hidden, fire["mix"][head], strict=True)))
         return 0.0
 
-    def turn(self, x, t: int) -> np.ndarray:
+    def turn(self, x, t: int, just_read: int) -> np.ndarray:
         """Channel c and its partner are a complex number that each axis' position turns."""
         index = self.config.position == "rotary"
         axes = [("index", self.places[t])] if index else []
         axes += [(i, self.ids[t, i]) for i in self.turned]
+        axes += [(i, self.ids[just_read, i]) for i in self.twice]
         if not axes:
             return x
         pairs = int(len(x) * (0.75 if self.turned else 1)) // (2 * len(axes))

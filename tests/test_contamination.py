@@ -111,6 +111,15 @@ class Mirrored(Sub):
 
 
 @dataclass(frozen=True)
+class Onesided(Add):
+    """Trains on sums with the larger number first."""
+
+    def in_train(self, problem: str) -> bool:
+        a, b = self.operands(problem)
+        return a >= b
+
+
+@dataclass(frozen=True)
 class Silent(Add):
     """Cannot tell what training draws."""
 
@@ -134,6 +143,11 @@ def test_training_on_everything_is_found_by_drawing():
 def test_one_problem_in_two_orders_is_one_problem():
     found = result(Ordered(digits=3), examined(Ordered(digits=3)))
     assert 50 < found.drawable < 120  # four in five of those in the other order
+
+
+def test_a_problem_counts_as_drawable_in_either_order():
+    found = result(Onesided(digits=3), examined(Onesided(digits=3)))
+    assert found.drawable == found.problems == 200
 
 
 def test_drawing_finds_problems_in_either_order():

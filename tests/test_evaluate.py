@@ -21,7 +21,9 @@ class Scripted(torch.nn.Module):
 
     def __init__(self, task, start: int, text: str, after: str = "#") -> None:
         super().__init__()
-        self.config = ModelConfig(vocab=len(task.alphabet), context=500, width=4, heads=1, layers=1)
+        self.config = ModelConfig(
+            vocab=len(task.alphabet), context=500, levels=task.levels, width=4, heads=1, layers=1
+        )
         self.anything = torch.nn.Parameter(torch.zeros(1))
         self.script = task.encode("0" * start + text + after * 400)
 
@@ -189,7 +191,9 @@ def test_rows_whose_scratchpad_no_longer_fits_the_context_are_unterminated(matri
     task = load_task("sub", {"digits": 3})
     batch = written(task, matrices, (12, 345))
     model = Scripted(task, len("12-345="), "", after="0")
-    model.config = ModelConfig(vocab=19, context=batch.tokens.shape[1], width=4, heads=1, layers=1)
+    model.config = ModelConfig(
+        vocab=19, context=batch.tokens.shape[1], levels=task.levels, width=4, heads=1, layers=1
+    )
     assert score(model, task, batch).unterminated.all()
 
 

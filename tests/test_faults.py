@@ -16,6 +16,7 @@ import addgpt
 from addgpt.runs import Run
 from addgpt.settings import configure
 from addgpt.train import train
+from tests.processes import Training, wait_for, words
 
 ROOT = Path(addgpt.__file__).parents[1]
 SMALL = {
@@ -32,25 +33,6 @@ def folder():
     path.chmod(0o777)
     yield path
     shutil.rmtree(path, ignore_errors=True)
-
-
-def words(out: Path, settings: dict, *more: str) -> list[str]:
-    command = [sys.executable, "-m", "addgpt", "train", "--task", "add", "--out", str(out), *more]
-    return command + [w for key, value in settings.items() for w in ("--set", f"{key}={value}")]
-
-
-def launch(out: Path, settings: dict = ENDLESS, *more: str, **how) -> subprocess.Popen:
-    return subprocess.Popen(
-        words(out, settings, *more),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, **how,
-    )  # fmt: skip
-
-
-def wait_for(condition, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
 
 
 def error_line(text: str) -> str:
@@ -82,10 +64,8 @@ def test_a_file_that_cannot_grow_keeps_the_checkpoint_before(folder, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(run, cut)
     size = (run.path / "state.safetensors").stat().st_size
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size - 1000, size - 1000))  # noqa: E731
-    process = launch(run.path, SMALL, "--resume", preexec_fn=limit)
-    _, told = process.communicate(timeout=120)
-    assert process.returncode == 1
+    status, told = Training(run.path, SMALL, "--resume", limit=size - 1000).end()
+    assert status == 1
     line = error_line(told)
     assert "cannot write" in line and "state.safetensors: File too large" in line
     assert not list(run.path.glob(".*.tmp"))
@@ -102,10 +82,9 @@ def test_a_full_disk_in_the_middle_of_a_run(tmp_path):
         pytest.skip("needs to mount a file system")
     try:
         wide = SMALL | {"width": "48"}
-        process = launch(disk / "run", wide)
-        _, told = process.communicate(timeout=120)
+        status, told = Training(disk / "run", wide).end()
         run = Run(disk / "run")
-        assert process.returncode == 1
+        assert status == 1
         assert "No space left on device" in error_line(told)
         step = run.state()[1]["step"]
         assert step and step < 12 and not list(run.path.glob(".*.tmp"))
@@ -122,33 +101,31 @@ def test_a_folder_that_cannot_be_written_is_one_line(folder, tmp_path):
     if not os.geteuid():  # root may write anywhere, but for this
         drop = [shutil.which("setpriv") or pytest.skip("needs setpriv")]
         drop += ["--bounding-set", "-dac_override,-dac_read_search", "--"]
-    for out, more in ((run.path, ["--resume"]), (run.path / "below", [])):
-        command = [*drop, *words(out, SMALL, *more)]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
-        assert done.returncode == 1
-        assert "Permission denied" in error_line(done.stderr) and str(out) in done.stderr
+    command = [*drop, *words(run.path, SMALL, "--resume")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 1
+    assert "Permission denied" in error_line(done.stderr) and str(run.path) in done.stderr
     assert sorted(file.name for file in run.path.iterdir()) == ["config.json"]
 
 
 def test_a_folder_that_goes_away_is_one_line(folder):
-    process = launch(folder / "run")
+    training = Training(folder / "run", ENDLESS)
     wait_for((folder / "run" / "model.safetensors").exists)
     shutil.rmtree(folder / "run", ignore_errors=True)
     shutil.rmtree(folder / "run", ignore_errors=True)  # a file may have come in between
-    _, told = process.communicate(timeout=120)
-    assert process.returncode == 1
+    status, told = training.end()
+    assert status == 1
     assert "cannot write" in error_line(told) and "No such file or directory" in told
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_saves_and_says_how_to_go_on(folder, number):
     out = folder / "run"
-    process = launch(out)
-    wait_for((out / "metrics.jsonl").exists)
-    wait_for(lambda: (out / "metrics.jsonl").stat().st_size > 0)
-    process.send_signal(number)
-    _, told = process.communicate(timeout=120)
-    assert process.returncode == 130
+    training = Training(out, ENDLESS)
+    wait_for((out / "state.safetensors").exists)
+    training.send(number)
+    status, told = training.end()
+    assert status == 130
     step = Run(out).state()[1]["step"]
     assert error_line(told) == (
         f"error: stopped at step {step}; everything is saved, go on with: "
@@ -159,15 +136,12 @@ def test_a_signal_saves_and_says_how_to_go_on(folder, number):
 def test_a_closed_terminal_saves(folder):
     """The terminal's end sends SIGHUP, and from then on nothing can be printed."""
     out = folder / "run"
-    pid, terminal = os.forkpty()
-    if not pid:
-        os.chdir(ROOT)
-        os.execv(sys.executable, words(out, ENDLESS))
-    log = out / "metrics.jsonl"
-    wait_for(lambda: log.exists() and log.stat().st_size > 0 and os.read(terminal, 4096))
-    os.close(terminal)
-    status = os.waitpid(pid, 0)[1]
-    assert os.WIFEXITED(status) and os.WEXITSTATUS(status) == 130
+    ours, theirs = os.openpty()
+    training = Training(out, ENDLESS, terminal=os.ttyname(theirs))
+    wait_for(lambda: os.read(ours, 4096) and (out / "state.safetensors").exists())
+    os.close(theirs)
+    os.close(ours)
+    assert training.end()[0] == 130
     run = Run(out)
     run.check_log(run.state()[1]["step"], run.state()[1]["log"])
     assert run.state()[1]["step"] >= run.metrics()[-1]["step"] > 0
@@ -176,30 +150,26 @@ def test_a_closed_terminal_saves(folder):
 def test_an_ignored_hangup_and_a_dead_terminal_do_not_stop_it(folder):
     """As under nohup: writing to the terminal fails, training goes on."""
     out = folder / "run"
-    ignore = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)  # noqa: E731
-    pipe_read, pipe_write = os.pipe()
-    process = subprocess.Popen(
-        words(out, SMALL), stdout=subprocess.DEVNULL, stderr=pipe_write, cwd=ROOT, preexec_fn=ignore
-    )
-    os.close(pipe_read)  # from now on, writing to stderr raises
-    os.close(pipe_write)
-    wait_for((out / "config.json").exists)
-    process.send_signal(signal.SIGHUP)
-    process.wait(120)
-    assert Run(out).state()[1]["step"] == 12
+    ours, theirs = os.openpty()
+    settings = ENDLESS | {"steps": "200", "eval_every": "5"}
+    training = Training(out, settings, terminal=os.ttyname(theirs), ignore=True)
+    wait_for(lambda: os.read(ours, 4096) and (out / "config.json").exists())
+    os.close(theirs)
+    os.close(ours)  # sends SIGHUP, and from now on writing raises
+    assert training.end()[0] == 0
+    assert Run(out).state()[1]["step"] == 200
 
 
 def test_two_processes_on_one_folder(folder):
     out = folder / "run"
-    first = launch(out)
+    first = Training(out, ENDLESS)
     wait_for((out / "state.safetensors").exists)
-    second = launch(out, {}, "--resume")
-    _, told = second.communicate(timeout=120)
-    assert second.returncode == 1
+    status, told = Training(out, {}, "--resume").end()
+    assert status == 1
     assert error_line(told).endswith(f"{out} is being written by another process")
-    assert first.poll() is None
-    first.send_signal(signal.SIGTERM)
-    first.communicate(timeout=120)
+    assert first.process.is_alive()
+    first.send(signal.SIGTERM)
+    assert first.end()[0] == 130
     assert Run(out).state()[1]["step"] > 0
 
 

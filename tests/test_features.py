@@ -26,7 +26,7 @@ from addgpt.train import Interrupted, check_startable, train
 ROOT = Path(__file__).resolve().parents[1]
 LEVELS = (7, 5, 4)
 LENGTH = 9
-SHAPE = {"vocab": 11, "context": 20, "levels": LEVELS, "width": 48}
+SHAPE = {"vocab": 11, "context": 20, "levels": LEVELS, "width": 96}
 CPU = torch.device("cpu")
 
 
@@ -120,8 +120,8 @@ def test_a_future_token_changes_nothing_but_inside_the_prompt(toy_model, shape, 
 @given(shapes(), st.integers(0, 99))
 def test_the_loss_has_a_gradient_for_every_parameter(toy_model, shape, seed):
     model = toy_model(**SHAPE, **shape)
-    if model.fire is not None:  # as it starts: a threshold below all places has no effect
-        model.fire.threshold.data.fill_(6.0)
+    if model.fire is not None:  # a threshold below all places has no effect
+        model.fire.threshold.data.fill_(60.0)
     model.train()
     tokens, ids = inputs(seed, rows=4)
     with torch.random.fork_rng(devices=[]):
@@ -174,7 +174,7 @@ def test_fire_sees_shares_of_the_way_and_starts_from_the_seed_alone():
     one, same, other = (GPT(ModelConfig(9, 40, position="fire"), seed) for seed in (1, 1, 2))
     assert torch.equal(one.fire.mix, same.fire.mix)
     assert not torch.equal(one.fire.mix, other.fire.mix)
-    assert float(one.fire.threshold) == 10
+    assert one.fire.threshold.item() == 10
     bias = one.fire(torch.tensor([30, 3000]), torch.tensor([0, 30, 3000])).detach()
     torch.testing.assert_close(bias[:, 0, 0], bias[:, 1, 0], rtol=1e-3, atol=1e-3)  # all the way
 
@@ -209,9 +209,8 @@ def test_training_takes_them_and_looks_at_val_do_not(toy_run, setting):
     assert losses[1] > losses[0] + 1e-3 or "label_smoothing" in setting  # equal at the start
     state = [run.state()[0]["model.head"] for run in (plain, changed)]
     assert not torch.equal(*state)
-    assert changed.metrics()[0]["val_loss"] == pytest.approx(
-        plain.metrics()[0]["val_loss"], rel=0.2
-    )
+    looks = [run.metrics()[0]["val_loss"] for run in (plain, changed)]
+    assert looks[1] == pytest.approx(looks[0], rel=0.2)
 
 
 def test_the_average_is_that_of_all_steps(toy_run):
@@ -292,11 +291,13 @@ def test_training_tells_a_prefix_model_where_prompts_end(toy_model):
         np.testing.assert_allclose(found[scored], wanted[places], rtol=1e-3, atol=1e-3)
 
 
-def test_a_task_that_scores_its_prompt_cannot_have_a_prefix_model():
-    config = configure("shakespeare", {"prefix": "true"})
+def test_a_task_that_scores_its_prompt_cannot_have_a_prefix_model(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("To be, or not to be: that is the question.\n" * 50, encoding="utf-8")
+    plain = {"corpus": str(text), "block": "16"}
     with pytest.raises(ValueError, match="task shakespeare scores its prompt; set prefix=false"):
-        check_startable(config)
-    check_startable(configure("shakespeare", {}))
+        check_startable(configure("shakespeare", plain | {"prefix": "true"}))
+    check_startable(configure("shakespeare", plain))
     check_startable(configure("add", {"prefix": "true"}))
 
 
@@ -367,7 +368,8 @@ def test_the_command_lists_them_and_the_page_holds_the_same_table():
     assert any("ALiBi" in line and "position=alibi" in line for line in lines)
     table = CliRunner().invoke(main, ["features", "--markdown"]).output.strip()
     assert len(table.splitlines()) == len(lines) + 1
-    assert table in (ROOT / "docs" / "features.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "features.md").read_text(encoding="utf-8")
+    assert table in page, "put the output of `addgpt features --markdown` into docs/features.md"
 
 
 # Abacus ids.

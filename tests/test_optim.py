@@ -108,7 +108,9 @@ def test_a_schedule_rises_to_the_peak_then_never_rises(schedule, warmup, steps, 
     after = rates[warmup:]
     assert after[0] == 1 and all(x >= y for x, y in zip(after, after[1:], strict=False))
     assert all(0 <= rate <= 1 for rate in rates)
-    assert after[-1] == pytest.approx(1.0 if schedule == "constant" else final, abs=1e-12)
+    last = {"constant": 1.0, "inverse_sqrt": max(1, steps / max(1, warmup)) ** -0.5}
+    wanted = max(last.get(schedule, 0.0), final)
+    assert after[-1] == pytest.approx(wanted, abs=1e-12)
 
 
 def test_schedules_differ_in_the_middle_as_named():
@@ -119,7 +121,19 @@ def test_schedules_differ_in_the_middle_as_named():
     }
     assert found["constant"] == [1, 1, 1]
     assert found["linear"] == pytest.approx([0.75, 0.5, 0.25])
+    assert found["inverse_sqrt"] == pytest.approx([1 / 5, 50**-0.5, 75**-0.5])
     assert found["cosine"] == pytest.approx([0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5])
+
+
+def test_a_stable_rate_falls_in_the_last_fifth():
+    config = TrainConfig(schedule="wsd", warmup=10, steps=110, final_lr=0)
+    found = [optim.rate(step, config) for step in (10, 60, 90, 95, 100, 105, 110)]
+    assert found == pytest.approx([1, 1, 1, 0.75, 0.5, 0.25, 0])
+
+
+def test_the_inverse_square_root_counts_in_units_of_the_warm_up():
+    config = TrainConfig(schedule="inverse_sqrt", warmup=25, steps=1000, final_lr=0)
+    assert [optim.rate(step, config) for step in (25, 100, 400)] == pytest.approx([1, 0.5, 0.25])
 
 
 @pytest.mark.parametrize(("limit", "wanted"), [(0.0, 5.0), (1.0, 1.0), (50.0, 5.0)])

@@ -130,7 +130,7 @@ def write_findings(path: Path) -> None:
     (path / "error_counts.csv").write_text(counts)
     right = "op,len_a,len_b,stratum,problem,truth,written\n+,2,2,all,10+10,20,02#\n"
     (path / "examples.csv").write_text(right)
-    checked = {"problems": 650, "drawable": 0, "drawn": 100000, "met": 0, "found": []}
+    checked = {"summary": "0 of 650 were in training", "drawable": 0, "met": 0, "found": []}
     facts = {"per_cell": 200, "contamination": checked, "date": "2031-02-03T04:05:06+00:00"}
     (path / "eval.json").write_text(json.dumps(facts | {"command": "addgpt eval results/a"}))
 
@@ -211,8 +211,16 @@ def test_mistakes_are_counted_and_shown(results: Path) -> None:
     assert shown.marked == ["3", "1"]
     assert "First wrong: token 2: 3 instead of 4." in shown.text
     assert "First wrong: token 3, in line 1 of the work: 1 instead of #." in shown.text
-    assert "0 of 650 held-out problems can be drawn in training; 0 met among 100,000" in shown.text
+    assert "0 of 650 were in training." in shown.text and "Contaminated" not in shown.text
     assert "10+10 = 20" in _plain(shown.text)
+
+
+def test_contamination_is_said_loudly(results: Path) -> None:
+    facts = json.loads((results / "seed0/eval.json").read_text())
+    facts["contamination"] |= {"summary": "1 of 650 was in training", "met": 1}
+    (results / "seed0/eval.json").write_text(json.dumps(facts))
+    text = page(results).text
+    assert "Contaminated, the scores do not count: 1 of 650 was in training." in text
 
 
 def test_the_kinds_explained_are_those_that_exist() -> None:
@@ -258,6 +266,13 @@ def test_a_grid_of_scattered_lengths_is_drawn_by_its_lengths(tmp_path: Path) -> 
     text = (path / "eval.csv").read_text()
     (path / "eval.csv").write_text(text.replace(",3,3,all", ",3000000,3000000,all"))
     assert len(report.build(path).html) < 100_000
+
+
+def test_points_that_are_no_numbers_are_left_out() -> None:
+    line = report_svg.Line("all", [1, 2, 3, 4, 5], [10, float("nan"), 30, float("inf"), 50])
+    axis = report_svg.Axis(0, 5)
+    svg = report_svg.chart([line], "about", "x", axis, report_svg.Axis(0, 100))
+    assert re.search(r'<path class="line s0" d="([^"]*)"', svg)[1].count("L") == 2
 
 
 def test_a_long_log_is_thinned() -> None:
@@ -494,22 +509,23 @@ onload = () => {
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt install chromium")
 def test_it_fits_a_phone_and_a_wide_screen_in_light_and_dark(results: Path, tmp_path: Path) -> None:
     shutil.copytree(REFERENCE / "calculator", results / "calculator")
-    write_run(results / ("long-" * 30), lr=0.5)
+    long = write_run(results / ("long-" * 30), lr=0.5)
+    text = (long / "eval.csv").read_text()
+    (long / "eval.csv").write_text(text.replace("nines", "n" * 40))
     html = report.build(results).html
     assert "<details>" in html  # there are too many groups to unfold all
     (tmp_path / "page.html").write_text(html.replace("<details", "<details open"))
     sizes = (360, 1280)
     frames = [f'<iframe src="page.html" width="{w}" height="800"></iframe>' for w in sizes]
     (tmp_path / "frames.html").write_text(MEASURE + "".join(frames))
-    papers, fills = set(), set()
-    for scheme in (0, 1):  # dark, light
-        for width, found in zip(sizes, measured(tmp_path, scheme), strict=True):
-            assert found["folded"] == 0 and min(found["heights"]) > 100
-            assert found["needed"] <= found["width"] <= width
-            assert width < 1000 or not found["scrolled"]
-            papers.add(found["paper"])
-            fills.add(found["cell"])
-    assert papers == {"rgb(20, 23, 26)", "rgb(253, 253, 251)"} and len(fills) == 2
+    dark, light = (measured(tmp_path, scheme) for scheme in (0, 1))
+    for found, width in zip(dark + light, sizes + sizes, strict=True):
+        assert found["folded"] == 0 and min(found["heights"]) > 100
+        assert found["needed"] <= found["width"] <= width
+        assert bool(found["scrolled"]) == (width == 360)  # tables with the long name
+    assert [found["paper"] for found in dark] == ["rgb(20, 23, 26)"] * 2
+    assert [found["paper"] for found in light] == ["rgb(253, 253, 251)"] * 2
+    assert dark[0]["cell"] != light[0]["cell"]
 
 
 def measured(folder: Path, scheme: int) -> list[dict]:

@@ -79,7 +79,7 @@ def test_a_killed_worker_costs_no_more_than_the_steps_since_its_checkpoint(
     )
     planned = plan_sweep(load_grid(str(grid_file(f"eval = false\n{text}"))), False)
     events: dict[str, list[dict]] = {one.name: [] for one in planned}
-    for name, event in ray_engine(address, None)(planned, lambda: 0):
+    for name, event in ray_engine(address, [0], None)(planned, lambda: 0):
         events[name].append(event)
         starts = [e for e in events["killed-s0"] if "pid" in e]
         if len(starts) == 1 and name == "killed-s0" and event.get("step", 0) >= 20:
@@ -118,7 +118,7 @@ def test_a_stopped_sweep_is_saved_and_goes_on(address, grid_file, tmp_path):
     ends = {}
     for _ in range(2):
         planned = plan_sweep(load_grid(str(file)), False)
-        for name, event in ray_engine(address, 1)(planned, lambda: len(stop)):
+        for name, event in ray_engine(address, [0], 1)(planned, lambda: len(stop)):
             ends[name] = event
             if event.get("step") and planned[0].todo == "train":
                 stop.append(name)

@@ -33,10 +33,12 @@ def command(
 ) -> None:
     """Score runs: exact match by operand length, free-running greedy decoding.
 
-    Writes eval.csv into each run folder. A RUN is a run folder, a folder that holds runs, or a
-    pattern such as 'results/add-*'. Several runs, say seeds of one recipe, are asked the same
-    problems; median, worst and best of them follow. With --against, the runs are compared with
-    those others, problem by problem.
+    Writes eval.csv into each run folder; errors.csv, error_counts.csv and examples.csv, which say
+    why answers are wrong; and eval.json, which says how this was scored and how many problems
+    training could have drawn: if any, the exit code is 1. A RUN is a run folder, a folder that
+    holds runs, or a pattern such as 'results/add-*'. Several runs, say seeds of one recipe, are
+    asked the same problems; median, worst and best of them follow. With --against, the runs are
+    compared with those others, problem by problem.
 
     With --problems, scores anybody's problems instead: a csv or jsonl file with `problem` (12+34)
     and optionally `answer`. With --suite, a named set, beside what others scored on it.

@@ -47,6 +47,7 @@ def command(
     """
     from rich.console import Console
 
+    from addgpt.cores import usable_cores
     from addgpt.sweep import local_engine, plan_sweep, run_sweep
     from addgpt.sweep_grid import load_grid
     from addgpt.sweep_table import outcome_table, tally
@@ -58,9 +59,9 @@ def command(
     if engine == "ray":
         from addgpt.ray_engine import ray_engine
 
-        carry_out = ray_engine(ray_address, workers)
+        carry_out = ray_engine(ray_address, usable_cores(), workers)
     else:
-        carry_out = local_engine(planned, workers)
+        carry_out = local_engine(planned, usable_cores(), workers)
     if dry_run:
         for one in planned:
             click.echo(f"{one.todo:7} {one.path}")

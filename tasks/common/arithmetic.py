@@ -12,7 +12,7 @@ import numpy as np
 
 from addgpt.task import SPLITS, Batch, Cell, Recipe, Slip, Task, check_choices, setting
 from tasks.common import audit, digits, problems, slips, splits
-from tasks.common.sheet import ALPHABET, END, IDS, KINDS, LEVELS, OFFSET, Kind, Sheet
+from tasks.common.sheet import ALPHABET, END, IDS, KINDS, LEVELS, OFFSET, SPREAD, Kind, Sheet
 
 MOST_DIGITS = 1000
 EQUALS = ALPHABET.index("=")
@@ -60,16 +60,27 @@ class Arithmetic(Task):
     edges: float = setting(0.1, "share of training problems with zeros, nines, equal operands, ...")
     pool: int = setting(0, "train on that many distinct problems alone (0: on any number)")
     ids: str = setting("coupled", "what the col id of a digit is", IDS)
+    far: tuple[int, ...] = setting((), "longer operand lengths to score, such as 20,50")
     offset: int = setting(0, "largest random offset of the col ids in training", features=OFFSET)
+    spread: int = setting(
+        0, "col ids in training: a random increasing choice from 1..N", features=SPREAD
+    )
 
     def __post_init__(self) -> None:
         if not 1 <= self.digits <= MOST_DIGITS:
             raise ValueError(f"digits must be in 1..{MOST_DIGITS}, not {self.digits}")
+        if not all(self.digits < length <= MOST_DIGITS for length in self.far):
+            raise ValueError(f"far must hold lengths in {self.digits + 1}..{MOST_DIGITS}")
         for name in ("carry", "edges"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], not {getattr(self, name)}")
         if not 0 <= self.offset <= 10_000:
             raise ValueError(f"offset must be in 0..10000, not {self.offset}")
+        if self.spread and self.offset:
+            raise ValueError("offset and spread exclude each other: spread shifts ids, too")
+        if self.spread and not self._columns() <= self.spread <= 10_000:
+            most = f"{self._columns()}..10000, or 0 for none"
+            raise ValueError(f"spread must be in {most}, not {self.spread}")
         most = min(MOST_POOL, 100**self.digits // 4)  # so that the train split has that many
         if not 0 <= self.pool <= most:
             raise ValueError(f"pool must be in 0..{most} at digits={self.digits}, not {self.pool}")
@@ -151,8 +162,11 @@ class Arithmetic(Task):
 
     @property
     def levels(self) -> tuple[int, ...]:
-        columns = self.longest() if self.ids == "abacus" else self.columns()
-        return (columns + 1 + self.offset, self.steps() + 1, KINDS)
+        return (max(self._columns() + self.offset, self.spread) + 1, self.steps() + 1, KINDS)
+
+    def _columns(self) -> int:
+        """The largest `col` id of a problem, before it is moved."""
+        return self.longest() if self.ids == "abacus" else self.columns()
 
     def longest(self) -> int:
         len_a, len_b = self.extremes()
@@ -180,7 +194,8 @@ class Arithmetic(Task):
 
     def cells(self) -> list[Cell]:
         span = range(1, self.digits + 1)
-        return [Cell(self.op, n, m) for n in span for m in span] + self.strata()
+        grid = [Cell(self.op, n, m) for n in span for m in span]
+        return grid + [Cell(self.op, n, m) for n in self.far for m in self.far] + self.strata()
 
     def seen(self, cell: Cell) -> bool:
         return _count(cell.len_a) * _count(cell.len_b) < splits.SMALL
@@ -241,7 +256,7 @@ class Arithmetic(Task):
         drawn = []
         for size in POOL_DRAWS:
             drawn.append(self._draw(rng, size, "train", None))
-            parts = _joined(drawn)
+            parts = problems.joined(drawn)
             keep = self._distinct(*parts[:2])[: self.pool]
             if len(keep) == self.pool:
                 return tuple(part[keep] for part in parts)
@@ -268,7 +283,7 @@ class Arithmetic(Task):
             have += len(index)
             if have >= size or (turn > PATIENCE // 5 and not have):
                 break
-        return _joined(kept)
+        return problems.joined(kept)
 
     def _lengths(self, rng: np.random.Generator, size: int, cell: Cell | None):
         if cell is None:
@@ -319,7 +334,21 @@ class Arithmetic(Task):
             shift = rng.integers(0, self.offset + 1, (len(a), 1))
             col = batch.positions[:, :, 0]
             col[:] = np.where(col > 0, col + shift, 0)
+        if self.spread and split == "train":
+            batch.positions[:, :, 0] = self._spread(rng, batch.positions[:, :, 0])
         return batch
+
+    def _spread(self, rng: np.random.Generator, col: np.ndarray) -> np.ndarray:
+        """(B, T) col ids moved to other places of 1..spread, in their order; 0 stays 0.
+
+        In half of the rows they stay together, as they are when the model is used.
+        """
+        rows, most = len(col), int(col.max())
+        gaps = np.sort(rng.random((rows, self.spread)).argpartition(most - 1, 1)[:, :most], 1)
+        together = rng.integers(0, self.spread - most + 1, (rows, 1)) + np.arange(most)
+        moved = np.where(rng.random((rows, 1)) < 0.5, together, gaps) + 1
+        moved = np.concatenate([np.zeros((rows, 1), int), moved], 1)
+        return np.take_along_axis(moved, col.astype(int), 1).astype(np.int16)
 
     def _sheet(self, a, b, len_a, len_b) -> Sheet:
         """What `write` writes, with the ids that were asked for."""
@@ -368,15 +397,3 @@ def start(a: np.ndarray, b: np.ndarray, len_a: np.ndarray, len_b: np.ndarray, op
 def _count(length):
     """How many numbers have this many digits (0 has one); any more than four count as four."""
     return NUMBERS.take(length, mode="clip")
-
-
-def _joined(kept: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
-    """Concatenate drawn operands, whose matrices may differ in width."""
-    if len(kept) == 1:
-        return kept[0]
-    width = max(part[0].shape[1] for part in kept)
-    a, b = (
-        np.concatenate([np.pad(p[i], ((0, 0), (0, width - p[i].shape[1]))) for p in kept])
-        for i in (0, 1)
-    )
-    return a, b, np.concatenate([p[2] for p in kept]), np.concatenate([p[3] for p in kept])

@@ -86,6 +86,18 @@ def in_stratum(stratum: str, a: np.ndarray, b: np.ndarray, borrow: bool) -> np.n
     raise ValueError(f"unknown stratum {stratum!r}; valid: all, carry:K, {', '.join(EDGES)}")
 
 
+def joined(kept: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
+    """Concatenate drawn operands, whose matrices may differ in width."""
+    if len(kept) == 1:
+        return kept[0]
+    width = max(part[0].shape[1] for part in kept)
+    a, b = (
+        np.concatenate([np.pad(p[i], ((0, 0), (0, width - p[i].shape[1]))) for p in kept])
+        for i in (0, 1)
+    )
+    return a, b, np.concatenate([p[2] for p in kept]), np.concatenate([p[3] for p in kept])
+
+
 def _mostly_zero(rng: np.random.Generator, number: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Two thirds of the digits below the top one set to zero; a single digit set to 0."""
     place = np.arange(number.shape[1])

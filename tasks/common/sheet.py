@@ -79,6 +79,13 @@ OFFSET = {
         "col ids start up to N higher in training, so that ids of longer numbers are trained",
     )
 }
+SPREAD = {
+    "N": Feature(
+        "random increasing ids",
+        "Ruoss et al. 2023, arXiv:2305.16843",
+        "col ids in training are an increasing choice from 1..N, with gaps in half of the rows",
+    )
+}
 
 
 class _Block(NamedTuple):

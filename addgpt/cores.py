@@ -1,0 +1,31 @@
+"""Which CPU cores a process may use, and how several processes share them. Loads no torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+
+
+def usable_cores() -> list[int]:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def pin(cores: Collection[int]) -> None:
+    """Keep this process, and the threads it has yet to start, to these cores, on Linux."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
+
+
+def shares(workers: int, cores: Sequence[int]) -> list[list[int]]:
+    """Cores for each worker, equally many and no two the same while there are enough.
+
+    >>> shares(2, [0, 1, 2, 3, 4])
+    [[0, 1], [2, 3]]
+    >>> shares(3, [4, 5])
+    [[4], [5], [4]]
+    """
+    size = max(1, len(cores) // workers)
+    return [[cores[(w * size + i) % len(cores)] for i in range(size)] for w in range(workers)]

@@ -1,0 +1,110 @@
+"""What `addgpt cost` says, against formulas worked out by hand and against a real training."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from torch.utils.flop_counter import FlopCounterMode
+
+from addgpt import cost
+from addgpt.checkpoint import outline
+from addgpt.cli import main
+from addgpt.config import ModelConfig
+from addgpt.model import GPT, next_token_loss
+from addgpt.settings import configure
+from addgpt.task import Batch, load_task
+
+SMALL = {"digits": "3", "width": "32", "layers": "3", "heads": "4", "batch_size": "24"}
+
+
+def full_batch(rows: int, length: int) -> Batch:
+    """Every token but the first is scored, so that every place is worked out in every block."""
+    tokens = np.ones((rows, length), np.uint8)
+    scored = np.ones((rows, length), bool)
+    scored[:, 0] = False
+    return Batch(tokens, scored, np.ones((rows, length, 0), np.int16), np.zeros(rows, np.int32))
+
+
+@pytest.mark.parametrize(("rows", "length"), [(3, 9), (1, 2), (5, 33)])
+@pytest.mark.parametrize(("layers", "width", "ratio"), [(1, 16, 4), (3, 32, 2)])
+def test_flops_of_a_plain_transformer_are_those_of_the_textbook(rows, length, layers, width, ratio):
+    model = ModelConfig(vocab=11, context=64, layers=layers, width=width, heads=2, mlp_ratio=ratio)
+    tokens = length - 1
+    weights = layers * (4 + 2 * ratio) * width**2 + 11 * width
+    attention = layers * 2 * tokens * width  # multiplications a token: with all keys, of all values
+    forward = 2 * rows * tokens * (weights + attention)
+    found, training = cost.flops(outline(model), full_batch(rows, length))
+    if tokens > 1:  # a single query takes another way through attention
+        assert found == forward
+    # Backward: the gradients of both factors of each product, two products for one.
+    assert training == pytest.approx(3 * found, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [{}, {"activation": "swiglu"}, {"kv_heads": 1}, {"loops": 2}, {"rank": 4}, {"tied": True},
+     {"position": "rotary"}, {"position": "fire"}, {"share": "qk"}, {"mlp_ratio": 0}],
+    ids=lambda kind: next(iter(kind), "plain"),
+)  # fmt: skip
+def test_flops_without_memory_are_those_of_the_real_model(kind):
+    """torch counts on real tensors, with attention as plain products, what we count on outlines."""
+    config = configure("add", SMALL)
+    model = replace(config.model, **kind)
+    batch = load_task("add", config.options).batch(np.random.default_rng(0), 7, "train")
+    real = GPT(model)
+    backend = torch.nn.attention.SDPBackend.MATH
+    with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(backend):
+        logits, targets = cost.forward(real, batch)
+        first = counter.get_total_flops()
+        next_token_loss(logits, targets).backward()
+    assert cost.flops(outline(model), batch) == (first, counter.get_total_flops())
+
+
+def test_a_plan_adds_up_what_training_does(toy_run):
+    from addgpt.train import train
+
+    run = toy_run(steps=20, batch_size=64)
+    end = train(run)
+    plan = cost.plan(run.config)
+    assert plan.examples == end.examples == 20 * 64 and plan.steps == 20
+    assert plan.tokens == pytest.approx(end.tokens, rel=0.02)
+    assert plan.parameters == run.model().parameter_count()
+    more = cost.plan(run.config, 1000)
+    assert (more.examples, more.steps) == (1000, 16)
+    assert more.flops == pytest.approx(plan.flops * 1000 / 1280)
+    assert more.seconds(more.flops, gpu=False) == pytest.approx(1)
+    assert more.seconds(1e30, gpu=True) == 16 * cost.STEP
+
+
+def test_small_passes_cost_no_more_than_padded_ones():
+    long = SMALL | {"digits": "20", "layers": "1", "batch_size": "64"}
+    whole = cost.plan(configure("add", long))
+    parts = cost.plan(configure("add", long | {"micro_batch": "16"}))
+    assert parts.example.training < 0.95 * whole.example.training
+    assert parts.tokens == whole.tokens
+
+
+def test_longer_problems_cost_more():
+    rows = cost.by_length(configure("mul", SMALL))
+    assert [row.what for row in rows] == ["1*1", "2*2", "3*3"]
+    for one, other in zip(rows, rows[1:], strict=False):
+        assert one.tokens < other.tokens and one.training < other.training
+    assert len(cost.by_length(configure("add", {"digits": "40"}))) == cost.LENGTHS
+
+
+def test_the_command_prints_json_alone_and_refuses_nonsense(tmp_path):
+    words = ["cost", "--task", "add", "--digits", "2", "--set", "layers=1", "--set", "width=16"]
+    done = CliRunner().invoke(main, [*words, "--json", "--utilisation", "0.5"])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    machines = {machine["machine"]: machine for machine in told["machines"]}
+    assert machines["NVIDIA A100"]["flops_per_second"] == 156e12
+    own = machines["this one, measured"]
+    assert own["seconds"] == pytest.approx(told["flops"] / own["flops_per_second"])
+    assert all(machine["source"] for name, machine in machines.items() if "NVIDIA" in name)
+    assert "GPUs at 30" in CliRunner().invoke(main, words).output
+    for bad in (["cost"], [*words, "--run", str(tmp_path)], ["cost", "--run", str(tmp_path)]):
+        assert CliRunner().invoke(main, bad).exit_code in (1, 2)

@@ -1,0 +1,76 @@
+"""Options for lengths beyond those trained: ids with gaps, and cells of longer operands."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from addgpt.evaluate import score
+from addgpt.task import Cell, load_task
+
+
+def cols(task, split="train", seed=0, size=200) -> np.ndarray:
+    return task.batch(np.random.default_rng(seed), size, split).positions[:, :, 0].astype(int)
+
+
+@given(st.integers(0, 10), st.integers(0, 1000))
+def test_gaps_keep_order_and_equality_of_ids(more, seed):
+    plain = load_task("add", {"digits": 4})
+    spread = plain.columns() + more
+    moved = load_task("add", {"digits": 4, "spread": spread})
+    before, after = (cols(task, seed=seed) for task in (plain, moved))
+    assert before.shape == after.shape  # the same problems: ids are drawn after them
+    assert ((before == 0) == (after == 0)).all() and after.max() <= spread
+    for old, new in zip(before, after, strict=True):
+        pairs = sorted({*zip(old, new, strict=True)})
+        olds, news = zip(*pairs, strict=True)
+        assert len(set(olds)) == len(pairs) and list(news) == sorted(set(news))
+
+
+def test_half_of_the_rows_have_no_gaps_and_all_ids_are_drawn():
+    after = cols(load_task("add", {"digits": 3, "spread": 30}), size=2000)
+    used = [np.unique(row[row > 0]) for row in after]
+    together = [np.ptp(ids) == len(ids) - 1 for ids in used]
+    assert 0.45 < np.mean(together) < 0.6
+    assert {*np.concatenate(used)} == {*range(1, 31)}
+
+
+def test_gaps_are_for_training_only():
+    plain, moved = (load_task("sub", {"digits": 3} | more) for more in ({}, {"spread": 40}))
+    for split in ("val", "test"):
+        assert (cols(plain, split) == cols(moved, split)).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"spread": 2}, r"spread must be in 5\.\.10000, or 0 for none, not 2"),
+        ({"spread": 50, "offset": 3}, "offset and spread exclude each other"),
+        ({"far": (3, 20)}, r"far must hold lengths in 4\.\.1000"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        load_task("add", {"digits": 3} | options)
+
+
+def test_far_lengths_are_cells_of_problems_that_long():
+    task = load_task("add", {"digits": 2, "far": (5, 30)})
+    far = [cell for cell in task.cells() if max(cell.len_a, cell.len_b) > 2]
+    assert far == [Cell("+", n, m) for n in (5, 30) for m in (5, 30)]
+    batch = task.exam(np.random.default_rng(0), 20, "test", Cell("+", 30, 5))
+    for row in batch.tokens:
+        a, b = task.decode(row).partition("=")[0].split("+")
+        assert (len(a), len(b)) == (30, 5)
+
+
+def test_ids_beyond_a_table_are_its_last_but_an_index_beyond_is_refused(toy_model):
+    task = load_task("add", {"digits": 2})
+    batch = task.exam(np.random.default_rng(0), 4, "test", Cell("+", 9, 9))
+    model = toy_model(levels=task.levels, context=task.longest(), vocab=len(task.alphabet))
+    assert len(score(model, task, batch).answer_correct) == 4
+    short = toy_model(
+        levels=task.levels, context=task.longest(), vocab=len(task.alphabet), position="learned"
+    )
+    with pytest.raises(ValueError, match="problems of 30 tokens: the model reads at most 10"):
+        score(short, task, batch)

@@ -1,0 +1,82 @@
+"""The table and figure of length generalisation, from run folders made by hand."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from analysis import lengths, load
+
+HEAD = ",".join(load.EVAL_COLUMNS)
+
+
+def a_run(folder, name, right, seed=0, **settings):
+    """A run folder with sums of 2+2, 9+9 and 9+2 scored: `right` of 10 each."""
+    path = folder / name
+    path.mkdir(parents=True)
+    model = {"position": "none", "level_position": ["rotary2", "none", "learned"]}
+    model |= settings.pop("model", {})
+    config = {"task": "add", "seed": seed, "options": {"digits": 3} | settings, "model": model}
+    (path / "config.json").write_text(json.dumps(config))
+    facts = {name: "0" for name in load.EVAL_COLUMNS}
+    facts |= {"run": name, "task": "add", "op": "+", "stratum": "all", "seen": "False"}
+    rows = [HEAD]
+    for (a, b), count in right.items():
+        row = facts | {"len_a": a, "len_b": b, "n": 10, "answer_correct": count, "seed": seed}
+        rows.append(",".join(str(row[name]) for name in load.EVAL_COLUMNS))
+    (path / "eval.csv").write_text("\n".join(rows) + "\n")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for seed, far in enumerate((9, 4, 7)):
+        a_run(tmp_path, f"x{seed}", {(2, 2): 10, (9, 9): far, (9, 2): 1}, seed, spread=40)
+    a_run(tmp_path, "y", {(2, 2): 10, (9, 9): 0}, model={"level_position": [], "position": "alibi"})
+    return tmp_path
+
+
+def test_seeds_of_a_scheme_make_one_curve_over_equal_lengths(folder):
+    found = lengths.curves(lengths.collect(folder)).set_index(["scheme", "len_a"])
+    far = found.loc[("rotary ids, two slots and gaps", 9)]
+    assert (far["median"], far["worst"], far["best"], far["seeds"], far["n"]) == (
+        0.7,
+        0.4,
+        0.9,
+        3,
+        10,
+    )
+    assert found.loc[("ALiBi", 9)]["median"] == 0 and len(found) == 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"model.level_position": ["rotary", "none"]}, "rotary ids"),
+        ({"model.level_position": ["rotary2"], "options.spread": 0}, "rotary ids, two slots"),
+        ({"model.level_position": ["learned"], "options.ids": "abacus"}, "abacus ids"),
+        ({"model.level_position": ["learned"], "options.ids": "coupled"}, "coupled ids"),
+        ({"model.level_position": ["none"], "model.position": "none"}, "no positions"),
+    ],
+)
+def test_schemes_are_named_by_their_settings(settings, name):
+    assert lengths.scheme(pd.Series(settings)) == name
+
+
+def test_the_command_writes_table_and_figure(folder, tmp_path, capsys):
+    table, figure = tmp_path / "out" / "l.csv", tmp_path / "out" / "l.png"
+    table.parent.mkdir()
+    assert lengths.main([str(folder), "--csv", str(table), "--png", str(figure)]) == 0
+    assert (
+        "| rotary ids, two slots and gaps | 3 | 100.0 (100.0) | 70.0 (40.0) |"
+        in capsys.readouterr().out
+    )
+    assert len(pd.read_csv(table)) == 11 and figure.read_bytes().startswith(b"\x89PNG")
+    assert lengths.main([str(tmp_path / "nowhere")]) == 2
+    assert "is not a folder" in capsys.readouterr().err
+
+
+def test_the_figure_shades_what_was_trained_and_draws_the_medians(folder):
+    (axis,) = lengths.length_generalisation(lengths.collect(folder)).axes
+    assert [list(line.get_ydata()) for line in axis.lines] == [[100, 70], [100, 0]]
+    shaded = axis.patches[0].get_bbox()
+    assert (shaded.x0, shaded.x1) == (0, 3)
