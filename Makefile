@@ -24,5 +24,5 @@ test: lint  ## lint and the whole suite
 figures: $(READY)  ## redraw every figure of results/
 	$(BIN)/python -m analysis.figures results
 
-bench: $(READY)  ## all benchmarks, as ratios
+bench: $(READY)  ## all benchmarks, as ratios; appended to benchmarks/history.csv
 	$(BIN)/python -m benchmarks.run

@@ -172,9 +172,10 @@ class GPT(nn.Module):
         self.register_buffer("waves", waves, persistent=False)
         rates = None
         if self.turned or c.position == "rotary":
+            index = c.position == "rotary"
             rates = positions.rotary_rates(
-                c.width // c.heads, c.position == "rotary", len(self.turned + self.twice)
-            )
+                c.width // c.heads, index, len(self.turned + self.twice)
+            )[:, 0 if index else 1 :]
         self.register_buffer("rates", rates, persistent=False)
         self._initialise(torch.Generator().manual_seed(seed))
 
@@ -205,11 +206,11 @@ class GPT(nn.Module):
         start = cache.used if cache is not None else 0
         end = start + tokens.shape[1]
         assert end <= (c.longest or end), (end, c.longest)
-        places = self._places(end + 1, ids.device)
+        places = self._places(end + 1, ids.device)  # None where nothing asks for them
         x = embedded = self._embed(tokens, ids, places, start)  # (B, T, C)
         if c.prefix and cache is not None:
             prompt = torch.tensor([0 if start else end], device=ids.device)
-        sight = self._sight(ids, places, start, prompt)
+        sight = self._sight(ids, places, start, end, prompt)
         for depth in range(c.depth):
             if c.inject and depth and depth % c.layers == 0:
                 x = x + embedded
@@ -225,13 +226,15 @@ class GPT(nn.Module):
         """Number of trained scalars, each counted once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def _places(self, count: int, device: torch.device) -> Tensor:
+    def _places(self, count: int, device: torch.device) -> Tensor | None:
         """(count,) places in the text: 0, 1, 2, ..., or in training a random choice in order."""
+        if self.config.position == "none":
+            return None
         if self.training and self.config.random_index:
             return positions.drawn(count, self.config.random_index).to(device)
         return torch.arange(count, device=device)
 
-    def _embed(self, tokens: Tensor, ids: Tensor, places: Tensor, start: int) -> Tensor:
+    def _embed(self, tokens: Tensor, ids: Tensor, places: Tensor | None, start: int) -> Tensor:
         x = self.token(tokens)  # (B, T, C)
         if self.index is not None:
             x = x + self.index(places[start:-1])
@@ -243,41 +246,43 @@ class GPT(nn.Module):
             x = x + table(ids[:, 1:, level])
         return x
 
-    def _sight(self, ids: Tensor, places: Tensor, start: int, prompt: Tensor | None) -> Sight:
-        """What the tokens from `start` on see: all up to themselves, and within the prompt more."""
+    def _sight(
+        self, ids: Tensor, places: Tensor | None, start: int, end: int, prompt: Tensor | None
+    ) -> Sight:
+        """What tokens `start` to `end` see: all up to themselves, and within the prompt more."""
         c = self.config
-        end = len(places) - 1
         assert prompt is not None or not c.prefix, "prefix=true needs the lengths of the prompts"
         bias = None
         if c.position == "alibi":
             bias = positions.alibi(places[start:end], places[:end], c.heads)[None]
         elif self.fire is not None:
             bias = self.fire(places[start:end], places[:end])[None]
-        ahead, own = self._turns(ids, places[start:])
+        ahead, own = self._turns(ids, places, start)
         usual = c.context if c.log_scale else 0
         prompt = prompt if c.prefix else None
         return Sight(start, end, None, prompt, ahead, own, bias, usual, ids.device)
 
-    def _turns(self, ids: Tensor, places: Tensor) -> tuple[Angles, Angles] | tuple[None, None]:
+    def _turns(
+        self, ids: Tensor, places: Tensor | None, start: int
+    ) -> tuple[Angles, Angles] | tuple[None, None]:
         """Rotations (cos, sin), (B, 1, T, P), of queries and of keys.
 
         With `next_ids` a query turns with the slot it is about to fill: it looks from there.
         """
         if self.rates is None:
             return None, None
-        index = places.to(self.rates.dtype)
-        axes = [index.expand(len(ids), -1)] + [
-            ids[:, :, level].to(self.rates.dtype) for level in (*self.turned, *self.twice)
-        ]
-        angle = (torch.stack(axes, -1) @ self.rates.T)[:, None]  # (B, 1, T + 1, P)
+        axes = [ids[:, :, level] for level in (*self.turned, *self.twice)]
+        if self.config.position == "rotary":
+            axes.insert(0, places[start:].expand(len(ids), -1))
+        turns = torch.stack(axes, -1).to(self.rates.dtype)
+        angle = (turns @ self.rates.T)[:, None]  # (B, 1, T + 1, P)
         cos, sin = angle.cos(), angle.sin()
         own = cos[:, :, :-1], sin[:, :, :-1]
         if not (self.config.next_ids and self.turned):
             return own, own
         ahead = cos[:, :, 1:], sin[:, :, 1:]
         if self.twice:  # the last pairs turn by the id just read
-            each = len(self.rates) // (len(axes) - (self.config.position != "rotary"))
-            kept = len(self.rates) - each * len(self.twice)
+            kept = len(self.rates) // len(axes) * (len(axes) - len(self.twice))
             pairs = zip(ahead, own, strict=True)
             ahead = tuple(torch.cat((a[..., :kept], o[..., kept:]), -1) for a, o in pairs)
         return ahead, own

@@ -28,6 +28,7 @@ from addgpt.sweep_local import Event
 from addgpt.sweep_plan import Planned
 from addgpt.sweep_worker import carry_out, failure
 from addgpt.task import task_class
+from addgpt.train import Interrupted
 
 ATTEMPTS = 3  # at a run whose worker is lost
 PATIENCE = 0.3  # seconds between looks at what the tasks have told
@@ -72,6 +73,8 @@ def train_there(
             news = _age(folder) != sent
             sent = _age(folder)
             if ray.get(inbox.tell.remote(key, event, read_files(folder) if news else {})):
+                if "step" not in event:
+                    raise Interrupted("stopped before or after training")
                 signal.raise_signal(signal.SIGTERM)  # train() saves, and stops
 
         end = carry_out(str(folder), score, per_cell, tell)
@@ -114,6 +117,7 @@ class _Driver:
         self.waiting = deque(jobs)
         self.active: dict[Any, Planned] = {}
         self.attempts = dict.fromkeys((job.name for job in jobs), 0)
+        self.begun: set[str] = set()
 
     def events(self) -> Iterator[Event]:
         while self.active or (self.waiting and not self.stop()):
@@ -121,9 +125,10 @@ class _Driver:
                 return
             while self.waiting and len(self.active) < self.most and not self.stop():
                 yield from self._hand_out(self.waiting.popleft())
-            ended, _ = (
-                self.ray.wait(list(self.active), timeout=PATIENCE) if self.active else ([], [])
-            )
+            if self.stop():
+                self._cancel_queued()
+            tasks = list(self.active)
+            ended = self.ray.wait(tasks, timeout=PATIENCE)[0] if tasks else []
             yield from self._told()
             for task in ended:
                 yield from self._ended(task, self.active.pop(task))
@@ -148,6 +153,7 @@ class _Driver:
         jobs = {self._key(job): job for job in self.active.values()}
         for key, event, files in self.ray.get(self.inbox.take.remote(bool(self.stop()))):
             if key in jobs:
+                self.begun.add(key)
                 _write_files(jobs[key].path, files)
                 yield jobs[key].name, event
 
@@ -155,15 +161,25 @@ class _Driver:
         try:
             event, files = self.ray.get(task)
             _write_files(job.path, files)
+        except self.ray.exceptions.TaskCancelledError:
+            event = {"state": "waiting"}
         except self.ray.exceptions.RayTaskError as error:
             event = failure(str(error.cause or error))
         except self.ray.exceptions.RayError as error:
-            if self.attempts[job.name] < ATTEMPTS and not self.stop():
+            if self.stop():
+                event = {"state": "interrupted"}
+            elif self.attempts[job.name] < ATTEMPTS:
                 self.waiting.append(job)
                 event = {"state": "waiting"}
             else:
                 event = failure(f"its worker was lost {self.attempts[job.name]} times: {error}")
         yield job.name, event
+
+    def _cancel_queued(self) -> None:
+        """Take back the tasks that no worker has begun."""
+        for task, job in self.active.items():
+            if self._key(job) not in self.begun:
+                self.ray.cancel(task)
 
     def _key(self, job: Planned) -> str:
         return f"{job.name}/{self.attempts[job.name]}"

@@ -64,7 +64,7 @@ def local_engine(planned: Sequence[Planned], cores: Sequence[int], workers: int 
 
 
 def run_sweep(grid: Grid, planned: Sequence[Planned], engine: Engine) -> tuple[list[Row], bool]:
-    """Carry out what is left to do; returns the rows of sweep.json, and whether it was stopped.
+    """Carry out what is left to do; returns the rows of sweep.json, and whether it was cut short.
 
     Raises RunError if another process is at the same sweep.
     """
@@ -84,7 +84,8 @@ def run_sweep(grid: Grid, planned: Sequence[Planned], engine: Engine) -> tuple[l
                 board(row, before)
                 if row["state"] != before:
                     _write(grid, rows)
-        return list(rows.values()), bool(seen)
+        left = any(row["state"] in ("waiting", "interrupted") for row in rows.values())
+        return list(rows.values()), bool(seen) and left
 
 
 def _row(one: Planned) -> Row:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from addgpt.config import RunConfig, to_dict
-from addgpt.files import RunError, read_text
+from addgpt.files import RunError, read_checked, read_text
 from addgpt.runs import Run, command_line, is_empty, versions
 from addgpt.scoring import usual_size
 from addgpt.settings import configure
@@ -87,15 +87,16 @@ def _configs(grid: Grid, check: Callable[[RunConfig], None]) -> dict[str, RunCon
     """A config for each combination; the seed is still to be put in."""
     command, facts = command_line(), versions()
     configs: dict[str, RunConfig] = {}
+    names: dict[str, str] = {}
     for one in grid.combinations:
         try:
             config = configure(grid.task, grid.common | one.settings, 0, command, facts)
             check(config)
         except ValueError as error:
             raise ValueError(f"{grid.name}, {one.name}: {error}") from None
-        for name, other in configs.items():
-            if other == config:
-                raise ValueError(f"{grid.name}: {name} and {one.name} are the same settings")
+        same = names.setdefault(json.dumps(_flat(config)), one.name)
+        if same != one.name:
+            raise ValueError(f"{grid.name}: {same} and {one.name} are the same settings")
         configs[one.name] = config
     return configs
 
@@ -119,7 +120,7 @@ def _scored(planned: Planned) -> bool:
     try:
         facts = json.loads(read_text(planned.path / "eval.json"))
         wanted = planned.per_cell or usual_size(task)
-        return (planned.path / "eval.csv").exists() and facts["per_cell"] == wanted
+        return bool(read_checked(planned.path / "eval.csv")) and facts["per_cell"] == wanted
     except (RunError, ValueError, KeyError, TypeError):
         return False
 

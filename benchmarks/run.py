@@ -1,11 +1,22 @@
 """All benchmarks, one table. With --quick a smoke run; in full about six minutes.
 
 python -m benchmarks.run
+
+A full run is appended to benchmarks/history.csv: date, commit, machine, and a line a measurement.
 """
 
 from __future__ import annotations
 
-from benchmarks import evaluation, generation, time_to_99, timing
+import csv
+import statistics
+import time
+from pathlib import Path
+
+from addgpt.runs import csv_text, versions
+from benchmarks import core, evaluation, generation, time_to_99, timing
+
+HISTORY = Path(__file__).parent / "history.csv"
+COLUMNS = ["date", "commit", "machine", "benchmark", "unit", "ours", "reference", "ratio"]
 
 
 def main() -> None:
@@ -15,10 +26,40 @@ def main() -> None:
     options = parser.parse_args()
     timing.start(options)
     rows = []
-    for benchmark in (generation, evaluation, time_to_99):
+    for benchmark in (generation, core, evaluation, time_to_99):
         timing.say(f"\n{benchmark.__name__}")
         rows += benchmark.measure(options)
     print(f"{timing.machine()}\n\n{timing.table(rows)}")
+    if not options.quick:
+        remember(rows)
+
+
+def remember(rows: list[timing.Row], path: Path = HISTORY) -> None:
+    """Append the medians of a run to the history; what is there stays as it is."""
+    about = {
+        "date": time.strftime("%Y-%m-%d %H:%M"),
+        "commit": versions()["commit"],
+        "machine": timing.machine(),
+    }
+    lines = [
+        about
+        | {
+            "benchmark": row.name,
+            "unit": row.unit,
+            "ours": f"{statistics.median(row.ours):.6g}",
+            "reference": f"{statistics.median(row.reference):.6g}" if row.reference else "",
+            "ratio": f"{row.ratio:.4g}" if row.ratio is not None else "",
+        }
+        for row in rows
+    ]
+    text = csv_text(COLUMNS, lines)
+    if path.exists():
+        with open(path, encoding="utf-8", newline="") as file:
+            if next(csv.reader(file)) != COLUMNS:
+                raise ValueError(f"{path} has other columns than {', '.join(COLUMNS)}")
+        text = text.partition("\n")[2]
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(text)
 
 
 if __name__ == "__main__":

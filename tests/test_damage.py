@@ -192,7 +192,7 @@ def test_a_damaged_model_is_written_anew_from_a_sound_state(whole, tmp_path):
 
 
 def test_the_state_before_is_kept_at_every_moment_of_a_save(tmp_path, monkeypatch):
-    """After every single change in the folder, there is a sound state under one of two names."""
+    """After every single change in the folder there is a state, and from the second on one before."""
     names = tmp_path / "state.safetensors", tmp_path / "state.previous.safetensors"
     files.write_atomically(names[0], "1", keep=names[1])
     seen = []
@@ -201,12 +201,13 @@ def test_the_state_before_is_kept_at_every_moment_of_a_save(tmp_path, monkeypatc
 
         def watched(*args, real=real, **kwargs):
             real(*args, **kwargs)
-            seen.append([name.read_text() for name in names if name.exists()])
+            seen.append((names[0].exists(), names[1].exists() or not seen))
 
         monkeypatch.setattr(files.os, function, watched)
     for text in "234":
         files.write_atomically(names[0], text, keep=names[1])
-    assert seen and all(seen)
+    assert len(seen) > 9 and all(state for state, _ in seen)
+    assert all(before for _, before in seen[5:])
     assert [name.read_text() for name in names] == ["4", "3"]
     assert len(list(tmp_path.iterdir())) == 2
 

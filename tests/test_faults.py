@@ -1,22 +1,20 @@
 """What goes wrong in use, for real: full disks, closed terminals, folders and workers that go."""
 
 import os
-import resource
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import pytest
+from processes import Training, wait_for, words
 
 import addgpt
 from addgpt.runs import Run
 from addgpt.settings import configure
 from addgpt.train import train
-from tests.processes import Training, wait_for, words
 
 ROOT = Path(addgpt.__file__).parents[1]
 SMALL = {

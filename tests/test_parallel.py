@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from processes import Training, wait_for
 
 import addgpt
 from addgpt.config import TrainConfig
@@ -18,7 +19,6 @@ from addgpt.runs import Run
 from addgpt.settings import configure
 from addgpt.task import load_task
 from addgpt.train import check_shares, train
-from tests.processes import Training, wait_for
 
 ROOT = Path(addgpt.__file__).parents[1]
 SMALL = {

@@ -338,6 +338,9 @@ def test_a_grid_that_has_grown_runs_only_what_is_new(swept, grid_file):
     assert {name: after[name] for name in before} == before
     assert {Path(name).parent.name for name in set(after) - set(before)} == {"format=padded,seed=0"}
 
+    with open(file.parent / "runs" / "format=plain,seed=0" / "eval.csv", "a") as handle:
+        handle.write("damage")
+    assert todo(file) == ["score", "done"]
     file.write_text(file.read_text().replace("per_cell = 20", "per_cell = 10"))
     assert todo(file) == ["score"] * 2
     file.write_text(file.read_text().replace("steps = 12", "steps = 20"))

@@ -1,0 +1,60 @@
+"""The same seed, machine and thread count: the same run, bit by bit; batches change no row."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import addgpt
+from addgpt import evaluate as module
+from addgpt.evaluate import evaluate, exact_rows
+from addgpt.runs import Run
+
+ROOT = Path(addgpt.__file__).parents[1]
+SCRIPT = """
+import sys
+from pathlib import Path
+from addgpt.runs import Run
+from addgpt.settings import configure
+from addgpt.train import train
+settings = dict(digits="3", layers="1", width="32", heads="2", steps="20", batch_size="32",
+                eval_every="5", eval_size="64", threads="1", dropout="0.1")
+for number in sys.argv[2:]:
+    train(Run.create(Path(sys.argv[1]) / number, configure("mul", settings, seed=3)))
+"""
+
+
+def content(path) -> tuple:
+    run = Run(path)
+    tensors = {name: t.numpy().tobytes() for name, t in run.state()[0].items()}
+    return tensors, [{k: v for k, v in row.items() if k != "seconds"} for row in run.metrics()]
+
+
+def test_two_processes_make_the_same_run(tmp_path):
+    """Hashes of strings differ between processes, and the second trains one run before."""
+    for names in (["one"], ["other", "two"]):
+        subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path), *names], cwd=ROOT, check=True)
+    assert content(tmp_path / "one") == content(tmp_path / "two") == content(tmp_path / "other")
+
+
+@pytest.mark.parametrize("tokens", [60, 1000])
+def test_rows_do_not_depend_on_the_batch_they_are_judged_in(half_trained, monkeypatch, tokens):
+    task, model = half_trained
+    cells = [cell for cell in task.cells() if cell.stratum == "all"][-2:]
+    usual = list(evaluate(model, task, cells, per_cell=40))
+    batch = task.batch(np.random.default_rng(0), 60, "test")
+    exact = exact_rows(model, batch)
+    monkeypatch.setattr(module, "TOKENS_AT_ONCE", tokens)
+    assert list(evaluate(model, task, cells, per_cell=40)) == usual
+    assert (exact_rows(model, batch) == exact).all()
+    assert 0 < sum(row["answer_correct"] for row in usual) < sum(row["n"] for row in usual)
+
+
+def test_a_cell_is_scored_alike_alone_and_among_others(half_trained):
+    task, model = half_trained
+    cells = task.cells()[:5]
+    together = list(evaluate(model, task, cells, per_cell=20))
+    alone = [row for cell in reversed(cells) for row in evaluate(model, task, [cell], per_cell=20)]
+    assert together == alone[::-1]

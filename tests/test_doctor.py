@@ -1,0 +1,95 @@
+"""addgpt doctor: what it says of a good and of a damaged results folder."""
+
+import json
+import os
+import shutil
+import time
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from addgpt import doctor
+from addgpt.cli import main
+from addgpt.device import product_rate
+from addgpt.train import train
+
+
+@pytest.fixture
+def results(toy_run, tmp_path):
+    """A results folder with a finished run, one that has not begun, and nothing else."""
+    train(toy_run("done", steps=2))
+    toy_run("begun")
+    return tmp_path
+
+
+def told(results, *more: str) -> tuple[int, dict]:
+    began = time.process_time()
+    done = CliRunner().invoke(main, ["doctor", "--results", str(results), "--json", *more])
+    assert time.process_time() - began < 10
+    return done.exit_code, {row["what"]: row for row in json.loads(done.stdout)}
+
+
+def test_all_is_well(results):
+    status, found = told(results)
+    assert status == 0
+    assert found["torch"]["found"] == torch.__version__
+    assert found["sound runs"]["found"] == "2 of 2"
+    assert found["calculator"]["found"] == "sound"
+    for kind in ("float32", "bfloat16"):
+        assert float(found[f"matrix products, {kind}"]["found"].split()[0].replace(",", "")) > 0
+    assert not any(row["bad"] for row in found.values())
+    text = CliRunner().invoke(main, ["doctor", "--results", str(results)]).output
+    assert "What to do:" in text and "BROKEN" not in text
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "metrics.jsonl", "model.safetensors", "state.safetensors", "eval.csv"]
+)
+def test_each_damaged_file_is_named(results, name):
+    from addgpt.runs import Run
+
+    Run(results / "done").write_eval([{"n": 3}])
+    file = results / "done" / name
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    lines = doctor.faults(results / "done")
+    assert lines and str(file) in lines[0] and "\n" not in lines[0]
+    status, found = told(results)
+    assert status == 1
+    assert str(file) in found["damaged"]["found"] and found["damaged"]["advice"]
+    assert found["sound runs"]["found"] == "1 of 2"
+
+
+def test_a_folder_that_is_not_there_yet_is_no_fault(tmp_path):
+    status, found = told(tmp_path / "not" / "yet")
+    assert status == 0 and "can be written" in found["results"]["found"]
+    assert not (tmp_path / "not").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_one(tmp_path, monkeypatch):
+    def refuse(**how):
+        raise PermissionError(13, os.strerror(13))
+
+    monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refuse)
+    status, found = told(tmp_path)
+    assert status == 1 and "Permission denied" in found["results"]["found"]
+
+
+def test_many_runs_are_not_waited_for(results, monkeypatch):
+    monkeypatch.setattr(doctor, "LOOK_SECONDS", -1.0)
+    shutil.copytree(results / "done", results / "again")
+    assert told(results)[1]["more runs"]["found"].startswith("3 runs were not looked at")
+
+
+def test_a_product_rate_is_that_of_real_products():
+    """The rate fits into the time that a product takes, measured another way."""
+    device = torch.device("cpu")
+    rate = product_rate(device, torch.float32, 0.1)
+    a = torch.ones(512, 512)
+    began = time.perf_counter()
+    a @ a
+    took = time.perf_counter() - began
+    assert 1e8 < rate < 1e14
+    assert 2 * 512**3 / rate < 5 * took
