@@ -408,7 +408,7 @@ def test_a_sweep_that_is_stopped_saves_and_goes_on_where_it_was(grid_file, plain
         os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
         time.sleep(0.5)
         os.kill(worker, signal.SIGCONT)
-        _, told = process.communicate(timeout=60)
+        _, told = process.communicate(timeout=120)
     finally:
         process.kill()
     assert process.returncode == 130
@@ -430,12 +430,12 @@ def test_a_worker_saves_and_ends_when_the_sweep_is_gone(grid_file):
     assert json.loads(process.stdout.readline())["state"] == "training"
     assert json.loads(process.stdout.readline())["step"] > 0
     process.stdout.close()
-    assert process.wait(timeout=60) == -signal.SIGTERM
+    assert process.wait(timeout=120) == -signal.SIGTERM
     assert Run(one.path).progress()["step"] > 0
     process.stdin.close()
 
 
-def until(condition, seconds: float = 60) -> None:
+def until(condition, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it never came"
