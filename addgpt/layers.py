@@ -22,6 +22,23 @@ class SquaredReLU(torch.autograd.Function):
         return (gradient * positive).mul_(2)
 
 
+class UnitLength(torch.autograd.Function):
+    """x / |x| along the last axis, as F.normalize, whose gradient takes three times as long."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(1e-12)
+        unit = x / length
+        ctx.save_for_backward(unit, length)
+        return unit
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        unit, length = ctx.saved_tensors
+        along = (gradient * unit).sum(-1, keepdim=True)
+        return torch.addcmul(gradient, unit, along, value=-1).div_(length)
+
+
 def swiglu(x: Tensor) -> Tensor:
     """(..., 2 N) gates and what they let through -> (..., N) (Shazeer 2020, arXiv:2002.05202)."""
     gate, up = x.chunk(2, dim=-1)

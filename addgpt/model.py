@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from addgpt import positions
 from addgpt.attention import Angles, Sight, attend, pick
 from addgpt.config import ModelConfig
-from addgpt.layers import ACTIVATIONS, NORMS, full, matrix
+from addgpt.layers import ACTIVATIONS, NORMS, UnitLength, full, matrix
 
 INIT_GAIN = 10.0  # attention logits of normalised queries and keys start within +-10
 
@@ -134,7 +134,8 @@ class Block(nn.Module):
         if self.gain is None:
             return query, key, 1 / math.sqrt(query.shape[-1])
         # Henry et al. 2020, arXiv:2010.04245
-        return F.normalize(query, dim=-1) * self.gain.to(query.dtype), F.normalize(key, dim=-1), 1.0
+        query = UnitLength.apply(query) * self.gain.to(query.dtype)
+        return query, UnitLength.apply(key), 1.0
 
     def _compute(self, x: Tensor) -> Tensor:
         up = full(self.up).flatten(0, -2)  # gates and what they let through, if there are gates

@@ -62,13 +62,14 @@ def rotary_rates(head_width: int, index: bool, levels: int) -> Tensor:
             f"position=rotary turns pairs of channels, heads of {head_width} have an odd one out; "
             "choose width and heads so that width / heads is even"
         )
-    rates = torch.zeros(pairs * axes, 1 + levels)
+    # On the CPU also where shapes alone are asked for: working this out there is slow to load.
+    rates = torch.zeros(pairs * axes, 1 + levels, device="cpu")
     columns = range(0 if index else 1, 1 + levels)
     for axis, column in enumerate(columns):
         fastest, span = (
             (INDEX_FASTEST, INDEX_RANGE) if column == 0 else (LEVEL_FASTEST, LEVEL_RANGE)
         )
-        steps = torch.arange(pairs) / max(pairs - 1, 1)
+        steps = torch.arange(pairs, device="cpu") / max(pairs - 1, 1)
         rates[axis * pairs : (axis + 1) * pairs, column] = fastest * span**-steps
     return rates
 

@@ -299,6 +299,8 @@ class _Loop:
         except (ValueError, KeyError, IndexError):
             raise RunError(f"{source} is not the checkpoint of such a training") from None
         self.run.check_log(self.moment.step, progress.get("log"))
+        looks = [row for row in self.run.metrics() if row.get("step", 0) <= self.moment.step]
+        self.moment.look = looks[-1] if looks else {}
 
 
 def _below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -156,6 +157,21 @@ def test_an_ignored_hangup_and_a_dead_terminal_do_not_stop_it(folder):
     os.close(ours)  # sends SIGHUP, and from now on writing raises
     assert training.end()[0] == 0
     assert Run(out).state()[1]["step"] == 200
+
+
+def test_nobody_listening_does_not_stop_it(toy_run, monkeypatch):
+    """As in `addgpt train 2>&1 | head -1`: writing to stderr fails from the first line on."""
+    from addgpt.progress import TrainingProgress
+
+    class Broken:
+        isatty = staticmethod(lambda: False)
+
+        def write(self, text: str) -> None:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stderr", Broken())
+    with TrainingProgress() as watch:
+        assert train(toy_run(), watch).step == 12
 
 
 def test_two_processes_on_one_folder(folder):

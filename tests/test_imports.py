@@ -135,3 +135,14 @@ def test_nothing_happens_at_import_but_definitions(module):
         docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         started = module == "addgpt.__main__"
         assert isinstance(node, quiet) or guard or docstring or started, text
+
+
+def test_loading_a_model_does_not_load_the_compiler():
+    code = (
+        "import sys; from addgpt.runs import SHIPPED, Run; Run(SHIPPED).model();"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert done.stdout.strip() == "False"

@@ -11,6 +11,7 @@ from naive import Naive
 
 from addgpt.config import ModelConfig
 from addgpt.evaluate import tensors
+from addgpt.layers import UnitLength
 from addgpt.model import ACTIVATIONS, GPT, Cache, next_token_loss
 from addgpt.task import load_task
 
@@ -269,6 +270,15 @@ def test_dropout_acts_in_training_only(toy_model):
 def test_a_shape_that_cannot_be_is_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         GPT(ModelConfig(**{"vocab": 9, "context": 9} | settings))
+
+
+def test_unit_length_is_normalise_and_has_its_gradient():
+    x = torch.randn(3, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x.requires_grad_()
+    assert torch.equal(UnitLength.apply(x), torch.nn.functional.normalize(x, dim=-1))
+    assert torch.autograd.gradcheck(UnitLength.apply, x)
+    zero = torch.zeros(1, 4, requires_grad=True)
+    assert (UnitLength.apply(zero) == 0).all()
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
