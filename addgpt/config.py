@@ -137,6 +137,8 @@ class ModelConfig:
             raise ValueError(f"rank={self.rank} is more than width={self.width}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
+        if "rotary2" in self.level_position and not self.next_ids:
+            raise ValueError("rotary2 looks from the slot to fill, too: it needs next_ids=true")
         if self.inject and self.loops == 1:
             raise ValueError("inject=true needs loops of at least 2")
         if self.random_index and self.position == "none":

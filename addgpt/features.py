@@ -68,7 +68,7 @@ LEVEL_POSITION: Features = {
     "rotary2": Feature(
         "axial rotary ids, from two slots",
         "Su et al. 2021, arXiv:2104.09864",
-        "queries look from the id of the token just read and from that of the slot they fill",
+        "as rotary, but half by the id of the token just read: queries look from both (our own)",
     ),
     "none": None,
 }

@@ -39,6 +39,33 @@ class UnitLength(torch.autograd.Function):
         return torch.addcmul(gradient, unit, along, value=-1).div_(length)
 
 
+class UnitSquare(torch.autograd.Function):
+    """x / sqrt(mean(x^2) + eps) along the last axis, as F.rms_norm, quicker backward on CPUs."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, eps: float) -> Tensor:
+        rate = x.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
+        unit = x * rate
+        ctx.save_for_backward(unit, rate)
+        return unit
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        unit, rate = ctx.saved_tensors
+        along = (gradient * unit).mean(-1, keepdim=True)
+        return torch.addcmul(gradient, unit, along, value=-1).mul_(rate), None
+
+
+class RMSNorm(nn.RMSNorm):
+    """Zhang and Sennrich 2019 (arXiv:1910.07467); other devices have a kernel of their own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu" or x.dtype.itemsize < 4 or not torch.is_grad_enabled():
+            return super().forward(x)
+        unit = UnitSquare.apply(x, torch.finfo(x.dtype).eps)
+        return unit if self.weight is None else unit * self.weight
+
+
 def swiglu(x: Tensor) -> Tensor:
     """(..., 2 N) gates and what they let through -> (..., N) (Shazeer 2020, arXiv:2002.05202)."""
     gate, up = x.chunk(2, dim=-1)
@@ -61,9 +88,9 @@ ACTIVATIONS = {
     "geglu": geglu,
 }
 NORMS = {
-    "rms": nn.RMSNorm,
+    "rms": RMSNorm,
     "layer": nn.LayerNorm,
-    "plain": lambda width: nn.RMSNorm(width, elementwise_affine=False),
+    "plain": lambda width: RMSNorm(width, elementwise_affine=False),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -70,7 +71,7 @@ def score_text(model: GPT, task: Task, split: str, context: int = 0) -> Score:
 
 
 def score_run(run: Run, split: str = "test") -> list[dict[str, Any]]:
-    """The loss of a run's model on a whole split, written to loss.json of its folder.
+    """The loss of a run's model on a whole split, written to `file_of` its folder.
 
     Two rows for running text: consecutive blocks, and blocks that overlap by half. A task without
     that split is scored on its last one, val.
@@ -88,5 +89,10 @@ def score_run(run: Run, split: str = "test") -> list[dict[str, Any]]:
     block = task.longest() - 1
     contexts = (0,) if task.end or block < 2 else (0, block // 2)
     rows = [facts | score_text(model, task, split, context).row() for context in contexts]
-    write_atomically(run.path / "loss.json", json.dumps(rows, indent=2) + "\n")
+    write_atomically(file_of(run.path, split), json.dumps(rows, indent=2) + "\n")
     return rows
+
+
+def file_of(folder: Path, split: str) -> Path:
+    """loss.json holds the loss on held-out text, loss-train.json that on what was trained on."""
+    return folder / ("loss-train.json" if split == "train" else "loss.json")

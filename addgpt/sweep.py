@@ -116,6 +116,15 @@ def _facts(path: Path) -> Row:
     facts = {key: progress[key] for key in ("step", "seconds")}
     if run.task().cells():
         facts["val_exact"] = progress.get("val_exact")
+    try:
+        return facts | _scores(path)
+    except (ValueError, KeyError, IndexError, TypeError):
+        again = f"score it again: addgpt eval {path}"
+        raise RunError(f"the scores in {path} are damaged; {again}") from None
+
+
+def _scores(path: Path) -> Row:
+    facts: Row = {}
     if (path / "eval.csv").exists():
         rows = csv.DictReader(read_checked(path / "eval.csv").splitlines())
         held_out = [row for row in rows if row["seen"] == "False"]

@@ -120,7 +120,8 @@ def _scored(planned: Planned) -> bool:
     try:
         facts = json.loads(read_text(planned.path / "eval.json"))
         wanted = planned.per_cell or usual_size(task)
-        return bool(read_checked(planned.path / "eval.csv")) and facts["per_cell"] == wanted
+        as_wanted = (facts["per_cell"], facts["evaluation_seed"]) == (wanted, 0)
+        return bool(read_checked(planned.path / "eval.csv")) and as_wanted
     except (RunError, ValueError, KeyError, TypeError):
         return False
 

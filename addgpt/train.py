@@ -335,12 +335,13 @@ def _diverged(what: str, step: int) -> Diverged:
 def _stop_signals() -> Iterator[list[int]]:
     """A list that Ctrl-C, SIGTERM and SIGHUP append to: a step and its checkpoint are finished.
 
-    A second one stops at once. Signals that are ignored (nohup) stay so.
+    A second Ctrl-C stops at once; other signals may well come twice, as from a launcher and from
+    whoever it has them from. Signals that are ignored (nohup) stay so.
     """
     seen: list[int] = []
 
     def note(number: int, frame: Any) -> None:
-        if seen:
+        if number == signal.SIGINT in seen:
             raise KeyboardInterrupt
         seen.append(number)
 

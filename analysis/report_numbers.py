@@ -137,18 +137,26 @@ def grids(group: Group) -> dict[str, pd.DataFrame]:
 
 
 def strata(group: Group) -> dict[str, list[tuple[str, str, Score]]]:
-    """For each operation the special problems: name, lengths and score, all runs added up."""
+    """For each operation the special problems: name, lengths and score of the worst run."""
     rows = _evals(group)
     special = rows[rows["stratum"] != "all"] if len(rows) else rows
     if special.empty:
         return {}
     return {
         op: [
-            (row.stratum, f"{row.len_a} {op} {row.len_b}", Score(row.answer_correct, row.n))
+            (row.stratum, f"{row.len_a} {op} {row.len_b}", _worst(special, row))
             for row in part.itertuples()
         ]
         for op, part in _pooled(special)
     }
+
+
+def _worst(rows: pd.DataFrame, cell: Any) -> Score:
+    """The score of a cell in the run that did worst: each run was asked the same problems."""
+    for name in ("op", "len_a", "len_b", "stratum"):
+        rows = rows[rows[name] == getattr(cell, name)]
+    low = rows.iloc[int(rows["accuracy"].argmin())]
+    return Score(int(low["answer_correct"]), int(low["n"]))
 
 
 def _evals(group: Group) -> pd.DataFrame:

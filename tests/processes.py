@@ -50,7 +50,7 @@ class Training:
         self.errors = Path(tempfile.mkdtemp()) / "errors"
         command = words(out, settings, *more)
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["addgpt.train", "addgpt.progress", "addgpt.cli"])
+        context.set_forkserver_preload(["warm"])
         self.process = context.Process(
             target=child, args=(command, str(self.errors), terminal, limit, ignore, place or {})
         )

@@ -45,7 +45,8 @@ def content(path, tables: bool = True) -> dict:
     return {
         "config": run.config,
         "metrics": run.metrics(),
-        "eval": load.evals(path).to_dict("list") if tables else files.read_checked(path / "eval.csv"),
+        "text": files.read_checked(path / "eval.csv"),
+        "eval": load.evals(path).to_dict("list") if tables else {},
         "looks": load.metrics(path).to_dict("list") if tables else [],
         "progress": (about, progress),
         "tensors": {n: t.numpy().tobytes() for n, t in (weights | state).items()},
@@ -83,6 +84,8 @@ def test_damage_is_refused_or_harmless(whole, tmp_path, name):
         refused += refusal(folder, name, truth) is not None
     assert refused >= 0.95 * ROUNDS  # spaces of config.json may change without harm
     if name.startswith(("eval", "metrics")):  # and so does who reads it with pandas
+        (folder / name).write_bytes(data)
+        spoil(folder / name)
         with pytest.raises(ValueError, match=name):
             load.evals(folder), load.metrics(folder)
 

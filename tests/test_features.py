@@ -53,6 +53,7 @@ def shapes(draw) -> dict:
     for name in ("next_ids", "qk_norm", "tied", "log_scale", "prefix", "inject"):
         shape[name] = draw(st.booleans())
     shape["inject"] &= shape["loops"] > 1
+    shape["next_ids"] |= "rotary2" in shape["level_position"]
     if 0 < shape["kv_heads"] < heads and "q" in shape["share"]:
         shape["share"] = "kv"
     if shape["position"] != "none":

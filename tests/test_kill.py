@@ -18,6 +18,8 @@ ROOT = Path(addgpt.__file__).parents[1]
 DRIVER = """
 import json, os, signal, sys
 from pathlib import Path
+from addgpt import optim
+from addgpt.model import GPT
 from benchmarks.kill import content, saved_step
 from addgpt.runs import Run
 from addgpt.settings import configure
@@ -28,6 +30,7 @@ small = dict(digits="2", layers="1", width="16", heads="2", steps="6", batch_siz
              eval_every="2", eval_size="8", save_every="2", dropout="0.2", threads="1",
              optimizer=optimizer)
 config = configure("add", small)
+optim.build(GPT(config.model), config.train)  # so that not each child loads what torch loads late
 CALLS = ("open", "fsync", "replace", "link", "unlink")
 
 def attempt(path, at=None):

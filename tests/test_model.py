@@ -11,7 +11,7 @@ from naive import Naive
 
 from addgpt.config import ModelConfig
 from addgpt.evaluate import tensors
-from addgpt.layers import UnitLength
+from addgpt.layers import NORMS, UnitLength
 from addgpt.model import ACTIVATIONS, GPT, Cache, next_token_loss
 from addgpt.task import load_task
 
@@ -251,6 +251,10 @@ def test_dropout_acts_in_training_only(toy_model):
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\), not 1.0"),
         ({"levels": (4, 4), "level_position": ("none",)}, "names 1 levels, the task has 2"),
         ({"level_position": ("rotary",)}, "names 1 levels, the task has 0"),
+        (
+            {"levels": (3,), "level_position": ("rotary2",), "next_ids": False},
+            "rotary2 looks from the slot to fill, too: it needs next_ids=true",
+        ),
         ({"position": "rotary", "width": 4, "heads": 4}, "too narrow for 1 rotary axes"),
         ({"position": "rotary", "width": 28, "heads": 4}, "heads of 7 have an odd one out; choose"),
         ({"kv_heads": 3, "heads": 4}, "kv_heads=3 does not divide heads=4"),
@@ -279,6 +283,17 @@ def test_unit_length_is_normalise_and_has_its_gradient():
     assert torch.autograd.gradcheck(UnitLength.apply, x)
     zero = torch.zeros(1, 4, requires_grad=True)
     assert (UnitLength.apply(zero) == 0).all()
+
+
+@pytest.mark.parametrize("name", ["rms", "plain"])
+def test_the_quick_norm_is_that_of_torch_and_has_its_gradient(name):
+    norm = NORMS[name](6)
+    x = torch.randn(4, 6, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    wanted = torch.nn.functional.rms_norm(x, (6,), norm.weight)
+    assert torch.equal(norm(x), wanted)
+    with torch.no_grad():
+        assert torch.equal(norm(x), wanted)
+    assert torch.autograd.gradcheck(norm.double(), x.detach().double().requires_grad_())
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

@@ -138,6 +138,19 @@ def test_a_second_signal_stops_at_once(toy_run):
     assert run.progress()["step"] == 4
 
 
+def test_the_same_request_to_stop_may_come_twice(toy_run):
+    """From a launcher, and from whoever the launcher has it from."""
+    run = toy_run(save_every=100)
+
+    def twice() -> None:
+        send(signal.SIGTERM)()
+        send(signal.SIGTERM)()
+
+    with pytest.raises(Interrupted, match="stopped at step 7"):
+        train(run, at(7, twice))
+    assert run.progress()["step"] == 7
+
+
 def test_a_signal_in_the_last_step_lets_training_end(toy_run):
     run = toy_run()
     assert train(run, at(12, send(signal.SIGTERM))).step == 12

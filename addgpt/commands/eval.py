@@ -62,6 +62,10 @@ def command(
     check_apart(a, b)
     fresh = bool(b or per_cell or seed or problems is not None or suite is not None)
     _check_options(len(a) + len(b), stored, fresh, problems, suite)
+    if (problems is not None or suite is not None) and (per_cell or split != "test"):
+        raise ValueError("--problems and --suite name the problems: no --per-cell or --split")
+    if problems is not None and seed:
+        raise ValueError("--problems names the problems: no --seed")
     if problems is not None:
         _score_problems(a[0], problems, as_json)
     elif suite is not None:
@@ -154,8 +158,8 @@ def _evaluated(run, per_cell: int | None, split: str, seed: int, paired: bool):
     marker = Marker(run.task()) if paired else None
     watch = {"watch": marker.add} if marker else {}
     card = score_run(run, per_cell, split, seed, show=counted, **watch)
-    card.write()
     card.check()
+    card.write()
     return Scored(str(run.path), run.config.seed, card.rows, marker.marks if marker else None)
 
 
@@ -201,7 +205,7 @@ def _score_texts(runs: list, split: str, as_json: bool) -> None:
     from rich.console import Console
 
     from addgpt.device import prepare
-    from addgpt.perplexity import score_run
+    from addgpt.perplexity import file_of, score_run
     from addgpt.tables import loss_table
 
     prepare()
@@ -210,7 +214,7 @@ def _score_texts(runs: list, split: str, as_json: bool) -> None:
         click.echo(json.dumps(rows))
         return
     Console().print(loss_table(rows))
-    click.echo(f"written: {', '.join(str(run.path / 'loss.json') for run in runs)}")
+    click.echo(f"written: {', '.join(str(file_of(run.path, split)) for run in runs)}")
 
 
 def _score_suite(run, name: str, seed: int, as_json: bool) -> None:

@@ -53,8 +53,8 @@ def command(
     settings |= {"stop_at": stop_at} if stop_at is not None else {}
     if resume and out is None:
         raise ValueError("--resume needs --out, the run folder to go on with")
-    if previous and not resume:
-        raise ValueError("--previous is for --resume")
+    if previous and (not resume or is_empty(out)):
+        raise ValueError("--previous is for --resume, and a run that has begun")
     with joined() as world:
         if world.main:  # the others wait, so that one alone checks, complains and makes the folder
             if resume and not is_empty(out):
