@@ -102,13 +102,15 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale
 def _mixed(query: Tensor, key: Tensor, value: Tensor, added: Tensor | None, scale: float) -> Tensor:
     """`attend` for one query a row: plain products beat the fused kernel there."""
     shape, groups = query.shape, key.shape[1]
-    if groups < shape[1]:  # heads with the same keys are as many queries of one
+    grouped = groups < shape[1]
+    if grouped:  # heads with the same keys are as many queries of one
         query = query.reshape(len(query), groups, -1, shape[-1])
         added = added if added is None else added.reshape(len(added), groups, -1, key.shape[2])
     products = query @ key.mT * scale  # (B, G, H / G, T)
     if added is not None:
         products = products + added
-    return (products.softmax(-1) @ value).reshape(shape)
+    mixed = products.softmax(-1) @ value
+    return mixed.reshape(shape) if grouped else mixed
 
 
 def pick(x: Tensor, at: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ class RMSNorm(nn.RMSNorm):
     """Zhang and Sennrich 2019 (arXiv:1910.07467); other devices have a kernel of their own."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu" or x.dtype.itemsize < 4 or not torch.is_grad_enabled():
+        if not torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype.itemsize < 4:
             return super().forward(x)
         unit = UnitSquare.apply(x, torch.finfo(x.dtype).eps)
         return unit if self.weight is None else unit * self.weight
