@@ -18,8 +18,8 @@ demo: $(READY)  ## train the 3-digit adder, evaluate it, draw the figure
 lint: $(READY)
 	$(BIN)/ruff check .
 
-test: lint  ## lint and the whole suite
-	$(BIN)/python -m pytest
+test: lint  ## lint and the whole suite, a file of tests to a core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 figures: $(READY)  ## redraw every figure of results/
 	$(BIN)/python -m analysis.figures results

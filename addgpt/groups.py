@@ -89,9 +89,14 @@ def read_scored(run: Run, split: str = "test") -> Scored:
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise RunError(f"{file} is damaged: {error}") from None
     try:
-        exam_seed = json.loads(read_checked(facts))["evaluation_seed"] if facts.is_file() else None
-    except (ValueError, KeyError, TypeError) as error:
+        found = json.loads(read_checked(facts)) if facts.is_file() else {}
+        exam_seed = found["evaluation_seed"] if found else None
+        check = found.get("contamination", {})
+        leaked = bool(check.get("drawable") or check.get("met"))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{facts} is damaged: {error}") from None
+    if leaked:
+        raise RunError(f"{facts}: CONTAMINATED, the scores do not count")
     return Scored(str(run.path), run.config.seed, rows, exam_seed=exam_seed)
 
 

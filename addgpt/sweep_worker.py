@@ -61,9 +61,9 @@ def _score(run: Any, per_cell: int | None) -> None:
         perplexity.score_run(run)
         return
     card = score_run(run, per_cell)
-    card.check()
     card.facts["command"] = run.config.command  # this process has none of its own
     card.write()
+    card.check()
 
 
 def failure(reason: str) -> dict[str, Any]:

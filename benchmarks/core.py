@@ -1,11 +1,14 @@
 """Tokens a second of training: our core and a plain GPT of the same shape, in turns.
 
-Both train on the same random characters with AdamW, in float32, all tokens scored; ours has the
-shape's defaults (RMSNorm, squared ReLU, normalised queries and keys, no index), the reference is
-described in `benchmarks/nanogpt.py`. A row more shows ours with Muon, its default optimizer. What
-share of the machine's speed training reaches is measured against its own matrix products at that
-width (2,048 x 256 by 256 x 1,024, in float32): only products with weights count as work, 6 flops a
-weight and token, so attention and everything else is overhead.
+The same tokens, AdamW, float32. On *text* all random characters are scored and ours has the
+defaults of `ModelConfig` (RMSNorm, squared ReLU, normalised queries and keys, no index). On *sums*
+the model and the batch are those of `addgpt train --task add --digits 3`, and only the answer is
+scored: ours works out the last block for the scored tokens alone. The reference is described in
+`benchmarks/nanogpt.py`. Rows with Muon show what our default optimizer costs.
+
+How much of the machine training uses is measured against its own matrix products at width 256
+(2,048 x 256 by 256 x 1,024). Only products with weights count as work, 6 flops a weight and token;
+attention, norms, the loss and the optimizer are overhead.
 
     python -m benchmarks.core
 """
@@ -15,59 +18,85 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from addgpt import optim
 from addgpt.config import ModelConfig, TrainConfig
+from addgpt.evaluate import forward, tensors
 from addgpt.model import GPT, next_token_loss
+from addgpt.task import Batch, load_task
 from benchmarks import nanogpt, timing
 
-LAYERS, HEADS, WIDTH, VOCAB = 4, 4, 256, 65
-ROWS, LENGTH = 16, 128
-PRODUCTS = 20  # matrix products in one turn
-ROUNDS = 12
+TEXT = {"layers": 4, "heads": 4, "width": 256, "tied": True}
+VOCAB, ROWS, LENGTH = 65, 16, 128
+PRODUCTS = 10  # matrix products in one turn
+ROUNDS, STEPS = 8, 20  # of sums, so many steps make a turn
 TARGETS = "at least 1.3 x", "at least 50 %"
 
+Step = Callable[[], object]
 
-def ours(x: torch.Tensor, y: torch.Tensor, optimizer: str) -> tuple[GPT, Callable[[], object]]:
-    """Our model, and a function that makes one training step."""
-    shape = {"layers": LAYERS, "heads": HEADS, "width": WIDTH, "tied": True}
-    model = GPT(ModelConfig(vocab=VOCAB, context=LENGTH, **shape))
-    settings = TrainConfig(optimizer=optimizer)
+
+def text() -> tuple[ModelConfig, Batch]:
+    """A model of characters, and random ones to train it on."""
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(0, VOCAB, (ROWS, LENGTH + 1)).astype(np.uint8)
+    scored = np.ones(tokens.shape, bool)
+    batch = Batch(tokens, scored, np.zeros((*tokens.shape, 0), np.int16), np.zeros(ROWS, np.int32))
+    return ModelConfig(vocab=VOCAB, context=LENGTH + 1, **TEXT), batch
+
+
+def sums() -> tuple[ModelConfig, Batch]:
+    """The model of the 3-digit adder, and a batch of its size."""
+    task = load_task("add", {"digits": 3})
+    recipe = task.recipe()
+    sizes = {"vocab": len(task.alphabet), "context": task.longest(), "levels": task.levels}
+    rng = np.random.default_rng(0)
+    batch = task.batch(rng, recipe.train["batch_size"], "train")
+    return ModelConfig(**sizes, **recipe.model), batch
+
+
+def ours(config: ModelConfig, batch: Batch, optimizer: str) -> Step:
+    """A training step of our model."""
+    model, settings = GPT(config), TrainConfig(optimizer=optimizer)
     optimizers = optim.build(model, settings)
-    ids = torch.zeros(len(x), LENGTH + 1, 0, dtype=torch.int64)
+    count = int(batch.scored[:, 1:].sum())
 
     def step() -> None:
-        (next_token_loss(model(x, ids), y) / y.numel()).backward()
+        (next_token_loss(*forward(model, batch)) / count).backward()
         optim.clip(optimizers, settings.clip)
         for each in optimizers:
             each.step()
             each.zero_grad(set_to_none=True)
 
-    return model, step
+    return step
 
 
-def reference(x: torch.Tensor, y: torch.Tensor) -> tuple[nanogpt.NanoGPT, Callable[[], object]]:
-    """The reference, and a function that makes one training step."""
-    model = nanogpt.NanoGPT(VOCAB, LENGTH, LAYERS, HEADS, WIDTH)
+def reference(config: ModelConfig, batch: Batch) -> Step:
+    """A training step of the reference."""
+    c = config
+    model = nanogpt.NanoGPT(c.vocab, c.context, c.layers, c.heads, c.width)
     optimizer = model.optimizer()
 
     def step() -> None:
-        F.cross_entropy(model(x).flatten(0, 1), y.flatten()).backward()
+        tokens, _, targets = tensors(batch, torch.device("cpu"))
+        logits = model(tokens)
+        F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), nanogpt.CLIP)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    return model, step
+    return step
 
 
-def products() -> Callable[[], object]:
-    """A function that multiplies matrices as the widest layer does."""
+def products() -> Step:
+    """Matrix products as those of the widest layer of the model of text."""
     generator = torch.Generator().manual_seed(0)
-    left = torch.randn(ROWS * LENGTH, WIDTH, generator=generator)
-    right = torch.randn(WIDTH, 4 * WIDTH, generator=generator)
-    out = torch.empty(ROWS * LENGTH, 4 * WIDTH)
+    left = torch.randn(ROWS * LENGTH, TEXT["width"], generator=generator)
+    right = torch.randn(TEXT["width"], 4 * TEXT["width"], generator=generator)
+    out: Tensor = torch.empty(len(left), right.shape[1])
 
     def work() -> None:
         for _ in range(PRODUCTS):
@@ -76,39 +105,52 @@ def products() -> Callable[[], object]:
     return work
 
 
+def repeated(step: Step, times: int) -> Step:
+    def work() -> None:
+        for _ in range(times):
+            step()
+
+    return work
+
+
 def measure(options: argparse.Namespace) -> list[timing.Row]:
-    rounds = 2 if options.quick else ROUNDS
-    text = torch.randint(VOCAB, (ROWS, LENGTH + 1), generator=torch.Generator().manual_seed(0))
-    x, y = text[:, :-1].contiguous(), text[:, 1:].contiguous()
-    (mine, step), (_, muon), (other, plain) = (
-        ours(x, y, "adamw"),
-        ours(x, y, "muon"),
-        reference(x, y),
-    )
-    work = {"ours": step, "reference": plain, "muon": muon, "products": products()}
-    times = timing.interleave(work, rounds)
-    tokens = ROWS * LENGTH
-    rates = {
-        name: [tokens / took for took in times[name]] for name in ("ours", "reference", "muon")
-    }
-    peak = [2 * PRODUCTS * tokens * WIDTH * 4 * WIDTH / took for took in times["products"]]
-    flops = 6 * (LAYERS * 12 * WIDTH**2 + VOCAB * WIDTH)  # of a token: forward once, backward twice
-    shares = {
-        name: [100 * flops * rate / top for rate, top in zip(rates[name], peak, strict=True)]
-        for name in ("ours", "reference")
-    }
-    sizes = [sum(p.numel() for p in model.parameters()) for model in (mine, other)]
-    timing.say(
-        f"{sizes[0]:,} and {sizes[1]:,} parameters; matrix products "
-        f"{sorted(peak)[len(peak) // 2] / 1e9:.0f} GFLOP/s, {len(peak)} rounds"
-    )
-    shape = f"{LAYERS} layers, width {WIDTH}, {ROWS} x {LENGTH} tokens"
-    unit, share = "tokens/s", "share of the matrix-product rate"
-    return [
-        timing.Row("training, AdamW", unit, rates["ours"], rates["reference"], TARGETS[0], shape),
-        timing.Row("training, ours Muon", unit, rates["muon"], rates["reference"], note=shape),
-        timing.Row(share, "%", shares["ours"], shares["reference"], TARGETS[1], "AdamW"),
-    ]
+    rounds, steps = (2, 3) if options.quick else (ROUNDS, STEPS)
+    rows = []
+    for name, (config, batch), times in (("text", text(), 1), ("sums", sums(), steps)):
+        work = {
+            "adamw": repeated(ours(config, batch, "adamw"), times),
+            "reference": repeated(reference(config, batch), times),
+            "muon": repeated(ours(config, batch, "muon"), times),
+            "products": products(),
+        }
+        took = timing.interleave(work, rounds)
+        tokens = times * int(batch.lengths.sum() - len(batch))  # the last of a row is not read
+        rates = {who: [tokens / t for t in found] for who, found in took.items()}
+        shape = f"{config.layers} x {config.width}, {len(batch)} rows"
+        label, unit = f"training on {name}", "tokens/s"
+        target = TARGETS[0] if name == "text" else ""
+        rows += [
+            timing.Row(label, unit, rates["adamw"], rates["reference"], target, f"{shape}, AdamW"),
+            timing.Row(label, unit, rates["muon"], rates["reference"], "", f"{shape}, ours Muon"),
+        ]
+        if name == "text":
+            shares = {who: _shares(config, rates[who], took["products"]) for who in rates}
+            note = f"{_peak(took['products'][0]) / 1e9:.0f} GFLOP/s in products"
+            share = "share of the matrix-product rate", "%", shares["adamw"], shares["reference"]
+            rows.append(timing.Row(*share, TARGETS[1], note))
+    return rows
+
+
+def _peak(seconds: float) -> float:
+    """Flops a second of `products`."""
+    return 2 * PRODUCTS * ROWS * LENGTH * 4 * TEXT["width"] ** 2 / seconds
+
+
+def _shares(config: ModelConfig, rates: list[float], products: list[float]) -> list[float]:
+    """Percentages of the rate of products that each round of training reached."""
+    weights = config.layers * 12 * config.width**2 + config.vocab * config.width
+    pairs = zip(rates, products, strict=True)
+    return [100 * 6 * weights * rate / _peak(seconds) for rate, seconds in pairs]
 
 
 def main() -> None:

@@ -50,7 +50,7 @@ class Training:
         self.errors = Path(tempfile.mkdtemp()) / "errors"
         command = words(out, settings, *more)
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["warm"])
+        context.set_forkserver_preload(["tests.warm"])
         self.process = context.Process(
             target=child, args=(command, str(self.errors), terminal, limit, ignore, place or {})
         )

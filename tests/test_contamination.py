@@ -189,3 +189,5 @@ def test_a_contaminated_evaluation_ends_with_an_error(toy_run, monkeypatch):
     done = CliRunner().invoke(main, ["eval", str(run.path), "--per-cell", "5"])
     assert done.exit_code == 1 and "CONTAMINATED" in done.stderr
     assert (run.path / "eval.json").is_file()
+    stored = CliRunner().invoke(main, ["eval", str(run.path), "--stored"])
+    assert stored.exit_code == 1 and "CONTAMINATED" in stored.stderr

@@ -18,6 +18,14 @@ OPTIMIZERS = ("muon", "adamw")
 ODD = {"dropout": 0.2, "save_every": 4, "eval_every": 3, "steps": 12}
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """Ctrl-C is heard, also where whoever started the tests has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Cut(Exception):
     """A crash in the middle of training."""
 

@@ -158,8 +158,8 @@ def _evaluated(run, per_cell: int | None, split: str, seed: int, paired: bool):
     marker = Marker(run.task()) if paired else None
     watch = {"watch": marker.add} if marker else {}
     card = score_run(run, per_cell, split, seed, show=counted, **watch)
+    card.write()  # what was found stays to be looked at: readers of eval.csv look at eval.json, too
     card.check()
-    card.write()
     return Scored(str(run.path), run.config.seed, card.rows, marker.marks if marker else None)
 
 

@@ -21,8 +21,9 @@ def command(
     """Train and score a grid of settings and seeds, several runs at a time.
 
     GRID is a toml file, or the name of one that comes with addgpt: formats, ablations, length,
-    sample-efficiency. Ctrl-C saves; the same command goes on. Finished runs are passed over, so a grid may grow; a run that
-    fails is told of at the end, and does not stop the others. sweep.json says how each one stands.
+    sample-efficiency. Ctrl-C saves; the same command goes on. Finished runs are passed over, so a
+    grid may grow; a run that fails is told of at the end, and does not stop the others. sweep.json
+    says how each one stands.
 
     \b
     A grid:
