@@ -17,7 +17,7 @@ import torch
 from addgpt import optim
 from addgpt.checkpoint import load_weights, weight_count
 from addgpt.config import RunConfig
-from addgpt.device import autocast, memory, pick_device, prepare
+from addgpt.device import autocast, memory, pick_device, prepare, seed_chance
 from addgpt.evaluate import exact_rows, forward, loss
 from addgpt.model import GPT, next_token_loss
 from addgpt.parallel import Lost, World
@@ -193,7 +193,7 @@ class _Loop:
         self.model.train()
         step = self.moment.step
         rng = np.random.default_rng((self.config.seed, step, 0))
-        torch.manual_seed(_chance(self.config.seed, step, self.world.rank))
+        seed_chance(self.device, _chance(self.config.seed, step, self.world.rank))
         batch = self.task.batch(rng, self.settings.batch_size, "train")
         count = max(1, int(batch.scored[:, 1:].sum()))
         (value,) = self.world.sum([self._backward(self.world.share(batch), count)])
