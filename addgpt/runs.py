@@ -1,7 +1,7 @@
 """A run folder: config.json, metrics.jsonl, eval.csv, model.safetensors, state.safetensors.
 
 Every file is written under a temporary name, flushed and renamed, so that a reader never meets half
-a file; metrics.jsonl grows by whole lines. Each carries a checksum of its content (see
+a file; metrics.jsonl grows by whole lines. These carry a checksum of their content (see
 `addgpt.files`), and the checkpoint before the last is kept. Nothing is ever unpickled.
 """
 
