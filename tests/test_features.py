@@ -16,12 +16,12 @@ from naive import Naive
 from addgpt import optim, positions
 from addgpt.cli import main
 from addgpt.config import ModelConfig, TrainConfig, features_of, with_settings
-from addgpt.evaluate import exact_rows, forward
+from addgpt.evaluate import forward, loss
 from addgpt.model import GPT, Cache, next_token_loss
 from addgpt.runs import Run
 from addgpt.settings import configure
 from addgpt.task import load_task, task_class, task_names
-from addgpt.train import Interrupted, check_startable, train
+from addgpt.train import LOOK_SEED, Interrupted, check_startable, train
 
 ROOT = Path(__file__).resolve().parents[1]
 LEVELS = (7, 5, 4)
@@ -214,7 +214,7 @@ def test_training_takes_them_and_looks_at_val_do_not(toy_run, setting):
     assert looks[1] == pytest.approx(looks[0], rel=0.2)
 
 
-def test_the_average_is_that_of_all_steps(toy_run):
+def test_the_average_is_that_of_all_steps_and_is_what_is_scored(toy_run, monkeypatch):
     decay, wanted = 0.8, None
     for steps in range(7):
         run = toy_run(f"run-{steps}", steps=max(steps, 1), schedule="constant", save_every=1)
@@ -225,15 +225,23 @@ def test_the_average_is_that_of_all_steps(toy_run):
         share = min(decay, (1 + steps) / (10 + steps))
         for name, now in run.model().state_dict().items():
             wanted[name] = share * wanted[name] + (1 - share) * now
-    averaged = toy_run("averaged", steps=6, schedule="constant", ema=decay)
+    averaged, judged = toy_run("averaged", steps=6, schedule="constant", ema=decay), []
+
+    def judge(model, exam) -> np.ndarray:
+        judged.append(model.head.detach().clone())
+        return np.zeros(len(exam), bool)
+
+    monkeypatch.setattr("addgpt.train.exact_rows", judge)
     train(averaged)
     state = averaged.state()[0]
     for name, kept in averaged.model().state_dict().items():
         torch.testing.assert_close(kept.double(), wanted[name], rtol=1e-4, atol=1e-5)
         assert torch.equal(state[f"average.{name}"], kept)
         assert torch.equal(state[f"model.{name}"], run.model().state_dict()[name])
-    exam = averaged.task().batch(np.random.default_rng(1_000_003), 32, "val")
-    assert averaged.metrics()[-1]["val_exact"] == exact_rows(averaged.model(), exam).mean()
+    exam = averaged.task().batch(np.random.default_rng(LOOK_SEED), 32, "val")
+    look = averaged.metrics()[-1]
+    assert look["val_loss"] == pytest.approx(loss(averaged.model(), exam), rel=1e-5)
+    assert torch.equal(judged[-1], state["average.head"])
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
