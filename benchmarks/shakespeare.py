@@ -1,0 +1,157 @@
+"""Seconds of training to a loss of 1.886 nats a character on all of Shakespeare held out.
+
+Our default recipe (`addgpt train --task shakespeare`) against a re-creation of nanoGPT's settings
+for a CPU: 4 layers and 4 heads, width 128, block 64, batch 12, no dropout, 2,000 iterations of
+AdamW with 100 of warm-up and a cosine from 1e-3 to 1e-4. Its val loss is known to be 1.886 then.
+Both train from scratch, in turns, seed by seed, and are looked at every few steps; the loss is that
+of the whole last tenth of tinyshakespeare in blocks as long as those of training. Only training
+counts, not the looks. The reference is described in `benchmarks/nanogpt.py`.
+
+    python -m benchmarks.shakespeare
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from addgpt.evaluate import tensors
+from addgpt.perplexity import score_text
+from addgpt.runs import Run
+from addgpt.settings import configure
+from addgpt.task import Task, load_task
+from addgpt.train import Moment, train
+from benchmarks import nanogpt, timing
+
+GOAL = 1.886
+LAYERS, HEADS, WIDTH, BLOCK, ROWS = 4, 4, 128, 64, 12
+ITERATIONS, WARMUP, LAST = 2000, 100, 0.1  # the last rate is a tenth of the peak
+OUR_LOOKS, REFERENCE_LOOKS = 20, 200  # steps between looks
+TARGET = "at least 4 x"
+
+
+@dataclass(frozen=True)
+class Result:
+    """Where a training was when it first reached the goal, or when it was over."""
+
+    steps: int
+    seconds: float
+    loss: float
+
+    @property
+    def reached(self) -> bool:
+        return self.loss <= GOAL
+
+    def __str__(self) -> str:
+        never = "" if self.reached else f" ({GOAL} not reached)"
+        return f"{self.seconds:7.2f} s, {self.steps:5d} steps: loss {self.loss:.4f}{never}"
+
+
+class _Enough(Exception):
+    """Ends a training from its watch."""
+
+
+def ours(seed: int, steps: int, threads: int) -> Result:
+    """Train by the default recipe; `steps` (0: the recipe's) is where to give up."""
+    config = configure("shakespeare", {}, seed)
+    steps = steps or config.train.steps
+    settings = replace(
+        config.train, save_every=OUR_LOOKS, eval_every=config.train.steps, threads=threads
+    )
+    found: list[Result] = []
+
+    def look(moment: Moment) -> None:
+        if moment.step % OUR_LOOKS == 0 or moment.step >= steps:
+            loss = score_text(run.model(), run.task(), "val").nats
+            found.append(Result(moment.step, moment.seconds, loss))
+            if found[-1].reached or moment.step >= steps:
+                raise _Enough
+
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run.create(Path(folder) / "run", replace(config, train=settings))
+        try:
+            train(run, look)
+        except _Enough:
+            pass
+    return found[-1]
+
+
+def reference(task: Task, seed: int, iterations: int) -> Result:
+    """Train the settings of nanoGPT; all the iterations unless the goal is reached before."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    model = nanogpt.NanoGPT(len(task.alphabet), BLOCK, LAYERS, HEADS, WIDTH)
+    optimizer, seconds = model.optimizer(), 0.0
+    for step in range(1, iterations + 1):
+        began = time.perf_counter()
+        for group in optimizer.param_groups:
+            group["lr"] = nanogpt.RATE * rate(step - 1)
+        batch = task.batch(rng, ROWS, "train")
+        tokens, _, targets = tensors(batch, torch.device("cpu"))
+        F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten()).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), nanogpt.CLIP)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        seconds += time.perf_counter() - began
+        if step % REFERENCE_LOOKS == 0 or step == iterations:
+            found = Result(step, seconds, whole_loss(model, task))
+            if found.reached:
+                break
+    return found
+
+
+def rate(step: int) -> float:
+    """nanoGPT's rate at a step (0, 1, ...) over its peak."""
+    if step < WARMUP:
+        return (step + 1) / (WARMUP + 1)
+    done = (step - WARMUP) / (ITERATIONS - WARMUP)
+    return LAST + 0.5 * (1 + math.cos(math.pi * done)) * (1 - LAST)
+
+
+@torch.inference_mode()
+def whole_loss(model: nanogpt.NanoGPT, task: Task) -> float:
+    """Nats a character on the whole held-out text, as `score_text` has it of ours."""
+    total, count = 0.0, 0
+    for batch in task.whole("val"):
+        tokens, _, targets = tensors(batch, torch.device("cpu"))
+        logits = model(tokens).flatten(0, 1)
+        total += F.cross_entropy(logits, targets.flatten(), reduction="sum").item()
+        count += targets.numel()
+    return total / count
+
+
+def measure(options: argparse.Namespace) -> list[timing.Row]:
+    seeds, iterations, steps = (1, 20, 20) if options.quick else (options.seeds, ITERATIONS, 0)
+    task = load_task("shakespeare", {"block": BLOCK})
+    results: dict[str, list[Result]] = {"ours": [], "reference": []}
+    for seed in range(seeds):
+        results["ours"].append(ours(seed, steps, torch.get_num_threads()))
+        timing.say(f"seed {seed}  ours       {results['ours'][-1]}")
+        results["reference"].append(reference(task, seed, iterations))
+        timing.say(f"seed {seed}  reference  {results['reference'][-1]}")
+    losses = {who: statistics.median(r.loss for r in some) for who, some in results.items()}
+    note = "; ".join(
+        f"{who} {sum(r.reached for r in some)} of {seeds} seeds, at {losses[who]:.3f}"
+        for who, some in results.items()
+    )
+    times = [[result.seconds for result in some] for some in results.values()]
+    return [timing.Row(f"Shakespeare to {GOAL}", "seconds", *times, TARGET, note)]
+
+
+def main() -> None:
+    parser = timing.parser(__doc__)
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each")
+    timing.main(parser.parse_args(), measure)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""A large English text to pretrain on, from what Debian packages: dictionary, sermons, Bible.
+
+    apt install dict-gcide sword-comm-tdavid bible-kjv
+    python -m tasks.common.english --out english.txt --without tinyshakespeare.txt
+
+Webster's dictionary of 1913 and its followers (gcide), Spurgeon's commentary on the psalms of 1885
+(tdavid) and the King James Bible of 1611, as plain ASCII in lines of at most 60 characters, their
+entries, verses and paragraphs shuffled, so that each part of the file is like any other.
+
+With `--without FILE` whatever shares six words in a row with the last tenth of that file (the
+validation part of `shakespeare`) is left out, whole entry or paragraph, and how much that was is
+told. So does Brown et al. 2020 (arXiv:2005.14165, appendix C), with 13 words.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import random
+import re
+import struct
+import subprocess
+import textwrap
+import unicodedata
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from tasks.common.sources import whole_file
+
+RUN = 6  # words in a row that are too many to be chance
+LINE = 60  # characters
+SHORTEST = 20  # characters of a piece that is worth keeping
+VERSES = 10  # that stay together
+VAL = 0.1  # share of a text at its end that nothing may be known of
+SEED = 0
+WORD = re.compile("[a-z]+")
+DICTIONARY = "usr/share/dictd/gcide.dict.dz"
+SERMONS = "usr/share/sword/modules/comments/zcom/tdavid"
+PLAIN = str.maketrans({"\u2014": "--", "\u2013": "-", "\u2018": "'", "\u2019": "'",
+                       "\u201c": '"', "\u201d": '"'})  # fmt: skip
+
+
+def dictionary(root: Path) -> Iterator[str]:
+    """The entries of gcide, without pronunciation, etymology and where they are from."""
+    with gzip.open(root / DICTIONARY, "rt", encoding="utf-8", errors="replace") as file:
+        text = file.read()
+    for entry in re.split(r"\n(?=\S)", text.partition("\nA \\")[2]):
+        entry = re.sub(r"\\[^\\\n]*\\", "", entry)
+        entry = re.sub(r"\[[^\[\]]*\]", "", re.sub(r"\[[^\[\]]*\]", "", entry))
+        yield re.sub("[{}]", "", entry)
+
+
+def sermons(root: Path) -> Iterator[str]:
+    """The paragraphs of tdavid: an index of (start, size, size unpacked) into zlib streams."""
+    index = (root / SERMONS / "ot.czs").read_bytes()
+    packed = (root / SERMONS / "ot.czz").read_bytes()
+    for start, size, _ in struct.iter_unpack("<III", index):
+        chapter = zlib.decompress(packed[start : start + size]).decode("utf-8", "replace")
+        for paragraph in re.split(r"<div [^>]*x-p[^>]*>|<title[^>]*>", chapter):
+            yield re.sub(r"<[^>]*>", "", paragraph)
+
+
+def bible() -> Iterator[str]:
+    """The King James Bible, ten verses at a time, without their numbers."""
+    asked = subprocess.run(
+        ["bible", "-f"], input="ge1:1-re22:21\n", capture_output=True, text=True, check=True
+    )
+    verses = [v for line in asked.stdout.splitlines() if (v := verse(line))]
+    for start in range(0, len(verses), VERSES):
+        yield "\n".join(verses[start : start + VERSES])
+
+
+def verse(line: str) -> str:
+    """`Ge1:1 In the beginning ...` -> `In the beginning ...`; nothing if it is no verse."""
+    found = re.match(r"\w+?\d+:\d+ (.*)", line)
+    return found[1] if found else ""
+
+
+def plain(piece: str) -> str:
+    """ASCII, in lines of at most `LINE` characters."""
+    piece = unicodedata.normalize("NFKD", piece.translate(PLAIN)).encode("ascii", "ignore").decode()
+    lines = [textwrap.fill(" ".join(line.split()), LINE) for line in unwrapped(piece)]
+    return "\n".join(line for line in lines if line)
+
+
+def unwrapped(piece: str) -> list[str]:
+    """The lines of a piece before they were wrapped: those that go on are indented alike."""
+    return re.sub(r"\n[ \t]+(?=[^\s\d(])", " ", piece).split("\n")
+
+
+def runs(text: str, words: int = RUN) -> set[tuple[str, ...]]:
+    """All runs of so many words in a row, in lower case; punctuation and lines do not count."""
+    found = WORD.findall(text.lower())
+    return set(zip(*(found[i:] for i in range(words)), strict=False))
+
+
+def apart(pieces: Iterable[str], held_out: str) -> tuple[list[str], list[str]]:
+    """Pieces that share no run of words with a held-out text, and those that do."""
+    known = runs(held_out)
+    kept, removed = [], []
+    for piece in pieces:
+        (kept if known.isdisjoint(runs(piece)) else removed).append(piece)
+    return kept, removed
+
+
+def collect(sources: dict[str, Iterable[str]], held_out: str) -> tuple[str, list[str]]:
+    """The text of all sources, shuffled, and what there is to tell of each of them."""
+    everything: list[str] = []
+    told = []
+    for name, pieces in sources.items():
+        kept, removed = apart((p for p in map(plain, pieces) if len(p) > SHORTEST), held_out)
+        sizes = [sum(map(len, some)) for some in (kept, removed)]
+        told.append(
+            f"{name}: {sizes[0]:,} characters in {len(kept):,} pieces; "
+            f"left out as known: {sizes[1]:,} in {len(removed):,}"
+        )
+        everything += kept
+    random.Random(SEED).shuffle(everything)
+    return "\n\n".join(everything) + "\n", told
+
+
+def main(arguments: list[str] | None = None) -> None:
+    about, usage = __doc__.split("\n", 1)
+    parser = argparse.ArgumentParser(
+        description=about, epilog=usage, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--without", type=Path, help="text whose last tenth stays unknown")
+    parser.add_argument("--root", type=Path, default=Path("/"), help="where packages are unpacked")
+    options = parser.parse_args(arguments)
+    held_out = ""
+    try:
+        if options.without:
+            text = options.without.read_text(encoding="utf-8")
+            held_out = text[int(len(text) * (1 - VAL)) :]
+        sources = {
+            "dict-gcide": dictionary(options.root),
+            "sword-comm-tdavid": sermons(options.root),
+            "bible-kjv": bible(),
+        }
+        text, told = collect(sources, held_out)
+        with whole_file(options.out) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    except OSError as error:
+        parser.error(f"{error.filename}: {error.strerror}; see --help for the packages it needs")
+    print(*told, f"{options.out}: {len(text):,} characters", sep="\n")
+
+
+if __name__ == "__main__":
+    main()
