@@ -94,9 +94,23 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale
         return _mixed(query, key, value, mask, scale)
     if groups > 1:
         key, value = (x.repeat_interleave(groups, 1) for x in (key, value))
+    if query.device.type == "cpu" and query.dtype == torch.bfloat16:
+        return _plain(query, key, value, mask, scale)
     return F.scaled_dot_product_attention(
         query, key, value, mask, is_causal=mask is None, scale=scale
     )
+
+
+def _plain(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """`attend` in plain products: the fused kernel of the CPU is slow at gradients in bfloat16."""
+    products = query @ key.mT * scale  # (B, H, S, T)
+    if mask is None:  # causal
+        mask = torch.ones(products.shape[-2:], dtype=torch.bool, device=query.device).tril()
+    if mask.dtype == torch.bool:
+        products = products.masked_fill(~mask, -torch.inf)
+    else:
+        products = products + mask
+    return products.softmax(-1).to(value.dtype) @ value
 
 
 def _mixed(query: Tensor, key: Tensor, value: Tensor, added: Tensor | None, scale: float) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -214,7 +215,11 @@ class Calculator:
 
     def _most(self, start: int, trained: bool) -> int:
         """The longest sequence to reckon with after prompts of this length."""
-        return self.task.longest() if trained else start + MOST_TOKENS
+        return self._longest if trained else start + MOST_TOKENS
+
+    @cached_property
+    def _longest(self) -> int:
+        return self.task.longest()  # a task writes its longest problem to find out
 
 
 class _Written(NamedTuple):

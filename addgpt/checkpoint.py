@@ -16,10 +16,10 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from addgpt.baselines import Model, build
 from addgpt.config import ModelConfig
 from addgpt.device import memory
 from addgpt.files import RunError, write_atomically
-from addgpt.model import GPT
 
 MOST_TENSORS = 100_000
 Tensors = dict[str, Tensor]
@@ -81,16 +81,16 @@ def check_fits(tensors: Tensors, config: ModelConfig, source: Path) -> None:
         raise RunError(f"{source} does not fit the model in config.json")
 
 
-def load_weights(model: GPT, tensors: Tensors, source: Path) -> None:
+def load_weights(model: Model, tensors: Tensors, source: Path) -> None:
     """Put tensors into a model. Raises RunError where names or shapes do not fit."""
     check_fits(tensors, model.config, source)
     model.load_state_dict(tensors)
 
 
-def outline(config: ModelConfig) -> GPT:
+def outline(config: ModelConfig) -> Model:
     """A model without content: its tensors have shapes, but no memory."""
     with torch.device("meta"), _NothingDrawn():
-        return GPT(config)
+        return build(config)
 
 
 def shapes(config: ModelConfig) -> dict[str, torch.Size]:

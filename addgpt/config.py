@@ -54,10 +54,31 @@ def check_choices(config: Any) -> None:
 MOST = {
     "vocab": 1 << 20, "context": 1 << 20, "random_index": 1 << 20, "layers": 1024, "loops": 1024,
     "heads": 1024, "kv_heads": 1024, "width": 1 << 16, "rank": 1 << 16, "mlp_ratio": 64,
-    "steps": 10**12, "batch_size": 1 << 20, "micro_batch": 1 << 20, "eval_size": 1 << 20,
-    "threads": 1024,
+    "window": 1 << 16, "steps": 10**12, "batch_size": 1 << 20, "micro_batch": 1 << 20,
+    "eval_size": 1 << 20, "threads": 1024,
 }  # fmt: skip
 MOST_LEVELS = 64
+
+# What each kind of model but the GPT has settings for, and its shape where none is asked for: the
+# recipes of tasks are for the GPT. The GPT has all settings but `window`.
+TASK_GIVES = ("kind", "vocab", "context", "levels")
+USES = {
+    "gru": ("layers", "width", "level_position", "next_ids"),
+    "mlp": ("layers", "width", "mlp_ratio", "window", "level_position", "next_ids"),
+    "bigram": (),
+    "counts": (),
+}
+TABLES = ("bigram", "counts")
+SHAPES: dict[str, dict[str, Any]] = {
+    "gru": {"layers": 1, "width": 128},
+    "mlp": {"layers": 1, "width": 32, "mlp_ratio": 8},
+}
+
+# What counting has no use for in training. It does not look at lr, muon_lr and micro_batch either,
+# which come with the recipe of every task.
+NOT_COUNTING = (
+    "optimizer weight_decay clip warmup schedule final_lr precision ema label_smoothing z_loss"
+).split()
 
 
 def check_most(config: Any) -> None:
@@ -70,15 +91,17 @@ def check_most(config: Any) -> None:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The shape of the GPT. `vocab`, `context` and `levels` come from the task."""
+    """The shape of the model. `vocab`, `context` and `levels` come from the task."""
 
     vocab: int = setting(0, "number of tokens, from the task")
     context: int = setting(0, "longest sequence, from the task")
     levels: tuple[int, ...] = setting((), "number of position ids on each level, from the task")
-    layers: int = setting(2, "transformer blocks")
+    kind: str = setting("gpt", "of model", catalogue.KIND)
+    layers: int = setting(2, "transformer blocks; layers of a GRU or MLP")
     heads: int = setting(4, "attention heads; must divide width")
-    width: int = setting(128, "channels of the residual stream")
+    width: int = setting(128, "channels of embeddings and of the residual stream or state")
     mlp_ratio: float = setting(4, "hidden width of the MLP over width (0: no MLP)")
+    window: int = setting(16, "tokens that kind=mlp sees")
     position: str = setting("none", "how the index in the text enters", catalogue.POSITION)
     level_position: tuple[str, ...] = setting(
         (), "how each id level enters, comma-separated", catalogue.LEVEL_POSITION
@@ -121,13 +144,14 @@ class ModelConfig:
         sizes = (self.vocab, self.context, *self.levels)
         if len(self.levels) > MOST_LEVELS or not all(0 <= n <= MOST["context"] for n in sizes):
             raise ValueError(f"vocab, context and levels must be in 0..{MOST['context']:,}")
-        for name in ("layers", "heads", "width", "loops"):
+        self._check_kind()
+        for name in ("layers", "heads", "width", "loops", "window"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("mlp_ratio", "random_index", "kv_heads", "rank"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
-        if self.width % self.heads:
+        if self.kind == "gpt" and self.width % self.heads:
             raise ValueError(f"heads={self.heads} does not divide width={self.width}")
         if self.heads % (self.kv_heads or 1):
             raise ValueError(f"kv_heads={self.kv_heads} does not divide heads={self.heads}")
@@ -154,6 +178,31 @@ class ModelConfig:
                 f"the task has {len(self.levels)}"
             )
 
+    def _check_kind(self) -> None:
+        """Raise ValueError for a setting, away from its default, that the kind has no use for."""
+        names = [item.name for item in dataclasses.fields(self)]
+        used = USES.get(self.kind, [name for name in names if name not in (*TASK_GIVES, "window")])
+        for item in dataclasses.fields(self):
+            if item.name in (*TASK_GIVES, *used) or getattr(self, item.name) == item.default:
+                continue
+            valid = ", ".join(used) or "none"
+            raise ValueError(f"kind={self.kind} has no {item.name}; its settings: {valid}")
+        if self.kind == "gpt":
+            return
+        if not set(self.level_position) <= {"learned", "none"}:
+            raise ValueError(
+                f"kind={self.kind} takes in ids as learned or none in level_position, "
+                f"not {', '.join(self.level_position)}"
+            )
+        if not self.mlp_ratio:
+            raise ValueError(f"kind={self.kind} needs mlp_ratio above 0")
+
+    def of_kind(self, kind: str) -> ModelConfig:
+        """This config; for another kind, the usual shape of that one on the same task."""
+        if kind == self.kind:
+            return self
+        return ModelConfig(self.vocab, self.context, self.levels, kind, **SHAPES.get(kind, {}))
+
     @property
     def longest(self) -> int | None:
         """The longest sequence the model can read; None where no table bounds it."""
@@ -171,8 +220,8 @@ class ModelConfig:
 
     @property
     def depth(self) -> int:
-        """How many blocks a token passes, each as often as it is looped."""
-        return self.layers * self.loops
+        """How many blocks a token passes, each as often as it is looped; none in a table."""
+        return 0 if self.kind in TABLES else self.layers * self.loops
 
     @property
     def hidden(self) -> int:
@@ -207,7 +256,9 @@ class TrainConfig:
     save_every: int = setting(500, "steps between checkpoints")
     stop_at: float = setting(0.0, "stop once val exact match reaches this (0: never)")
     device: str = setting("auto", "where to train", ("auto", "cpu", "cuda", "mps"))
-    precision: str = setting("auto", "of products", ("auto", "float32", "bfloat16"))
+    precision: str = setting(
+        "auto", "of matrix products; auto: what is fastest here", ("auto", "float32", "bfloat16")
+    )
     threads: int = setting(0, "CPU threads (0: torch's choice)")
     ema: float = setting(
         0.0, "decay of the averaged weights (0: no averaging)", features=catalogue.EMA
@@ -254,6 +305,15 @@ class RunConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must be in 0..2^63-1, not {self.seed}")
+        if self.model.kind == "counts":
+            check_counting(self.train)
+
+
+def check_counting(train: TrainConfig) -> None:
+    """Raise ValueError for a setting of training that counting has no use for."""
+    for item in dataclasses.fields(train):
+        if item.name in NOT_COUNTING and getattr(train, item.name) != item.default:
+            raise ValueError(f"kind=counts has no {item.name}: it counts what it is shown")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -291,6 +351,7 @@ def load_run_config(data: dict[str, Any]) -> RunConfig:
 def with_settings(config: T, settings: dict[str, str]) -> T:
     """A copy of a dataclass with text values (`{"width": "64"}`) parsed by the field's type.
 
+    Another `kind` of model starts from the usual shape of that kind.
     Unknown keys and wrong values raise ValueError.
     """
     hints = typing.get_type_hints(type(config))
@@ -298,6 +359,8 @@ def with_settings(config: T, settings: dict[str, str]) -> T:
         if key not in hints:
             raise ValueError(f"unknown key {key!r}; valid: {', '.join(sorted(hints))}")
     values = {key: parse(key, hints[key], text) for key, text in settings.items()}
+    if isinstance(config, ModelConfig):
+        config = config.of_kind(values.get("kind", config.kind))
     return dataclasses.replace(config, **values)
 
 

@@ -16,11 +16,12 @@ import numpy as np
 from torch.utils.flop_counter import FlopCounterMode
 
 from addgpt import optim
+from addgpt.baselines import Model, build
 from addgpt.checkpoint import outline
-from addgpt.config import ModelConfig, RunConfig
-from addgpt.device import autocast, pick_device, prepare
-from addgpt.evaluate import forward
-from addgpt.model import GPT, next_token_loss
+from addgpt.config import TABLES, ModelConfig, RunConfig
+from addgpt.device import autocast, pick_device, prepare, product_type
+from addgpt.evaluate import forward, problems_of
+from addgpt.model import next_token_loss
 from addgpt.task import Batch, load_task
 
 SAMPLE = 128  # problems that lengths and padding are estimated from
@@ -72,7 +73,7 @@ class Plan:
         return max(self.flops / rate, self.steps * STEP if gpu else 0.0)
 
 
-def flops(model: GPT, batch: Batch) -> tuple[int, int]:
+def flops(model: Model, batch: Batch) -> tuple[int, int]:
     """FLOPs of a batch: of the forward pass, and of forward and backward pass together."""
     with FlopCounterMode(display=False) as counter:
         logits, targets = forward(model, batch)
@@ -89,13 +90,15 @@ def by_length(config: RunConfig) -> list[Cost]:
     shown = {round(n) for n in np.linspace(1, longest, LENGTHS)}
     for cell in cells:
         if cell.len_a in shown:
-            batch = task.batch(np.random.default_rng(0), ROWS, "train", cell)
+            batch, _ = problems_of(task, cell, ROWS)
             rows.append(_cost(f"{cell.len_a}{cell.op}{cell.len_b}", config.model, [batch]))
     return rows
 
 
 def plan(config: RunConfig, examples: int | None = None) -> Plan:
     """The cost of training, of all steps or of so many examples."""
+    if config.model.kind in TABLES:
+        raise ValueError(f"kind={config.model.kind} looks rows up: it has no products to count")
     task, train = load_task(config.task, config.options), config.train
     batch = task.batch(np.random.default_rng(0), train.batch_size, "train")
     count = -(-SAMPLE // train.batch_size)
@@ -118,15 +121,16 @@ def speed(config: RunConfig, seconds: float = 2.0) -> float:
     task, train = load_task(config.task, config.options), config.train
     prepare(train.threads)
     device = pick_device(train.device)
-    model = GPT(config.model, config.seed).to(device).train()
-    optimizers = optim.build(model, train)
+    model = build(config.model, config.seed).to(device).train()
+    dtype = product_type(device, train.precision, config.model.width)
+    optimizers = optim.build(model, train, dtype)
     batch = task.batch(np.random.default_rng(0), train.batch_size, "train")
     parts = _passes(batch, train.micro_batch or len(batch))
     work = sum(flops(outline(config.model), part)[1] for part in parts)
 
     def step() -> None:
         for part in parts:
-            with autocast(device, train.precision):
+            with autocast(device, dtype):
                 logits, targets = forward(model, part)
             (next_token_loss(logits, targets) / len(batch)).backward()
         for optimizer in optimizers:
@@ -151,9 +155,7 @@ def _cost(what: str, config: ModelConfig, batches: list[Batch]) -> Cost:
         shape = (*batch.tokens.shape, int(batch.scored[:, 1:].sum(1).max()))
         known[shape] = known.get(shape) or flops(model, batch)
         both.append(known[shape])
-    return Cost(
-        what, tokens / rows, sum(f for f, _ in both) / rows, sum(t for _, t in both) / rows
-    )
+    return Cost(what, tokens / rows, sum(f for f, _ in both) / rows, sum(t for _, t in both) / rows)
 
 
 def _passes(batch: Batch, rows: int) -> list[Batch]:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from addgpt.baselines import Model, cache_of
 from addgpt.config import ModelConfig
-from addgpt.model import GPT, Cache
 
 WORTH = 0.75  # share of unfinished rows below which the finished ones are dropped
 
@@ -35,7 +35,7 @@ class Generated:
 
 @torch.inference_mode()
 def generate(
-    model: GPT,
+    model: Model,
     positions: Positions,
     prompts: np.ndarray,
     limit: int,
@@ -77,7 +77,7 @@ def generate(
 
 
 def stream(
-    model: GPT,
+    model: Model,
     positions: Positions,
     prompt: np.ndarray,
     limit: int,
@@ -125,12 +125,12 @@ class _Reader:
     """What a model has read of B rows that grow to at most `length` tokens."""
 
     def __init__(
-        self, model: GPT, positions: Positions, rows: int, length: int, window: int | None = None
+        self, model: Model, positions: Positions, rows: int, length: int, window: int | None = None
     ) -> None:
         self.model, self.positions = model, positions
         self.length, self.window = length, window or length
         self.device = next(model.parameters()).device
-        self.cache = Cache(model.config, rows, min(length, self.window), self.device)
+        self.cache = cache_of(model.config, rows, min(length, self.window), self.device)
         self.ids = np.zeros((rows, 0, 0), np.int16)
 
     @torch.inference_mode()
@@ -143,7 +143,7 @@ class _Reader:
             self.ids = self.positions(tokens, self.length - now)
         read = self.cache.used
         new, ids = self._tensors(tokens[:, read:], self.ids[:, read : now + 1])
-        return self.model(new, ids, self.cache)[:, -1].float()
+        return self.model(new, ids, self.cache, self._last(new))[:, -1].float()
 
     def keep(self, rows: np.ndarray) -> None:
         """Drop all rows but these."""
@@ -152,10 +152,13 @@ class _Reader:
 
     def _last_window(self, tokens: np.ndarray) -> Tensor:
         """The cache is of no use once the first tokens fall away: all later ones looked at them."""
-        rows, length = tokens.shape
-        new, ids = self._tensors(tokens, self.positions(tokens, 1)[:, : length + 1])
-        last = torch.full((rows, 1), length - 1, device=self.device)
-        return self.model(new, ids, at=last)[:, -1].float()
+        new, ids = self._tensors(tokens, self.positions(tokens, 1)[:, : tokens.shape[1] + 1])
+        return self.model(new, ids, at=self._last(new))[:, -1].float()
+
+    def _last(self, new: Tensor) -> Tensor | None:
+        """(B, 1) where logits are wanted: of a prompt only at its end, which spares much work."""
+        rows, length = new.shape
+        return torch.full((rows, 1), length - 1, device=self.device) if length > 1 else None
 
     def _tensors(self, tokens: np.ndarray, ids: np.ndarray) -> tuple[Tensor, Tensor]:
         return (

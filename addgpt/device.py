@@ -10,6 +10,8 @@ import time
 
 import torch
 
+WIDE = 192  # channels from which bfloat16 pays on a CPU (docs/log.md)
+
 
 def pick_device(name: str = "auto", number: int = 0) -> torch.device:
     """The device called `name`; `auto` takes CUDA (its GPU `number`), then MPS, then the CPU."""
@@ -30,12 +32,30 @@ def pick_device(name: str = "auto", number: int = 0) -> torch.device:
     return torch.device(name, number)
 
 
-def autocast(device: torch.device, precision: str = "auto") -> contextlib.AbstractContextManager:
-    """bfloat16 arithmetic where asked for, or by `auto` where a CUDA device has it."""
-    native = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    if precision == "bfloat16" or (precision == "auto" and native):
-        return torch.autocast(device.type, torch.bfloat16)
-    return contextlib.nullcontext()
+def product_type(device: torch.device, precision: str, width: int) -> torch.dtype:
+    """What matrices are multiplied in: what is asked for, or by `auto` what is fastest here.
+
+    That is bfloat16 where a CUDA device has it, and on a CPU that has it for models `width`
+    channels wide if these are enough to make up for the conversions.
+    """
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported()
+    else:
+        native = device.type == "cpu" and width >= WIDE and _cpu_has_bfloat16()
+    chosen = {"float32": False, "bfloat16": True, "auto": native}[precision]
+    return torch.bfloat16 if chosen else torch.float32
+
+
+def _cpu_has_bfloat16() -> bool:
+    has = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.10 and later tell
+    return any(has.get(name) for name in ("avx512_bf16", "amx_bf16"))
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager:
+    """Matrix products in that type; the rest stays as it is."""
+    if dtype == torch.float32:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype)
 
 
 def seed_chance(device: torch.device, seed: int) -> None:

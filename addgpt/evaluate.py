@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from addgpt.baselines import Model
 from addgpt.decode import generate, largest_ids, within_tables
-from addgpt.model import GPT, next_token_loss
+from addgpt.model import next_token_loss
 from addgpt.task import SPLITS, Batch, Cell, Task
 
 TOKENS_AT_ONCE = 1 << 15  # bounds memory; rows are settled in groups of about so many tokens
@@ -33,7 +34,7 @@ class Outcome:
     wrong: dict[int, str]
 
 
-def score(model: GPT, task: Task, batch: Batch, fast: bool = True) -> Outcome:
+def score(model: Model, task: Task, batch: Batch, fast: bool = True) -> Outcome:
     """Judge every row of a batch. With `fast` off, every row is decoded.
 
     Raises ValueError if the model cannot read as many tokens.
@@ -90,7 +91,7 @@ class Examined:
 
 
 def examine(
-    model: GPT,
+    model: Model,
     task: Task,
     cells: Sequence[Cell],
     per_cell: int = 1000,
@@ -120,13 +121,13 @@ def problems_of(
     return task.exam(rng, per_cell, source, cell), source
 
 
-def evaluate(model: GPT, task: Task, cells: Sequence[Cell], **how) -> Iterator[dict]:
+def evaluate(model: Model, task: Task, cells: Sequence[Cell], **how) -> Iterator[dict]:
     """The rows of `examine`, whose arguments it takes."""
     return (examined.row() for examined in examine(model, task, cells, **how))
 
 
 @torch.inference_mode()
-def loss(model: GPT, batch: Batch) -> float:
+def loss(model: Model, batch: Batch) -> float:
     """Mean cross-entropy of the scored tokens, in nats."""
     total = 0.0
     for index in _groups(batch, np.arange(len(batch)), equal_prompts=False):
@@ -136,7 +137,7 @@ def loss(model: GPT, batch: Batch) -> float:
 
 
 @torch.inference_mode()
-def exact_rows(model: GPT, batch: Batch) -> np.ndarray:
+def exact_rows(model: Model, batch: Batch) -> np.ndarray:
     """(B,) whether every scored token is the argmax, given the true tokens before it."""
     right = np.zeros(len(batch), bool)
     for index in _groups(batch, np.arange(len(batch)), equal_prompts=False):
@@ -146,7 +147,7 @@ def exact_rows(model: GPT, batch: Batch) -> np.ndarray:
     return right
 
 
-def forward(model: GPT, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(model: Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits (B, S, V) and targets (B, S), -1 where not scored.
 
     S is T - 1, or where the scored tokens are few, just enough places to hold those of each row.

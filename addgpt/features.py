@@ -26,6 +26,29 @@ VASWANI = "Vaswani et al. 2017, arXiv:1706.03762"
 SHAZEER = "Shazeer 2020, arXiv:2002.05202"
 KAYYAM = "Kayyam et al. 2026, arXiv:2606.04032"
 
+KIND: Features = {
+    "gpt": Feature("GPT", VASWANI, "tokens look at all before them, through blocks of attention"),
+    "gru": Feature(
+        "gated recurrent network",
+        "Cho et al. 2014, arXiv:1406.1078",
+        "one state is carried from token to token: no attention",
+    ),
+    "mlp": Feature(
+        "neural probabilistic model",
+        "Bengio et al. 2003, JMLR 3:1137",
+        "the last `window` tokens' vectors side by side, through tanh layers",
+    ),
+    "bigram": Feature(
+        "bigram",
+        "Shannon 1948, doi:10.1002/j.1538-7305.1948.tb01338.x",
+        "one table of logits, a row for the last token, by gradient",
+    ),
+    "counts": Feature(
+        "bigram by counting",
+        "Chen and Goodman 1996, arXiv:cmp-lg/9606011",
+        "the same table by counting what training draws, one added to each pair",
+    ),
+}
 POSITION: Features = {
     "none": Feature(
         "no index", "Haviv et al. 2022, arXiv:2203.16634", "causal attention alone tells the order"

@@ -19,32 +19,43 @@ from addgpt.config import ModelConfig
 from addgpt.layers import ACTIVATIONS, NORMS, UnitLength, full, matrix
 
 INIT_GAIN = 10.0  # attention logits of normalised queries and keys start within +-10
+ROOM = 3  # tokens of room in a cache: 4 took twice as long to read as 3
 
 # Which matrices of the stack make queries, keys and values.
 PROJECTIONS = {"none": (0, 1, 2), "qk": (0, 0, 1), "kv": (0, 1, 1), "qkv": (0, 0, 0)}
 
 
 class Cache:
-    """Keys and values of the tokens already read, so that decoding reads each token once."""
+    """Keys and values of the tokens already read, so that decoding reads each token once.
+
+    Room is made for a few tokens at a time: were there much room between what is kept of one row
+    and of the next, reading it would take more than twice as long (CPUs fetch ahead in order).
+    """
 
     def __init__(self, config: ModelConfig, rows: int, length: int, device: torch.device) -> None:
         c = config
-        shape = (c.depth, 2, rows, c.key_heads, length, c.width // c.heads)
-        self.store = torch.zeros(shape, device=device)
-        self.used = 0
+        shape = (c.depth, 2, rows, c.key_heads, 0, c.width // c.heads)
+        self.store = torch.empty(shape, device=device)
+        self.length, self.used = length, 0
 
     def extend(self, depth: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Append (B, G, T, D) keys and values; return all of them so far."""
         end = self.used + key.shape[2]
+        if end > self.store.shape[4]:
+            self._make_room(end)
         self.store[depth, 0, :, :, self.used : end] = key
         self.store[depth, 1, :, :, self.used : end] = value
         return self.store[depth, 0, :, :, :end], self.store[depth, 1, :, :, :end]
 
     def keep(self, rows: Tensor) -> None:
         """Drop all rows but these."""
-        kept = self.store.new_empty(*self.store.shape[:2], len(rows), *self.store.shape[3:])
-        kept[..., : self.used, :] = self.store[:, :, rows, :, : self.used]
-        self.store = kept
+        self.store = self.store[:, :, rows]
+
+    def _make_room(self, end: int) -> None:
+        size = min(self.length, end + max(ROOM, end // 32))  # a long text is not copied often
+        grown = self.store.new_empty(*self.store.shape[:4], size, self.store.shape[5])
+        grown[..., : self.used, :] = self.store[..., : self.used, :]
+        self.store = grown
 
 
 class Block(nn.Module):
@@ -150,9 +161,8 @@ class GPT(nn.Module):
 
     def __init__(self, config: ModelConfig, seed: int = 0) -> None:
         super().__init__()
-        if config.vocab < 1 or config.context < 1:
-            sizes = f"vocab={config.vocab} and context={config.context}"
-            raise ValueError(f"{sizes} must be positive; the task knows them")
+        check_sizes(config)
+        assert config.kind == "gpt", config.kind
         self.config = c = config
         scheme = c.level_position or ("learned",) * len(c.levels)
         self.added = [level for level, how in enumerate(scheme) if how == "learned"]
@@ -276,7 +286,9 @@ class GPT(nn.Module):
         if self.config.position == "rotary":
             axes.insert(0, places[start:].expand(len(ids), -1))
         turns = torch.stack(axes, -1).to(self.rates.dtype)
-        angle = (turns @ self.rates.T)[:, None]  # (B, 1, T + 1, P)
+        # Not as a product of matrices: under autocast that is bfloat16, which mixes large ids up.
+        rates = self.rates.to(turns.device)  # they have memory also where nothing else has
+        angle = (turns[..., None, :] * rates).sum(-1)[:, None]  # (B, 1, T + 1, P)
         cos, sin = angle.cos(), angle.sin()
         own = cos[:, :, :-1], sin[:, :, :-1]
         if not (self.config.next_ids and self.turned):
@@ -309,6 +321,13 @@ class GPT(nn.Module):
             else:
                 std = 0.02 if self.config.tied else 0.5
                 nn.init.normal_(parameter, std=std, generator=generator)
+
+
+def check_sizes(config: ModelConfig) -> None:
+    """Raise ValueError for a config without what the task gives."""
+    if config.vocab < 1 or config.context < 1:
+        sizes = f"vocab={config.vocab} and context={config.context}"
+        raise ValueError(f"{sizes} must be positive; the task knows them")
 
 
 def _heads(x: Tensor, matrices: Tensor, heads: int) -> tuple[Tensor, ...]:

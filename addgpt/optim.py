@@ -26,11 +26,20 @@ class Muon(torch.optim.Optimizer):
     """Momentum whose update is orthogonalised (Jordan et al. 2024, "Muon").
 
     Every parameter is a matrix or a stack of matrices (..., rows, columns). The Newton-Schulz
-    iteration runs in the parameter's own precision: in bfloat16 it is slow on many CPUs.
+    iteration runs in `dtype` (None: that of the parameter): bfloat16 is precise enough for it, but
+    slow on many CPUs.
     """
 
-    def __init__(self, params, lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
+    def __init__(
+        self,
+        params,
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        dtype: torch.dtype | None = None,
+    ):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.dtype = dtype
 
     @torch.no_grad()
     def step(self, closure=None) -> None:
@@ -42,7 +51,8 @@ class Muon(torch.optim.Optimizer):
                 if not state:
                     state["momentum"] = torch.zeros_like(parameter)
                 momentum = state["momentum"].mul_(group["momentum"]).add_(parameter.grad)
-                update = orthogonalise(parameter.grad.add(momentum, alpha=group["momentum"]))
+                ahead = parameter.grad.add(momentum, alpha=group["momentum"])
+                update = orthogonalise(ahead.to(self.dtype))
                 rows, columns = parameter.shape[-2:]
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(update, alpha=-group["lr"] * max(1, rows / columns) ** 0.5)
@@ -60,22 +70,32 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
     return x.mT if tall else x
 
 
-def build(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    """The optimizers of a model: Muon for the matrices of the blocks, AdamW for the rest."""
+def build(
+    model: nn.Module, config: TrainConfig, dtype: torch.dtype | None = None
+) -> list[torch.optim.Optimizer]:
+    """The optimizers of a model: Muon for the matrices of its blocks if it has any, AdamW for the
+    rest, none for what has no gradient.
+
+    `dtype` is what Muon multiplies matrices in.
+    """
     matrices, rest = [], []
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         inside = name.startswith("blocks.") and parameter.ndim >= 2 and not name.endswith("gain")
         (matrices if inside else rest).append(parameter)
-    if config.optimizer == "adamw":
+    if config.optimizer == "adamw" and matrices:
         groups = [
             {"params": matrices, "weight_decay": config.weight_decay},
             {"params": rest, "weight_decay": 0.0},
         ]
         return [torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.95), fused=True)]
-    return [
-        Muon(matrices, config.muon_lr, weight_decay=config.weight_decay),
-        torch.optim.AdamW(rest, config.lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
-    ]
+    built: list[torch.optim.Optimizer] = []
+    if matrices:
+        built += [Muon(matrices, config.muon_lr, weight_decay=config.weight_decay, dtype=dtype)]
+    if rest:
+        built += [torch.optim.AdamW(rest, config.lr, betas=(0.9, 0.95), weight_decay=0, fused=True)]
+    return built
 
 
 def rate(step: int, config: TrainConfig) -> float:

@@ -24,10 +24,10 @@ import torch
 
 import addgpt
 from addgpt import files
+from addgpt.baselines import Model, build
 from addgpt.checkpoint import check_fits, load_weights, read_tensors, write_tensors
-from addgpt.config import ModelConfig, RunConfig, load_run_config, to_dict
+from addgpt.config import TABLES, ModelConfig, RunConfig, load_run_config, to_dict
 from addgpt.files import RunError, write_atomically
-from addgpt.model import GPT
 from addgpt.task import Task, load_task
 
 EVAL_COLUMNS = (
@@ -95,11 +95,11 @@ class Run:
     def task(self) -> Task:
         return load_task(self.config.task, self.config.options)
 
-    def model(self) -> GPT:
+    def model(self) -> Model:
         """The trained model, in evaluation mode, on the CPU. Raises RunError."""
         tensors, _ = self._weights()
         check_fits(tensors, self.config.model, self.path / MODEL)
-        model = GPT(self.config.model)
+        model = build(self.config.model)
         load_weights(model, tensors, self.path / MODEL)
         return model.eval()
 
@@ -113,10 +113,14 @@ class Run:
         """
         tensors, _ = self._weights()
         own = self.task().alphabet
+        if config.kind in TABLES and alphabet not in (None, own):
+            raise ValueError(
+                f"kind={config.kind} is a table of one alphabet, the new task has another"
+            )
         shared = [char for char in alphabet or own if char in own]
         rows = [own.index(char) for char in shared]
         places = [(alphabet or own).index(char) for char in shared]
-        fresh = GPT(config, seed).state_dict()
+        fresh = build(config, seed).state_dict()
         if set(tensors) != set(fresh):
             raise ValueError(f"the model of {self.path} has other parts than the new one")
         for name, tensor in tensors.items():
@@ -135,7 +139,7 @@ class Run:
         """step, examples and seconds of the saved model."""
         return self._weights()[1]
 
-    def save(self, model: GPT, state: dict[str, torch.Tensor], progress: dict[str, Any]) -> None:
+    def save(self, model: Model, state: dict[str, torch.Tensor], progress: dict[str, Any]) -> None:
         """Write the weights, and a state that holds all that resuming needs, weights included.
 
         The state before is kept. `log` is added to the progress: the CRC of the metrics so far.

@@ -127,6 +127,12 @@ def read_findings(folder: Path, split: str = "test") -> tuple[list[dict], dict] 
         raise RunError(f"{counted} or {facts.name} is damaged: {error}") from None
 
 
+def contaminated(facts: dict[str, Any]) -> bool:
+    """Whether the check in an eval.json found something; not where there was none."""
+    check = facts.get("contamination", {})
+    return bool(check.get("drawable") or check.get("met"))
+
+
 def file_of(folder: Path, name: str, split: str) -> Path:
     """A file of an evaluation: `eval.csv`, or `eval-val.csv` of another split than test."""
     stem, _, ending = name.rpartition(".")

@@ -43,15 +43,20 @@ def configure(
     seed: int = 0,
     command: str = "",
     versions: dict[str, str] | None = None,
+    shape: ModelConfig | None = None,
 ) -> RunConfig:
-    """The config of a new run: the task's recipe with a person's settings on top."""
+    """The config of a new run: the task's recipe with a person's settings on top.
+
+    The model is that of the recipe, or has another one's `shape`.
+    """
     options, model, train = split_settings(task_name, settings)
     task = load_task(task_name, options).settled()
     if "stop_at" in train and not task.cells():
         raise ValueError(f"stop_at is a share of exact match, which task {task_name} has none of")
     recipe = task.recipe()
-    base = ModelConfig(
-        **recipe.model,
+    base = replace(
+        shape or ModelConfig(),
+        **({} if shape else recipe.model),
         vocab=len(task.alphabet),
         context=task.longest(),
         levels=task.levels,

@@ -15,11 +15,12 @@ import numpy as np
 import torch
 
 from addgpt import optim
+from addgpt.baselines import Counts, build
 from addgpt.checkpoint import load_weights, weight_count
 from addgpt.config import RunConfig
-from addgpt.device import autocast, memory, pick_device, prepare, seed_chance
+from addgpt.device import autocast, memory, pick_device, prepare, product_type, seed_chance
 from addgpt.evaluate import exact_rows, forward, loss
-from addgpt.model import GPT, next_token_loss
+from addgpt.model import next_token_loss
 from addgpt.parallel import Lost, World
 from addgpt.runs import STATE, Run, RunError
 from addgpt.task import Batch, Task, load_task
@@ -108,6 +109,7 @@ def check_startable(config: RunConfig, world: World = World()) -> None:  # noqa:
     pick_device(config.train.device)
     check_shares(config, world)
     check_memory(config, world)
+    check_reach(config)
     if config.model.prefix:
         check_prompt(load_task(config.task, config.options))
 
@@ -117,13 +119,28 @@ def check_memory(config: RunConfig, world: World = World()) -> None:  # noqa: B0
     model, train = config.model, config.train
     weights = weight_count(model)
     rows = min(train.micro_batch or train.batch_size, -(-train.batch_size // world.size))
-    kept = rows * model.context // 4 * model.layers * model.loops * model.width * PER_TOKEN
+    kept = rows * model.context // 4 * model.depth * model.width * PER_TOKEN
     drawn = (train.batch_size + train.eval_size) * model.context // 4 * (2 + 2 * len(model.levels))
     need, have = FLOAT * (weights * PER_WEIGHT + kept) + drawn, memory()
     if need > have:
         raise ValueError(
             f"{weights:,} weights and batches of {rows:,} take {need / 2**30:,.0f} GiB or more to "
             f"train, this machine has {have / 2**30:,.0f}; try a smaller --set width or batch_size"
+        )
+
+
+def check_reach(config: RunConfig) -> None:
+    """Raise ValueError if problems that are to be scored are longer than the model can read."""
+    task, most = load_task(config.task, config.options), config.model.longest
+    cell = max(task.cells(), key=lambda cell: cell.len_a + cell.len_b, default=None)
+    if most is None or cell is None:
+        return
+    read = int(task.exam(np.random.default_rng(0), 8, "test", cell).lengths.max(initial=1)) - 1
+    if read > most:
+        raise ValueError(
+            f"problems of {cell.len_a}{cell.op}{cell.len_b} digits take {read} tokens, a model "
+            f"with position={config.model.position} reads at most {most}; set another position, "
+            "or a larger random_index"
         )
 
 
@@ -153,14 +170,16 @@ class _Loop:
         self.task: Task = run.task()
         self.device = pick_device(self.settings.device, world.local)
         checkpoint = run.state() if run.started else None  # before a model as the config says
-        self.model = GPT(self.config.model, self.config.seed)
+        self.model = build(self.config.model, self.config.seed)
         self.moment = Moment(0, self.settings.steps, 0, 0, 0.0, math.nan, {})
         if weights is not None and checkpoint is None:
             self.model.load_state_dict(weights)
         self.model.to(self.device)
         # What is scored and kept: the weights in training, or their running average.
         self.kept = copy.deepcopy(self.model) if self.settings.ema else self.model
-        self.optimizers = optim.build(self.model, self.settings)
+        self.counts = isinstance(self.model, Counts)  # instead of following gradients
+        self.dtype = product_type(self.device, self.settings.precision, self.config.model.width)
+        self.optimizers = optim.build(self.model, self.settings, self.dtype)
         self.peaks = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
         self.exam = self.task.batch(
             np.random.default_rng(LOOK_SEED), self.settings.eval_size, "val"
@@ -200,13 +219,7 @@ class _Loop:
         self.world.add_gradients(list(self.model.parameters()))
         if not math.isfinite(value):
             raise _diverged(f"the loss is {value}", step)
-        optim.clip(self.optimizers, self.settings.clip)
-        share = optim.rate(step, self.settings)
-        for optimizer, peaks in zip(self.optimizers, self.peaks, strict=True):
-            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                group["lr"] = peak * share
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        self._update(step)
         self.moment.step += 1
         if self.settings.ema:
             optim.average(self.kept, self.model, self.moment.step, self.settings.ema)
@@ -270,18 +283,33 @@ class _Loop:
 
     def _backward(self, batch: Batch, count: int) -> float:
         """Gradients of the summed loss over `count`; rows of like length share a pass."""
+        if self.counts:
+            self.model.tally(batch)
+            return loss(self.model, batch) * int(batch.scored[:, 1:].sum()) / count
         rows = self.settings.micro_batch or len(batch)
         order = np.argsort(batch.lengths, kind="stable") if rows < len(batch) else np.arange(rows)
         total = 0.0
         for start in range(0, len(batch), rows):
             part = batch if rows >= len(batch) else batch.rows(order[start : start + rows])
-            with autocast(self.device, self.settings.precision):
+            with autocast(self.device, self.dtype):
                 logits, targets = forward(self.model, part)
             smoothing, z_loss = self.settings.label_smoothing, self.settings.z_loss
             value = next_token_loss(logits, targets, smoothing, z_loss) / count
             value.backward()
             total += value.item()
         return total
+
+    def _update(self, step: int) -> None:
+        """Change the weights by what the step found."""
+        if self.counts:
+            self.model.add()
+        optim.clip(self.optimizers, self.settings.clip)
+        share = optim.rate(step, self.settings)
+        for optimizer, peaks in zip(self.optimizers, self.peaks, strict=True):
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = peak * share
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
 
     def _resume(self, state: dict, progress: dict) -> None:
         source = self.run.path / STATE

@@ -11,7 +11,6 @@ into one table and draws it. `docs/sample_efficiency.md` says what came out.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,8 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FixedLocator, NullLocator
 
-from addgpt.files import RunError, write_atomically
-from analysis import load, style
+from analysis import load, style, sweeps
 
 COLUMNS = (
     "format n_pool seed params step examples seconds split op len_a len_b stratum seen n "
@@ -82,14 +80,7 @@ def collect(folder: str | Path) -> pd.DataFrame:
 
 def read(file: str | Path) -> pd.DataFrame:
     """A table that `collect` made, with `accuracy` and its Wilson interval. Raises ValueError."""
-    try:
-        table = pd.read_csv(file)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{file} cannot be read: {error}") from None
-    missing = [name for name in COLUMNS if name not in table]
-    if missing:
-        raise ValueError(f"{file} is damaged: no column {', '.join(missing)}")
-    return load.with_accuracy(table)
+    return load.read_table(file, COLUMNS)
 
 
 def held_out(table: pd.DataFrame, lengths: tuple[int, int] | None = None) -> pd.DataFrame:
@@ -108,12 +99,10 @@ def held_out(table: pd.DataFrame, lengths: tuple[int, int] | None = None) -> pd.
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
     """One row per format and size: `median`, `worst`, `best` accuracy of `seeds` runs.
 
-    Takes `held_out`; `n` is the number of problems that each run was scored on.
+    Takes `held_out`; `n` is the least number of problems that a run was scored on.
     """
-    groups = runs.groupby(["format", "n_pool"])
-    table = groups["accuracy"].agg(median="median", worst="min", best="max", seeds="count")
-    table["n"] = groups["n"].first()
-    return table.reset_index().sort_values(["format", "n_pool"], key=_rank, ignore_index=True)
+    table = sweeps.over_seeds(runs, ["format", "n_pool"])
+    return table.sort_values(["format", "n_pool"], key=_rank, ignore_index=True)
 
 
 def needed(curve: pd.DataFrame, goal: float, value: str = "median") -> dict[str, float]:
@@ -158,45 +147,27 @@ def sample_efficiency(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m analysis.efficiency",
-        description="Gather the runs of the sample-efficiency sweep into a table and a figure.",
-        epilog="example: python -m analysis.efficiency results/sample-efficiency --png e.png",
-    )
-    parser.add_argument("folder", help="a folder with the runs, each evaluated")
-    parser.add_argument("--csv", type=Path, help="where the table goes")
-    parser.add_argument("--png", type=Path, help="where the figure goes")
-    options = parser.parse_args(arguments)
-    try:
-        table = collect(options.folder)
-        if options.csv:
-            write_atomically(options.csv, table.to_csv(index=False, float_format="%.10g"))
-        if options.png:
-            style.save(sample_efficiency(load.with_accuracy(table)), options.png)
-        print(markdown(summary(held_out(load.with_accuracy(table), (3, 3)))))
-    except (ValueError, RunError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
 def markdown(curve: pd.DataFrame) -> str:
     """`summary` as a table in text: median (worst) in percent, a column per size."""
     sizes = sorted(curve["n_pool"].unique())
-    lines = ["| format | " + " | ".join(f"{size:,}" for size in sizes) + " |"]
-    lines.append("|---" * (1 + len(sizes)) + "|")
-    for name, part in curve.groupby("format", sort=False):
-        at = part.set_index("n_pool")
-        cells = [
-            f"{100 * at.loc[size, 'median']:.1f} ({100 * at.loc[size, 'worst']:.1f})"
-            if size in at.index
-            else ""
-            for size in sizes
-        ]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    rows = [
+        [name, *sweeps.shares(part, "n_pool", sizes)]
+        for name, part in curve.groupby("format", sort=False)
+    ]
+    return sweeps.markdown(["format", *(f"{size:,}" for size in sizes)], rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    return sweeps.command(
+        arguments,
+        "efficiency",
+        "Gather the runs of the sample-efficiency sweep into a table and a figure.",
+        "results/sample-efficiency",
+        collect,
+        lambda table: sample_efficiency(load.with_accuracy(table)),
+        lambda table: markdown(summary(held_out(load.with_accuracy(table), (3, 3)))),
+    )
 
 
 def _format(run: str, row: pd.Series) -> str:

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -30,7 +29,6 @@ from addgpt.files import RunError
 from analysis import load, style
 from analysis.mistakes import mistakes_by_digit, mistakes_by_line
 
-ANNOTATED = 10  # the longest side of a heat map whose cells can hold a legible number
 EXACT = "exact match (%)"
 CORNER = {"fc": "black", "ec": "white", "lw": 0.8}  # seen against light and dark cells
 DOT = {"c": "black", "edgecolors": "white", "linewidths": 0.6}
@@ -105,7 +103,7 @@ def accuracy_grid(evals: pd.DataFrame, trained: int | None = None) -> Figure:
     bar = figure.colorbar(axes[0].collections[0], ax=axes, shrink=0.8, aspect=30)
     bar.set_label(EXACT)
     bar.outline.set_visible(False)
-    style.legend(figure, _grid_key(cells, trained, dots=longest > ANNOTATED))
+    style.legend(figure, _grid_key(cells, trained, dots=longest > style.ANNOTATED))
     figure.suptitle(f"{runs[0]}: exact match by operand length")
     return figure
 
@@ -274,34 +272,21 @@ def _heat(axis: Axes, cells: pd.DataFrame, limit: float) -> None:
         for name in ("accuracy", "text")
     )
     longest = max(len(rows), len(columns))
-    sns.heatmap(
-        100 * share,
-        vmin=0,
-        vmax=100,
-        cmap=style.HEAT,
-        square=True,
-        cbar=False,
-        annot=text if longest <= ANNOTATED else None,
-        fmt="",
-        annot_kws={"fontsize": 10 if longest <= 6 else 8},
-        linewidths=0.5,
-        ax=axis,
-    )
-    axis.invert_yaxis()
+    texts = text if longest <= style.ANNOTATED else None
+    style.length_map(axis, share, texts, size=10 if longest <= 6 else 8)
     triangle = np.array([[0, 0], [1, 0], [0, -1]]) * min(0.5, 0.1 + 0.03 * longest)
     for cell in cells[cells["seen"]].itertuples():
         axis.add_patch(Polygon([cell.len_b - 1, cell.len_a] + triangle, **CORNER))  # top left
-    if longest > ANNOTATED:
+    if longest > style.ANNOTATED:
         wrong = cells[cells["accuracy"] < 1]
         axis.scatter(wrong["len_b"] - 0.5, wrong["len_a"] - 0.5, s=14, **DOT)
     if np.isfinite(limit):
         size = min(limit, len(columns)), min(limit, len(rows))
         outline = {"fill": False, "ec": style.MARK, "lw": 2.5, "clip_on": False}
         axis.add_patch(Rectangle((0, 0), *size, **outline, zorder=3))
-    every, size = -(-longest // 20), None if longest <= ANNOTATED else 8
+    every, size = -(-longest // 20), None if longest <= style.ANNOTATED else 8
     for ticks, ends in ((axis.set_xticks, columns), (axis.set_yticks, rows)):
         ticks(np.array(ends[::every]) - 0.5, ends[::every], rotation=0, fontsize=size)
-    axis.set(xlabel="length of b (digits)", ylabel="length of a (digits)")
 
 
 def _grid_key(cells: pd.DataFrame, trained: int | None, dots: bool) -> list[Artist]:

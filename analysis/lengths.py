@@ -9,7 +9,6 @@ table and draws it. `docs/length.md` says what came out.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +17,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from addgpt.files import RunError, write_atomically
-from analysis import load, style
+from analysis import load, style, sweeps
 
 COLUMNS = (
     "scheme seed params step examples seconds split op len_a len_b seen trained n answer_correct"
@@ -61,9 +59,7 @@ def curves(table: pd.DataFrame) -> pd.DataFrame:
     Takes `collect`; shares in 0..1. `n` is the number of problems that each run was asked.
     """
     equal = load.with_accuracy(table[table["len_a"] == table["len_b"]])
-    groups = equal.groupby(["scheme", "len_a"], sort=False)
-    found = groups["accuracy"].agg(median="median", worst="min", best="max", seeds="count")
-    return found.assign(n=groups["n"].min(), trained=groups["trained"].max()).reset_index()
+    return sweeps.over_seeds(equal, ["scheme", "len_a"]).assign(trained=table["trained"].max())
 
 
 @style.styled
@@ -94,44 +90,21 @@ def length_generalisation(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def markdown(found: pd.DataFrame, lengths: Sequence[int]) -> str:
+def markdown(found: pd.DataFrame) -> str:
     """`curves` as a table in text: median (worst) in percent, a column per length."""
-    lines = ["| ids and positions | seeds | " + " | ".join(map(str, lengths)) + " |"]
-    lines.append("|---" * (2 + len(lengths)) + "|")
-    for name, part in found.groupby("scheme", sort=False):
-        at = part.set_index("len_a")
-        cells = [
-            f"{100 * at.loc[n, 'median']:.1f} ({100 * at.loc[n, 'worst']:.1f})"
-            if n in at.index
-            else ""
-            for n in lengths
-        ]
-        lines.append(f"| {name} | {at['seeds'].max()} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    lengths = sorted(found["len_a"].unique())
+    rows = [
+        [name, str(part["seeds"].max()), *sweeps.shares(part, "len_a", lengths)]
+        for name, part in found.groupby("scheme", sort=False)
+    ]
+    return sweeps.markdown(["ids and positions", "seeds", *map(str, lengths)], rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m analysis.lengths",
-        description="Gather the runs of the length sweep into a table and a figure.",
-        epilog="example: python -m analysis.lengths results/length --png lengths.png",
-    )
-    parser.add_argument("folder", help="a folder with the runs, each evaluated")
-    parser.add_argument("--csv", type=Path, help="where the table goes")
-    parser.add_argument("--png", type=Path, help="where the figure goes")
-    options = parser.parse_args(arguments)
-    try:
-        table = collect(options.folder)
-        if options.csv:
-            write_atomically(options.csv, table.to_csv(index=False, float_format="%.10g"))
-        if options.png:
-            style.save(length_generalisation(table), options.png)
-        print(markdown(curves(table), sorted(table["len_a"].unique())))
-    except (ValueError, RunError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    about = "Gather the runs of the length sweep into a table and a figure."
+    draw, text = length_generalisation, lambda table: markdown(curves(table))
+    return sweeps.command(arguments, "lengths", about, "results/length", collect, draw, text)
 
 
 if __name__ == "__main__":

@@ -8,22 +8,30 @@ tables can be joined on it. Anything unreadable raises ValueError with one line 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from addgpt.files import RunError, open_table, read_checked, read_log
 from addgpt.intervals import wilson
+from analysis.recipe import complete
+
+T = TypeVar("T")
 
 COUNTS = ("n", "answer_correct", "trace_correct", "unterminated")
 WHOLE = ("len_a", "len_b", *COUNTS)
 NUMBERS = ("seed", "params", "step", "examples", "seconds")
-EVAL_COLUMNS = ("run", "task", *NUMBERS, "split", "op", "stratum", "seen", *WHOLE)
+EVAL_COLUMNS = tuple(
+    "run task seed params step examples seconds split op len_a len_b stratum seen n "
+    "answer_correct trace_correct unterminated".split()
+)
+LOSS_COLUMNS = ("run", "task", *NUMBERS, "split", "context", "n", "nats")
 MISTAKE_COLUMNS = ("op", "len_a", "len_b", "stratum", "kind", "digit", "line")
 ERROR_COLUMNS = (*MISTAKE_COLUMNS, "problem", "truth", "answer", "place", "target", "written")
 PARTS = {"": "", "q": "quotient", "r": "remainder"}
@@ -52,14 +60,15 @@ def runs(folder: str | Path) -> pd.DataFrame:
     """One row per run: `run`, `path`, its settings, and the last logged step.
 
     Settings keep the nesting of config.json in their names: `task`, `seed`, `options.digits`,
-    `model.layers`, `train.lr`, `versions.commit`. The last logged step adds `step`, `examples`,
+    `model.layers`, `train.lr`, `versions.commit`; those that the version which wrote it did not
+    know yet have their defaults. The last logged step adds `step`, `examples`,
     `tokens`, `seconds` (of training), `loss` and `val_loss` (nats per token) and `val_exact`
     (share in 0..1); they are missing where nothing has been logged.
     """
     rows = []
     for run, path in find(folder).items():
         last = dict.fromkeys(LOOK_COLUMNS) | (_looks(path) or [{}])[-1]
-        rows.append({"run": run, "path": str(path)} | flat(read_config(path)) | last)
+        rows.append({"run": run, "path": str(path)} | flat(complete(read_config(path))) | last)
     frame = pd.DataFrame(rows)
     return frame.astype(dict.fromkeys(LOOK_COLUMNS, float))
 
@@ -91,9 +100,23 @@ def evals(folder: str | Path) -> pd.DataFrame:
         if not (path / "eval.csv").is_file():
             continue
         config = read_config(path)
-        for row in _csv_rows(path / "eval.csv", EVAL_COLUMNS, _eval_row):
+        for row in csv_rows(path / "eval.csv", EVAL_COLUMNS, _eval_row):
             rows.append(row | {"run": run, "trained": trained_length(config, row["op"])})
     return with_accuracy(_frame(rows, (*EVAL_COLUMNS, "trained")))
+
+
+def losses(folder: str | Path) -> pd.DataFrame:
+    """One row per row of loss.json, the loss on a whole held-out text, of all runs that have one.
+
+    `nats` is the mean cross-entropy of `n` characters, each predicted once from at least `context`
+    before it (but the first ones).
+    """
+    rows = []
+    for run, path in find(folder).items():
+        file = path / "loss.json"
+        if file.is_file():
+            rows += [_loss_row(file, row) | {"run": run} for row in read_json(file, list)]
+    return _frame(rows, LOSS_COLUMNS)
 
 
 def errors(folder: str | Path) -> pd.DataFrame:
@@ -117,7 +140,7 @@ def error_counts(folder: str | Path) -> pd.DataFrame:
 
 def trained_length(config: dict[str, Any], op: str) -> float:
     """The longest operand, in digits, that a run trained on for an operation; NaN if unstated."""
-    options = config.get("options", {})
+    options = config.get("options") or {}
     digits = options.get("digits", np.nan)
     return float(options.get("sum_digits", digits) if op in ("+", "-") else digits)
 
@@ -160,7 +183,60 @@ def read_config(path: Path) -> dict[str, Any]:
         raise ValueError(f"{file} is not the config of a run: it names no task and seed")
     if not sound:
         raise ValueError(f"{file} is damaged or was edited: it does not match its checksum")
+    for part in ("options", "model", "train", "versions"):
+        if not isinstance(config.get(part) or {}, dict):
+            raise ValueError(f"{file} is damaged: {part} is not a set of settings")
     return config
+
+
+def read_json(file: Path, kind: type[T]) -> T:
+    """The content of a JSON file, an object (dict) or an array (list). Raises ValueError."""
+    try:
+        content = json.loads(_text(file))
+    except RecursionError:
+        raise ValueError(f"{file} is damaged: nested too deep") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file} is damaged: {error}") from None
+    if not isinstance(content, kind):
+        wanted = {dict: "object", list: "array"}[kind]
+        raise ValueError(f"{file} is damaged: not a JSON {wanted}")
+    return content
+
+
+def csv_rows(
+    file: Path, columns: Sequence[str], typed: Callable[[dict[str, str]], dict[str, Any]] = dict
+) -> Iterator[dict[str, Any]]:
+    """The rows of a file that has at least these columns, as `typed` makes them of texts.
+
+    Raises ValueError naming the file and the line; what `typed` raises is taken into it.
+    """
+    reader = csv.DictReader(io.StringIO(_text(file), newline=""))
+    try:
+        missing = [name for name in columns if name not in (reader.fieldnames or [])]
+        if missing:
+            raise ValueError(f"no column {', '.join(missing)}")
+        for row in reader:
+            if None in row or None in row.values():
+                raise ValueError("wrong number of fields")
+            yield typed(row)
+    except (ValueError, csv.Error) as error:
+        where = f"line {reader.line_num}: " if reader.line_num > 1 else ""
+        raise ValueError(f"{file} is damaged: {where}{error}") from None
+
+
+def read_table(file: str | Path, columns: Sequence[str]) -> pd.DataFrame:
+    """A table of scores in results/reference, with `accuracy` and its Wilson interval.
+
+    Raises ValueError if it cannot be read or lacks one of the columns.
+    """
+    try:
+        table = pd.read_csv(file)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file} cannot be read: {error}") from None
+    missing = [name for name in columns if name not in table]
+    if missing:
+        raise ValueError(f"{file} is damaged: no column {', '.join(missing)}")
+    return with_accuracy(table)
 
 
 def _looks(path: Path) -> list[dict[str, Any]]:
@@ -186,26 +262,8 @@ def _mistakes(
     rows = []
     for run, path in find(folder).items():
         if (path / name).is_file():
-            rows += [{"run": run} | row for row in _csv_rows(path / name, columns, typed)]
+            rows += [{"run": run} | row for row in csv_rows(path / name, columns, typed)]
     return _frame(rows, ("run", *columns, "part"))
-
-
-def _csv_rows(
-    file: Path, columns: Sequence[str], typed: Callable[[dict[str, str]], dict[str, Any]]
-) -> Iterable[dict[str, Any]]:
-    """The rows of a file that has at least these columns, as `typed` makes them."""
-    reader = csv.DictReader(_text(file).splitlines())
-    missing = [name for name in columns if name not in (reader.fieldnames or [])]
-    if missing:
-        raise ValueError(f"{file} is damaged: no column {', '.join(missing)}")
-    for row in reader:
-        try:
-            if None in row or None in row.values():
-                raise ValueError("wrong number of fields")
-            yield typed(row)
-        except ValueError as error:
-            where = f"line {reader.line_num}: {error}"
-            raise ValueError(f"{file} is damaged: {where}") from None
 
 
 def _eval_row(row: dict[str, str]) -> dict[str, Any]:
@@ -216,6 +274,18 @@ def _eval_row(row: dict[str, str]) -> dict[str, Any]:
         raise ValueError(f"seen must be True or False, not {row['seen']!r}")
     numbers = {name: float(row[name]) if row[name] else np.nan for name in NUMBERS}
     return row | whole | numbers | {"seen": row["seen"] == "True"}
+
+
+def _loss_row(file: Path, row: Any) -> dict[str, Any]:
+    try:
+        whole = {name: int(row[name]) for name in ("context", "n")}
+        numbers = {name: float(row[name]) for name in (*NUMBERS, "nats")}
+        texts = {name: str(row[name]) for name in ("task", "split")}
+        if not 0 <= numbers["nats"] < np.inf or whole["n"] < 1 or whole["context"] < 0:
+            raise ValueError("nats and context must not be negative, and n above 0")
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise ValueError(f"{file} is damaged: {error!r} in a row") from None
+    return whole | numbers | texts
 
 
 def _frame(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:

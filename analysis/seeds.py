@@ -17,22 +17,21 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from analysis import load, style
+from analysis import load, recipe, style
 
 WHERE = ["op", "len_a", "len_b", "stratum"]
 CELLS = 40  # cells in one figure whose names can be read
-ANNOTATED = 10  # the longest side of a heat map whose cells can hold a legible number
-ASIDE = ("train.device", "train.threads", "train.save_every")  # no part of a recipe
 MEDIAN = {"color": "0.15", "linewidth": 2.2}
 
 
 def recipes(runs: pd.DataFrame) -> dict[str, list[str]]:
-    """Runs that differ in nothing but their seed, by the name of the first one; see `load.runs`."""
-    parts = ("task", "options.", "model.", "train.")
-    settings = [name for name in runs.columns if name.startswith(parts) and name not in ASIDE]
+    """Runs that differ in nothing but their seed, by the name of the first one.
+
+    Takes `load.runs`; what counts as a difference, says `analysis.recipe`.
+    """
     groups: dict[str, list[str]] = {}
-    for run, values in zip(runs["run"], runs[settings].itertuples(index=False), strict=True):
-        groups.setdefault(repr(tuple(values)), []).append(run)  # repr: some values are lists
+    for row in runs.to_dict("records"):
+        groups.setdefault(recipe.key(row), []).append(row["run"])
     return {names[0]: names for names in groups.values()}
 
 
@@ -160,14 +159,14 @@ def median_and_worst(evals: pd.DataFrame) -> Figure:
     for op, part in cells.groupby("op", sort=False):
         for name in ("median", "worst"):
             axis = next(panels)
-            _heat(axis, part, name, longest <= ANNOTATED)
+            _heat(axis, part, name, longest <= style.ANNOTATED)
             low = part.loc[part[name].idxmin()]
             axis.set_title(f"a {op} b    {name} seed, lowest {_percent(low[name], low['n'])} %")
     bar = figure.colorbar(axes[0].collections[0], ax=axes, shrink=0.8, aspect=30)
     bar.set_label("exact match (%)")
     bar.outline.set_visible(False)
     count = int(cells["runs"].max())
-    bracketed = longest <= ANNOTATED and cells["seen"].any()
+    bracketed = longest <= style.ANNOTATED and cells["seen"].any()
     brackets = "; in brackets: all seen in training" if bracketed else ""
     figure.suptitle(f"{count} seeds by operand length{brackets}")
     return figure
@@ -202,23 +201,12 @@ def _heat(axis: Axes, cells: pd.DataFrame, name: str, annotated: bool) -> None:
     texts = [_percent(cell[name], cell["n"]) for _, cell in cells.iterrows()]
     texts = [f"({t})" if seen else t for t, seen in zip(texts, cells["seen"], strict=True)]
     shape = {"index": "len_a", "columns": "len_b"}
-    share = cells.pivot(**shape, values=name)
-    sns.heatmap(
-        100 * share,
-        vmin=0,
-        vmax=100,
-        cmap=style.HEAT,
-        square=True,
-        cbar=False,
-        annot=cells.assign(text=texts).pivot(**shape, values="text") if annotated else None,
-        fmt="",
-        annot_kws={"fontsize": 9},
-        linewidths=0.5,
-        ax=axis,
+    style.length_map(
+        axis,
+        cells.pivot(**shape, values=name),
+        cells.assign(text=texts).pivot(**shape, values="text") if annotated else None,
     )
-    axis.invert_yaxis()
     axis.tick_params(axis="y", rotation=0)
-    axis.set(xlabel="length of b (digits)", ylabel="length of a (digits)")
 
 
 def _percent(share: float, n: int) -> str:

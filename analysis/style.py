@@ -14,6 +14,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -25,6 +26,7 @@ DPI = 150
 COLOURS = sns.color_palette("colorblind", 10)
 DASHES = ("-", "--", ":", "-.")
 HEAT = "cividis"  # even in lightness, and the same to colour-blind eyes
+ANNOTATED = 10  # the longest side of a length map whose cells can hold a legible number
 MARK = "#d55e00"  # what stands out against HEAT and the lines
 
 
@@ -65,6 +67,33 @@ def line(index: int) -> dict[str, Any]:
     """Colour and dashes of line number `index`: 40 that can be told apart."""
     turn = index // len(COLOURS) % len(DASHES)
     return {"color": COLOURS[index % len(COLOURS)], "linestyle": DASHES[turn]}
+
+
+def length_map(
+    axis: Axes, share: pd.DataFrame, texts: pd.DataFrame | None = None, size: int = 9
+) -> None:
+    """Heat map of exact match over the lengths (digits) of both operands, first operand upwards.
+
+    Args:
+        share: in 0..1, the first operand's lengths down, the second one's across.
+        texts: what stands in the cells, if anything does.
+        size: of these texts, in points.
+    """
+    sns.heatmap(
+        100 * share,
+        vmin=0,
+        vmax=100,
+        cmap=HEAT,
+        square=True,
+        cbar=False,
+        annot=texts,
+        fmt="",
+        annot_kws={"fontsize": size},
+        linewidths=0.5,
+        ax=axis,
+    )
+    axis.invert_yaxis()
+    axis.set(xlabel="length of b (digits)", ylabel="length of a (digits)")
 
 
 def legend(figure: Figure, handles: list[Artist]) -> None:

@@ -24,14 +24,7 @@ SIGNS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 
 def read(file: str | Path) -> pd.DataFrame:
     """The table with `accuracy` (share in 0..1) and its Wilson interval. Raises ValueError."""
-    try:
-        table = pd.read_csv(file)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{file} cannot be read: {error}") from None
-    missing = [name for name in COLUMNS if name not in table]
-    if missing:
-        raise ValueError(f"{file} is damaged: no column {', '.join(missing)}")
-    return load.with_accuracy(table)
+    return load.read_table(file, COLUMNS)
 
 
 @style.styled

@@ -160,7 +160,7 @@ def test_a_run_folder_and_its_results_folder_agree(results: Path) -> None:
 def test_the_columns_are_those_that_evaluation_writes() -> None:
     from addgpt import runs  # imports torch, which analysis must not
 
-    assert set(load.EVAL_COLUMNS) == set(runs.EVAL_COLUMNS)
+    assert list(load.EVAL_COLUMNS) == runs.EVAL_COLUMNS
 
 
 def test_trained_length_of_a_mixture() -> None:

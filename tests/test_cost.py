@@ -14,6 +14,7 @@ from addgpt.checkpoint import outline
 from addgpt.cli import main
 from addgpt.config import ModelConfig
 from addgpt.model import GPT, next_token_loss
+from addgpt.runs import Run
 from addgpt.settings import configure
 from addgpt.task import Batch, load_task
 
@@ -106,5 +107,19 @@ def test_the_command_prints_json_alone_and_refuses_nonsense(tmp_path):
     assert own["seconds"] == pytest.approx(told["flops"] / own["flops_per_second"])
     assert all(machine["source"] for name, machine in machines.items() if "NVIDIA" in name)
     assert "GPUs at 30" in CliRunner().invoke(main, words).output
-    for bad in (["cost"], [*words, "--run", str(tmp_path)], ["cost", "--run", str(tmp_path)]):
-        assert CliRunner().invoke(main, bad).exit_code in (1, 2)
+    no_run = ["--run", str(tmp_path)]
+    for bad, code in ((["cost"], 2), ([*words, *no_run], 2), (["cost", *no_run], 1)):
+        assert CliRunner().invoke(main, bad).exit_code == code
+
+
+def test_a_run_of_another_machine_is_measured_on_this_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    told = []
+    for device in ("cuda", "cpu"):
+        Run.create(tmp_path / device, configure("add", SMALL | {"device": device}))
+        done = CliRunner().invoke(main, ["cost", "--run", str(tmp_path / device), "--json"])
+        assert done.exit_code == 0, done.output
+        told.append({key: v for key, v in json.loads(done.stdout).items() if key != "machines"})
+    assert told[0] == told[1]
+    refused = CliRunner().invoke(main, ["cost", "--task", "add", "--set", "device=cuda"])
+    assert refused.exit_code == 2 and "this machine has no cuda" in refused.stderr

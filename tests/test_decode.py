@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from addgpt.config import ModelConfig
 from addgpt.decode import generate
+from addgpt.model import Cache
 from addgpt.task import load_task
 
 LIMIT = 14
@@ -128,3 +130,22 @@ def test_sampling_takes_the_likeliest_tokens_alone_and_as_often_as_they_are_like
     assert all(abs(found[token] - share) < 0.04 for token, share in wanted.items())
     chances = logits.softmax(-1)[torch.from_numpy(out.tokens[:, 0]).long()]
     np.testing.assert_allclose(out.probability[:, 0], chances, atol=1e-5)
+
+
+def test_a_cache_keeps_what_it_was_given_while_it_grows_and_loses_rows():
+    config = ModelConfig(vocab=2, context=200, layers=2, width=8, heads=4, kv_heads=2)
+    rng = torch.Generator().manual_seed(0)
+    cache = Cache(config, 6, 200, torch.device("cpu"))
+    known = [torch.empty(2, 6, 2, 0, 2) for _ in range(2)]
+    for size in [7, *[1] * 150, 5, *[1] * 38]:
+        if cache.used in (20, 90):
+            rows = torch.arange(0, len(known[0][0]), 2)
+            cache.keep(rows)
+            known = [pair[:, rows] for pair in known]
+        for depth in range(2):
+            new = torch.randn(2, known[depth].shape[1], 2, size, 2, generator=rng)
+            known[depth] = torch.cat([known[depth], new], 3)
+            found = cache.extend(depth, *new)
+            assert all(torch.equal(a, b) for a, b in zip(found, known[depth], strict=True))
+        cache.used += size
+    assert cache.used == 200

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from addgpt.settings import configure
-from addgpt.sweep_grid import load_grid
+from addgpt.sweep.grid import load_grid
 from addgpt.task import load_task
 from analysis import efficiency, load, traces
 

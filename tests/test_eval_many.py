@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from addgpt.cli import main
+from addgpt.compare.runs import Marker, check_alike, find_runs
 from addgpt.evaluate import examine, problems_of
-from addgpt.groups import Marker, check_alike, find_runs
 from addgpt.runs import Run
 
 TINY = "steps=30 eval_every=10 eval_size=50 save_every=30 width=16 heads=2 batch_size=32".split()
@@ -50,10 +50,10 @@ def told(result) -> str:
     return " ".join(result.stdout.split())
 
 
-def refused(*words: object) -> str:
+def refused(*words: object, code: int = 2) -> str:
     """The one line of an error."""
     result = run(*words)
-    assert result.exit_code in (1, 2), result.output
+    assert result.exit_code == code, result.output
     line = result.stderr.strip()
     assert line.startswith("error: ") and "\n" not in line, result.stderr
     return line
@@ -105,7 +105,7 @@ def test_stored_counts_need_no_model_and_say_the_same(folder, tmp_path):
     assert stored == wanted
     rows = json.loads(run("eval", tmp_path / "rev-0", "--stored", "--json").stdout)
     assert [row["n"] for row in rows] == [int(row["n"]) for row in rows_of(folder / "rev-0")]
-    assert "eval.csv" in refused("eval", tmp_path / "rev-0", tmp_path / "rev-1")
+    assert "eval.csv" in refused("eval", tmp_path / "rev-0", tmp_path / "rev-1", code=1)
 
 
 def test_a_comparison_is_paired_over_identical_problems(folder):
@@ -186,24 +186,24 @@ def test_stored_files_of_other_problems_are_refused(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "says", "code"),
     [
-        (["nope-*"], "no run matches nope-*"),
-        (["rev-0", "--against", "nope-*"], "no run matches nope-*"),
-        (["rev-0", "nowhere"], "nowhere is not a run"),
-        (["rev-0", "empty"], "config.json"),
-        (["rev-0", "rev-1", "--against", "rev-*"], "rev-0, rev-1: on both sides"),
-        (["rev-0", "rev-1", "--suite", "gpt3"], "one run, not 2"),
-        (["rev-0", "rev-1", "--problems", "p.csv"], "one run, not 2"),
-        (["rev-0", "--stored", "--against", "rev-1"], "--stored"),
-        (["rev-0", "--stored", "--per-cell", "5"], "--stored"),
-        (["rev-0", "--stored", "--seed", "5"], "--stored"),
+        (["nope-*"], "no run matches nope-*", 2),
+        (["rev-0", "--against", "nope-*"], "no run matches nope-*", 2),
+        (["rev-0", "nowhere"], "nowhere is not a run", 1),
+        (["rev-0", "empty"], "config.json", 1),
+        (["rev-0", "rev-1", "--against", "rev-*"], "rev-0, rev-1: on both sides", 2),
+        (["rev-0", "rev-1", "--suite", "gpt3"], "one run, not 2", 2),
+        (["rev-0", "rev-1", "--problems", "p.csv"], "one run, not 2", 2),
+        (["rev-0", "--stored", "--against", "rev-1"], "--stored", 2),
+        (["rev-0", "--stored", "--per-cell", "5"], "--stored", 2),
+        (["rev-0", "--stored", "--seed", "5"], "--stored", 2),
     ],
 )
-def test_bad_input_has_one_line(folder, monkeypatch, words, says):
+def test_bad_input_has_one_line(folder, monkeypatch, words, says, code):
     (folder / "empty").mkdir(exist_ok=True)
     monkeypatch.chdir(folder)
-    assert says in refused("eval", *words)
+    assert says in refused("eval", *words, code=code)
 
 
 @pytest.mark.parametrize("text", ["", "run,task\na,b\n", None])
@@ -216,4 +216,4 @@ def test_a_damaged_eval_csv_is_named(folder, tmp_path, text):
     lines = good.splitlines()
     lines[1] = ",".join(["-3" if field.isdecimal() else field for field in lines[1].split(",")])
     (copy / "eval.csv").write_text("\n".join(lines) if text is None else text)
-    assert "eval.csv is damaged" in refused("eval", copy, folder / "rev-1", "--stored")
+    assert "eval.csv is damaged" in refused("eval", copy, folder / "rev-1", "--stored", code=1)

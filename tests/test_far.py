@@ -2,11 +2,15 @@
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from addgpt.cli import main
 from addgpt.evaluate import score
+from addgpt.settings import configure
 from addgpt.task import Cell, load_task
+from addgpt.train import check_startable
 
 
 def cols(task, split="train", seed=0, size=200) -> np.ndarray:
@@ -74,3 +78,28 @@ def test_ids_beyond_a_table_are_its_last_but_an_index_beyond_is_refused(toy_mode
     )
     with pytest.raises(ValueError, match="problems of 30 tokens: the model reads at most 10"):
         score(short, task, batch)
+
+
+@pytest.mark.parametrize("position", ["learned", "sinusoidal"])
+def test_far_lengths_beyond_a_table_are_refused_before_training(tmp_path, position):
+    words = ["train", "--task", "add", "--digits", "2", "--out", str(tmp_path / "run")]
+    words += ["--set", "far=9,5", "--set", f"position={position}"]
+    for more, most in (([], 10), (["--set", "random_index=20"], 20)):
+        result = CliRunner().invoke(main, [*words, *more])
+        line = result.stderr.strip()
+        assert result.exit_code == 2 and "\n" not in line
+        assert f"9+9 digits take 30 tokens, a model with position={position} reads at" in line
+        assert f"at most {most}; set another position" in line
+        assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"far": "9", "position": "learned", "random_index": "30"},
+        {"far": "9", "position": "rotary"},
+        {"position": "learned"},
+    ],
+)
+def test_far_lengths_within_reach_may_be_trained_for(settings):
+    check_startable(configure("add", {"digits": "2"} | settings))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from addgpt.runs import Run
+from addgpt.scorecard import score_run
 from addgpt.settings import configure
 from addgpt.task import SPLITS, load_task
 from addgpt.train import train
@@ -87,6 +88,44 @@ def test_val_and_test_are_what_they_are_without_a_pool(operation, read_rows):
         assert not known & set(problems(pooled, one, read_rows))
         cell = free.cells()[8]
         assert same(*(t.exam(np.random.default_rng(6), 50, split, cell) for t in (pooled, free)))
+
+
+def test_train_cells_of_a_pooled_task_hold_the_pool_and_nothing_else(operation, read_rows):
+    task = operation(digits=3, pool=400)
+    known, asked = drawn(task, read_rows, range(8)), set()
+    for cell in task.cells():
+        batch = task.batch(np.random.default_rng(0), 60, "train", cell)
+        assert set(problems(task, batch, read_rows)) <= known
+        for a, _, b, _ in read_rows(task, batch):
+            assert (len(str(a)), len(str(b))) == (cell.len_a, cell.len_b)
+        if not task.seen(cell):  # others are asked whole
+            exam = task.exam(np.random.default_rng(1), 1000, "train", cell)
+            rows = problems(task, exam, read_rows)
+            assert len(rows) == len(set(rows)) and set(rows) <= known
+            asked.update(rows if cell.stratum == "all" else ())
+    counts = {1: 10, 2: 90, 3: 900}
+    large = {p for p in known if np.prod([counts[len(str(n))] for n in p]) >= splits.SMALL}
+    assert asked == large and len(large) > 200
+
+
+def test_eval_of_the_train_split_asks_what_was_trained_on(tmp_path, read_rows):
+    settings = {"digits": "2", "pool": "100", "width": "16", "layers": "1", "threads": "1"}
+    run = Run.create(tmp_path / "run", configure("add", settings | {"steps": "1"}))
+    train(run)
+    known, shown = drawn(run.task(), read_rows), []
+    card = score_run(run, split="train", watch=shown.append)
+    fresh = [one for one in shown if not one.seen]
+    assert all(set(problems(run.task(), one.batch, read_rows)) <= known for one in fresh)
+    assert {row["split"] for row in card.rows} == {"train"}
+    assert 0 < sum(len(one.batch) for one in fresh if one.cell.stratum == "all") <= 100
+
+
+def test_a_train_cell_that_a_pool_misses_is_empty(operation):
+    task = operation(digits=3, pool=1)
+    empty = [
+        c for c in task.cells() if not len(task.batch(np.random.default_rng(0), 9, "train", c))
+    ]
+    assert len([c for c in task.cells() if c.stratum == "all" and c not in empty]) == 1
 
 
 def test_without_a_pool_batches_do_not_change(operation):

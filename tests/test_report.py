@@ -16,7 +16,10 @@ from click.testing import CliRunner
 
 from addgpt.cli import main
 from addgpt.intervals import wilson
-from analysis import load, report, report_data, report_svg, report_traces
+from analysis import load, report
+from analysis.report import data as report_data
+from analysis.report import svg as report_svg
+from analysis.report import traces as report_traces
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "results/reference"
@@ -467,7 +470,7 @@ def test_figures_and_tables_can_be_read_aloud(results: Path) -> None:
 
 def test_numbers_in_cells_stand_out_from_their_shade() -> None:
     """WCAG 2.2 contrast of at least 4.5, in light and in dark."""
-    style = (ROOT / "analysis/templates/report.css").read_text()
+    style = (ROOT / "analysis/report/templates/report.css").read_text()
     schemes = [dict(re.findall(r"--(\w+): (#\w+)", part)) for part in style.split(":root {")[1:3]]
     assert len(schemes) == 2
     for colours in schemes:

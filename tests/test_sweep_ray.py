@@ -11,11 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 from addgpt.cli import main
-from addgpt.ray_engine import ray_engine
 from addgpt.runs import Run
 from addgpt.settings import configure
-from addgpt.sweep import plan_sweep
-from addgpt.sweep_grid import load_grid
+from addgpt.sweep.grid import load_grid
+from addgpt.sweep.ray_engine import ray_engine
+from addgpt.sweep.run import plan_sweep
 from addgpt.train import train
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'addgpt[ray]'")

@@ -362,11 +362,16 @@ def test_weights_go_to_another_alphabet_by_character(tmp_path, tied):
 
 def test_training_may_begin_with_the_weights_of_another_text(tmp_path, prose, names):
     run_of("shakespeare", names, tmp_path / "old", block="4")
-    words = [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]
+    words = ["--set", "steps=4", "--set", "eval_every=2", "--set", "eval_size=8"]
     words += ["--set", f"corpus={prose}", "--set", "block=4", "--out", str(tmp_path / "new")]
     start = ["train", "--task", "shakespeare", "--init-from", str(tmp_path / "old")]
     result = CliRunner().invoke(main, [*start, *words])
     assert result.exit_code == 0, result.output
     assert "val loss" in result.stdout and "exact" not in result.stdout
+    shapes = [Run(tmp_path / name).config.model for name in ("old", "new")]
+    assert {(shape.layers, shape.width, shape.heads, shape.position) for shape in shapes} == {
+        (shapes[0].layers, shapes[0].width, shapes[0].heads, shapes[0].position)
+    }
+    assert shapes[0].width != 128  # that of the recipe
     first = Run(tmp_path / "new").metrics()
     assert [a["step"] < b["step"] for a, b in pairwise(first)] == [True] * (len(first) - 1)

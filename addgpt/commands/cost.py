@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
@@ -52,7 +52,7 @@ def command(
     if run_folder is not None:
         if pairs or digits is not None:
             raise ValueError("--run has its settings; drop --set and --digits")
-        config = Run(run_folder).config
+        config = _here(Run(run_folder).config)
     else:
         chosen = settings.parse_pairs(pairs)
         chosen |= {"digits": str(digits)} if digits is not None else {}
@@ -74,6 +74,17 @@ def command(
         click.echo(json.dumps(told | {"machines": machines}))
         return
     _print(plan, lengths, machines, utilisation)
+
+
+def _here(config):
+    """A run's config, measured on what this machine has where its own device is not here."""
+    from addgpt.device import pick_device
+
+    try:
+        pick_device(config.train.device)
+    except ValueError:
+        return replace(config, train=replace(config.train, device="auto"))
+    return config
 
 
 def _print(plan, lengths: list, machines: list[dict], utilisation: float) -> None:

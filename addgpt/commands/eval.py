@@ -56,7 +56,7 @@ def command(
       addgpt eval results/add-10 --suite ten-digit
       addgpt eval results/add-3 --problems my.csv --json
     """
-    from addgpt.groups import check_apart, find_runs
+    from addgpt.compare.runs import check_apart, find_runs
 
     a, b = find_runs(names), find_runs(against)
     check_apart(a, b)
@@ -96,8 +96,8 @@ def _check_options(
 
 def _scored(runs: list, stored: bool, per_cell: int | None, split: str, seed: int) -> list:
     """Each run scored, or read as stored, on the same problems; tells of each as it is done."""
-    from addgpt.compare import check_same
-    from addgpt.groups import check_alike, check_trained, read_scored
+    from addgpt.compare.runs import check_alike, check_trained, read_scored
+    from addgpt.compare.statistics import check_same
     from addgpt.scorecard import file_of
 
     several = len(runs) > 1
@@ -117,7 +117,7 @@ def _scored(runs: list, stored: bool, per_cell: int | None, split: str, seed: in
 
 
 def _tell(scored, number: int, total: int, file: Path) -> None:
-    from addgpt.group_tables import headline
+    from addgpt.compare.tables import headline
 
     note = f"{number} of {total}: {scored.name}: {headline([scored])}; " if total > 1 else ""
     click.echo(f"{note}written: {file}", err=True)
@@ -127,8 +127,8 @@ def _show(a: list, b: list, as_json: bool) -> None:
     """The rows of one run; the spread of several; or the difference of two groups."""
     from rich.console import Console
 
-    from addgpt.compare import compare
-    from addgpt.group_tables import comparison_facts, group_facts, print_comparison, print_spread
+    from addgpt.compare.statistics import compare
+    from addgpt.compare.tables import comparison_facts, group_facts, print_comparison, print_spread
     from addgpt.tables import print_eval
 
     comparison = compare(a, b) if b else None
@@ -148,9 +148,9 @@ def _show(a: list, b: list, as_json: bool) -> None:
 
 def _evaluated(run, per_cell: int | None, split: str, seed: int, paired: bool):
     """A run scored cell by cell, written down; if `paired`, with its marks of each problem."""
-    from addgpt.compare import Scored
+    from addgpt.compare.runs import Marker
+    from addgpt.compare.statistics import Scored
     from addgpt.device import prepare
-    from addgpt.groups import Marker
     from addgpt.progress import counted
     from addgpt.scorecard import score_run
 

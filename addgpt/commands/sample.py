@@ -48,10 +48,21 @@ def command(
     run = Run(run_folder)
     writer = Writer(run.model(), run.task(), temperature, top_k)
     rng = torch.Generator().manual_seed(seed)
+    if prompt is None:
+        _check_begins(writer.task)
     if writer.task.end:
         _write_samples(writer, prompt or "", tokens, lines or 1, rng)
     else:
         _write_text(writer, "\n" if prompt is None else prompt, tokens, lines, rng)
+
+
+def _check_begins(task) -> None:
+    """Raise ValueError if a task cannot begin with nothing."""
+    try:
+        task.prompt("")
+    except ValueError:
+        example = f'"12{task.cells()[0].op}34="' if task.cells() else "TEXT"
+        raise ValueError(f"a model of {task.name} needs a problem: --prompt {example}") from None
 
 
 def _write_text(writer, prompt: str, tokens: int, lines: int | None, rng) -> None:

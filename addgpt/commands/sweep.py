@@ -20,10 +20,11 @@ def command(
 ) -> None:
     """Train and score a grid of settings and seeds, several runs at a time.
 
-    GRID is a toml file, or the name of one that comes with addgpt: formats, ablations, length,
-    sample-efficiency. Ctrl-C saves; the same command goes on. Finished runs are passed over, so a
-    grid may grow; a run that fails is told of at the end, and does not stop the others. sweep.json
-    says how each one stands.
+    GRID is a toml file, or the name of one that comes with addgpt: formats,
+    sample-efficiency, length, ablation-add, ablation-length, ablation-mul, ablation-text,
+    baselines-add, baselines-lines. Ctrl-C saves; the same command goes on. Finished runs are
+    passed over, so a grid may grow; a run that fails is told of at the end, and does not stop the
+    others. sweep.json says how each one stands.
 
     \b
     A grid:
@@ -48,17 +49,17 @@ def command(
     """
     from rich.console import Console
 
-    from addgpt.cores import usable_cores
-    from addgpt.sweep import local_engine, plan_sweep, run_sweep
-    from addgpt.sweep_grid import load_grid
-    from addgpt.sweep_table import outcome_table, tally
+    from addgpt.sweep.cores import usable_cores
+    from addgpt.sweep.grid import load_grid
+    from addgpt.sweep.run import local_engine, plan_sweep, run_sweep
+    from addgpt.sweep.table import outcome_table, tally
 
     if ray_address and engine != "ray":
         raise ValueError("--ray-address goes with --engine ray")
     grid = load_grid(grid_name)
     planned = plan_sweep(grid, on_this_machine=engine == "local")
     if engine == "ray":
-        from addgpt.ray_engine import ray_engine
+        from addgpt.sweep.ray_engine import ray_engine
 
         carry_out = ray_engine(ray_address, usable_cores(), workers)
     else:

@@ -17,7 +17,7 @@ from addgpt.cli import RESULTS, fail
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder [results/TASK-DIGITS].")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, if there is one.")
 @click.option("--previous", is_flag=True, help="Resume from the checkpoint before the last.")
-@click.option("--init-from", type=click.Path(path_type=Path), help="Start from this run's weights.")
+@click.option("--init-from", type=click.Path(path_type=Path), help="Start from this run's model.")
 @click.option("--stop-at", help="Stop once val exact match reaches this share, such as 0.999.")
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any other setting.")
 def command(
@@ -77,7 +77,8 @@ def _started(
 
     if task is None:
         raise ValueError("--task is missing; `addgpt tasks` lists the tasks")
-    config = chosen.configure(task, settings, seed, command_line(), versions())
+    shape = Run(init_from).config.model if init_from else None
+    config = chosen.configure(task, settings, seed, command_line(), versions(), shape)
     check_startable(config, world)
     if init_from:
         _weights(init_from, config)

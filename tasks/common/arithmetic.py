@@ -176,16 +176,24 @@ class Arithmetic(Task):
     def batch(
         self, rng: np.random.Generator, size: int, split: str, cell: Cell | None = None
     ) -> Batch:
-        if self.pool and split == "train" and cell is None:
-            index = rng.integers(0, self.pool, size)
+        if self.pool and split == "train":
+            rows = self._in_pool(cell)
+            index = rows[rng.integers(0, len(rows), size)] if len(rows) else rows
             drawn = tuple(part.take(index, 0) for part in self.pooled)
         else:
             drawn = self._draw(rng, size, split, cell)
         return self._written(rng, *drawn, split)
 
     def exam(self, rng: np.random.Generator, size: int, split: str, cell: Cell) -> Batch:
+        """Of a train cell, the problems of the pool, if there is one.
+
+        Small cells are asked whole all the same, so that runs with other pools are asked the same.
+        """
         if self.seen(cell) and cell.stratum == "all":
             a, b = self._every(cell)
+        elif self.pool and split == "train" and not self.seen(cell):
+            index = rng.permutation(self._in_pool(cell))[:size]
+            a, b = (part.take(index, 0) for part in self.pooled[:2])
         else:
             a, b, _, _ = self._draw(rng, 2 * size, split, cell)
             keep = self._distinct(a, b)[:size]
@@ -263,6 +271,14 @@ class Arithmetic(Task):
         raise ValueError(f"pool={self.pool} is too large: {len(keep)} distinct problems were found")
 
     # How it is done.
+
+    def _in_pool(self, cell: Cell | None) -> np.ndarray:
+        """(N,) rows of the pool that are in a cell; without one, all."""
+        a, b, len_a, len_b = self.pooled
+        if cell is None:
+            return np.arange(self.pool)
+        there = (len_a == cell.len_a) & (len_b == cell.len_b)
+        return np.flatnonzero(there & self.belongs(cell.stratum, a, b))
 
     def _draw(self, rng: np.random.Generator, size: int, split: str, cell: Cell | None):
         """Operands and their lengths, (size, n) and (size,), of a split and cell."""

@@ -96,11 +96,6 @@ def from_int(value: int, width: int) -> np.ndarray:
     return np.array([int(c) for c in reversed(text.zfill(width))], np.int8)
 
 
-def to_int(digits: np.ndarray) -> int:
-    """The Python integer of one row of digits."""
-    return int("".join(str(int(d)) for d in reversed(digits)))
-
-
 def longest_chain(a: np.ndarray, b: np.ndarray, borrow: bool = False) -> np.ndarray:
     """(B,) longest run of columns through which one carry (or borrow, for a - b) travels.
 

@@ -11,9 +11,10 @@ from typing import Any
 from addgpt.config import RunConfig, to_dict
 from addgpt.files import RunError, read_checked, read_text
 from addgpt.runs import Run, command_line, is_empty, versions
+from addgpt.scorecard import contaminated
 from addgpt.scoring import usual_size
 from addgpt.settings import configure
-from addgpt.sweep_grid import Grid
+from addgpt.sweep.grid import Grid
 from addgpt.task import load_task
 
 NOT_COMPARED = ("command", "versions", "format")
@@ -113,7 +114,10 @@ def _todo(planned: Planned) -> str:
 
 
 def _scored(planned: Planned) -> bool:
-    """Whether a run has been scored, on as many problems a cell as are wanted now."""
+    """Whether a run has been scored, on as many problems a cell as are wanted now.
+
+    Scores on problems that training could have drawn do not count: scoring fails again.
+    """
     task = load_task(planned.config.task, planned.config.options)
     if not task.cells():
         return (planned.path / "loss.json").exists()
@@ -121,8 +125,9 @@ def _scored(planned: Planned) -> bool:
         facts = json.loads(read_text(planned.path / "eval.json"))
         wanted = planned.per_cell or usual_size(task)
         as_wanted = (facts["per_cell"], facts["evaluation_seed"]) == (wanted, 0)
-        return bool(read_checked(planned.path / "eval.csv")) and as_wanted
-    except (RunError, ValueError, KeyError, TypeError):
+        good = as_wanted and not contaminated(facts)
+        return bool(read_checked(planned.path / "eval.csv")) and good
+    except (RunError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 

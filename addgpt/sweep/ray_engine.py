@@ -24,9 +24,9 @@ from typing import Any
 import addgpt
 from addgpt.files import RunError, write_atomically
 from addgpt.runs import Run, versions
-from addgpt.sweep_local import Event
-from addgpt.sweep_plan import Planned
-from addgpt.sweep_worker import carry_out, failure
+from addgpt.sweep.local import Event
+from addgpt.sweep.plan import Planned
+from addgpt.sweep.worker import carry_out, failure
 from addgpt.task import task_class
 from addgpt.train import Interrupted
 

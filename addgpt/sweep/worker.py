@@ -1,8 +1,9 @@
 """A worker of a sweep: trains and scores one run after another, and tells how far it is.
 
-`python -m addgpt.sweep_worker 0,1` pins itself to those cores, reads jobs as JSON lines and answers
-with events as JSON lines. An event is a dict with the run's `state` (training, scoring, and at the
-end done, failed or interrupted) and what else has changed: step, seconds, val_exact, error, pid.
+`main` pins the process to the cores that its argument names (`0,1`), reads jobs as JSON lines and
+answers with events as JSON lines. An event is a dict with the run's `state` (training, scoring, and
+at the end done, failed or interrupted) and what else has changed: step, seconds, val_exact, error,
+pid.
 
 Nothing heavy is imported before the cores are chosen, so that threads are born on them.
 """
@@ -17,7 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from addgpt.cores import pin
+from addgpt.sweep.cores import pin
 
 TELL_SECONDS = 1.0  # between events, unless there was a look at val
 ENDS = ("done", "failed", "interrupted")
@@ -33,7 +34,7 @@ def carry_out(folder: str, score: bool, per_cell: int | None, tell: Tell) -> dic
     """
     from addgpt.device import prepare
     from addgpt.runs import Run, RunError
-    from addgpt.sweep_plan import finished
+    from addgpt.sweep.plan import finished
     from addgpt.train import Interrupted, train
 
     try:
@@ -100,7 +101,3 @@ def main() -> None:
 
     for line in sys.stdin:
         tell(carry_out(**json.loads(line), tell=tell))
-
-
-if __name__ == "__main__":
-    main()

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from addgpt.compare import (
+from addgpt.compare.statistics import (
     Comparison,
     Difference,
     Scored,
@@ -28,7 +28,7 @@ SHOWN = 10  # cells in a table of the worst or the most different
 KINDS = {"plain": "any problem", "special": "special ones"}
 METHOD = (
     "paired by problem; variances of problems and of runs added, Welch's degrees of freedom, "
-    "Bonett and Price's two added problems: see addgpt/compare.py"
+    "Bonett and Price's two added problems: see addgpt/compare/statistics.py"
 )
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from analysis import report_numbers
-from analysis.report_data import Group, RunData
-from analysis.report_svg import HUES, Axis, Line, chart, heat
+from analysis.report import numbers
+from analysis.report.data import Group, RunData
+from analysis.report.svg import HUES, Axis, Line, chart, heat
 
 SEEN, SECONDS, LENGTH = "examples seen", "seconds of training", "digits of both operands"
 
@@ -47,7 +47,7 @@ class Figures:
 
 
 def figures(group: Group) -> Figures:
-    grids = report_numbers.grids(group)
+    grids = numbers.grids(group)
     lengths = []
     for op, cells in grids.items():
         lengths.append(_heat(op, cells, len(group.runs)))
@@ -57,7 +57,7 @@ def figures(group: Group) -> Figures:
         training=tuple(_training([(_seed(run), [run]) for run in group.runs])),
         lengths=tuple(lengths),
         key=_key([_seed(run) for run in group.runs]),
-        shades=tuple(sorted({report_numbers.shade(a) for a in cells["accuracy"]}, reverse=True)),
+        shades=tuple(sorted({numbers.shade(a) for a in cells["accuracy"]}, reverse=True)),
         seen=bool(cells["seen"].any()),
         outlined="trained" in cells and bool(cells["trained"].notna().any()),
     )
@@ -66,23 +66,26 @@ def figures(group: Group) -> Figures:
 def compared(groups: Sequence[Group]) -> list[tuple[str, int, tuple, list[Figure]]]:
     """For each task with several groups: its name, how many they are, their key and curves.
 
-    Only the groups with the best last look at val are drawn, where there are more than hues.
+    Where there are more than hues, those that were best at their last look at val are drawn.
     """
     tasks: dict[str, list[Group]] = {}
     for group in groups:
         tasks.setdefault(str(group.runs[0].config["task"]), []).append(group)
     found = []
     for task, parts in tasks.items():
-        best = sorted(parts, key=_last_look, reverse=True)[:HUES]
+        best = sorted(parts, key=_last_look)[:HUES]
         curves = _training([(one.title, list(one.runs)) for one in best])
         if len(parts) > 1 and curves:
             found.append((task, len(parts), _key([one.title for one in best]), curves[:2]))
     return found
 
 
-def _last_look(group: Group) -> float:
-    looks = [run.metrics["val_exact"].iloc[-1] for run in group.runs if len(run.metrics)]
-    return max((look for look in looks if not math.isnan(look)), default=-1.0)
+def _last_look(group: Group) -> tuple[float, float]:
+    """The lower the better: what is wrong on val, of a task without right answers the loss."""
+    looks = [run.metrics.iloc[-1] for run in group.runs if len(run.metrics)]
+    wrong = [1 - look["val_exact"] for look in looks if math.isfinite(look["val_exact"])]
+    loss = [look["val_loss"] for look in looks if math.isfinite(look["val_loss"])]
+    return min(wrong, default=math.inf), min(loss, default=math.inf)
 
 
 def _seed(run: RunData) -> str:
@@ -90,8 +93,14 @@ def _seed(run: RunData) -> str:
 
 
 def _training(named: Sequence[tuple[str, list[RunData]]]) -> list[Figure]:
-    """Exact match against examples and seconds, and loss, a hue for each name."""
+    """Exact match against examples and seconds, and loss, a hue for each name.
+
+    A task without right answers has its loss against both.
+    """
+    logs = [run.metrics for _, runs in named for run in runs if len(run.metrics)]
     kinds = [("val_exact", "examples"), ("val_exact", "seconds"), ("val_loss", "examples")]
+    if not any(log["val_exact"].notna().any() for log in logs):
+        kinds = [("val_loss", "examples"), ("val_loss", "seconds")]
     drawn = []
     for what, across in kinds:
         lines = [
@@ -123,15 +132,20 @@ def _curves(lines: list[Line], what: str, across: str) -> Figure:
     if what == "val_exact":
         title, y = f"Exact match on val in percent, by {x_name}", Axis(0, 100)
     else:
-        title, y = "Loss on val in nats per token", _log_axis(lines)
+        title, y = f"Loss on val in nats per token, by {x_name}", _loss_axis(lines)
     last = ", ".join(f"{line.name} ends at {line.y[-1]:.4g}" for line in lines[:HUES])
     return Figure(title, "", chart(lines, f"{title}: {last}", x_name, x, y))
 
 
-def _log_axis(lines: list[Line]) -> Axis:
+def _loss_axis(lines: list[Line]) -> Axis:
+    """By powers of ten if the loss falls by more than one, as it does where answers come right."""
     values = [y for line in lines for y in line.y if math.isfinite(y) and y > 0] or [1.0]
-    low = 10.0 ** math.floor(math.log10(min(values)))
-    return Axis(low, max(10.0 ** math.ceil(math.log10(max(values))), 10 * low), log=True)
+    low, high = min(values), max(values)
+    if high < 10 * low:
+        room = 0.05 * max(high - low, 0.1 * high)
+        return Axis(low - room, high + room)
+    ends = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    return Axis(10.0 ** ends[0], 10.0 ** ends[1], log=True)
 
 
 def _key(names: Sequence[str]) -> tuple[tuple[int, str], ...]:
@@ -142,7 +156,7 @@ def _key(names: Sequence[str]) -> tuple[tuple[int, str], ...]:
 def _heat(op: str, cells: pd.DataFrame, runs: int) -> Figure:
     right = int((cells["accuracy"] == 1).sum())
     low = cells.loc[cells["accuracy"].idxmin()]
-    score = report_numbers.Score(int(low["answer_correct"]), int(low["n"]))
+    score = numbers.Score(int(low["answer_correct"]), int(low["n"]))
     note = f"{right:,} of {len(cells):,} cells all right"
     if score.accuracy < 1:
         note += f"; lowest {score.percent} % ({score.count}) at {low['len_a']} and {low['len_b']}"
@@ -156,7 +170,7 @@ def _by_length(op: str, group: Group) -> list[Figure]:
     """Exact match where both operands have the same length, a hue for each run."""
     lines, least_n, limits = [], [], []
     for number, run in enumerate(group.runs):
-        rows = report_numbers.diagonal(run, op)
+        rows = numbers.diagonal(run, op)
         if len(rows) > 1:
             x, y, low, high = (
                 [*(scale * rows[name].to_numpy(float))]

@@ -14,7 +14,7 @@ import pandas as pd
 
 from addgpt.tables import percent, share
 from analysis import load
-from analysis.report_data import Group, RunData
+from analysis.report.data import Group, RunData
 
 KINDS = tuple(
     f"{special}{how}{beyond}"
@@ -77,6 +77,37 @@ class Headline:
     def seen(self) -> bool:
         """Whether training saw these problems; they are scored on all there are."""
         return "seen in training" in self.kind
+
+
+@dataclass(frozen=True)
+class Loss:
+    """How well the runs of a group foretold held-out text: nats a character, the less the better.
+
+    Each of `n` characters is predicted once, from at least `context` before it (but the first).
+    `median` and `worst` are single runs (of an even number, the higher one in the middle).
+    """
+
+    split: str
+    context: int
+    n: int
+    median: float
+    worst: float
+
+    @property
+    def where(self) -> str:
+        """`111,540 characters of val, each but the first ones after 64 or more`"""
+        after = f", each but the first ones after {self.context:,} or more" if self.context else ""
+        return f"{self.n:,} characters of {self.split}{after}"
+
+
+def losses(group: Group) -> list[Loss]:
+    """The loss on held-out text, a row for each way of scoring it, the longest context first."""
+    rows = pd.concat([run.losses for run in group.runs])
+    found = []
+    for (split, context, n), part in rows.groupby(["split", "context", "n"]) if len(rows) else []:
+        nats = sorted(part["nats"])
+        found.append(Loss(split, context, n, nats[len(nats) // 2], nats[-1]))
+    return sorted(found, key=lambda loss: -loss.context)
 
 
 def shade(accuracy: float) -> int:

@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from addgpt.runs import RunError
-from addgpt.sweep_plan import Planned
-from addgpt.sweep_worker import ENDS, failure
+from addgpt.sweep.plan import Planned
+from addgpt.sweep.worker import ENDS, failure
 
 PATIENCE = 0.2  # seconds between looks at whether to stop
 
@@ -31,7 +31,7 @@ Event = tuple[str, dict[str, Any]]
 def run_here(
     jobs: Sequence[Planned], places: Sequence[Sequence[int]], gpus: int, stop: Callable[[], int]
 ) -> Iterator[Event]:
-    """Carry out runs, one a place at a time; yields (name, event) as `sweep_worker` tells them.
+    """Carry out runs, one a place at a time; yields (name, event) as `worker` tells them.
 
     Args:
         places: the cores of each worker.
@@ -69,6 +69,15 @@ def run_here(
             worker.close()
 
 
+def worker_command(cores: Sequence[int]) -> list[str]:
+    """What starts a worker that imports from where this process does.
+
+    `python -m` would look in the current folder first: in results there may be a folder `tasks`.
+    """
+    code = f"import sys; sys.path[:] = {sys.path!r}; from addgpt.sweep.worker import main; main()"
+    return [sys.executable, "-c", code, ",".join(map(str, cores))]
+
+
 def _give(worker: _Worker, job: Planned, threads: int) -> Iterator[Event]:
     """Let a worker carry out a run."""
     try:
@@ -90,10 +99,9 @@ class _Worker:
         self.job: Planned | None = None
         self.stopped = False
         self.errors = tempfile.TemporaryFile()
-        words = [sys.executable, "-m", "addgpt.sweep_worker", ",".join(map(str, cores))]
         # A session of its own: Ctrl-C reaches this process alone, which then asks workers to save.
         self.process = subprocess.Popen(
-            words,
+            worker_command(cores),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,

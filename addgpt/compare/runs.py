@@ -11,12 +11,12 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
-from addgpt.compare import Marks, Scored
+from addgpt.compare.statistics import Marks, Scored
 from addgpt.contamination import problems
 from addgpt.evaluate import Examined, problems_of
 from addgpt.files import RunError, read_checked
 from addgpt.runs import EVAL_COLUMNS, Run
-from addgpt.scorecard import file_of
+from addgpt.scorecard import contaminated, file_of
 from addgpt.task import Cell, Task
 
 LOOKED_AT = 100  # cells
@@ -61,7 +61,7 @@ def check_alike(
     Problems follow from the task and its options, the settings of the evaluation and the cell. Only
     where tasks or options differ, `per_cell` problems are drawn of each cell, or where cells are
     many, of about `LOOKED_AT` of them, and compared as a person types them: so runs of different
-    formats or traces go together. `compare.check_same` looks at all that was scored, afterwards.
+    formats or traces go together. `statistics.check_same` looks at all that was scored, afterwards.
     """
     first, *others = runs
     task = first.task()
@@ -91,8 +91,7 @@ def read_scored(run: Run, split: str = "test") -> Scored:
     try:
         found = json.loads(read_checked(facts)) if facts.is_file() else {}
         exam_seed = found["evaluation_seed"] if found else None
-        check = found.get("contamination", {})
-        leaked = bool(check.get("drawable") or check.get("met"))
+        leaked = contaminated(found)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{facts} is damaged: {error}") from None
     if leaked:

@@ -1,4 +1,4 @@
-"""A grid of runs, carried out on this machine or on Ray, that can be stopped and called again.
+"""Carries a sweep out: what is left to do goes to an engine, what comes back to `sweep.json`.
 
 Runs that are finished are passed over, others are taken up where they were; a run that fails is
 noted and the rest goes on. `sweep.json`, beside the run folders, says how each of them stands.
@@ -19,14 +19,14 @@ from pathlib import Path
 import torch
 
 from addgpt.config import RunConfig
-from addgpt.cores import shares
 from addgpt.device import pick_device
 from addgpt.files import RunError, open_own, read_checked, read_text, write_atomically
 from addgpt.runs import Run
-from addgpt.sweep_grid import Grid
-from addgpt.sweep_local import Event, run_here
-from addgpt.sweep_plan import Planned, plan
-from addgpt.sweep_table import Board, Row
+from addgpt.sweep.cores import shares
+from addgpt.sweep.grid import Grid
+from addgpt.sweep.local import Event, run_here
+from addgpt.sweep.plan import Planned, plan
+from addgpt.sweep.table import Board, Row
 from addgpt.train import check_startable
 
 FILE = "sweep.json"

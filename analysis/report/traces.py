@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from analysis.report_data import Group
+from analysis.report.data import Group
 
 WRONG = 6  # wrong examples shown of a group
 RIGHT = 2  # right examples shown of an operation

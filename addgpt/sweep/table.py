@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from addgpt.sweep_worker import ENDS
+from addgpt.sweep.worker import ENDS
 from addgpt.tables import percent
 
 PLAIN_SECONDS = 30.0  # between plain lines of one run

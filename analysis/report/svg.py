@@ -15,7 +15,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from addgpt.tables import percent
-from analysis.report_numbers import shade
+from analysis.report.numbers import shade
 
 ANNOTATED = 10  # lengths a side up to which the cells of a heat map state their percentage
 MOST_POINTS = 200  # of a line

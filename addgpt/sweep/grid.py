@@ -17,6 +17,9 @@
     name = "small"
     set = {width = 16}
 
+    cases_of = "features"         # besides them, the cases of another file in the same folder,
+    without = ["gelu"]            # but for these
+
 A combination's settings go on top of [set]. Without [grid] and [[case]] there is one: [set] itself.
 """
 
@@ -32,8 +35,9 @@ from typing import Any
 
 from addgpt.files import read_toml
 
-FOLDER = Path(__file__).parent / "grids"
-KEYS = ("task", "seeds", "out", "eval", "per_cell", "set", "grid", "case")
+FOLDER = Path(__file__).parents[1] / "grids"
+KEYS = ("task", "seeds", "out", "eval", "per_cell", "set", "grid", "case", "cases_of", "without")
+NAME = "[A-Za-z0-9][A-Za-z0-9._+-]*"
 MOST = 10_000  # runs
 LONGEST_NAME = 200  # characters; file systems end at 255 bytes
 
@@ -71,7 +75,11 @@ def load_grid(name: str) -> Grid:
     if not path.is_file():
         raise ValueError(f"unknown grid {name!r}; valid: {', '.join(grid_names())}, or a toml file")
     try:
-        return _grid(path.stem, read_toml(path))
+        data = read_toml(path)
+        if "cases_of" in data or "without" in data:
+            own = _typed(data, "case", list, [])
+            data["case"] = own + _cases_of(data, path.parent)
+        return _grid(path.stem, data)
     except ValueError as error:  # of TOML and Unicode too
         raise ValueError(f"{path}: {error}") from None
 
@@ -97,6 +105,21 @@ def _grid(name: str, data: dict[str, Any]) -> Grid:
         _texts(_typed(data, "set", dict, {})),
         _combinations(data, MOST // len(seeds)),
     )
+
+
+def _cases_of(data: dict[str, Any], folder: Path) -> list[Any]:
+    """The cases of another grid, but for those that are not wanted."""
+    name, without = data.get("cases_of"), data.get("without", [])
+    if not (isinstance(name, str) and re.fullmatch(NAME, name)):
+        raise ValueError(f"cases_of must be the name of a grid in {folder}, not {name!r}")
+    path = folder / f"{name}.toml"
+    if not path.is_file():
+        raise ValueError(f"cases_of must be the name of a grid in {folder}, not {name!r}")
+    cases = _typed(read_toml(path), "case", list, [])
+    names = [case.get("name") if isinstance(case, dict) else case for case in cases]
+    if not (isinstance(without, list) and all(one in names for one in without)):
+        raise ValueError(f"without must be a list of cases of {name}, not {without!r}")
+    return [case for case, known in zip(cases, names, strict=True) if known not in without]
 
 
 def _combinations(data: dict[str, Any], most: int) -> tuple[Combination, ...]:
@@ -136,7 +159,7 @@ def _case(entry: Any) -> Combination:
         raise ValueError(f"a [[case]] must be a table with name and set, not {entry!r}")
     _check_keys(entry, ("name", "set"), "a [[case]]")
     name = entry.get("name")
-    if not (isinstance(name, str) and re.fullmatch("[A-Za-z0-9][A-Za-z0-9._+-]*", name)):
+    if not (isinstance(name, str) and re.fullmatch(NAME, name)):
         raise ValueError(f"a [[case]] needs a name of letters, digits and . _ + -, not {name!r}")
     return Combination(name, f"{name}-s", _texts(_typed(entry, "set", dict, {})))
 

@@ -5,7 +5,6 @@ All of it may come from a stranger's folder. What cannot be read becomes one lin
 
 from __future__ import annotations
 
-import csv
 import datetime
 import json
 from collections.abc import Callable, Iterable
@@ -15,19 +14,17 @@ from typing import Any
 
 import pandas as pd
 
-from addgpt.files import RunError, read_checked
-from analysis import load
+from addgpt.files import RunError
+from analysis import load, recipe
 
 # How foreign files fail: not parsing, or holding something other than what is expected.
 DAMAGE = (
     ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, OSError,
-    RunError, csv.Error,
+    RunError,
 )  # fmt: skip
 ERRORS = ("op", "problem", "truth", "answer", "kind", "target", "written")
 COUNTS = ("op", "kind", "n")
 EXAMPLES = ("op", "problem", "truth", "written")
-# Settings that change how long a run takes and how often it looks, not what it learns.
-INCIDENTAL = ("device", "threads", "eval_every", "eval_size", "save_every")
 DERIVED = ("model.vocab", "model.context", "model.levels")  # from the task's options
 MOST_SETTINGS = 5  # in the title of a group
 
@@ -38,16 +35,19 @@ Progress = Callable[[Iterable, int, str], Iterable]
 class RunData:
     """One run folder. Tables without rows stand for files that are missing or damaged.
 
-    `metrics` and `evals` are the tables of `analysis.load`; `errors`, `error_counts`, `examples`
-    are rows of the files so named, as text; `protocol` is eval.json, flat; `faults` says in one
-    line each what could not be read; `changed` is the day its newest file is from.
+    `recipe` holds the settings that runs of a group share, see `analysis.recipe`; `metrics`,
+    `evals` and `losses` are the tables of `analysis.load`; `errors`, `error_counts`, `examples` are
+    rows of the files so named, as text; `protocol` is eval.json, flat; `faults` says in one line
+    each what could not be read; `changed` is the day its newest file is from.
     """
 
     name: str
     path: Path
     config: dict[str, Any]
+    recipe: dict[str, Any]
     metrics: pd.DataFrame
     evals: pd.DataFrame
+    losses: pd.DataFrame
     errors: list[dict[str, str]]
     error_counts: list[dict[str, str]]
     examples: list[dict[str, str]]
@@ -86,7 +86,7 @@ def group(runs: list[RunData]) -> list[Group]:
     """Runs that differ in nothing but the seed together, in order of task, then of name."""
     together: dict[str, list[RunData]] = {}
     for run in runs:
-        together.setdefault(json.dumps(identity(run), sort_keys=True), []).append(run)
+        together.setdefault(json.dumps(run.recipe, sort_keys=True), []).append(run)
     parts = sorted(together.values(), key=lambda part: str(part[0].config["task"]))
     return [Group(_title(part[0], [other[0] for other in parts]), tuple(part)) for part in parts]
 
@@ -106,13 +106,15 @@ def _run(name: str, path: Path) -> RunData:
         rows = read_table(path)
         return rows[rows["run"] == mine]  # not those of runs further down
 
-    nothing = pd.DataFrame()
+    nothing, config = pd.DataFrame(), load.read_config(path)
     return RunData(
         name=name,
         path=path,
-        config=_config(path),
+        config=config,
+        recipe=recipe.recipe(load.flat(recipe.complete(config))),
         metrics=attempt(table, load.metrics, missing=nothing),
         evals=attempt(table, load.evals, missing=nothing),
+        losses=attempt(table, load.losses, missing=nothing),
         errors=attempt(_rows, path / "errors.csv", ERRORS, missing=[]),
         error_counts=attempt(_counts, path / "error_counts.csv", missing=[]),
         examples=attempt(_rows, path / "examples.csv", EXAMPLES, missing=[]),
@@ -122,29 +124,9 @@ def _run(name: str, path: Path) -> RunData:
     )
 
 
-def _config(path: Path) -> dict[str, Any]:
-    config = load.read_config(path)
-    for key in ("options", "model", "train", "versions"):
-        if not isinstance(config.get(key) or {}, dict):
-            raise ValueError(f"{path / 'config.json'} is damaged: {key} is not a set of settings")
-    return config
-
-
 def _rows(file: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     """The rows of a csv file that has at least those columns; none if there is no such file."""
-    if not file.is_file():
-        return []
-    try:
-        reader = csv.DictReader(read_checked(file).splitlines())
-        rows = list(reader)
-    except csv.Error as error:
-        raise ValueError(f"{file} is damaged: {error}") from None
-    missing = [name for name in columns if name not in (reader.fieldnames or [])]
-    if missing:
-        raise ValueError(f"{file} is damaged: no column {', '.join(missing)}")
-    if any(None in row or None in row.values() for row in rows):
-        raise ValueError(f"{file} is damaged: a line has a wrong number of fields")
-    return rows
+    return list(load.csv_rows(file, columns)) if file.is_file() else []
 
 
 def _counts(file: Path) -> list[dict[str, str]]:
@@ -155,40 +137,19 @@ def _counts(file: Path) -> list[dict[str, str]]:
 
 
 def _protocol(file: Path) -> dict[str, Any]:
-    return load.flat(_json(file)) if file.is_file() else {}
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(read_checked(file))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file} is damaged: {error}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{file} is damaged: not a JSON object")
-    return content
+    return load.flat(load.read_json(file, dict)) if file.is_file() else {}
 
 
 def _changed(path: Path) -> str:
-    names = ("config.json", "metrics.jsonl", "eval.csv", "eval.json")
+    names = ("config.json", "metrics.jsonl", "eval.csv", "eval.json", "loss.json")
     newest = max((path / name).stat().st_mtime for name in names if (path / name).is_file())
     return datetime.datetime.fromtimestamp(newest, datetime.UTC).date().isoformat()
 
 
-def identity(run: RunData) -> dict[str, Any]:
-    """The settings of a run that say what it learns and how, its seed apart."""
-    train = {key: value for key, value in run.part("train").items() if key not in INCIDENTAL}
-    return {
-        "task": run.config["task"],
-        "options": run.part("options"),
-        "model": run.part("model"),
-        "train": train,
-    }
-
-
 def _title(run: RunData, others: list[RunData]) -> str:
     """The task, its number of digits, and in what it differs from other groups of the task."""
-    mine = load.flat(identity(run))
-    peers = [load.flat(identity(one)) for one in others if one.config["task"] == run.config["task"]]
+    mine = run.recipe
+    peers = [one.recipe for one in others if one.config["task"] == run.config["task"]]
     told = [key for key in mine if key not in DERIVED]
     differing = [key for key in told if any(peer.get(key) != mine[key] for peer in peers)]
     keys = [key for key in mine if key.startswith("options.") and key.endswith("digits")]

@@ -14,11 +14,12 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from analysis import load, report_data, report_figures, report_numbers, report_traces
-from analysis.report_data import Group, Progress, RunData
-from analysis.report_numbers import Headline
+from analysis.report import data, figures, numbers, traces
+from analysis.report.data import Group, Progress, RunData
+from analysis.report.numbers import Headline
 
 TEMPLATES = Path(__file__).parent / "templates"
+LARGEST_EXPONENT = 700  # of e as a float
 OPEN = 3  # groups up to which all of them are unfolded from the start
 LONGEST_TEXT = 600  # characters shown of a text that comes from a file
 SHAPE = ("layers", "width", "heads")  # settings that are shown without being asked for
@@ -49,14 +50,14 @@ def build(folder: str | Path, progress: Progress | None = None, date: str = "") 
     if not folder.exists():
         raise ValueError(f"there is no folder {folder}; train a run first, or name another folder")
     progress = progress or (lambda items, total, what: items)
-    runs, faults = report_data.read(folder, progress)
+    runs, faults = data.read(folder, progress)
     faults += [fault for run in runs for fault in run.faults]
-    groups = report_data.group(runs)
+    groups = data.group(runs)
     sections = []
     for one in progress(groups, len(groups), "drawing"):
         try:
             sections.append(_section(one))
-        except report_data.DAMAGE as error:
+        except data.DAMAGE as error:
             faults += [f"{run.name} cannot be shown: {error}" for run in one.runs]
     shown = [section["group"] for section in sections]
     html = (
@@ -67,9 +68,11 @@ def build(folder: str | Path, progress: Progress | None = None, date: str = "") 
             date=date or max((run.changed for run in runs), default=""),
             runs=sum(len(one.runs) for one in shown),
             sections=sections,
-            compared=report_figures.compared(shown),
+            compared=figures.compared(shown),
             faults=faults,
-            shades=report_numbers.shade_names(),
+            shades=numbers.shade_names(),
+            problems=any(section["headline"] for section in sections),
+            texts=any(section["losses"] for section in sections),
             several=any(len(one.runs) > 1 for one in shown),
             unfolded=len(sections) <= OPEN,
             style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
@@ -80,23 +83,23 @@ def build(folder: str | Path, progress: Progress | None = None, date: str = "") 
 
 def _section(group: Group) -> dict[str, Any]:
     """What the template shows of a group."""
-    headline = report_numbers.headline(group)
-    settings = load.flat(report_data.identity(group.runs[0]))
+    headline = numbers.headline(group)
     return {
         "group": group,
         "facts": _facts(group),
         "time": _durations(_seconds(group)).partition(" (")[0],
-        "settings": {key: _plain(value) for key, value in settings.items()},
+        "settings": {key: _plain(value) for key, value in group.runs[0].recipe.items()},
         "headline": headline,
+        "losses": numbers.losses(group),
         "unscored": _unscored(group),
-        "figures": report_figures.figures(group),
-        "strata": report_numbers.strata(group),
-        "reached": report_numbers.reached(group),
-        "contamination": report_numbers.contamination(group),
-        "mistakes": report_numbers.mistakes(group),
-        "explained": report_traces.KINDS,
-        "wrong": report_traces.wrong_examples(group),
-        "right": report_traces.right_examples(group),
+        "figures": figures.figures(group),
+        "strata": numbers.strata(group),
+        "reached": numbers.reached(group),
+        "contamination": numbers.contamination(group),
+        "mistakes": numbers.mistakes(group),
+        "explained": traces.KINDS,
+        "wrong": traces.wrong_examples(group),
+        "right": traces.right_examples(group),
         "runs": [_run(run, headline if len(group.runs) == 1 else None) for run in group.runs],
     }
 
@@ -106,12 +109,12 @@ def _facts(group: Group) -> dict[str, str]:
     first, runs = group.runs[0], group.runs
     model, train = first.part("model"), first.part("train")
     looks = [run.metrics.iloc[-1] for run in runs if len(run.metrics)]
-    params = _numbers(run.evals["params"].max() for run in runs if len(run.evals))
+    scored = [table for run in runs for table in (run.evals, run.losses) if len(table)]
     facts = {
         "Task": str(first.config["task"]),
         "Options": _pairs(first.part("options")),
         "Model": _pairs({key: model[key] for key in SHAPE if key in model}),
-        "Parameters": params,
+        "Parameters": _numbers(table["params"].max() for table in scored),
         "Steps": _numbers(look["step"] for look in looks),
         "Examples": _numbers(look["examples"] for look in looks),
         "Training": _pairs({key: train[key] for key in RECIPE if key in train}),
@@ -128,7 +131,7 @@ def _seconds(group: Group) -> list[float]:
 
 
 def _unscored(group: Group) -> str:
-    """What there is to say of runs without eval.csv."""
+    """What there is to say of runs without eval.csv and loss.json."""
     losses = [run.metrics["val_loss"].iloc[-1] for run in group.runs if len(run.metrics)]
     if not losses:
         return "nothing logged yet"
@@ -140,12 +143,13 @@ def _unscored(group: Group) -> str:
 
 def _run(run: RunData, headline: list[Headline] | None) -> dict[str, Any]:
     """What the template shows of one run: its commands, versions and all that eval.json says."""
-    headline = headline or report_numbers.headline(Group(run.name, (run,)))
+    headline = headline or numbers.headline(Group(run.name, (run,)))
     versions = {name: str(text) for name, text in run.part("versions").items() if text}
     return {
         "name": run.name,
         "seed": str(run.config["seed"]),
         "headline": headline,
+        "losses": numbers.losses(Group(run.name, (run,))),
         "command": str(run.config.get("command", "")),
         "facts": {"date": _date(run)} | versions,
         "scored_by": str(run.protocol.get("command") or ""),
@@ -191,6 +195,12 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
 
 
+def _bits(nats: float) -> str:
+    """Loss in other words: `2.120 bits, perplexity 4.35`."""
+    perplexity = math.exp(min(nats, LARGEST_EXPONENT))
+    return f"{nats / math.log(2):.4g} bits, perplexity {perplexity:.4g}"
+
+
 def _short(text: object) -> str:
     """A text of a file, not longer than anybody reads."""
     text = str(text)
@@ -206,5 +216,5 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {"short": _short, "duration": duration}
+    templates.filters |= {"short": _short, "duration": duration, "bits": _bits}
     return templates

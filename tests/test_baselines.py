@@ -1,0 +1,479 @@
+"""The kinds of models below the GPT: against plain formulas and counts, and in whole trainings."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+
+from addgpt import cost
+from addgpt.baselines import KINDS, build, cache_of
+from addgpt.checkpoint import outline, shapes, weight_count
+from addgpt.cli import main
+from addgpt.config import TABLES, USES, ModelConfig, from_dict, to_dict, with_settings
+from addgpt.decode import generate, stream
+from addgpt.evaluate import loss, score
+from addgpt.model import GPT, next_token_loss
+from addgpt.runs import Run
+from addgpt.settings import configure, reconfigure
+from addgpt.sweep.grid import load_grid
+from addgpt.task import load_task
+from addgpt.train import check_startable, train
+from tasks.common import corpus
+
+BASELINES = [kind for kind in KINDS if kind != "gpt"]
+NETWORKS = ["gru", "mlp"]
+LEVELS = (7, 5, 4)
+SIZES = {"vocab": 11, "context": 20, "levels": LEVELS}
+SMALL = {"gru": {"width": 6}, "mlp": {"width": 5, "mlp_ratio": 2, "window": 4}}
+LENGTH = 9
+CPU = torch.device("cpu")
+NAMES = [f"{a}{b}{c}" for a in "abcdefgh" for b in "aeiou" for c in "lmnrst"]
+
+
+@pytest.fixture
+def names(tmp_path, monkeypatch):
+    """The path of a list of names."""
+    monkeypatch.setenv("ADDGPT_CACHE", str(tmp_path / "cache"))
+    corpus._load.cache_clear()
+    (tmp_path / "names.txt").write_text("\n".join(NAMES))
+    return tmp_path / "names.txt"
+
+
+@pytest.fixture
+def lines_run(tmp_path, names):
+    """Starts a run on the list of names."""
+
+    def create(name: str, **more) -> Run:
+        texts = {
+            "steps": 20, "batch_size": 16, "eval_every": 10, "eval_size": 16, "save_every": 10,
+            "threads": 1, "corpus": names,
+        }  # fmt: skip
+        texts = {key: str(value) for key, value in (texts | more).items()}
+        return Run.create(tmp_path / name, configure("lines", texts))
+
+    return create
+
+
+@pytest.fixture
+def kind_run(tmp_path):
+    """Starts a run of a kind on addition that trains in well under a second."""
+
+    def create(name: str, kind: str, **more) -> Run:
+        texts = {
+            "digits": 2, "kind": kind, "steps": 12, "batch_size": 16, "eval_every": 3,
+            "eval_size": 32, "save_every": 4, "threads": 1,
+        }  # fmt: skip
+        texts = {key: str(value) for key, value in (texts | SMALL.get(kind, {}) | more).items()}
+        return Run.create(tmp_path / name, configure("add", texts))
+
+    return create
+
+
+def scrambled(kind: str, seed: int = 0, **more):
+    """A small model of a kind, all of whose weights are random, and that in float64."""
+    model = build(ModelConfig(**{**SIZES, "kind": kind, **SMALL.get(kind, {}), **more}))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.is_floating_point():
+                parameter.normal_(std=0.5, generator=generator)
+            else:
+                parameter.random_(0, 50, generator=generator)
+    return model.double().eval()
+
+
+def inputs(seed: int = 0, rows: int = 3, length: int = LENGTH) -> tuple[torch.Tensor, torch.Tensor]:
+    rng = torch.Generator().manual_seed(seed)
+    ids = [torch.randint(n, (rows, length + 1), generator=rng) for n in LEVELS]
+    return torch.randint(SIZES["vocab"], (rows, length), generator=rng), torch.stack(ids, -1)
+
+
+# Each kind against a formula of its own, one row and one token at a time.
+
+
+def naive(model, tokens: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """(T, V) logits of (T,) tokens with (T + 1, L) ids, in numpy."""
+    w = {name: tensor.double().numpy() for name, tensor in model.state_dict().items()}
+    logits = {"gru": naive_gru, "mlp": naive_mlp, "bigram": naive_table, "counts": naive_counts}
+    return np.stack(list(logits[model.config.kind](model.config, w, tokens, ids)))
+
+
+def naive_embedding(config, w, tokens, ids, t: int) -> np.ndarray:
+    x = w["token.weight"][tokens[t]]
+    scheme = config.level_position or ("learned",) * 3
+    for number, level in enumerate(i for i, how in enumerate(scheme) if how == "learned"):
+        x = x + w[f"level.{number}.weight"][ids[t, level]]
+        if config.next_ids:
+            x = x + w[f"next_level.{number}.weight"][ids[t + 1, level]]
+    return x
+
+
+def naive_gru(config, w, tokens, ids):
+    """Cho et al. 2014, with the reset gate after the product, as torch has it."""
+
+    def sigmoid(x):
+        return 1 / (1 + np.exp(-x))
+
+    states = [np.zeros(config.width) for _ in range(config.layers)]
+    for t in range(len(tokens)):
+        x = naive_embedding(config, w, tokens, ids, t)
+        for layer, h in enumerate(states):
+            read = w[f"blocks.weight_ih_l{layer}"] @ x + w[f"blocks.bias_ih_l{layer}"]
+            kept = w[f"blocks.weight_hh_l{layer}"] @ h + w[f"blocks.bias_hh_l{layer}"]
+            (r, z, n), (hr, hz, hn) = read.reshape(3, -1), kept.reshape(3, -1)
+            new, share = np.tanh(n + sigmoid(r + hr) * hn), sigmoid(z + hz)
+            states[layer] = x = (1 - share) * new + share * h
+        yield w["head"] @ x
+
+
+def naive_mlp(config, w, tokens, ids):
+    seen = [w["blank"]] * config.window
+    for t in range(len(tokens)):
+        seen = [*seen[1:], naive_embedding(config, w, tokens, ids, t)]
+        # the window is laid out channel by channel, the oldest token first
+        x = np.array([vector[c] for c in range(config.width) for vector in seen])
+        for layer in range(config.layers):
+            x = np.tanh(w[f"blocks.{layer}.weight"] @ x + w[f"blocks.{layer}.bias"])
+        yield w["head"] @ x
+
+
+def naive_table(config, w, tokens, ids):
+    return (w["table"][token] for token in tokens)
+
+
+def naive_counts(config, w, tokens, ids):
+    for token in tokens:
+        row = w["counts"][token] + 1
+        yield np.log(row / row.sum())
+
+
+@st.composite
+def models(draw):
+    kind = draw(st.sampled_from(BASELINES))
+    shape = {}
+    if kind in NETWORKS:
+        learned = st.sampled_from(["learned", "none"])
+        shape = {"layers": draw(st.integers(1, 3)), "next_ids": draw(st.booleans())}
+        shape["level_position"] = draw(st.sampled_from([(), draw(st.tuples(*[learned] * 3))]))
+    if kind == "mlp":
+        shape["window"] = draw(st.integers(1, LENGTH + 3))
+    return scrambled(kind, draw(st.integers(0, 99)), **shape)
+
+
+@settings(max_examples=60)
+@given(models(), st.integers(0, 99), st.lists(st.integers(1, 4), min_size=1, max_size=5))
+def test_all_ways_to_read_agree_with_the_formula(model, seed, pieces):
+    """At once, at some places alone, and in pieces with a cache that loses a row on the way."""
+    tokens, ids = inputs(seed, length=sum(pieces))
+    with torch.no_grad():
+        whole = model(tokens, ids)
+        for row in range(len(tokens)):
+            wanted = naive(model, tokens[row].numpy(), ids[row].numpy())
+            np.testing.assert_allclose(whole[row], wanted, rtol=1e-5, atol=1e-5)
+        at = torch.randint(sum(pieces), (3, 2), generator=torch.Generator().manual_seed(seed))
+        some = model(tokens, ids, at=at)
+        torch.testing.assert_close(some, whole.take_along_dim(at[:, :, None], 1))
+
+        cache, kept, start = cache_of(model.config, 3, sum(pieces), CPU), [0, 1, 2], 0
+        for number, size in enumerate(pieces):
+            end = start + size
+            found = model(tokens[kept, start:end], ids[kept, start : end + 1], cache)
+            torch.testing.assert_close(found, whole[kept, start:end])
+            assert cache.used == end
+            if number == 0:
+                kept = [2, 0]
+                cache.keep(torch.tensor(kept))
+            start = end
+
+
+@settings(max_examples=30)
+@given(models(), st.integers(0, 99), st.integers(0, LENGTH - 1))
+def test_no_token_before_it_knows_of_a_token(model, seed, place):
+    tokens, ids = inputs(seed)
+    changed = tokens.clone()
+    changed[:, place] = (changed[:, place] + 1) % SIZES["vocab"]
+    with torch.no_grad():
+        before, after = model(tokens, ids), model(changed, ids)
+    assert torch.equal(before[:, :place], after[:, :place])
+    assert not torch.allclose(before[:, place], after[:, place])
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_ids_of_the_token_and_of_the_next_slot_are_read_as_asked_for(kind):
+    tokens, ids = inputs()
+    moved = ids.clone()
+    moved[:, -1] = (moved[:, -1] + 1) % torch.tensor(LEVELS)  # the slot after the last token
+    for next_ids, scheme in ((True, ()), (False, ()), (True, ("none",) * 3)):
+        model = scrambled(kind, next_ids=next_ids, level_position=scheme)
+        with torch.no_grad():
+            one, other = model(tokens, ids), model(tokens, moved)
+        assert torch.equal(one[:, :-1], other[:, :-1])
+        assert torch.equal(one[:, -1], other[:, -1]) == (not next_ids or bool(scheme))
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_the_loss_has_a_gradient_for_every_parameter(kind):
+    model = scrambled(kind, layers=2).train()
+    tokens, ids = inputs(rows=8)
+    next_token_loss(model(tokens, ids), tokens.roll(-1, 1)).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_is_built_from_its_seed_alone_and_known_without_memory(kind):
+    config = ModelConfig(**SIZES, kind=kind)
+    one, same, other = (build(config, seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert kind in TABLES or any(not torch.equal(one[n], other[n]) for n in one)
+    assert shapes(config) == {name: tensor.shape for name, tensor in one.items()}
+    assert weight_count(config) == build(config).parameter_count()
+    assert isinstance(build(config), GPT) == (kind == "gpt")
+
+
+def test_parameters_are_those_of_the_formula():
+    v, ids, c, n, h = 11, 2 * sum(LEVELS), 6, 4, 12
+    gru = ModelConfig(**SIZES, kind="gru", width=c, layers=2)
+    mlp = ModelConfig(**SIZES, kind="mlp", width=c, window=n, mlp_ratio=2, layers=2)
+    assert build(gru).parameter_count() == (v + ids) * c + 2 * 3 * (2 * c * c + 2 * c) + v * c
+    hidden = (n * c * h + h) + (h * h + h)
+    assert build(mlp).parameter_count() == (v + ids) * c + c + hidden + v * h
+    for kind in ("bigram", "counts"):
+        assert build(ModelConfig(**SIZES, kind=kind)).parameter_count() == v * v
+
+
+# Counting and the gradient come to the same table.
+
+
+def counted(task, run: Run) -> np.ndarray:
+    """How often each character follows each in all that a run was trained on, one at a time."""
+    table = np.zeros((len(task.alphabet),) * 2, int)
+    settings = run.config.train
+    for step in range(settings.steps):
+        rng = np.random.default_rng((run.config.seed, step, 0))
+        batch = task.batch(rng, settings.batch_size, "train")
+        for tokens, scored in zip(batch.tokens, batch.scored, strict=True):
+            for t in range(1, len(tokens)):
+                table[tokens[t - 1], tokens[t]] += int(scored[t])
+    return table
+
+
+def test_counts_are_those_of_what_was_drawn(lines_run, kind_run):
+    for run in (lines_run("names", kind="counts", micro_batch=3), kind_run("sums", "counts")):
+        end = train(run)
+        task, model = run.task(), run.model()
+        table = counted(task, run)
+        assert (model.counts.numpy() == table).all() and table.sum() > 500
+        shares = (table + 1) / (table + 1).sum(1, keepdims=True)
+        exam = task.batch(np.random.default_rng(5), 50, "val")
+        pairs = exam.tokens[:, :-1][exam.scored[:, 1:]], exam.tokens[:, 1:][exam.scored[:, 1:]]
+        assert loss(model, exam) == pytest.approx(-np.log(shares[pairs]).mean(), rel=1e-5)
+        assert math.isfinite(end.loss) and set(run.state()[0]) == {"model.counts"}
+
+
+def test_the_bigram_by_gradient_comes_to_the_counted_loss(lines_run):
+    same = {"steps": 400, "batch_size": 128, "eval_every": 400}
+    by_count = lines_run("counts", kind="counts", **same)
+    by_gradient = lines_run("bigram", kind="bigram", lr=0.1, optimizer="adamw", **same)
+    train(by_count), train(by_gradient)
+    task = by_count.task()
+    for split in ("train", "val"):
+        exam = task.batch(np.random.default_rng(1), 2000, split)
+        one, other = loss(by_count.model(), exam), loss(by_gradient.model(), exam)
+        assert one == pytest.approx(other, abs=0.01), split
+    assert one < math.log(len(task.alphabet)) - 0.5
+
+
+# Whole trainings.
+
+
+@pytest.mark.parametrize(
+    ("kind", "optimizer"),
+    [("counts", "muon"), *((k, o) for k in BASELINES[:3] for o in ("muon", "adamw"))],
+)
+def test_a_resumed_run_ends_as_an_uninterrupted_one(kind_run, kind, optimizer):
+    whole, cut = (kind_run(name, kind, optimizer=optimizer) for name in ("whole", "cut"))
+    end = train(whole)
+
+    def stop(moment) -> None:
+        if moment.step == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(cut, stop)
+    resumed = train(Run(cut.path))
+    assert resumed.loss == end.loss
+    one, other = (run.state()[0] for run in (whole, cut))
+    assert one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)
+    assert [row["val_loss"] for row in whole.metrics()] == [
+        row["val_loss"] for row in cut.metrics()
+    ]
+    assert whole.metrics()[-1]["val_loss"] < math.log(19)
+
+
+@pytest.mark.parametrize("kind", BASELINES)
+def test_decoding_with_a_cache_writes_what_reading_anew_does(kind_run, kind):
+    run = kind_run("run", kind)
+    train(run)
+    task, model = run.task(), run.model()
+    batch = task.batch(np.random.default_rng(0), 40, "val", task.cells()[-1])
+    fast, slow = score(model, task, batch), score(model, task, batch, fast=False)
+    assert fast.wrong == slow.wrong and (fast.trace_correct == slow.trace_correct).all()
+    start, limit = int(batch.scored[0].argmax()), 6
+    end = task.alphabet.index(task.end)
+    written = generate(model, task.positions, batch.tokens[:, :start], limit, end)
+    for row in range(len(batch)):
+        tokens = batch.tokens[row : row + 1, :start].astype(np.int64)
+        ids = task.positions(batch.tokens[row : row + 1, :start], limit).astype(np.int64)
+        for now in range(limit):
+            seen = torch.from_numpy(ids[:, : start + now + 1])
+            with torch.no_grad():
+                token = int(model(torch.from_numpy(tokens), seen)[0, -1].argmax())
+            assert token == written.tokens[row, now]
+            tokens = np.append(tokens, [[token]], 1)
+            if token == end:
+                break
+        assert written.length[row] == tokens.shape[1] - start
+
+
+@pytest.mark.parametrize("kind", BASELINES)
+def test_a_stream_beyond_the_window_reads_the_last_tokens_alone(kind):
+    model = scrambled(kind, levels=()).float()
+    none = load_task("shakespeare", {"corpus": "x", "characters": "abcdefghijk"}).positions
+    prompt = np.array([1, 2, 3], np.uint8)
+    found = list(stream(model, none, prompt, 20, window=5))
+    tokens = prompt.tolist()
+    for token in found:
+        last = torch.tensor([tokens[-5:]])
+        with torch.no_grad():
+            logits = model(last, torch.zeros(1, last.shape[1] + 1, 0, dtype=torch.int64))
+        assert token == int(logits[0, -1].argmax())
+        tokens.append(token)
+
+
+@pytest.mark.parametrize("kind", BASELINES)
+def test_every_command_takes_every_kind(tmp_path, names, kind):
+    """Lines and sums: train, go on, eval, sample, calc; cost where there are products to count."""
+
+    def call(*words: str, codes: tuple[int, ...] = (0,)) -> str:
+        done = CliRunner().invoke(main, list(words))
+        assert done.exit_code in codes, done.output
+        return done.output
+
+    sets = ["steps=6", "batch_size=8", "eval_every=3", "eval_size=8", "threads=1", f"kind={kind}"]
+    sets += ["width=8"] if kind in NETWORKS else []
+    sets = [word for text in sets for word in ("--set", text)]
+    text, sums = str(tmp_path / "lines"), str(tmp_path / "sums")
+    call("train", "--task", "lines", "--out", text, *sets, "--set", f"corpus={names}")
+    call("train", "--out", text, "--resume", "--set", "steps=9", "--set", f"kind={kind}")
+    call("eval", text)
+    row = json.loads((tmp_path / "lines" / "loss.json").read_text())[0]
+    assert row["n"] == sum(len(line) + 1 for line in Run(text).task().by_split["test"])
+    assert 0 < row["nats"] < math.log(30)
+    assert "3 samples: " in call("sample", text, "--lines", "3")
+
+    call("train", "--task", "add", "--digits", "1", "--out", sums, *sets)
+    assert "a + b: exact match" in call("eval", sums)
+    assert call("sample", sums, "--prompt", "1+2=").startswith("1+2=")
+    assert "3" in call("calc", "1+2", "--model", sums, codes=(0, 1))  # 1: the model is wrong
+    told = call("cost", "--run", sums, codes=(2 * (kind in TABLES),))
+    assert ("looks rows up" in told) == (kind in TABLES)
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_flops_without_memory_are_those_of_the_real_model_and_of_the_formula(kind):
+    config = configure("add", {"kind": kind, "layers": "2"})
+    batch = load_task("add", config.options).batch(np.random.default_rng(0), 7, "train")
+    model = build(config.model)
+    with FlopCounterMode(display=False) as counter:
+        logits, targets = cost.forward(model, batch)
+        first = counter.get_total_flops()
+        next_token_loss(logits, targets).backward()
+    assert cost.flops(outline(config.model), batch) == (first, counter.get_total_flops())
+    c, rows, tokens = config.model, *batch.tokens.shape
+    head = 2 * logits.numel() * (c.width if kind == "gru" else c.hidden)
+    if kind == "gru":
+        blocks = 2 * rows * (tokens - 1) * c.layers * 6 * c.width**2
+    else:
+        blocks = 2 * rows * logits.shape[1] * (c.window * c.width + c.hidden) * c.hidden
+    assert first == blocks + head
+
+
+def test_weights_go_to_a_new_run_where_the_alphabet_allows(kind_run, lines_run, names):
+    gru, table = kind_run("gru", "gru"), kind_run("table", "bigram")
+    train(gru), train(table)
+    alphabet = gru.task().alphabet
+    assert set(gru.weights_for(gru.config.model, alphabet)) == set(gru.model().state_dict())
+    assert set(table.weights_for(table.config.model, alphabet)) == {"table"}
+    with pytest.raises(ValueError, match="a table of one alphabet"):
+        table.weights_for(table.config.model, alphabet[::-1])
+    with pytest.raises(ValueError, match="other parts"):
+        gru.weights_for(ModelConfig(**SIZES, kind="mlp"), alphabet)
+
+
+# What means nothing for a kind is refused.
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        ({"kind": "lstm"}, "kind must be one of gpt, gru, mlp, bigram, counts, not 'lstm'"),
+        ({"kind": "gru", "heads": "2"}, "kind=gru has no heads; its settings: layers, width, "),
+        ({"kind": "gru", "position": "rotary"}, "kind=gru has no position"),
+        ({"kind": "gru", "window": "3"}, "kind=gru has no window"),
+        ({"kind": "gru", "dropout": "0.1"}, "kind=gru has no dropout"),
+        ({"kind": "gru", "level_position": "rotary,none,learned"}, "learned or none in level_pos"),
+        ({"kind": "gru", "level_position": "learned"}, "names 1 levels, the task has 3"),
+        ({"kind": "mlp", "mlp_ratio": "0"}, "kind=mlp needs mlp_ratio above 0"),
+        ({"kind": "mlp", "window": "0"}, "window must be at least 1, not 0"),
+        ({"kind": "mlp", "window": "100000"}, "window must be at most 65,536"),
+        ({"kind": "mlp", "activation": "gelu"}, "kind=mlp has no activation"),
+        ({"kind": "bigram", "width": "64"}, "kind=bigram has no width; its settings: none"),
+        ({"kind": "counts", "next_ids": "false"}, "kind=counts has no next_ids"),
+        ({"kind": "counts", "optimizer": "adamw"}, "kind=counts has no optimizer"),
+        ({"kind": "counts", "ema": "0.9"}, "kind=counts has no ema: it counts"),
+        ({"kind": "gpt", "window": "8"}, "kind=gpt has no window"),
+    ],
+)
+def test_settings_that_a_kind_has_no_use_for_are_refused(sets, message):
+    with pytest.raises(ValueError, match=message):
+        configure("add", {"digits": "3"} | sets)
+
+
+def test_a_kind_starts_from_its_own_shape_and_the_recipe_s_training():
+    plain, other = configure("add", {"digits": "3"}), configure("add", {"kind": "gru"})
+    assert other.train == plain.train
+    assert (other.model.position, other.model.level_position) == ("none", ())
+    assert (other.model.levels, other.model.context) == (plain.model.levels, plain.model.context)
+    assert with_settings(plain.model, {"kind": "gpt"}) == plain.model
+    wide = configure("add", {"kind": "gru", "width": "50"})
+    assert wide.model.width == 50
+    assert reconfigure(wide, None, {"kind": "gru"}) == wide
+    with pytest.raises(ValueError, match="keeps its task and model"):
+        reconfigure(wide, None, {"kind": "mlp"})
+    for kind in KINDS:
+        config = configure("mul", {"kind": kind})
+        check_startable(config)
+        assert from_dict(ModelConfig, to_dict(config.model)) == config.model
+    assert set(USES) == set(BASELINES)
+
+
+def test_a_config_without_a_kind_is_a_gpt():
+    old = to_dict(configure("add", {}).model)
+    del old["kind"], old["window"]
+    assert from_dict(ModelConfig, old).kind == "gpt"
+
+
+@pytest.mark.parametrize("name", ["baselines-add", "baselines-lines"])
+def test_the_grids_can_be_trained_and_hold_every_kind(name, names):
+    grid = load_grid(name)
+    common = grid.common | ({"corpus": str(names)} if grid.task == "lines" else {})
+    configs = [configure(grid.task, common | one.settings) for one in grid.combinations]
+    assert {config.model.kind for config in configs} == set(KINDS)
+    assert len(grid.seeds) == 3

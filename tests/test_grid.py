@@ -1,0 +1,191 @@
+"""Which runs a grid makes, and what is wrong with one, before anything is written."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from sweeps import refused, sweep, write_grid
+
+from addgpt.cli import main
+from addgpt.sweep.grid import grid_names, load_grid
+from addgpt.sweep.run import plan_sweep
+from tasks.common import sources
+
+KEYS = st.sampled_from(["width", "steps", "lr", "norm", "trace"])
+VALUES = st.lists(st.integers(0, 99) | st.sampled_from("abcd"), min_size=1, max_size=3, unique=True)
+
+
+@pytest.fixture(scope="module")
+def grid_file(tmp_path_factory):
+    """Writes the file of a sweep of tiny runs; its path."""
+    return lambda text="", **common: write_grid(tmp_path_factory.mktemp("sweep"), text, **common)
+
+
+def as_toml(grid: dict, tmp: Path, seeds: list[int] = [0]) -> Path:  # noqa: B006
+    file = tmp / "grid.toml"
+    lines = [f"{key} = {json.dumps(values)}" for key, values in grid.items()]
+    file.write_text(f'task = "add"\nseeds = {seeds}\n[grid]\n' + "\n".join(lines))
+    return file
+
+
+@given(st.dictionaries(KEYS, VALUES, min_size=1, max_size=3))
+def test_a_grid_is_every_combination(tmp_path_factory, grid):
+    found = load_grid(str(as_toml(grid, tmp_path_factory.mktemp("g")))).combinations
+    wanted = itertools.product(*([(key, str(v)) for v in values] for key, values in grid.items()))
+    assert sorted(sorted(one.settings.items()) for one in found) == sorted(map(sorted, wanted))
+    assert len({one.stem for one in found}) == len(found)
+
+
+@given(st.dictionaries(KEYS, VALUES, min_size=1, max_size=3), st.randoms())
+def test_folders_keep_their_names_when_a_grid_grows(tmp_path_factory, grid, random):
+    tmp = tmp_path_factory.mktemp("g")
+
+    def folders(grid: dict) -> set:
+        found = load_grid(str(as_toml(grid, tmp))).combinations
+        return {(one.stem, *one.settings.items()) for one in found}
+
+    keys = random.sample(list(grid), len(grid))
+    grown = {key: random.sample([*grid[key], "new"], len(grid[key]) + 1) for key in keys}
+    assert folders(grid) < folders(grown)
+
+
+def test_cases_come_besides_the_grid_and_go_on_top_of_set(grid_file):
+    text = (
+        '[grid]\nwidth = [16, 32]\n[[case]]\nname = "plain-8"\nset = {format = "plain", width = 8}'
+    )
+    planned = plan_sweep(load_grid(str(grid_file("seeds = [3, 1]\n" + text))))
+    names = [[f"width=16,seed={n}", f"width=32,seed={n}", f"plain-8-s{n}"] for n in (3, 1)]
+    assert [one.name for one in planned] == sum(names, [])
+    assert [one.config.model.width for one in planned] == [16, 32, 8] * 2
+    assert [one.config.seed for one in planned] == [3] * 3 + [1] * 3
+    assert [one.config.options["format"] for one in planned][:3] == ["reverse", "reverse", "plain"]
+
+
+def test_cases_of_another_grid_come_besides_its_own(tmp_path):
+    text = 'task = "add"\n[[case]]\nname = "own"\nset = {width = 8}\n'
+    (tmp_path / "one.toml").write_text(text.replace("own", "other"))
+    grid = tmp_path / "grid.toml"
+    grid.write_text('cases_of = "one"\n' + text)
+    found = load_grid(str(grid)).combinations
+    assert [(one.name, one.settings) for one in found] == [
+        ("own", {"width": "8"}),
+        ("other", {"width": "8"}),
+    ]
+    grid.write_text('cases_of = "one"\nwithout = ["other"]\n' + text)
+    assert [one.name for one in load_grid(str(grid)).combinations] == ["own"]
+    grid.write_text('cases_of = "one"\nwithout = ["own"]\n' + text)
+    with pytest.raises(ValueError, match="without must be a list of cases of one"):
+        load_grid(str(grid))
+    for name in ("two", "../one", str(tmp_path / "one")):
+        grid.write_text(f'cases_of = "{name}"\n' + text)
+        with pytest.raises(ValueError, match="cases_of must be the name of a grid in"):
+            load_grid(str(grid))
+
+
+def test_help_names_the_grids_that_come_along():
+    told = CliRunner().invoke(main, ["sweep", "--help"]).output
+    assert [name for name in grid_names() if name not in told] == []
+
+
+def test_without_grid_and_cases_the_seeds_are_the_runs(grid_file):
+    planned = plan_sweep(load_grid(str(grid_file("seeds = [0, 7]"))))
+    assert [(one.name, one.config.seed) for one in planned] == [("seed=0", 0), ("seed=7", 7)]
+
+
+def test_values_are_written_as_set_takes_them(grid_file):
+    levels = (("learned", "none", "rotary"), ("rotary",) * 3)
+    text = f"[grid]\nlevel_position = {json.dumps(levels)}\nqk_norm = [true, false]\nlr = [1e-3]"
+    planned = plan_sweep(load_grid(str(grid_file(text))))
+    found = {(one.config.model.level_position, one.config.model.qk_norm) for one in planned}
+    assert found == set(itertools.product(levels, (True, False)))
+    assert {one.config.train.lr for one in planned} == {1e-3}
+
+
+@pytest.mark.parametrize("name", grid_names())
+def test_the_grids_that_come_along_can_be_run(name, tmp_path, monkeypatch):
+    words = map("".join, itertools.product("abcdefghij", repeat=3))
+    text = " ".join(words)  # in place of what would be downloaded
+    (tmp_path / "tinyshakespeare.txt").write_text(text)
+    known = ("", hashlib.sha256(text.encode()).hexdigest())
+    monkeypatch.setitem(sources.KNOWN, "tinyshakespeare", known)
+    monkeypatch.setenv("ADDGPT_DATA", str(tmp_path))
+    grid = load_grid(name)
+    planned = plan_sweep(grid)
+    assert len(planned) == len(grid.seeds) * len(grid.combinations) and len(grid.seeds) >= 3
+    assert {one.path.parent for one in planned} == {Path("results") / name}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("sedes = [1]", "unknown key 'sedes' in the file; valid: task, seeds, out,"),
+        ("seeds = []", "seeds must be a list of different whole numbers from 0, not []"),
+        ("seeds = [1, 1]", "different"),
+        ("seeds = [-1]", "from 0"),
+        ("seeds = [true]", "whole numbers"),
+        ("seeds = 3", "must be a list"),
+        ("per_cell = 0", "per_cell must be a whole number from 1"),
+        ("eval = 1", "eval must be true or false, not 1"),
+        ("[grid]\nwidth = []", "width in [grid] must be a list of values, not []"),
+        ("[grid]\nwidth = 32", "must be a list"),
+        ("[grid]\nwidth = [16, 16]", "'width=16' is there twice"),
+        ("[grid]\nlr = [1e-3, 0.0010]", "there twice"),
+        ("[grid]\nwidth = [17]", "width=17: heads=2 does not divide width=17"),
+        ("[grid]\nwidht = [16]", "unknown setting 'widht'; valid:"),
+        ("[grid]\nnorm = ['rms', 'x']", "norm=x: norm must be one of rms,"),
+        ("[grid]\nsteps = ['many']", "steps must be a whole number, not 'many'"),
+        ("[grid]\nsteps = [2026-01-01]", "must be a text, a number"),
+        ("[grid]\ndigits = [0]", "digits=0: digits must be"),
+        ("[grid]\ndevice = ['cuda']", "this machine has no cuda"),
+        (f"[grid]\nwidth = {list(range(101))}\nsteps = {list(range(100))}", "more than 10,000"),
+        (f"[grid]\nformat = ['{'x' * 300}']", "too long for a folder; make it a [[case]]"),
+        ("[[case]]\nset = {}", "a [[case]] needs a name of letters"),
+        ("[[case]]\nname = '../x'", "a [[case]] needs a name of letters"),
+        ("[[case]]\nname = 'a'\nsett = {}", "unknown key 'sett' in a [[case]]; valid: name, set"),
+        ("[[case]]\nname = 'a'\n[[case]]\nname = 'A'\nset = {width = 32}", "'A' is there twice"),
+        (
+            "[[case]]\nname = 'a'\n[[case]]\nname = 'b'\nset = {trace = 'none'}",
+            "a and b are the same",
+        ),
+        ("case = 3", "case must be written [[case]], not 3"),
+        ("x", "Expected"),
+    ],
+)
+def test_a_bad_grid_is_refused_in_one_line_before_anything_is_written(grid_file, text, says):
+    if "device" in text and os.path.exists("/dev/nvidia0"):
+        pytest.skip("this machine has the device")
+    file = grid_file()
+    lines = file.read_text().splitlines(keepends=True)
+    if text.startswith("per_cell"):
+        lines = [line for line in lines if "per_cell" not in line]
+    file.write_text(
+        f"{text}\n{''.join(lines)}" if "[" not in text[:2] else f"{''.join(lines)}{text}"
+    )
+    line = refused(sweep(file))
+    assert says in line and "tiny" in line
+    assert not (file.parent / "runs").exists()
+
+
+def test_unknown_grids_tasks_and_options_are_refused(tmp_path):
+    line = refused(sweep("nosuch"))
+    assert "valid: " + ", ".join(grid_names()) in line
+    (tmp_path / "g.toml").write_text("seeds = [0]")
+    assert "task is missing" in refused(sweep(tmp_path / "g.toml"))
+    (tmp_path / "g.toml").write_text('task = "ad"')
+    assert "unknown task 'ad'; valid: add," in refused(sweep(tmp_path / "g.toml"))
+    assert "--ray-address goes with --engine ray" in refused(sweep("formats", "--ray-address", "x"))
+
+
+def test_without_ray_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    line = refused(sweep("formats", "--engine", "ray"))
+    assert line == "error: --engine ray needs Ray: pip install 'addgpt[ray]'"

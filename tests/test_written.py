@@ -1,0 +1,251 @@
+"""Every task, against Python integers: each line of each written row, and what people type."""
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from addgpt.task import SPLITS, load_task
+
+LONG = 70  # digits: far beyond 64 bits
+
+
+class Reader:
+    """Reads a row's work from left to right, as a person checking it would."""
+
+    def __init__(self, work: str) -> None:
+        self.rest = work
+
+    def take(self, pattern: str) -> str:
+        match = re.match(pattern, self.rest)
+        assert match, f"expected {pattern} before {self.rest[:40]!r}"
+        self.rest = self.rest[match.end() :]
+        return match[0]
+
+    def low_first(self, size: int) -> int:
+        """A number of `size` digits, least significant first."""
+        return int(self.take(rf"[0-9]{{{size}}}")[::-1])
+
+
+def check_add(task, a: int, b: int, read: Reader) -> None:
+    if task.trace == "detailed":
+        check_detailed(a, b, read)
+    body = read.take("[0-9]+")
+    if task.trace == "carry":
+        body, carries = body[0::2], body[1::2]
+        tens = [10 ** (k + 1) for k in range(len(body))]
+        assert [int(c) for c in carries] == [(a % t + b % t) // t for t in tens]
+        if task.format == "plain":
+            size = max(len(str(a)), len(str(b)))
+            assert body[::-1] == str((a + b) % 10**size).zfill(size)
+            read.take("=")
+            body = read.take("[0-9]+")
+    total = body if task.format == "plain" else body[::-1]
+    size = max(len(str(a)), len(str(b))) + 1
+    assert total == (str(a + b).zfill(size) if task.format == "padded" else str(a + b))
+
+
+def check_detailed(a: int, b: int, read: Reader) -> None:
+    """The lines of the detailed scratchpad, digits from the operands' texts."""
+    size = max(len(str(a)), len(str(b)))
+    for k in range(size + 1):
+        left = [str(number)[: max(0, len(str(number)) - k)] for number in (a, b)]
+        settled = str((a + b) % 10**k).zfill(k) if k else ""
+        carry = (a % 10**k + b % 10**k) // 10**k
+        read.take(re.escape(f"{left[0]}+{left[1]},{settled},{carry}"))
+        if k < size:
+            x, y = (int(text[-1:] or 0) for text in left)
+            total = f"{x + y + carry:02}"
+            read.take(re.escape(f",{x}+{y}+{carry}={total},{total[1]},{total[0]};"))
+    read.take("=")
+
+
+def check_sub(task, a: int, b: int, read: Reader) -> None:
+    size = max(len(str(a)), len(str(b)))
+    if task.trace == "borrow":
+        assert read.low_first(size) == (a - b) % 10**size
+    if task.trace == "borrow" or task.sign == "before":
+        assert read.take("[-+]") == "-+"[a >= b]
+    assert read.low_first(size) == abs(a - b)
+    if task.trace == "none" and task.sign == "after":
+        assert read.take("[-+]") == "-+"[a >= b]
+
+
+def check_mul(task, a: int, b: int, read: Reader) -> None:
+    size, count = len(str(a)), len(str(b))
+    for k, digit in enumerate(map(int, str(b)[::-1])):
+        settled = a * (b % 10**k) // 10**k  # what earlier rows add to this one
+        if task.trace == "rows":
+            assert read.low_first(size + 1) == a * digit
+            read.take(",")
+            if k:
+                assert read.low_first(size + 1) == a * digit + settled
+                read.take(";")
+        elif task.trace == "carry":
+            for place in range(1, size + 1):
+                part = (a % 10**place) * digit + settled % 10**place
+                assert int(read.take("[0-9]")) == part // 10 ** (place - 1) % 10
+                assert int(read.take("[0-9]")) == part // 10**place
+            read.take(";")
+    if task.trace != "none":
+        read.take("=")
+    assert read.low_first(size + count) == a * b
+
+
+def check_div(task, a: int, b: int, read: Reader) -> None:
+    size = len(str(b))
+    count = max(len(str(a)) - size + 1, 0)
+    if task.trace == "doubling":
+        for multiple in (2, 4, 8):
+            assert read.low_first(size + 1) == multiple * b
+            read.take(",")
+    for step in range(count if task.trace != "none" else 0):
+        check_division_step(task.trace, a // 10 ** (count - 1 - step), b, read)
+    if task.trace != "none":
+        read.take("=")
+    assert read.take("[0-9]+") == str(a // b).zfill(max(count, 1))
+    read.take("r")
+    assert read.low_first(min(len(str(a)), size)) == a % b
+
+
+def check_division_step(trace: str, prefix: int, b: int, read: Reader) -> None:
+    """One digit of the quotient: `prefix` is the dividend down to the digit brought down."""
+    size = len(str(b))
+    value = 10 * (prefix // 10 % b) + prefix % 10
+
+    def signed_row() -> None:
+        assert read.low_first(size + 1) == value % 10 ** (size + 1)
+        assert read.take("[-+]") == ("-" if value < 0 else "+")
+
+    if trace == "doubling":
+        for multiple in (8, 4, 2, 1):
+            value += -multiple * b if value >= 0 else multiple * b
+            signed_row()
+    else:
+        guess = int(read.take("[0-9]"))
+        assert guess - value // b in (0, 1)
+        assert read.low_first(size + 1) == guess * b
+        read.take(",")
+        value -= guess * b
+        signed_row()
+    assert read.low_first(size) == prefix % b
+    assert int(read.take("[0-9]")) == prefix // b % 10
+    read.take(";")
+
+
+CHECKS = {"+": check_add, "-": check_sub, "*": check_mul, "/": check_div}
+
+
+def answer(op: str, a: int, b: int) -> str:
+    """The right answer as a person reads it."""
+    if op == "/":
+        return f"{a // b} remainder {a % b}" if a % b else str(a // b)
+    return str({"+": a + b, "-": a - b, "*": a * b}[op])
+
+
+def part(task, op: str):
+    """The task of one operation: a mixture's part, or the task itself."""
+    return task.parts[op] if hasattr(task, "parts") else task
+
+
+def check(task, a: int, op: str, b: int, work: str) -> None:
+    """A row's work, line by line, and the answer read from it."""
+    read = Reader(work)
+    CHECKS[op](part(task, op), a, b, read)
+    assert not read.rest, f"{read.rest!r} left over in {a}{op}{b}={work}"
+    assert task.answer(work + "#") == answer(op, a, b) == task.truth(f"{a}{op}{b}")
+
+
+def operands(digits: int):
+    """Numbers of 1 to `digits` digits, lengths as likely as one another, edge cases often."""
+    lengths = st.integers(1, digits)
+    plain = lengths.flatmap(lambda n: st.integers(10 ** (n - 1) if n > 1 else 0, 10**n - 1))
+    edge = lengths.map(lambda n: 10**n - 1) | lengths.map(lambda n: 10 ** (n - 1))
+    return plain | edge
+
+
+@settings(max_examples=25)
+@given(st.lists(st.tuples(operands(9), operands(9)), min_size=1, max_size=6))
+def test_every_line_of_every_row_is_right(binary, matrices, read_rows, some):
+    check_written(binary(digits=9), matrices, read_rows, some)
+
+
+@pytest.mark.parametrize("first", [LONG, LONG // 2])
+def test_numbers_far_beyond_64_bits(binary, matrices, read_rows, first):
+    rng = np.random.default_rng(first)
+    sizes = [(first, LONG), (LONG, LONG // 2), (LONG, 1), (1, LONG), (LONG, LONG)]
+    some = [tuple(long_number(rng, n) for n in pair) for pair in sizes]
+    check_written(binary(digits=LONG), matrices, read_rows, [*some, (10**LONG - 1,) * 2])
+
+
+def long_number(rng, digits: int) -> int:
+    return int("".join(map(str, [rng.integers(1, 10), *rng.integers(0, 10, digits - 1)])))
+
+
+def check_written(task, matrices, read_rows, some) -> None:
+    if task.op == "/":
+        some = [(a, b or 1) for a, b in some]
+    a, b, len_a, len_b = matrices(some)
+    batch = task.write(a, b, len_a, len_b).batch(np.zeros(len(some), np.int32))
+    rows = read_rows(task, batch)
+    assert [(a, b) for a, _, b, _ in rows] == some
+    for row in rows:
+        check(task, *row)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_every_drawn_row_is_right(any_task, read_rows, split):
+    for row in read_rows(any_task, any_task.batch(np.random.default_rng(0), 300, split)):
+        check(any_task, *row)
+
+
+@pytest.mark.parametrize("text", ["12{0}3", " 12 {0} 3 ", "12{0}3=", "012{0}03"])
+def test_prompt_and_truth_of_what_a_person_types(any_task, text):
+    for op in {cell.op for cell in any_task.cells()}:
+        assert any_task.prompt(text.format(op)) == f"12{op}3="
+        assert any_task.truth(text.format(op)) == answer(op, 12, 3)
+        assert any_task.trained_on(text.format(op))
+
+
+@settings(max_examples=20)
+@given(operands(LONG), operands(LONG))
+def test_truth_is_python_s(any_task, a, b):
+    for op in {cell.op for cell in any_task.cells()}:
+        if b or op != "/":
+            assert any_task.truth(f"{a} {op} {b}") == answer(op, a, b)
+            most = part(any_task, op).digits
+            trained = max(len(str(a)), len(str(b))) <= most
+            assert any_task.trained_on(f"{a}{op}{b}") == trained
+
+
+@pytest.mark.parametrize(
+    "text", ["", "+", "1+", "1", "a+b", "1.5+2", "1e5+2", "1++2", "-1+2", "١+٢", "1+2+3", "2**3"]
+)
+def test_what_is_not_a_problem_is_refused_by_name(any_task, text):
+    for ask in (any_task.prompt, any_task.truth):
+        with pytest.raises(ValueError, match="is not a problem like|this model does"):
+            ask(text)
+
+
+@pytest.mark.parametrize("name", ["div", "calc"])
+def test_division_by_zero_is_refused(name):
+    task = load_task(name)
+    for ask in (task.prompt, task.truth):
+        with pytest.raises(ValueError, match="division by zero"):
+            ask("5/00")
+
+
+def test_operands_longer_than_can_be_written_are_refused():
+    with pytest.raises(ValueError, match="at most 1000 digits"):
+        load_task("add").prompt("1" * 1001 + "+1")
+
+
+@settings(max_examples=25)
+@given(st.text(alphabet="0123456789+-*/=#r,;", max_size=30))
+def test_an_unfinished_work_has_no_right_answer_or_a_clear_error(any_task, text):
+    try:
+        assert isinstance(any_task.answer(text), str)
+    except ValueError as error:
+        assert "is not a finished" in str(error)
