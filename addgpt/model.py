@@ -205,8 +205,8 @@ class GPT(nn.Module):
             ids: (B, T + 1, L) position ids of the tokens and of the slot after the last; with
                 `next_ids` off the last one is not looked at.
             cache: keys and values of earlier tokens; extended by these.
-            at: (B, S) places whose logits are wanted, without a cache: the last block then
-                works for these alone.
+            at: (B, S) places whose logits are wanted: the last block then works for these
+                alone. With a cache only while nothing has been read yet.
             prompt: (B,) lengths of the prompts, which `prefix` needs. With a cache, what is read
                 first is the prompt.
 

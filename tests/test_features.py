@@ -182,12 +182,15 @@ def test_fire_sees_shares_of_the_way_and_starts_from_the_seed_alone():
 
 def test_a_grouped_cache_is_as_small_as_its_heads():
     few, many = (ModelConfig(9, 9, heads=8, kv_heads=n, loops=2) for n in (2, 0))
-    sizes = []
+    rooms = []
     for config in (few, many):
         cache, full = Cache(config, 3, 10, CPU), torch.zeros(3, config.key_heads, 10, 16)
-        cache.extend(0, full, full)
-        sizes.append(cache.store.numel())
-    assert 4 * sizes[0] == sizes[1] == 2 * 2 * 2 * 3 * 10 * 128
+        for depth in range(config.depth):
+            key, _ = cache.extend(depth, full, full)
+            assert key.shape == full.shape
+        rooms.append(cache.store.shape)
+    assert [room[:4] for room in rooms] == [(4, 2, 3, heads) for heads in (2, 8)]
+    assert rooms[0][4:] == rooms[1][4:] and rooms[0][4] < 10 + 10
 
 
 # What each setting of training does.
