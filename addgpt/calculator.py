@@ -30,8 +30,8 @@ from addgpt.expression import (
 from addgpt.task import Task
 
 if TYPE_CHECKING:
+    from addgpt.baselines import Model
     from addgpt.decode import Generated
-    from addgpt.model import GPT
 
 MOST_TOKENS = 8_000  # of work for one operation
 MOST_PAIRS = 2_500  # digits of one operand times digits of the other, for * and /
@@ -114,7 +114,7 @@ class Calculator:
     """
 
     def __init__(
-        self, model: GPT | None, task: Task, name: str = "", write: Write | None = None
+        self, model: Model | None, task: Task, name: str = "", write: Write | None = None
     ) -> None:
         self.task = task
         self.name = name or task.name
@@ -377,7 +377,7 @@ def _batches(rows: np.ndarray, lengths: np.ndarray) -> Iterator[np.ndarray]:
         start = end
 
 
-def _writer(model: GPT, task: Task) -> Write:
+def _writer(model: Model, task: Task) -> Write:
     """Greedy decoding with a model."""
     from addgpt.decode import generate, within_tables  # torch is not needed to read this module
 

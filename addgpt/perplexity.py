@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
+from addgpt.baselines import Model
 from addgpt.evaluate import forward
 from addgpt.files import write_atomically
-from addgpt.model import GPT, next_token_loss
+from addgpt.model import next_token_loss
 from addgpt.runs import Run
 from addgpt.task import Task
 
@@ -52,7 +53,7 @@ class Score:
 
 
 @torch.inference_mode()
-def score_text(model: GPT, task: Task, split: str, context: int = 0) -> Score:
+def score_text(model: Model, task: Task, split: str, context: int = 0) -> Score:
     """The loss on all of a split. Raises ValueError if the task has no whole to go over.
 
     A running text is cut into consecutive blocks as long as those of training, each read by itself:

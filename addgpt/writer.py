@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 import torch
 
+from addgpt.baselines import Model
 from addgpt.decode import stream, within_tables
-from addgpt.model import GPT
 from addgpt.task import Task
 
 
 class Writer:
     """Writes with a model of a task; temperature and top_k are those of `addgpt.decode`."""
 
-    def __init__(self, model: GPT, task: Task, temperature: float = 0.8, top_k: int = 0) -> None:
+    def __init__(self, model: Model, task: Task, temperature: float = 0.8, top_k: int = 0) -> None:
         self.model, self.task = model.eval(), task
         self.temperature, self.top_k = temperature, top_k
 

@@ -31,7 +31,7 @@ class Shakespeare(Text):
     splits: ClassVar[tuple[str, ...]] = ("train", "val")
 
     corpus: str = setting("tinyshakespeare", CORPUS)
-    block: int = setting(64, "characters that the model sees before the one to be written")
+    block: int = setting(128, "characters that the model sees before the one to be written")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,11 +76,11 @@ class Shakespeare(Text):
         return Recipe(
             model={"layers": 4, "heads": 4, "width": 128, "position": "rotary"},
             train={
-                "steps": 2000,
+                "steps": 1500,
                 "batch_size": 12,
-                "lr": 3e-3,
+                "lr": 0.01,
                 "muon_lr": 0.02,
-                "eval_every": 200,
+                "eval_every": 100,
                 "eval_size": 256,
             },
         )

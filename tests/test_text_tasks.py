@@ -178,7 +178,7 @@ def test_training_refuses_what_it_cannot_learn_from_before_it_writes(tmp_path, m
     for name, content in files.items():
         (tmp_path / name).mkdir() if content is None else (tmp_path / name).write_bytes(content)
     for name, says in {
-        "short.txt": "the train part of corpus short.txt has 54 characters, block + 1 is 65",
+        "short.txt": "the train part of corpus short.txt has 54 characters, block + 1 is 129",
         "bad.txt": "bad.txt is not UTF-8: byte 3 is 0xff",
         "empty.txt": "empty.txt is empty",
         "dir": "dir is a folder",
