@@ -6,7 +6,7 @@ are told what the GPT is: ids that the task gives enter by learned embeddings, o
 and, with `next_ids`, of the slot to be filled. Which tokens they see, and how, is their own.
 
 Shapes: B rows, T tokens, L id levels, V tokens of the alphabet, C channels (`width`), N tokens of
-the window. What each kind has settings for: `USES` in addgpt/config.py.
+the window. What each kind has settings for: `USES` in addgpt/kinds.py.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Embedded(Baseline):
     def __init__(self, config: ModelConfig, out: int) -> None:
         super().__init__(config)
         c = config
-        scheme = c.level_position or ("learned",) * len(c.levels)
+        scheme = c.scheme
         self.added = [level for level, how in enumerate(scheme) if how == "learned"]
         self.token = nn.Embedding(c.vocab, c.width)
         self.level = nn.ModuleList(nn.Embedding(c.levels[i], c.width) for i in self.added)
@@ -185,8 +185,8 @@ class Counts(Baseline):
         self.counts = nn.Parameter(table, requires_grad=False)
 
     def logits(self, states: Tensor) -> Tensor:
-        rows = F.embedding(states[..., 0], self.counts).double() + 1
-        return (rows / rows.sum(-1, keepdim=True)).log().float()
+        rows = F.embedding(states[..., 0], self.counts) + 1
+        return rows.float().log() - rows.sum(-1, keepdim=True).float().log()
 
     def tally(self, batch: Batch) -> None:
         """Put the scored pairs of a batch where other models have their gradient."""

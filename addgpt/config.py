@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from addgpt import features as catalogue
+from addgpt import kinds
 from addgpt.features import Feature, Features
 
 T = TypeVar("T")
 
 # The number goes up whenever a config written by this version could not be read by an older one.
 # Configs of older formats are read: what they do not name has its default.
-FORMAT = 2
+FORMAT = 3
 
 
 def setting(
@@ -54,31 +55,10 @@ def check_choices(config: Any) -> None:
 MOST = {
     "vocab": 1 << 20, "context": 1 << 20, "random_index": 1 << 20, "layers": 1024, "loops": 1024,
     "heads": 1024, "kv_heads": 1024, "width": 1 << 16, "rank": 1 << 16, "mlp_ratio": 64,
-    "window": 1 << 16, "steps": 10**12, "batch_size": 1 << 20, "micro_batch": 1 << 20,
+    "window": 256, "steps": 10**12, "batch_size": 1 << 20, "micro_batch": 1 << 20,
     "eval_size": 1 << 20, "threads": 1024,
 }  # fmt: skip
 MOST_LEVELS = 64
-
-# What each kind of model but the GPT has settings for, and its shape where none is asked for: the
-# recipes of tasks are for the GPT. The GPT has all settings but `window`.
-TASK_GIVES = ("kind", "vocab", "context", "levels")
-USES = {
-    "gru": ("layers", "width", "level_position", "next_ids"),
-    "mlp": ("layers", "width", "mlp_ratio", "window", "level_position", "next_ids"),
-    "bigram": (),
-    "counts": (),
-}
-TABLES = ("bigram", "counts")
-SHAPES: dict[str, dict[str, Any]] = {
-    "gru": {"layers": 1, "width": 128},
-    "mlp": {"layers": 1, "width": 32, "mlp_ratio": 8},
-}
-
-# What counting has no use for in training. It does not look at lr, muon_lr and micro_batch either,
-# which come with the recipe of every task.
-NOT_COUNTING = (
-    "optimizer weight_decay clip warmup schedule final_lr precision ema label_smoothing z_loss"
-).split()
 
 
 def check_most(config: Any) -> None:
@@ -144,7 +124,7 @@ class ModelConfig:
         sizes = (self.vocab, self.context, *self.levels)
         if len(self.levels) > MOST_LEVELS or not all(0 <= n <= MOST["context"] for n in sizes):
             raise ValueError(f"vocab, context and levels must be in 0..{MOST['context']:,}")
-        self._check_kind()
+        kinds.check(self)
         for name in ("layers", "heads", "width", "loops", "window"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
@@ -178,30 +158,17 @@ class ModelConfig:
                 f"the task has {len(self.levels)}"
             )
 
-    def _check_kind(self) -> None:
-        """Raise ValueError for a setting, away from its default, that the kind has no use for."""
-        names = [item.name for item in dataclasses.fields(self)]
-        used = USES.get(self.kind, [name for name in names if name not in (*TASK_GIVES, "window")])
-        for item in dataclasses.fields(self):
-            if item.name in (*TASK_GIVES, *used) or getattr(self, item.name) == item.default:
-                continue
-            valid = ", ".join(used) or "none"
-            raise ValueError(f"kind={self.kind} has no {item.name}; its settings: {valid}")
-        if self.kind == "gpt":
-            return
-        if not set(self.level_position) <= {"learned", "none"}:
-            raise ValueError(
-                f"kind={self.kind} takes in ids as learned or none in level_position, "
-                f"not {', '.join(self.level_position)}"
-            )
-        if not self.mlp_ratio:
-            raise ValueError(f"kind={self.kind} needs mlp_ratio above 0")
-
     def of_kind(self, kind: str) -> ModelConfig:
         """This config; for another kind, the usual shape of that one on the same task."""
         if kind == self.kind:
             return self
-        return ModelConfig(self.vocab, self.context, self.levels, kind, **SHAPES.get(kind, {}))
+        shape = kinds.SHAPES.get(kind, {})
+        return ModelConfig(self.vocab, self.context, self.levels, kind, **shape)
+
+    @property
+    def scheme(self) -> tuple[str, ...]:
+        """How each id level enters."""
+        return self.level_position or ("learned",) * len(self.levels)
 
     @property
     def longest(self) -> int | None:
@@ -221,7 +188,7 @@ class ModelConfig:
     @property
     def depth(self) -> int:
         """How many blocks a token passes, each as often as it is looped; none in a table."""
-        return 0 if self.kind in TABLES else self.layers * self.loops
+        return 0 if self.kind in kinds.TABLES else self.layers * self.loops
 
     @property
     def hidden(self) -> int:
@@ -306,14 +273,7 @@ class RunConfig:
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must be in 0..2^63-1, not {self.seed}")
         if self.model.kind == "counts":
-            check_counting(self.train)
-
-
-def check_counting(train: TrainConfig) -> None:
-    """Raise ValueError for a setting of training that counting has no use for."""
-    for item in dataclasses.fields(train):
-        if item.name in NOT_COUNTING and getattr(train, item.name) != item.default:
-            raise ValueError(f"kind=counts has no {item.name}: it counts what it is shown")
+            kinds.check_counting(self.train)
 
 
 def to_dict(config: Any) -> dict[str, Any]:

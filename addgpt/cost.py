@@ -18,9 +18,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from addgpt import optim
 from addgpt.baselines import Model, build
 from addgpt.checkpoint import outline
-from addgpt.config import TABLES, ModelConfig, RunConfig
+from addgpt.config import ModelConfig, RunConfig
 from addgpt.device import autocast, pick_device, prepare, product_type
 from addgpt.evaluate import forward, problems_of
+from addgpt.kinds import TABLES
 from addgpt.model import next_token_loss
 from addgpt.task import Batch, load_task
 

@@ -111,7 +111,7 @@ def within_tables(positions: Positions, config: ModelConfig) -> Positions:
 
 def largest_ids(config: ModelConfig) -> np.ndarray:
     """(L,) the largest position id of each level that the model has a row for."""
-    scheme = config.level_position or ("learned",) * len(config.levels)
+    scheme = config.scheme
     return np.array(
         [
             size - 1 if how == "learned" else np.iinfo(np.int16).max

@@ -164,7 +164,7 @@ class GPT(nn.Module):
         check_sizes(config)
         assert config.kind == "gpt", config.kind
         self.config = c = config
-        scheme = c.level_position or ("learned",) * len(c.levels)
+        scheme = c.scheme
         self.added = [level for level, how in enumerate(scheme) if how == "learned"]
         # Levels by which queries turn: from the slot they fill, and besides from that just read.
         self.turned = [level for level, how in enumerate(scheme) if how in ("rotary", "rotary2")]

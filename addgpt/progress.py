@@ -33,8 +33,9 @@ class TrainingProgress:
         self.began: tuple[int, float] | None = None
 
     def __enter__(self) -> TrainingProgress:
-        if self.bar:
-            self.bar.start()
+        with contextlib.suppress(OSError):
+            if self.bar:
+                self.bar.start()
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -26,8 +26,9 @@ import addgpt
 from addgpt import files
 from addgpt.baselines import Model, build
 from addgpt.checkpoint import check_fits, load_weights, read_tensors, write_tensors
-from addgpt.config import TABLES, ModelConfig, RunConfig, load_run_config, to_dict
+from addgpt.config import ModelConfig, RunConfig, load_run_config, to_dict
 from addgpt.files import RunError, write_atomically
+from addgpt.kinds import TABLES
 from addgpt.task import Task, load_task
 
 EVAL_COLUMNS = (

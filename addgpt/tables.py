@@ -46,7 +46,8 @@ def print_eval(console: Console, rows: Sequence[dict]) -> None:
     held_out = [row for row in rows if not row["seen"]]
     right, n = (sum(row[key] for row in held_out) for key in ("answer_correct", "n"))
     if n:
-        console.print(f"held out, all cells: {right:,} of {n:,} right, {share(right, n)}")
+        where = "trained on" if {row["split"] for row in held_out} == {"train"} else "held out"
+        console.print(f"{where}, all cells: {right:,} of {n:,} right, {share(right, n)}")
 
 
 def _grid_table(op: str, rows: list[dict]) -> Table:

@@ -132,16 +132,15 @@ def check_memory(config: RunConfig, world: World = World()) -> None:  # noqa: B0
 def check_reach(config: RunConfig) -> None:
     """Raise ValueError if problems that are to be scored are longer than the model can read."""
     task, most = load_task(config.task, config.options), config.model.longest
-    cell = max(task.cells(), key=lambda cell: cell.len_a + cell.len_b, default=None)
-    if most is None or cell is None:
-        return
-    read = int(task.exam(np.random.default_rng(0), 8, "test", cell).lengths.max(initial=1)) - 1
-    if read > most:
-        raise ValueError(
-            f"problems of {cell.len_a}{cell.op}{cell.len_b} digits take {read} tokens, a model "
-            f"with position={config.model.position} reads at most {most}; set another position, "
-            "or a larger random_index"
-        )
+    rng = np.random.default_rng(0)
+    for cell in task.cells() if most is not None else ():
+        read = int(task.exam(rng, 8, "test", cell).lengths.max(initial=1)) - 1
+        if read > most:
+            raise ValueError(
+                f"problems of {cell.len_a}{cell.op}{cell.len_b} digits take {read} tokens, a model "
+                f"with position={config.model.position} reads at most {most}; set another "
+                "position, or a larger random_index"
+            )
 
 
 def check_prompt(task: Task) -> None:
@@ -178,7 +177,7 @@ class _Loop:
         # What is scored and kept: the weights in training, or their running average.
         self.kept = copy.deepcopy(self.model) if self.settings.ema else self.model
         self.counts = isinstance(self.model, Counts)  # instead of following gradients
-        self.dtype = product_type(self.device, self.settings.precision, self.config.model.width)
+        self.dtype = self._products(checkpoint)
         self.optimizers = optim.build(self.model, self.settings, self.dtype)
         self.peaks = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
         self.exam = self.task.batch(
@@ -191,6 +190,14 @@ class _Loop:
         world.sum([0.0])  # all have read the checkpoint before the main worker writes anything
         if world.main:  # of lines after the checkpoint, or of an attempt that never saved
             run.forget_after(self.moment.step)
+
+    def _products(self, checkpoint: tuple | None) -> torch.dtype:
+        """What matrices are multiplied in: where `auto` is to choose, as until the checkpoint."""
+        asked, width = self.settings.precision, self.config.model.width
+        if asked == "auto" and checkpoint is not None:
+            before = checkpoint[1].get("bfloat16", self.device.type != "cpu")  # of older versions
+            asked = "bfloat16" if before else "float32"
+        return product_type(self.device, asked, width)
 
     @property
     def finished(self) -> bool:
@@ -278,6 +285,7 @@ class _Loop:
             "tokens": self.moment.tokens,
             "seconds": round(self.moment.seconds, 3),
             "val_exact": self.moment.look.get("val_exact", 0.0),
+            "bfloat16": int(self.dtype == torch.bfloat16),
         }
         self.run.save(self.kept, state, progress)
 

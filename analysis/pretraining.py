@@ -2,8 +2,9 @@
 
     python -m analysis.pretraining results/pretraining --csv FILE --png FILE
 
-Runs are named ROLE-sSEED: `pretrain` on the large text, `finetune` from it, `scratch` for as many
-steps as `finetune`, `long` for as many as both together. `docs/pretraining.md` says what came out.
+Runs are named ROLE-sSEED: `pretrain` on the large text, `finetune` from that of the same seed or
+from the only one there is, `scratch` for as many steps as `finetune`, `long` for as many as both
+together. `docs/pretraining.md` says what came out.
 """
 
 from __future__ import annotations
@@ -47,10 +48,11 @@ def collect(folder: str | Path) -> pd.DataFrame:
             raise ValueError(f"run {run} must be named ROLE-sSEED, a role of {', '.join(valid)}")
     table = table.assign(role=named["role"], seed=named["seed"].astype(int))
     before = table[table["role"] == BEFORE].groupby("seed")["tokens"].max()
-    added = table["seed"].map(before).where(table["role"] == "finetune", 0)
-    return table.assign(characters=table["tokens"] + added.fillna(0))[COLUMNS].reset_index(
-        drop=True
-    )
+    source = before.get if len(before) != 1 else lambda seed: before.squeeze()  # one for all
+    added = table["seed"].map(source).where(table["role"] == "finetune", 0)
+    for seed in table["seed"][added.isna()]:
+        raise ValueError(f"run finetune-s{seed} needs pretrain-s{seed} beside it")
+    return table.assign(characters=table["tokens"] + added)[COLUMNS].reset_index(drop=True)
 
 
 @style.styled

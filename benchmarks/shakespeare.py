@@ -4,8 +4,9 @@ Our default recipe (`addgpt train --task shakespeare`) against a re-creation of 
 for a CPU: 4 layers and 4 heads, width 128, block 64, batch 12, no dropout, 2,000 iterations of
 AdamW with 100 of warm-up and a cosine from 1e-3 to 1e-4. Its val loss is known to be 1.886 then.
 Both train from scratch, in turns, seed by seed, and are looked at every few steps; the loss is that
-of the whole last tenth of tinyshakespeare in blocks as long as those of training. Only training
-counts, not the looks. The reference is described in `benchmarks/nanogpt.py`.
+of the whole last tenth of tinyshakespeare in blocks of 64 characters, although ours is trained on
+longer ones. Only training counts, not the looks. Our recipe was tuned on the same tenth, as there
+is no other. The reference is described in `benchmarks/nanogpt.py`.
 
     python -m benchmarks.shakespeare
 """
@@ -35,7 +36,7 @@ from benchmarks import nanogpt, timing
 GOAL = 1.886
 LAYERS, HEADS, WIDTH, BLOCK, ROWS = 4, 4, 128, 64, 12
 ITERATIONS, WARMUP, LAST = 2000, 100, 0.1  # the last rate is a tenth of the peak
-OUR_LOOKS, REFERENCE_LOOKS = 20, 200  # steps between looks
+OUR_LOOKS, REFERENCE_LOOKS = 20, 100  # steps between looks
 TARGET = "at least 4 x"
 
 
@@ -71,7 +72,7 @@ def ours(seed: int, steps: int, threads: int) -> Result:
 
     def look(moment: Moment) -> None:
         if moment.step % OUR_LOOKS == 0 or moment.step >= steps:
-            loss = score_text(run.model(), run.task(), "val").nats
+            loss = score_text(run.model(), replace(run.task(), block=BLOCK), "val").nats
             found.append(Result(moment.step, moment.seconds, loss))
             if found[-1].reached or moment.step >= steps:
                 raise _Enough
@@ -144,6 +145,8 @@ def measure(options: argparse.Namespace) -> list[timing.Row]:
         for who, some in results.items()
     )
     times = [[result.seconds for result in some] for some in results.values()]
+    if not all(result.reached for some in results.values() for result in some):
+        times[1] = []  # there is nothing to compare
     return [timing.Row(f"Shakespeare to {GOAL}", "seconds", *times, TARGET, note)]
 
 

@@ -15,9 +15,10 @@ from addgpt import cost
 from addgpt.baselines import KINDS, build, cache_of
 from addgpt.checkpoint import outline, shapes, weight_count
 from addgpt.cli import main
-from addgpt.config import TABLES, USES, ModelConfig, from_dict, to_dict, with_settings
+from addgpt.config import ModelConfig, from_dict, to_dict, with_settings
 from addgpt.decode import generate, stream
 from addgpt.evaluate import loss, score
+from addgpt.kinds import TABLES, USES
 from addgpt.model import GPT, next_token_loss
 from addgpt.runs import Run
 from addgpt.settings import configure, reconfigure
@@ -432,7 +433,7 @@ def test_weights_go_to_a_new_run_where_the_alphabet_allows(kind_run, lines_run, 
         ({"kind": "gru", "level_position": "learned"}, "names 1 levels, the task has 3"),
         ({"kind": "mlp", "mlp_ratio": "0"}, "kind=mlp needs mlp_ratio above 0"),
         ({"kind": "mlp", "window": "0"}, "window must be at least 1, not 0"),
-        ({"kind": "mlp", "window": "100000"}, "window must be at most 65,536"),
+        ({"kind": "mlp", "window": "100000"}, "window must be at most 256"),
         ({"kind": "mlp", "activation": "gelu"}, "kind=mlp has no activation"),
         ({"kind": "bigram", "width": "64"}, "kind=bigram has no width; its settings: none"),
         ({"kind": "counts", "next_ids": "false"}, "kind=counts has no next_ids"),

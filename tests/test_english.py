@@ -24,7 +24,7 @@ A \\A\\ (a). The first letter.
 Zymose \\Zy*mose"\\, n. [Zyme + -ose, fr. Gr. [z]] (Chem.)
    Invertin, which turns cane
    sugar. See {Zyme}. [1913 Webster]
-   2. Another \u201cthing\u201d \u2014 na\u00efve.
+   2. C[ae]sar caf['e], [OE]dipus. Another \u201cthing\u201d \u2014 na\u00efve.
 """
 BIBLE = """#!{python}
 import sys
@@ -98,7 +98,7 @@ def test_a_text_is_made_of_packages(root, capsys):
     english.main(["--root", str(root), "--out", str(out), "--without", str(play)])
     text = out.read_text()
     assert "Invertin, which turns cane sugar. See\nZyme." in text
-    assert '2. Another "thing" -- naive.' in text
+    assert '2. Caesar cafe, OEdipus. Another "thing" -- naive.' in text
     assert "Blessed is the good man." in text and "About it" not in text
     assert "not to be" not in text
     pieces = text.strip().split("\n\n")

@@ -93,6 +93,12 @@ def test_far_lengths_beyond_a_table_are_refused_before_training(tmp_path, positi
         assert not (tmp_path / "run").exists()
 
 
+def test_a_trace_may_be_longest_elsewhere_than_at_the_longest_operands():
+    settings = {"digits": "3", "far": "5,7", "position": "sinusoidal", "random_index": "120"}
+    with pytest.raises(ValueError, match="a model with position=sinusoidal reads at most 120"):
+        check_startable(configure("div", settings))
+
+
 @pytest.mark.parametrize(
     "settings",
     [

@@ -1,5 +1,7 @@
 """What goes wrong in use, for real: full disks, closed terminals, folders and workers that go."""
 
+import errno
+import io
 import os
 import shutil
 import signal
@@ -13,9 +15,10 @@ import pytest
 from processes import Training, wait_for, words
 
 import addgpt
+from addgpt.progress import TrainingProgress
 from addgpt.runs import Run
 from addgpt.settings import configure
-from addgpt.train import train
+from addgpt.train import Moment, train
 
 ROOT = Path(addgpt.__file__).parents[1]
 SMALL = {
@@ -161,7 +164,6 @@ def test_an_ignored_hangup_and_a_dead_terminal_do_not_stop_it(folder):
 
 def test_nobody_listening_does_not_stop_it(toy_run, monkeypatch):
     """As in `addgpt train 2>&1 | head -1`: writing to stderr fails from the first line on."""
-    from addgpt.progress import TrainingProgress
 
     class Broken:
         isatty = staticmethod(lambda: False)
@@ -200,3 +202,22 @@ def test_a_clock_that_jumps_back_changes_nothing(toy_run, monkeypatch):
     assert seconds == sorted(seconds) and seconds[0] > 0
     assert seconds[-1] < 60
     assert all((run.state()[0][n] == t).all() for n, t in usual.state()[0].items())
+
+
+class Dead(io.TextIOBase):
+    """A terminal that is gone."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    flush = write
+
+
+def test_a_terminal_that_is_gone_before_the_first_step_stops_nothing(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Dead())
+    with TrainingProgress() as watch:
+        for step in range(3):
+            watch(Moment(step, 3, step, step, 1.0, 0.5, {}))

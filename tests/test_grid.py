@@ -85,6 +85,11 @@ def test_cases_of_another_grid_come_besides_its_own(tmp_path):
     grid.write_text('cases_of = "one"\nwithout = ["own"]\n' + text)
     with pytest.raises(ValueError, match="without must be a list of cases of one"):
         load_grid(str(grid))
+    for text_of_other in ('task = "add"\n', 'cases_of = "two"\n' + text):
+        (tmp_path / "bare.toml").write_text(text_of_other)
+        grid.write_text('cases_of = "bare"\n' + text)
+        with pytest.raises(ValueError, match="of bare, which must have its own"):
+            load_grid(str(grid))
     for name in ("two", "../one", str(tmp_path / "one")):
         grid.write_text(f'cases_of = "{name}"\n' + text)
         with pytest.raises(ValueError, match="cases_of must be the name of a grid in"):

@@ -8,6 +8,7 @@ from addgpt.attention import attend
 from addgpt.config import ModelConfig
 from addgpt.device import WIDE, autocast, product_type
 from addgpt.model import GPT
+from addgpt.train import Moment, train
 
 CPU = torch.device("cpu")
 BFLOAT16, FLOAT32 = torch.bfloat16, torch.float32
@@ -78,5 +79,35 @@ def test_muon_in_bfloat16_goes_the_same_way():
         weight.grad = gradient.clone()
         optim.Muon([weight], lr=0.1, dtype=dtype).step()
     rounded, exact = weights
-    assert rounded.dtype == FLOAT32
+    assert rounded.dtype == FLOAT32 and not torch.equal(rounded, exact)
     assert (rounded - exact).norm() < 0.08 * exact.norm()  # Newton-Schulz itself is 30 % off
+
+
+def ends(toy_run, monkeypatch, has: bool, later: bool | None = None, **settings: str) -> dict:
+    """Weights after 12 steps on a CPU that has bfloat16 or not; maybe on another from step 8 on."""
+    monkeypatch.setattr(device, "WIDE", 1)
+    monkeypatch.setattr(device, "_cpu_has_bfloat16", lambda: has)
+    run = toy_run(name=f"{has}-{later}-{len(settings)}", **settings)
+    if later is not None:
+
+        def stop(moment: Moment) -> None:
+            if moment.step == 8:
+                raise InterruptedError
+
+        with pytest.raises(InterruptedError):
+            train(run, stop)
+        monkeypatch.setattr(device, "_cpu_has_bfloat16", lambda: later)
+    train(run)
+    return run.model().state_dict()
+
+
+def same(one: dict, other: dict) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_resumed_run_multiplies_as_it_began(toy_run, monkeypatch):
+    rounded, exact = (ends(toy_run, monkeypatch, has) for has in (True, False))
+    assert not same(rounded, exact)
+    assert same(rounded, ends(toy_run, monkeypatch, True, later=False))
+    assert same(exact, ends(toy_run, monkeypatch, False, later=True))
+    assert same(exact, ends(toy_run, monkeypatch, True, precision="float32"))

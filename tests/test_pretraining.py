@@ -57,6 +57,15 @@ def test_finetuning_counts_what_was_read_before_it(folder):
     assert sorted(y for line in points for y in line.get_ydata()) == [1.5, 1.7, 1.8, 1.9]
 
 
+def test_a_finetuning_without_its_pretraining_is_refused(folder):
+    runs = folder(("pretrain-s0", 1.2, 100), ("finetune-s1", 1.5, 20))
+    table = pretraining.collect(runs)  # the only one is meant
+    assert set(table[table["role"] == "finetune"]["characters"]) == {110, 120}
+    folder(("pretrain-s2", 1.2, 300))
+    with pytest.raises(ValueError, match="finetune-s1 needs pretrain-s1"):
+        pretraining.collect(runs)
+
+
 def test_a_run_of_no_role_is_refused(folder):
     with pytest.raises(ValueError, match="run other must be named ROLE-sSEED, a role of pretrain"):
         pretraining.collect(folder(("other", 1.0, 10)))

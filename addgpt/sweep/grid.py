@@ -115,7 +115,10 @@ def _cases_of(data: dict[str, Any], folder: Path) -> list[Any]:
     path = folder / f"{name}.toml"
     if not path.is_file():
         raise ValueError(f"cases_of must be the name of a grid in {folder}, not {name!r}")
-    cases = _typed(read_toml(path), "case", list, [])
+    other = read_toml(path)
+    cases = _typed(other, "case", list, [])
+    if not cases or "cases_of" in other:
+        raise ValueError(f"cases_of takes the [[case]]s of {name}, which must have its own")
     names = [case.get("name") if isinstance(case, dict) else case for case in cases]
     if not (isinstance(without, list) and all(one in names for one in without)):
         raise ValueError(f"without must be a list of cases of {name}, not {without!r}")

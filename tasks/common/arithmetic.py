@@ -12,7 +12,18 @@ import numpy as np
 
 from addgpt.task import SPLITS, Batch, Cell, Recipe, Slip, Task, check_choices, setting
 from tasks.common import audit, digits, problems, slips, splits
-from tasks.common.sheet import ALPHABET, END, IDS, KINDS, LEVELS, OFFSET, SPREAD, Kind, Sheet
+from tasks.common.sheet import (
+    ALPHABET,
+    END,
+    IDS,
+    KINDS,
+    LEVELS,
+    OFFSET,
+    SPREAD,
+    Kind,
+    Sheet,
+    spread_out,
+)
 
 MOST_DIGITS = 1000
 EQUALS = ALPHABET.index("=")
@@ -176,6 +187,7 @@ class Arithmetic(Task):
     def batch(
         self, rng: np.random.Generator, size: int, split: str, cell: Cell | None = None
     ) -> Batch:
+        """As of `Task`; a train cell that the pool has nothing of gives no rows."""
         if self.pool and split == "train":
             rows = self._in_pool(cell)
             index = rows[rng.integers(0, len(rows), size)] if len(rows) else rows
@@ -196,7 +208,7 @@ class Arithmetic(Task):
             a, b = (part.take(index, 0) for part in self.pooled[:2])
         else:
             a, b, _, _ = self._draw(rng, 2 * size, split, cell)
-            keep = self._distinct(a, b)[:size]
+            keep = problems.distinct(a, b, self.commutes)[:size]
             a, b = a[keep], b[keep]
         return self._written(rng, a, b, digits.length(a), digits.length(b), split)
 
@@ -265,7 +277,7 @@ class Arithmetic(Task):
         for size in POOL_DRAWS:
             drawn.append(self._draw(rng, size, "train", None))
             parts = problems.joined(drawn)
-            keep = self._distinct(*parts[:2])[: self.pool]
+            keep = problems.distinct(*parts[:2], self.commutes)[: self.pool]
             if len(keep) == self.pool:
                 return tuple(part[keep] for part in parts)
         raise ValueError(f"pool={self.pool} is too large: {len(keep)} distinct problems were found")
@@ -327,16 +339,6 @@ class Arithmetic(Task):
         valid = self.valid(first, second)
         return (first, second) if valid is None else (first[valid], second[valid])
 
-    def _distinct(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """The first row of each problem; operands that commute make one problem in either order."""
-        pairs = np.concatenate([a, b], 1)
-        if self.commutes and len(a):
-            swapped = np.concatenate([b, a], 1)
-            place = (pairs != swapped).argmax(1)[:, None]
-            less = np.take_along_axis(pairs, place, 1) <= np.take_along_axis(swapped, place, 1)
-            pairs = np.where(less, pairs, swapped)
-        return np.sort(np.unique(pairs, axis=0, return_index=True)[1])
-
     def _written(self, rng, a, b, len_a, len_b, split: str) -> Batch:
         if not len(a):
             none = np.zeros((0, 1))
@@ -351,20 +353,8 @@ class Arithmetic(Task):
             col = batch.positions[:, :, 0]
             col[:] = np.where(col > 0, col + shift, 0)
         if self.spread and split == "train":
-            batch.positions[:, :, 0] = self._spread(rng, batch.positions[:, :, 0])
+            batch.positions[:, :, 0] = spread_out(rng, batch.positions[:, :, 0], self.spread)
         return batch
-
-    def _spread(self, rng: np.random.Generator, col: np.ndarray) -> np.ndarray:
-        """(B, T) col ids moved to other places of 1..spread, in their order; 0 stays 0.
-
-        In half of the rows they stay together, as they are when the model is used.
-        """
-        rows, most = len(col), int(col.max())
-        gaps = np.sort(rng.random((rows, self.spread)).argpartition(most - 1, 1)[:, :most], 1)
-        together = rng.integers(0, self.spread - most + 1, (rows, 1)) + np.arange(most)
-        moved = np.where(rng.random((rows, 1)) < 0.5, together, gaps) + 1
-        moved = np.concatenate([np.zeros((rows, 1), int), moved], 1)
-        return np.take_along_axis(moved, col.astype(int), 1).astype(np.int16)
 
     def _sheet(self, a, b, len_a, len_b) -> Sheet:
         """What `write` writes, with the ids that were asked for."""

@@ -26,15 +26,16 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from tasks.common.corpus import TRAIN
 from tasks.common.sources import whole_file
 
 RUN = 6  # words in a row that are too many to be chance
 LINE = 60  # characters
 SHORTEST = 20  # characters of a piece that is worth keeping
 VERSES = 10  # that stay together
-VAL = 0.1  # share of a text at its end that nothing may be known of
 SEED = 0
 WORD = re.compile("[a-z]+")
+MARKED = re.compile(r"(?<=[A-Za-z])\[[^\[\]\s]{1,3}\]|\[[^\[\]\s]{1,3}\](?=[a-z])")  # C[ae]sar
 DICTIONARY = "usr/share/dictd/gcide.dict.dz"
 SERMONS = "usr/share/sword/modules/comments/zcom/tdavid"
 PLAIN = str.maketrans({"\u2014": "--", "\u2013": "-", "\u2018": "'", "\u2019": "'",
@@ -47,6 +48,7 @@ def dictionary(root: Path) -> Iterator[str]:
         text = file.read()
     for entry in re.split(r"\n(?=\S)", text.partition("\nA \\")[2]):
         entry = re.sub(r"\\[^\\\n]*\\", "", entry)
+        entry = MARKED.sub(lambda found: re.sub("[^A-Za-z]", "", found[0].replace("um", "")), entry)
         entry = re.sub(r"\[[^\[\]]*\]", "", re.sub(r"\[[^\[\]]*\]", "", entry))
         yield re.sub("[{}]", "", entry)
 
@@ -62,7 +64,10 @@ def sermons(root: Path) -> Iterator[str]:
 
 
 def bible() -> Iterator[str]:
-    """The King James Bible, ten verses at a time, without their numbers."""
+    """The King James Bible, ten verses at a time, without their numbers.
+
+    It is in a format of its own, which the program `bible` reads, so that has to be installed.
+    """
     asked = subprocess.run(
         ["bible", "-f"], input="ge1:1-re22:21\n", capture_output=True, text=True, check=True
     )
@@ -127,13 +132,15 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--without", type=Path, help="text whose last tenth stays unknown")
-    parser.add_argument("--root", type=Path, default=Path("/"), help="where packages are unpacked")
+    parser.add_argument(
+        "--root", type=Path, default=Path("/"), help="where dict-gcide and sword-comm-tdavid are"
+    )
     options = parser.parse_args(arguments)
     held_out = ""
     try:
         if options.without:
             text = options.without.read_text(encoding="utf-8")
-            held_out = text[int(len(text) * (1 - VAL)) :]
+            held_out = text[int(len(text) * TRAIN) :]
         sources = {
             "dict-gcide": dictionary(options.root),
             "sword-comm-tdavid": sermons(options.root),
@@ -144,6 +151,8 @@ def main(arguments: list[str] | None = None) -> None:
             temporary.write_text(text, encoding="utf-8")
     except OSError as error:
         parser.error(f"{error.filename}: {error.strerror}; see --help for the packages it needs")
+    except (subprocess.CalledProcessError, zlib.error, struct.error, EOFError) as error:
+        parser.error(f"a package is damaged: {error}")
     print(*told, f"{options.out}: {len(text):,} characters", sep="\n")
 
 

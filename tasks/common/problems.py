@@ -135,3 +135,14 @@ def _is_near_power(number: np.ndarray) -> np.ndarray:
     rest = number.sum(1, dtype=np.int32) - top
     power = (top == 1) & ((rest == 0) | ((rest == 1) & (number[:, 0] == 1)))
     return power | ((number[:, 0] == 2) & (lengths == 1)) | _is_nines(number)
+
+
+def distinct(a: np.ndarray, b: np.ndarray, commutes: bool) -> np.ndarray:
+    """The first row of each problem; operands that commute make one problem in either order."""
+    pairs = np.concatenate([a, b], 1)
+    if commutes and len(a):
+        swapped = np.concatenate([b, a], 1)
+        place = (pairs != swapped).argmax(1)[:, None]
+        less = np.take_along_axis(pairs, place, 1) <= np.take_along_axis(swapped, place, 1)
+        pairs = np.where(less, pairs, swapped)
+    return np.sort(np.unique(pairs, axis=0, return_index=True)[1])

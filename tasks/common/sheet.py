@@ -227,3 +227,16 @@ def _examples(alike: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rows = np.flatnonzero(example == np.arange(len(alike)))
     row_of[alike[rows]] = np.arange(len(rows))
     return rows, row_of.take(alike)
+
+
+def spread_out(rng: np.random.Generator, col: np.ndarray, spread: int) -> np.ndarray:
+    """(B, T) col ids moved to other places of 1..spread, in their order; 0 stays 0.
+
+    In half of the rows they stay together, as they are when the model is used.
+    """
+    rows, most = len(col), int(col.max())
+    gaps = np.sort(rng.random((rows, spread)).argpartition(most - 1, 1)[:, :most], 1)
+    together = rng.integers(0, spread - most + 1, (rows, 1)) + np.arange(most)
+    moved = np.where(rng.random((rows, 1)) < 0.5, together, gaps) + 1
+    moved = np.concatenate([np.zeros((rows, 1), int), moved], 1)
+    return np.take_along_axis(moved, col.astype(int), 1).astype(np.int16)
