@@ -98,6 +98,8 @@ def test_train_cells_of_a_pooled_task_hold_the_pool_and_nothing_else(operation, 
         assert set(problems(task, batch, read_rows)) <= known
         for a, _, b, _ in read_rows(task, batch):
             assert (len(str(a)), len(str(b))) == (cell.len_a, cell.len_b)
+            pair = (digits.from_int(n, task.digits)[None] for n in (a, b))
+            assert cell.stratum == "all" or task.belongs(cell.stratum, *pair).all()
         if not task.seen(cell):  # others are asked whole
             exam = task.exam(np.random.default_rng(1), 1000, "train", cell)
             rows = problems(task, exam, read_rows)
