@@ -123,7 +123,7 @@ def speed(config: RunConfig, seconds: float = 2.0) -> float:
     prepare(train.threads)
     device = pick_device(train.device)
     model = build(config.model, config.seed).to(device).train()
-    dtype = product_type(device, train.precision, config.model.width)
+    dtype = product_type(device, train.precision, config.model)
     optimizers = optim.build(model, train, dtype)
     batch = task.batch(np.random.default_rng(0), train.batch_size, "train")
     parts = _passes(batch, train.micro_batch or len(batch))

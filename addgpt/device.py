@@ -10,7 +10,9 @@ import time
 
 import torch
 
-WIDE = 192  # channels from which bfloat16 pays on a CPU (docs/log.md)
+from addgpt.config import ModelConfig
+
+WIDE = 128  # channels from which bfloat16 pays on a CPU (docs/log.md)
 
 
 def pick_device(name: str = "auto", number: int = 0) -> torch.device:
@@ -32,16 +34,17 @@ def pick_device(name: str = "auto", number: int = 0) -> torch.device:
     return torch.device(name, number)
 
 
-def product_type(device: torch.device, precision: str, width: int) -> torch.dtype:
+def product_type(device: torch.device, precision: str, model: ModelConfig) -> torch.dtype:
     """What matrices are multiplied in: what is asked for, or by `auto` what is fastest here.
 
-    That is bfloat16 where a CUDA device has it, and on a CPU that has it for models `width`
-    channels wide if these are enough to make up for the conversions.
+    That is bfloat16 where a CUDA device has it, and on a CPU that has it for a GPT that is wide
+    enough to make up for the conversions.
     """
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported()
     else:
-        native = device.type == "cpu" and width >= WIDE and _cpu_has_bfloat16()
+        wide = model.kind == "gpt" and model.width >= WIDE
+        native = device.type == "cpu" and wide and _cpu_has_bfloat16()
     chosen = {"float32": False, "bfloat16": True, "auto": native}[precision]
     return torch.bfloat16 if chosen else torch.float32
 

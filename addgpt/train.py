@@ -193,11 +193,11 @@ class _Loop:
 
     def _products(self, checkpoint: tuple | None) -> torch.dtype:
         """What matrices are multiplied in: where `auto` is to choose, as until the checkpoint."""
-        asked, width = self.settings.precision, self.config.model.width
+        asked = self.settings.precision
         if asked == "auto" and checkpoint is not None:
             before = checkpoint[1].get("bfloat16", self.device.type != "cpu")  # of older versions
             asked = "bfloat16" if before else "float32"
-        return product_type(self.device, asked, width)
+        return product_type(self.device, asked, self.config.model)
 
     @property
     def finished(self) -> bool:

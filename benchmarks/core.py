@@ -1,7 +1,7 @@
 """Tokens a second of training: our core and a plain GPT of the same shape, in turns.
 
 The same tokens, AdamW. Ours multiplies in what `precision=auto` takes for the width (bfloat16 on a
-CPU that has it, from 192 channels on), the reference in float32, as nanoGPT does on a CPU. On
+CPU that has it, from 128 channels on), the reference in float32, as nanoGPT does on a CPU. On
 *text* all random characters are scored and ours has the defaults of `ModelConfig` (RMSNorm, squared
 ReLU, normalised queries and keys, no index). On *sums* the model and the batch are those of
 `addgpt train --task add --digits 3`, and only the answer is scored: ours works out the last block
@@ -65,7 +65,7 @@ def ours(config: ModelConfig, batch: Batch, optimizer: str) -> Step:
     """A training step of our model."""
     model, settings = GPT(config), TrainConfig(optimizer=optimizer)
     device = torch.device("cpu")
-    dtype = product_type(device, settings.precision, config.width)
+    dtype = product_type(device, settings.precision, config)
     optimizers = optim.build(model, settings, dtype)
     count = int(batch.scored[:, 1:].sum())
 

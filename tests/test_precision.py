@@ -28,7 +28,7 @@ def test_auto_is_bfloat16_for_wide_models_where_the_cpu_has_it(
     monkeypatch, precision, width, has, wanted
 ):
     monkeypatch.setattr(device, "_cpu_has_bfloat16", lambda: has)
-    assert product_type(CPU, precision, width) is wanted
+    assert product_type(CPU, precision, ModelConfig(width=width, heads=1)) is wanted
 
 
 def test_large_position_ids_are_told_apart_in_bfloat16():

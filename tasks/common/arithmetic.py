@@ -45,6 +45,7 @@ def traced_recipe(steps: int, long: bool) -> Recipe:
             "level_position": ("rotary", "rotary", "learned"),
         },
         train={
+            "precision": "float32",  # bfloat16 has not been tried on traces
             "steps": steps,
             "batch_size": 48,
             "micro_batch": 8 if long else 0,
