@@ -95,7 +95,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale
     if groups > 1:
         key, value = (x.repeat_interleave(groups, 1) for x in (key, value))
     if query.device.type == "cpu" and query.dtype == torch.bfloat16:
-        return _plain(query, key, value, mask, scale)
+        with torch.autocast("cpu", enabled=False):  # which would take the softmax to float32
+            return _plain(query, key, value, mask, scale)
     return F.scaled_dot_product_attention(
         query, key, value, mask, is_causal=mask is None, scale=scale
     )
@@ -110,7 +111,7 @@ def _plain(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale
         products = products.masked_fill(~mask, -torch.inf)
     else:
         products = products + mask
-    return products.softmax(-1).to(value.dtype) @ value
+    return products.softmax(-1) @ value
 
 
 def _mixed(query: Tensor, key: Tensor, value: Tensor, added: Tensor | None, scale: float) -> Tensor:

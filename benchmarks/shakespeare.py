@@ -6,8 +6,9 @@ AdamW with 100 of warm-up and a cosine from 1e-3 to 1e-4. Its val loss is known 
 Both train from scratch, in turns, seed by seed, and are looked at every few steps; the loss is that
 of the whole last tenth of tinyshakespeare in blocks of 64 characters, although ours is trained on
 longer ones. Only training counts, not the looks. Our recipe was tuned on the same tenth, as there
-is no other. A reference that has not reached the goal after all its iterations, as happens (1.886 was
-measured on samples of val), counts with the time of these. The reference is described in `benchmarks/nanogpt.py`.
+is no other. A reference that has not reached the goal after all its iterations, as happens (1.886
+was measured on samples of val), counts with the time of these. The reference is described in
+`benchmarks/nanogpt.py`.
 
     python -m benchmarks.shakespeare
 """

@@ -74,7 +74,7 @@ class Shakespeare(Text):
 
     def recipe(self) -> Recipe:
         return Recipe(
-            model={"layers": 4, "heads": 4, "width": 128, "position": "rotary"},
+            model={"layers": 4, "heads": 2, "width": 128, "position": "rotary"},
             train={
                 "steps": 1500,
                 "batch_size": 12,
