@@ -20,10 +20,10 @@ SHAPES: dict[str, dict[str, Any]] = {
     "mlp": {"layers": 1, "width": 32, "mlp_ratio": 8},
 }
 
-# What counting has no use for in training. It does not look at lr, muon_lr and micro_batch either,
-# which come with the recipe of every task.
+# What counting has no use for in training. It does not look at lr, muon_lr, micro_batch and
+# precision either, which come with recipes.
 NOT_COUNTING = (
-    "optimizer weight_decay clip warmup schedule final_lr precision ema label_smoothing z_loss"
+    "optimizer weight_decay clip warmup schedule final_lr ema label_smoothing z_loss"
 ).split()
 
 
