@@ -54,8 +54,8 @@ def check_choices(config: Any) -> None:
 # without end; far beyond what anybody trains here.
 MOST = {
     "vocab": 1 << 20, "context": 1 << 20, "random_index": 1 << 20, "layers": 1024, "loops": 1024,
-    "heads": 1024, "kv_heads": 1024, "width": 1 << 16, "rank": 1 << 16, "mlp_ratio": 64,
-    "window": 256, "steps": 10**12, "batch_size": 1 << 20, "micro_batch": 1 << 20,
+    "heads": 1024, "kv_heads": 1024, "width": 1 << 16, "rank": 1 << 16, "embed_rank": 1 << 16,
+    "mlp_ratio": 64, "window": 256, "steps": 10**12, "batch_size": 1 << 20, "micro_batch": 1 << 20,
     "eval_size": 1 << 20, "threads": 1024,
 }  # fmt: skip
 MOST_LEVELS = 64
@@ -117,6 +117,9 @@ class ModelConfig:
     )
     share: str = setting("none", "matrices of attention that are one", catalogue.SHARE)
     rank: int = setting(0, "rank of the blocks' matrices (0: full)", features=catalogue.RANK)
+    embed_rank: int = setting(
+        0, "rank of the embedding and the output weights (0: full)", features=catalogue.EMBED_RANK
+    )
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -128,7 +131,7 @@ class ModelConfig:
         for name in ("layers", "heads", "width", "loops", "window"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("mlp_ratio", "random_index", "kv_heads", "rank"):
+        for name in ("mlp_ratio", "random_index", "kv_heads", "rank", "embed_rank"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
         if self.kind == "gpt" and self.width % self.heads:
@@ -137,8 +140,9 @@ class ModelConfig:
             raise ValueError(f"kv_heads={self.kv_heads} does not divide heads={self.heads}")
         if "q" in self.share and self.key_heads < self.heads:
             raise ValueError(f"share={self.share} needs as many kv_heads as heads")
-        if self.rank > self.width:
-            raise ValueError(f"rank={self.rank} is more than width={self.width}")
+        for name in ("rank", "embed_rank"):
+            if getattr(self, name) > self.width:
+                raise ValueError(f"{name}={getattr(self, name)} is more than width={self.width}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
         if "rotary2" in self.level_position and not self.next_ids:

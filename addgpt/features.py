@@ -204,6 +204,13 @@ RANK: Features = {
         "each matrix of a block is the product of two, with N channels between",
     )
 }
+EMBED_RANK: Features = {
+    "N": Feature(
+        "factorised embedding",
+        "Lan et al. 2019, arXiv:1909.11942",
+        "each token has N numbers, and one matrix makes channels of them",
+    )
+}
 DROPOUT: Features = {
     "X": Feature(
         "dropout",

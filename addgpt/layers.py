@@ -110,6 +110,19 @@ def matrix(rank: int, *shape: int) -> nn.Parameter | Product:
     return Product(rank, *shape) if rank else nn.Parameter(torch.empty(shape))
 
 
+class Table(nn.Module):
+    """A trained vector for each token, as `nn.Embedding`, or the product of two matrices: a few
+    numbers for each token, and what they stand for (Lan et al. 2019, arXiv:1909.11942)."""
+
+    def __init__(self, rank: int, rows: int, columns: int) -> None:
+        super().__init__()
+        self.weight = matrix(rank, rows, columns)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(...) int64 -> (..., columns)."""
+        return F.embedding(tokens, full(self.weight))
+
+
 def full(matrix: nn.Parameter | Product) -> Tensor:
     """The numbers of a `matrix`."""
     return matrix.left @ matrix.right if isinstance(matrix, Product) else matrix

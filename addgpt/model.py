@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from addgpt import positions
 from addgpt.attention import Angles, Sight, attend, pick
 from addgpt.config import ModelConfig
-from addgpt.layers import ACTIVATIONS, NORMS, UnitLength, full, matrix
+from addgpt.layers import ACTIVATIONS, NORMS, Table, UnitLength, full, matrix
 
 INIT_GAIN = 10.0  # attention logits of normalised queries and keys start within +-10
 ROOM = 3  # tokens of room in a cache: 4 took twice as long to read as 3
@@ -169,7 +169,7 @@ class GPT(nn.Module):
         # Levels by which queries turn: from the slot they fill, and besides from that just read.
         self.turned = [level for level, how in enumerate(scheme) if how in ("rotary", "rotary2")]
         self.twice = [level for level, how in enumerate(scheme) if how == "rotary2"]
-        self.token = nn.Embedding(c.vocab, c.width)
+        self.token = Table(c.embed_rank, c.vocab, c.width)
         self.index = nn.Embedding(c.places, c.width) if c.position == "learned" else None
         self.level = nn.ModuleList(nn.Embedding(c.levels[i], c.width) for i in self.added)
         self.next_level = nn.ModuleList(
@@ -177,7 +177,7 @@ class GPT(nn.Module):
         )
         self.blocks = nn.ModuleList(Block(c) for _ in range(c.layers))
         self.norm = nn.Identity() if c.norm_place == "after" else NORMS[c.norm](c.width)
-        self.head = None if c.tied else nn.Parameter(torch.empty(c.vocab, c.width))
+        self.head = None if c.tied else matrix(c.embed_rank, c.vocab, c.width)
         self.fire = positions.Fire(c.heads, c.context) if c.position == "fire" else None
         waves = positions.sinusoidal(c.places, c.width) if c.position == "sinusoidal" else None
         self.register_buffer("waves", waves, persistent=False)
@@ -231,7 +231,7 @@ class GPT(nn.Module):
         if cache is not None:
             cache.used = end
         head = self.token.weight if self.head is None else self.head
-        return F.linear(self.norm(x), head)  # (B, T, vocab)
+        return F.linear(self.norm(x), full(head))  # (B, T, vocab)
 
     def parameter_count(self) -> int:
         """Number of trained scalars, each counted once."""
@@ -320,6 +320,7 @@ class GPT(nn.Module):
                 nn.init.normal_(parameter, generator=generator)
             else:
                 std = 0.02 if self.config.tied else 0.5
+                std = parameter.shape[-1] ** -0.5 if side == "left" else std
                 nn.init.normal_(parameter, std=std, generator=generator)
 
 

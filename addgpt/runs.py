@@ -35,7 +35,8 @@ EVAL_COLUMNS = (
     "run task seed params step examples seconds split op len_a len_b stratum seen n "
     "answer_correct trace_correct unterminated"
 ).split()
-BY_TOKEN = ("token.weight", "head")  # weights with a row for each character of the alphabet
+# Weights with a row for each character of the alphabet.
+BY_TOKEN = ("token.weight", "token.weight.left", "head", "head.left")
 MOST_CONFIG = 1 << 20  # bytes of config.json
 CONFIG, METRICS, MODEL = "config.json", "metrics.jsonl", "model.safetensors"
 STATE, PREVIOUS = "state.safetensors", "state.previous.safetensors"

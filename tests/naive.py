@@ -38,7 +38,7 @@ class Naive:
                 stream = [x + e for x, e in zip(stream, embedded, strict=True)]
             for layer in range(config.layers):
                 stream = self.block(f"blocks.{layer}", stream)
-        head = self.w["token.weight"] if config.tied else self.w["head"]
+        head = self.table("token.weight" if config.tied else "head")
         if config.norm_place != "after":
             stream = [self.norm("norm", x) for x in stream]
         return np.stack([head @ x for x in stream])
@@ -64,9 +64,14 @@ class Naive:
             return self.w[f"{name}.left"] @ self.w[f"{name}.right"]
         return self.w[name]
 
+    def table(self, name: str) -> np.ndarray:
+        if self.config.embed_rank:
+            return self.w[f"{name}.left"] @ self.w[f"{name}.right"]
+        return self.w[name]
+
     def embed(self, t: int, token: int) -> np.ndarray:
         config, place = self.config, self.places[t]
-        x = self.w["token.weight"][token].copy()
+        x = self.table("token.weight")[token].copy()
         if config.position == "learned":
             x += self.w["index.weight"][place]
         if config.position == "sinusoidal":

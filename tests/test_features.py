@@ -46,6 +46,7 @@ def shapes(draw) -> dict:
         "loops": draw(st.integers(1, 3)),
         "mlp_ratio": draw(st.sampled_from([0, 0.25, 1])),
         "rank": draw(st.sampled_from([0, 0, 3])),
+        "embed_rank": draw(st.sampled_from([0, 0, 2])),
         "level_position": draw(st.tuples(*[choices("level_position")] * 3)),
     }
     for name in ("position", "norm", "norm_place", "activation", "share"):
