@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,14 @@ from addgpt.evaluate import forward
 from addgpt.files import write_atomically
 from addgpt.model import next_token_loss
 from addgpt.runs import Run
-from addgpt.task import Task
+from addgpt.task import Batch, Task
+
+Show = Callable[..., Iterable[Batch]]
+
+
+def silently(batches: Iterable[Batch], *about: object) -> Iterable[Batch]:
+    """The batches, and not a word about how far it is."""
+    return batches
 
 
 @dataclass(frozen=True)
@@ -53,25 +61,33 @@ class Score:
 
 
 @torch.inference_mode()
-def score_text(model: Model, task: Task, split: str, context: int = 0) -> Score:
+def score_text(
+    model: Model, task: Task, split: str, context: int = 0, show: Show = silently
+) -> Score:
     """The loss on all of a split. Raises ValueError if the task has no whole to go over.
 
     A running text is cut into consecutive blocks as long as those of training, each read by itself:
     its k-th character is predicted from k - 1 before it. With `context`, blocks overlap by so much
-    and every character but the first `context` is predicted from at least so many.
+    and every character but the first `context` is predicted from at least so many. `show` passes
+    the batches on and tells a person how far it is (`progress.counted`).
     """
     model.eval()
     total, count = 0.0, 0
-    for batch in task.whole(split, context):
+    size = task.whole_size(split)
+    for batch in show(task.whole(split, context), size, f"scoring {size:,} characters", _scored):
         logits, targets = forward(model, batch)
         total += float(next_token_loss(logits, targets))
-        count += int(batch.scored[:, 1:].sum())
+        count += _scored(batch)
     if not count:
         raise ValueError(f"task {task.name} has no text to score")
     return Score(split, context, count, total / count)
 
 
-def score_run(run: Run, split: str = "test") -> list[dict[str, Any]]:
+def _scored(batch: Batch) -> int:
+    return int(batch.scored[:, 1:].sum())
+
+
+def score_run(run: Run, split: str = "test", show: Show = silently) -> list[dict[str, Any]]:
     """The loss of a run's model on a whole split, written to `file_of` its folder.
 
     Two rows for running text: consecutive blocks, and blocks that overlap by half. A task without
@@ -89,7 +105,7 @@ def score_run(run: Run, split: str = "test") -> list[dict[str, Any]]:
     }
     block = task.longest() - 1
     contexts = (0,) if task.end or block < 2 else (0, block // 2)
-    rows = [facts | score_text(model, task, split, context).row() for context in contexts]
+    rows = [facts | score_text(model, task, split, context, show).row() for context in contexts]
     write_atomically(file_of(run.path, split), json.dumps(rows, indent=2) + "\n")
     return rows
 

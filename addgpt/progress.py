@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -71,8 +71,13 @@ class TrainingProgress:
         return pace * (moment.steps - moment.step)
 
 
-def counted(items: Iterable, total: int, what: str) -> Iterator:
-    """The items, with a bar on stderr that says how many have passed."""
+def counted(
+    items: Iterable, total: int, what: str, size: Callable[[Any], int] = lambda item: 1
+) -> Iterator:
+    """The items, with a bar on stderr that says how much of the total has passed.
+
+    `size` is how much of it an item is.
+    """
     if not sys.stderr.isatty():
         yield from items
         return
@@ -80,7 +85,7 @@ def counted(items: Iterable, total: int, what: str) -> Iterator:
         row = bar.add_task(what, total=total)
         for item in items:
             yield item
-            bar.advance(row)
+            bar.advance(row, size(item))
 
 
 def _note(moment: Moment) -> str:

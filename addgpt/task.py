@@ -151,6 +151,10 @@ class Task(ABC):
         """
         return iter(())
 
+    def whole_size(self, split: str) -> int:
+        """How many tokens `whole` scores; 0 where there is no whole."""
+        return 0
+
     def origin(self, text: str) -> str:
         """The split that holds a text which the model wrote, or `new`; empty: not asked."""
         return ""

@@ -90,6 +90,10 @@ class Lines(Text):
             yield self._rows(split, order[:some])
             order = order[some:]
 
+    def whole_size(self, split: str) -> int:
+        _, _, lengths = self._encoded[split]
+        return int((lengths + 1).sum())
+
     def origin(self, text: str) -> str:
         split = split_of(text)
         return split if text in self._known[split] else "new"

@@ -69,6 +69,9 @@ class Shakespeare(Text):
             batch.scored[group > 0, : context + 1] = False
             yield batch
 
+    def whole_size(self, split: str) -> int:
+        return len(self._part(split)) - 1
+
     def longest(self) -> int:
         return self.block + 1
 

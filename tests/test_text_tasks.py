@@ -137,8 +137,17 @@ def test_the_loss_equals_that_of_a_pass_for_each_character(prose, toy_model, con
     model = toy_model(vocab=len(task.alphabet), context=17, levels=(), position="learned")
     text = prose.read_text()
     val = [sorted(set(text)).index(char) for char in text[int(len(text) * 0.9) :]]
-    score = score_text(model, task, "val", context)
-    assert score.n == len(val) - 1
+    passed = []
+
+    def show(batches, total, what, size):
+        assert (total, what) == (len(val) - 1, f"scoring {len(val) - 1} characters")
+        for batch in batches:
+            passed.append(size(batch))
+            yield batch
+
+    score = score_text(model, task, "val", context, show)
+    assert sum(passed) == len(val) - 1
+    assert score.n == len(val) - 1 == task.whole_size("val")
     assert score.nats == pytest.approx(naive_loss(model, val, 16, context), abs=1e-5)
     assert score.bits == pytest.approx(score.nats / math.log(2))
     assert score.perplexity == pytest.approx(math.exp(score.nats))
@@ -154,6 +163,7 @@ def test_the_loss_of_lines_is_that_of_each_line_by_itself(names, toy_model):
         logits = model(tokens[:, :-1], torch.zeros(1, tokens.shape[1], 0).long())[0]
         losses += [-float(row[t]) for row, t in zip(logits.log_softmax(-1), tokens[0, 1:])]  # noqa: B905
     score = score_text(model, task, "test")
+    assert score.n == task.whole_size("test")
     assert (score.n, score.nats) == (len(losses), pytest.approx(np.mean(losses), abs=1e-5))
 
 

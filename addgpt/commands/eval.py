@@ -206,10 +206,11 @@ def _score_texts(runs: list, split: str, as_json: bool) -> None:
 
     from addgpt.device import prepare
     from addgpt.perplexity import file_of, score_run
+    from addgpt.progress import counted
     from addgpt.tables import loss_table
 
     prepare()
-    rows = [row for run in runs for row in score_run(run, split)]
+    rows = [row for run in runs for row in score_run(run, split, counted)]
     if as_json:
         click.echo(json.dumps(rows))
         return
