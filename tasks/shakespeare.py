@@ -83,6 +83,7 @@ class Shakespeare(Text):
                 "batch_size": 12,
                 "lr": 0.01,
                 "muon_lr": 0.02,
+                "ema": 0.97,
                 "eval_every": 100,
                 "eval_size": 256,
             },
