@@ -39,6 +39,13 @@ found and the carry it leaves:
 1+3,95,0,1+3+0=04,4,0
 +,495,0=495#
 
+With `hints=true` a letter before each digit says its column (index hints, Zhou et al. 2023,
+arXiv:2310.16028), so that a model without position ids can find what belongs together:
+
+>>> task = Add(digits=3, hints=True)
+>>> task.decode(task.write(a, b, np.array([3]), np.array([3])).batch(np.array([0])).tokens[0])
+'C1B2A8+C3B6A7=A5B9C4#'
+
 Theirs also states how many digits the operands have and names what it writes (`A->5 , C->1`), and
 has no zero before a column's sum.
 """
@@ -53,6 +60,7 @@ import numpy as np
 from addgpt.task import Cell, Recipe, setting
 from tasks.common import digits
 from tasks.common.arithmetic import Arithmetic, start
+from tasks.common.ids import ALPHABET, HINTS, WRITTEN, bare, hinted
 from tasks.common.sheet import Kind, Sheet
 from tasks.common.slips import pieces
 
@@ -70,12 +78,28 @@ class Add(Arithmetic):
         "none; carry: each digit followed by its carry; detailed: a line for each column",
         ("none", "carry", "detailed"),
     )
+    hints: bool = setting(False, "write each digit's column before it", features=WRITTEN)
     full: float = setting(0.0, "share of problems drawn with both operands of the longest length")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.full <= 1:
             raise ValueError(f"full must be in [0, 1], not {self.full}")
+        if self.hints and self.ids != "coupled":
+            raise ValueError("hints=true writes the place value: it needs ids=coupled")
+        if self.hints and self.trace == "detailed":
+            raise ValueError("hints=true goes with trace=none or trace=carry, not detailed")
+        if self.hints and self._hints() > len(HINTS):
+            most = f"digits, far, offset and spread ask for {self._hints()}"
+            raise ValueError(f"hints=true has letters for {len(HINTS)} columns; {most}")
+
+    @property
+    def alphabet(self) -> str:
+        return ALPHABET + HINTS[: self._hints()] if self.hints else ALPHABET
+
+    def _hints(self) -> int:
+        """How many columns have a letter."""
+        return max(self.levels[0], *self.far, 0) + 1
 
     def lengths(self, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
         len_a, len_b = super().lengths(rng, size)
@@ -85,7 +109,7 @@ class Add(Arithmetic):
         return len_a, len_b
 
     def write(self, a: np.ndarray, b: np.ndarray, len_a: np.ndarray, len_b: np.ndarray) -> Sheet:
-        sheet = start(a, b, len_a, len_b, self.op)
+        sheet = start(a, b, len_a, len_b, self.op, self.hints)
         longer = np.maximum(len_a, len_b)[:, None]
         width = int(longer.max()) + 1
         total, _ = digits.carried(digits.wide(a, width) + digits.wide(b, width))
@@ -149,8 +173,17 @@ class Add(Arithmetic):
     def compute(self, a: int, b: int) -> str:
         return str(a + b)
 
+    def prompt(self, text: str) -> str:
+        if not self.hints:
+            return super().prompt(text)
+        a, b = map(hinted, self.operands(text))
+        return f"{a}{self.op}{b}="
+
+    def problem(self, prompt: str) -> str:
+        return super().problem(bare(prompt))
+
     def answer(self, completion: str) -> str:
-        text = super().answer(completion)
+        text = super().answer(bare(completion))
         if self.trace == "detailed" or (self.trace == "carry" and self.format == "plain"):
             text = text.rpartition("=")[2]
         elif self.trace == "carry":

@@ -29,7 +29,8 @@ FORMATS = {
     "add": [{}, {"format": "plain"}, {"format": "padded"}, {"trace": "carry"},
             {"format": "padded", "trace": "carry"}, {"format": "plain", "trace": "carry"},
             {"trace": "detailed"}, {"format": "plain", "trace": "detailed"},
-            {"format": "padded", "trace": "detailed"}],
+            {"format": "padded", "trace": "detailed"}, {"hints": True},
+            {"hints": True, "format": "plain", "trace": "carry"}],
     "sub": [{}, {"trace": "none"}, {"trace": "none", "sign": "after"}],
     "mul": [{}, {"trace": "carry"}, {"trace": "none"}],
     "div": [{}, {"trace": "estimate"}, {"trace": "none"}],
@@ -37,10 +38,11 @@ FORMATS = {
 BINARY = [(name, options) for name, formats in FORMATS.items() for options in formats]
 MIXTURES = [("calc", {}), ("calc", {"mul_trace": "carry", "div_trace": "estimate"})]
 ROW = re.compile(r"([0-9]+)([-+*/])([0-9]+)=(.*)")
+HINT = re.compile(r"[^-0-9+*/=#r,;]")
 
 
 def _label(variant: tuple[str, dict]) -> str:
-    return "-".join([variant[0], *variant[1].values()])
+    return "-".join([variant[0], *map(str, variant[1].values())])
 
 
 @pytest.fixture(scope="session", params=BINARY + MIXTURES, ids=_label)
@@ -69,7 +71,7 @@ def read_rows():
     def read(task, batch) -> list[tuple[int, str, int, str]]:
         rows = []
         for tokens in batch.tokens:
-            text, _, padding = task.decode(tokens).partition("#")
+            text, _, padding = HINT.sub("", task.decode(tokens)).partition("#")
             assert set(padding) <= {"#"}, text
             a, op, b, work = ROW.fullmatch(text).groups()
             assert (a, b) == (str(int(a)), str(int(b))), f"leading zeros in {text}"

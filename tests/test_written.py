@@ -204,7 +204,9 @@ def test_every_drawn_row_is_right(any_task, read_rows, split):
 @pytest.mark.parametrize("text", ["12{0}3", " 12 {0} 3 ", "12{0}3=", "012{0}03"])
 def test_prompt_and_truth_of_what_a_person_types(any_task, text):
     for op in {cell.op for cell in any_task.cells()}:
-        assert any_task.prompt(text.format(op)) == f"12{op}3="
+        hinted = getattr(any_task, "hints", False)
+        prompt = f"B1A2{op}A3=" if hinted else f"12{op}3="
+        assert any_task.prompt(text.format(op)) == prompt
         assert any_task.truth(text.format(op)) == answer(op, 12, 3)
         assert any_task.trained_on(text.format(op))
 

@@ -12,18 +12,8 @@ import numpy as np
 
 from addgpt.task import SPLITS, Batch, Cell, Recipe, Slip, Task, check_choices, setting
 from tasks.common import audit, digits, problems, slips, splits
-from tasks.common.sheet import (
-    ALPHABET,
-    END,
-    IDS,
-    KINDS,
-    LEVELS,
-    OFFSET,
-    SPREAD,
-    Kind,
-    Sheet,
-    spread_out,
-)
+from tasks.common.ids import ALPHABET, IDS, OFFSET, SPREAD, moved
+from tasks.common.sheet import END, KINDS, LEVELS, Kind, Sheet
 
 MOST_DIGITS = 1000
 EQUALS = ALPHABET.index("=")
@@ -66,6 +56,7 @@ class Arithmetic(Task):
     op: ClassVar[str]
     commutes: ClassVar[bool] = False
     borrows: ClassVar[bool] = False
+    hints: ClassVar[bool] = False  # whether each digit has an index hint before it
 
     digits: int = setting(3, "longest operand")
     carry: float = setting(0.3, "share of training problems with long carry or borrow chains")
@@ -349,12 +340,8 @@ class Arithmetic(Task):
             np.maximum(len_a, len_b) <= self.digits, (len_a - 1) * self.digits + len_b - 1, -1
         )
         batch = self._sheet(a, b, len_a, len_b).batch(cell.astype(np.int32))
-        if self.offset and split == "train":
-            shift = rng.integers(0, self.offset + 1, (len(a), 1))
-            col = batch.positions[:, :, 0]
-            col[:] = np.where(col > 0, col + shift, 0)
-        if self.spread and split == "train":
-            batch.positions[:, :, 0] = spread_out(rng, batch.positions[:, :, 0], self.spread)
+        if (self.offset or self.spread) and split == "train":
+            moved(batch, rng, self.offset, self.spread)
         return batch
 
     def _sheet(self, a, b, len_a, len_b) -> Sheet:
@@ -368,23 +355,27 @@ class Arithmetic(Task):
         tokens = tokens.astype(np.int64)
         operator = (tokens == ALPHABET.index(self.op)).argmax(1)
         equals = (tokens == EQUALS).argmax(1)
-        len_a, len_b = operator, equals - operator - 1
+        each = 1 + self.hints  # tokens of a digit
+        len_a, len_b = operator // each, (equals - operator - 1) // each
         width = int(max(len_a.max(), len_b.max()))
         place = np.arange(width)
         sides = []
         for last, lengths in ((operator - 1, len_a), (equals - 1, len_b)):
-            index = np.maximum(last[:, None] - place, 0)
+            index = np.maximum(last[:, None] - each * place, 0)
             number = np.take_along_axis(tokens, index, 1)
             sides.append(np.where(place < lengths[:, None], number, 0).astype(np.int8))
         return *sides, len_a, len_b
 
 
-def start(a: np.ndarray, b: np.ndarray, len_a: np.ndarray, len_b: np.ndarray, op: str, **ids):
+def start(
+    a: np.ndarray, b: np.ndarray, len_a: np.ndarray, len_b: np.ndarray, op: str, hints=False, **ids
+) -> Sheet:
     """A sheet with the prompt `a op b=` on it, most significant digit first.
 
-    `ids` may hold a_col, a_step, b_col, b_step in place of the digits' own places and step 0.
+    `hints` is as of `Sheet`. `ids` may hold a_col, a_step, b_col, b_step in place of the digits'
+    own places and step 0.
     """
-    sheet = Sheet(len(a), alike=len_a * (int(len_b.max()) + 1) + len_b)
+    sheet = Sheet(len(a), len_a * (int(len_b.max()) + 1) + len_b, hints)
     place = np.arange(a.shape[1])
     for name, number, lengths, kind in (("a", a, len_a, Kind.A), ("b", b, len_b, Kind.B)):
         sheet.number(

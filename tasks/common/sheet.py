@@ -19,10 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from addgpt.config import Feature
 from addgpt.task import Batch
+from tasks.common.ids import ALPHABET
 
-ALPHABET = "0123456789+-*/=#r,;"
 END = "#"
 DIGITS = 10  # the first so many characters
 LEVELS = 3
@@ -60,33 +59,6 @@ class Kind(IntEnum):
 
 KINDS = len(Kind) + 1
 
-IDS = {
-    "coupled": Feature(
-        "position coupling",
-        "Cho et al. 2024, arXiv:2405.20671",
-        "digits of the same place value have the same col id",
-    ),
-    "abacus": Feature(
-        "abacus positions",
-        "McLeish et al. 2024, arXiv:2405.17399",
-        "col ids count the digits of each written number from its first",
-    ),
-}
-OFFSET = {
-    "N": Feature(
-        "random offset of ids",
-        "McLeish et al. 2024, arXiv:2405.17399",
-        "col ids start up to N higher in training, so that ids of longer numbers are trained",
-    )
-}
-SPREAD = {
-    "N": Feature(
-        "random increasing ids",
-        "Ruoss et al. 2023, arXiv:2305.16843",
-        "col ids in training are an increasing choice from 1..N, with gaps in half of the rows",
-    )
-}
-
 
 class _Block(NamedTuple):
     """What one call wrote: some columns of slots, all arrays broadcast to (B, width)."""
@@ -99,6 +71,21 @@ class _Block(NamedTuple):
     backwards: bool
 
 
+def _hinted(block: _Block) -> _Block:
+    """A block of digits, a hint before each of them in the same column, row and so on."""
+
+    def twice(values):
+        wide = np.ndim(values) and np.shape(values)[-1] == block.width
+        return np.repeat(values, 2, -1) if wide else values
+
+    tokens = np.repeat(block.tokens.astype(np.uint8), 2, -1)
+    col = np.broadcast_to(block.ids[0], block.tokens.shape)
+    tokens[:, int(block.backwards) :: 2] = col + (len(ALPHABET) - 1)
+    ids = tuple(map(twice, block.ids))
+    exists, used = twice(block.exists), twice(block.used)
+    return block._replace(width=2 * block.width, tokens=tokens, exists=exists, used=used, ids=ids)
+
+
 class Sheet:
     """Rows of problems under construction. See the module's text for what ids mean.
 
@@ -109,11 +96,12 @@ class Sheet:
         alike: (B,) small int; rows of the same number have the same slots and ids, which are then
             worked out once for all of them. None: no two rows need be alike.
 
-    `ids` says what the col id of a digit is, as `IDS` does.
+    `ids` says what the col id of a digit is, as `IDS` does; with `hints` a letter before each digit
+    says its column.
     """
 
-    def __init__(self, rows: int, alike: np.ndarray | None = None) -> None:
-        self.rows = rows
+    def __init__(self, rows: int, alike: np.ndarray | None = None, hints: bool = False) -> None:
+        self.rows, self.hints = rows, hints
         self.ids = "coupled"
         self._alike = np.arange(rows) if alike is None else alike
         self._blocks: list[_Block] = []
@@ -140,9 +128,9 @@ class Sheet:
         width = digits.shape[1]
         col = np.arange(1, width + 1) if col is None else col
         used = exists if used is None else used & exists
-        self._blocks.append(
-            _Block(width, digits, exists, used, (col, step, kind), most_significant_first)
-        )
+        block = _Block(width, digits, exists, used, (col, step, kind), most_significant_first)
+        hinted = self.hints and np.all(digits < DIGITS)
+        self._blocks.append(_hinted(block) if hinted else block)
 
     def symbol(
         self,
@@ -227,16 +215,3 @@ def _examples(alike: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rows = np.flatnonzero(example == np.arange(len(alike)))
     row_of[alike[rows]] = np.arange(len(rows))
     return rows, row_of.take(alike)
-
-
-def spread_out(rng: np.random.Generator, col: np.ndarray, spread: int) -> np.ndarray:
-    """(B, T) col ids moved to other places of 1..spread, in their order; 0 stays 0.
-
-    In half of the rows they stay together, as they are when the model is used.
-    """
-    rows, most = len(col), int(col.max())
-    gaps = np.sort(rng.random((rows, spread)).argpartition(most - 1, 1)[:, :most], 1)
-    together = rng.integers(0, spread - most + 1, (rows, 1)) + np.arange(most)
-    moved = np.where(rng.random((rows, 1)) < 0.5, together, gaps) + 1
-    moved = np.concatenate([np.zeros((rows, 1), int), moved], 1)
-    return np.take_along_axis(moved, col.astype(int), 1).astype(np.int16)
