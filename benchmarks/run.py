@@ -17,7 +17,7 @@ from addgpt.task import load_task
 from benchmarks import core, evaluation, generation, shakespeare, time_to_99, timing
 
 HISTORY = Path(__file__).parent / "history.csv"
-COLUMNS = ["date", "commit", "machine", "benchmark", "unit", "ours", "reference", "ratio"]
+COLUMNS = "date commit machine benchmark unit ours reference ratio note".split()
 
 
 def main() -> None:
@@ -54,6 +54,7 @@ def remember(rows: list[timing.Row], path: Path = HISTORY) -> None:
             "ours": f"{statistics.median(row.ours):.6g}",
             "reference": f"{statistics.median(row.reference):.6g}" if row.reference else "",
             "ratio": f"{row.ratio:.4g}" if row.ratio is not None else "",
+            "note": row.note,
         }
         for row in rows
     ]
