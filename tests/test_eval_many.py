@@ -185,6 +185,20 @@ def test_stored_files_of_other_problems_are_refused(folder, tmp_path):
         assert "different problems" in refused("eval", tmp_path, "--stored")
 
 
+def test_a_suite_is_asked_of_each_run(folder, tmp_path):
+    for seed in (0, 1):
+        shutil.copytree(folder / f"rev-{seed}", tmp_path / f"rev-{seed}")
+    file = tmp_path / "few.toml"
+    file.write_text('[[part]]\nname = "fixed"\nproblems = ["1+1", "2+2", "9+9"]\n')
+    found = json.loads(run("eval", tmp_path, "--suite", file, "--json").stdout)
+    assert list(found) == ["rev-0", "rev-1"]
+    alone = json.loads(run("eval", tmp_path / "rev-1", "--suite", file, "--json").stdout)
+    assert found["rev-1"] == alone and alone[0]["n"] == 3
+    said = run("eval", tmp_path, "--suite", file).stdout
+    assert "rev-0: " in said and "rev-1: " in said and "parameters" in said
+    assert (tmp_path / "rev-0" / "suite-few.csv").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "says", "code"),
     [
@@ -193,7 +207,7 @@ def test_stored_files_of_other_problems_are_refused(folder, tmp_path):
         (["rev-0", "nowhere"], "nowhere is not a run", 1),
         (["rev-0", "empty"], "config.json", 1),
         (["rev-0", "rev-1", "--against", "rev-*"], "rev-0, rev-1: on both sides", 2),
-        (["rev-0", "rev-1", "--suite", "gpt3"], "one run, not 2", 2),
+        (["rev-0", "--against", "rev-1", "--suite", "gpt3"], "--suite goes without --against", 2),
         (["rev-0", "rev-1", "--problems", "p.csv"], "one run, not 2", 2),
         (["rev-0", "--stored", "--against", "rev-1"], "--stored", 2),
         (["rev-0", "--stored", "--per-cell", "5"], "--stored", 2),

@@ -41,7 +41,8 @@ def command(
     compared with those others, problem by problem.
 
     With --problems, scores anybody's problems instead: a csv or jsonl file with `problem` (12+34)
-    and optionally `answer`. With --suite, a named set, beside what others scored on it.
+    and optionally `answer`. With --suite, a named set, beside what others scored on it; written to
+    suite-NAME.csv in each run folder.
 
     A text has no right answers: what is scored is the loss on the whole held-out part, written to
     loss.json. Each character is predicted once, in consecutive blocks of the length of training;
@@ -69,7 +70,9 @@ def command(
     if problems is not None:
         _score_problems(a[0], problems, as_json)
     elif suite is not None:
-        _score_suite(a[0], suite, seed, as_json)
+        if b:
+            raise ValueError("--suite goes without --against")
+        _score_suite(a, suite, seed, as_json)
     elif not any(run.task().cells() for run in (*a, *b)):
         if b or stored or per_cell is not None:
             raise ValueError("a text is scored as a whole: no --against, --stored or --per-cell")
@@ -87,8 +90,8 @@ def _check_options(
     """Raises ValueError; `fresh` says that something was asked for that needs a model's answers."""
     if problems is not None and suite is not None:
         raise ValueError("--problems and --suite exclude each other")
-    if runs > 1 and (problems is not None or suite is not None):
-        raise ValueError(f"--problems and --suite score one run, not {runs}")
+    if runs > 1 and problems is not None:
+        raise ValueError(f"--problems scores one run, not {runs}")
     if stored and fresh:
         others = "--against, --per-cell, --seed, --problems or --suite"
         raise ValueError(f"--stored reads the counts of eval.csv: it goes without {others}")
@@ -218,16 +221,28 @@ def _score_texts(runs: list, split: str, as_json: bool) -> None:
     click.echo(f"written: {', '.join(str(file_of(run.path, split)) for run in runs)}")
 
 
-def _score_suite(run, name: str, seed: int, as_json: bool) -> None:
+def _score_suite(runs: list, name: str, seed: int, as_json: bool) -> None:
     from rich.console import Console
 
-    from addgpt.runs import write_csv
     from addgpt.suites import load_suite
     from addgpt.tables import suite_table
 
     title, parts = load_suite(name, seed)
-    calculator = load_calculator(run.path)
-    rows = []
+    found = {}
+    for run in runs:
+        found[run.name] = _suite_rows(run, name, parts)
+        if not as_json:
+            Console().print(suite_table(title, found[run.name]))
+            click.echo(f"{run.name}: {run.model().parameter_count():,} parameters")
+    if as_json:
+        click.echo(json.dumps(found if len(runs) > 1 else found[runs[0].name]))
+
+
+def _suite_rows(run, name: str, parts: list) -> list[dict]:
+    """A run's score of each part of a suite, written down."""
+    from addgpt.runs import write_csv
+
+    calculator, rows = load_calculator(run.path), []
     for part in parts:
         solutions = calculator.solve_many(part.problems)
         for problem, solution in zip(part.problems, solutions, strict=True):
@@ -237,8 +252,4 @@ def _score_suite(run, name: str, seed: int, as_json: bool) -> None:
         rows.append({"part": part.name, "n": len(solutions), "answer_correct": right})
         rows[-1]["published"] = part.published
     write_csv(run.path / f"suite-{Path(name).stem}.csv", list(rows[0]), rows)
-    if as_json:
-        click.echo(json.dumps(rows))
-        return
-    Console().print(suite_table(title, rows))
-    click.echo(f"{run.model().parameter_count():,} parameters")
+    return rows
