@@ -233,7 +233,7 @@ def _score_suite(runs: list, name: str, seed: int, as_json: bool) -> None:
         found[run.name] = _suite_rows(run, name, parts)
         if not as_json:
             Console().print(suite_table(title, found[run.name]))
-            click.echo(f"{run.name}: {run.model().parameter_count():,} parameters")
+            click.echo(f"{run.name}: {found[run.name][0]['params']:,} parameters")
     if as_json:
         click.echo(json.dumps(found if len(runs) > 1 else found[runs[0].name]))
 
@@ -243,6 +243,7 @@ def _suite_rows(run, name: str, parts: list) -> list[dict]:
     from addgpt.runs import write_csv
 
     calculator, rows = load_calculator(run.path), []
+    params = run.model().parameter_count()
     for part in parts:
         solutions = calculator.solve_many(part.problems)
         for problem, solution in zip(part.problems, solutions, strict=True):
@@ -250,6 +251,6 @@ def _suite_rows(run, name: str, parts: list) -> list[dict]:
                 raise ValueError(f"{part.name}, {problem}: {solution.error}")
         right = sum(solution.correct is True for solution in solutions)
         rows.append({"part": part.name, "n": len(solutions), "answer_correct": right})
-        rows[-1]["published"] = part.published
+        rows[-1] |= {"published": part.published, "params": params}
     write_csv(run.path / f"suite-{Path(name).stem}.csv", list(rows[0]), rows)
     return rows

@@ -1,0 +1,100 @@
+"""The smallest adders: exact match on ten-digit sums against the number of parameters.
+
+    addgpt sweep smallest
+    addgpt eval results/smallest --suite ten-digit
+    python -m analysis.smallest results/smallest --csv FILE --png FILE
+
+The first trains the runs of `addgpt/grids/smallest.toml`, the second asks each the 10,010 problems
+of the suite, the third gathers the scores. A run qualifies with 99 %. `docs/smallest.md` says what
+came out.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
+
+from addgpt.tables import share
+from analysis import load, style, sweeps
+
+SUITE = "suite-ten-digit.csv"
+COLUMNS = "case seed params step examples seconds n answer_correct".split()
+GOAL = 0.99  # of the suite
+
+
+def collect(folder: str | Path) -> pd.DataFrame:
+    """A row per run that was asked the suite, in `COLUMNS`; smallest model first.
+
+    Raises ValueError if no run was.
+    """
+    rows = []
+    for _, run in load.runs(folder).iterrows():
+        file = Path(run["path"]) / SUITE
+        if not file.is_file():
+            continue
+        parts = list(load.csv_rows(file, ("n", "answer_correct", "params"), _counts))
+        facts = {name: run[name] for name in ("seed", "step", "examples", "seconds")}
+        facts |= {"case": run["run"].rpartition("-s")[0], "params": parts[0]["params"]}
+        facts |= {name: sum(part[name] for part in parts) for name in ("n", "answer_correct")}
+        rows.append(facts)
+    if not rows:
+        raise ValueError(f"no run in {folder} was asked the suite: addgpt eval --suite ten-digit")
+    return pd.DataFrame(rows)[COLUMNS].sort_values(["params", "seed"], ignore_index=True)
+
+
+def _counts(row: dict[str, str]) -> dict[str, int]:
+    return {name: int(row[name]) for name in ("n", "answer_correct", "params")}
+
+
+@style.styled
+def smallest(table: pd.DataFrame) -> Figure:
+    """Exact match (percent) against parameters, a dot per run, a line through the medians."""
+    runs = table.assign(exact=100 * table["answer_correct"] / table["n"])
+    figure, (axis,) = style.panels(1, width=7, height=4)
+    medians = runs.groupby("params")["exact"].median()
+    axis.plot(medians.index, medians, color=style.COLOURS[0], label="median of the seeds")
+    axis.plot(runs["params"], runs["exact"], "o", ms=5, alpha=0.6, color=style.COLOURS[0])
+    axis.axhline(100 * GOAL, color=style.MARK, ls="--", lw=1, label=f"{100 * GOAL:g} % qualifies")
+    axis.set(xscale="log", xlabel="parameters", ylabel="exact match (%)", ylim=(-3, 103))
+    axis.set_xticks(sorted(set(runs["params"])))
+    axis.xaxis.set_major_formatter(ScalarFormatter())
+    axis.minorticks_off()
+    axis.tick_params(axis="x", rotation=45)
+    axis.set_title(f"Ten-digit sums, n = {runs['n'].min():,}; a dot is a seed")
+    axis.legend(loc="lower right")
+    return figure
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """`collect` as a table in text, a row per run."""
+    head = ["parameters", "case", "seed", "steps", "seconds", "right", "exact match"]
+    rows = [
+        [
+            f"{run.params:,}",
+            run.case,
+            str(run.seed),
+            f"{run.step:,.0f}",
+            f"{run.seconds:,.0f}",
+            f"{run.answer_correct:,} of {run.n:,}",
+            share(run.answer_correct, run.n),
+        ]
+        for run in table.itertuples()
+    ]
+    return sweeps.markdown(head, rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    about = "Gather the scores of the smallest adders into a table and a figure."
+    return sweeps.command(
+        arguments, "smallest", about, "results/smallest", collect, smallest, markdown
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
