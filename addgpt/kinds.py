@@ -47,6 +47,12 @@ def check(config: Any) -> None:
         raise ValueError(f"kind={config.kind} needs mlp_ratio above 0")
 
 
+def training(kind: str, recipe: dict[str, Any]) -> dict[str, Any]:
+    """What a kind of model takes of a recipe's settings of training."""
+    unused = NOT_COUNTING if kind == "counts" else ()
+    return {name: value for name, value in recipe.items() if name not in unused}
+
+
 def check_counting(train: Any) -> None:
     """Raise ValueError for a setting of training that counting has no use for."""
     for item in dataclasses.fields(train):

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import replace
 from typing import Any
 
+from addgpt import kinds
 from addgpt.config import ModelConfig, RunConfig, TrainConfig, to_dict, with_settings
 from addgpt.task import Task, load_task, task_class
 
@@ -61,11 +62,13 @@ def configure(
         context=task.longest(),
         levels=task.levels,
     )
+    built = with_settings(base, model)
+    learned = kinds.training(built.kind, recipe.train)
     return RunConfig(
         task_name,
         to_dict(task),
-        with_settings(base, model),
-        with_settings(TrainConfig(**recipe.train), train),
+        built,
+        with_settings(TrainConfig(**learned), train),
         seed,
         command,
         versions or {},

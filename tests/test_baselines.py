@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -463,6 +464,16 @@ def test_a_kind_starts_from_its_own_shape_and_the_recipe_s_training():
         check_startable(config)
         assert from_dict(ModelConfig, to_dict(config.model)) == config.model
     assert set(USES) == set(BASELINES)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_goes_with_the_recipe_of_a_text(kind, names):
+    text = {"corpus": str(names), "block": "4"}
+    config = configure("shakespeare", text | {"kind": kind})
+    check_startable(config)
+    plain = configure("shakespeare", text).train
+    assert plain.ema > 0
+    assert config.train == (replace(plain, ema=0.0) if kind == "counts" else plain)
 
 
 def test_a_config_without_a_kind_is_a_gpt():
