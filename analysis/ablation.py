@@ -138,16 +138,25 @@ def effects(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """`effects` as a table in text, a row per case and measure, a column per sweep, and a note."""
-    found, columns = effects(table), list(dict.fromkeys(table["sweep"]))
-    at = {(row.case, row.measure, row.sweep): row for row in found.itertuples()}
-    rows = []
-    for case in _cases(table):
-        for name, measure in MEASURES.items():
-            cells = [_cell(at.get((case, name, sweep)), measure) for sweep in columns]
-            if any(cells):
-                rows.append([case, measure.label, *cells])
-    return f"{sweeps.markdown(['case', 'measure', *columns], rows)}\n\n{NOTE}"
+    """`effects` as a table in text and a note: a row per case, a column per sweep and measure.
+
+    A goal that no run of a sweep reached has no column.
+    """
+    found = effects(table)
+    at = {(row.case, row.sweep, row.measure): row for row in found.itertuples()}
+    reached = found[found["reached"] > 0].groupby(["sweep", "measure"], sort=False).size()
+    columns = [
+        (sweep, name)
+        for sweep in dict.fromkeys(table["sweep"])
+        for name in MEASURES
+        if (sweep, name) in reached.index
+    ]
+    head = [f"{sweep}: {MEASURES[name].label}" for sweep, name in columns]
+    rows = [
+        [case, *(_cell(at.get((case, *column)), MEASURES[column[1]]) for column in columns)]
+        for case in _cases(table)
+    ]
+    return f"{sweeps.markdown(['case', *head], rows)}\n\n{NOTE}"
 
 
 @style.styled

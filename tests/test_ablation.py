@@ -176,22 +176,25 @@ def test_texts_have_their_loss_alone(text):
     assert row["high"] == pytest.approx(-0.1 + T2 * 0.01 / math.sqrt(3), rel=1e-4)
 
 
-def test_the_table_has_a_column_per_sweep(sums, text, tmp_path, capsys):
+def test_the_table_has_a_column_per_sweep_and_measure(sums, text, tmp_path, capsys):
     out, file = tmp_path / "f.png", tmp_path / "t.csv"
     assert ablation.main([str(sums), str(text), "--out", str(out), "--csv", str(file)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "| case | measure | sums | text |"
-    rows = {tuple(part.strip() for part in line.split("|")[1:3]): line for line in lines[2:-2]}
-    examples = rows["slow", "examples to 99 % of val"]
-    assert "| 2,300 (3,400); +300 [+52 to +548] |  |" in examples
-    assert "| reached by 1 of 3 |" in rows["stuck", "examples to 99 % of val"]
-    assert "-200 [-567 to +167], 2 of 3 seeds" in rows["broken", "examples to 99 % of val"]
-    assert "| no run finished |" in rows["lost", "exact match (%)"]
-    assert "| 99.0 (98.0), n = 1,000 |" in rows["default", "exact match (%)"]
-    default = rows["default", "held-out loss (nats a character)"]
-    assert default.endswith("1.5500 (1.6000), n = 992 |")
-    loss = rows["slow", "held-out loss (nats a character)"]
-    assert "|  | 1.4600 (1.4900); -0.1000 [-0.1248 to -0.0752] |" in loss
+    head, *rows = (
+        [part.strip() for part in line.strip("|").split("|")] for line in (lines[0], *lines[2:-2])
+    )
+    cells = {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows}
+    examples, exact = "sums: examples to 99 % of val", "sums: exact match (%)"
+    loss = "text: held-out loss (nats a character)"
+    assert head == ["case", "sums: seconds of training to 99 % of val", examples, exact, loss]
+    assert cells["slow"][examples] == "2,300 (3,400); +300 [+52 to +548]"
+    assert cells["stuck"][examples] == "reached by 1 of 3"
+    assert "-200 [-567 to +167], 2 of 3 seeds" in cells["broken"][examples]
+    assert cells["lost"][exact] == "no run finished"
+    assert cells["lost"][loss] == ""
+    assert cells["default"][exact] == "99.0 (98.0), n = 1,000"
+    assert cells["default"][loss] == "1.5500 (1.6000), n = 992"
+    assert cells["slow"][loss] == "1.4600 (1.4900); -0.1000 [-0.1248 to -0.0752]"
     assert lines[-1] == ablation.NOTE
     assert out.read_bytes().startswith(b"\x89PNG")
     kept = pd.read_csv(file)
