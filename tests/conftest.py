@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import numpy as np
 import pytest
@@ -164,3 +165,19 @@ def half_trained(tmp_path_factory):
     run = Run.create(tmp_path_factory.mktemp("half") / "run", configure("sub", settings))
     train(run)
     return run.task(), run.model()
+
+
+@pytest.fixture
+def trained(toy_run):
+    """A toy run of two steps."""
+    run = toy_run(steps=2)
+    train(run)
+    return run
+
+
+@pytest.fixture
+def soon():
+    """Fails a test that takes long."""
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < 60

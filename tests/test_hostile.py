@@ -4,7 +4,6 @@ import json
 import os
 import resource
 import struct
-import time
 
 import pytest
 import torch
@@ -21,20 +20,7 @@ from addgpt.model import GPT
 from addgpt.runs import Run
 from addgpt.train import check_memory, train
 
-
-@pytest.fixture(autouse=True)
-def soon():
-    """Nothing here may take long."""
-    began = time.monotonic()
-    yield
-    assert time.monotonic() - began < 60
-
-
-@pytest.fixture
-def trained(toy_run):
-    run = toy_run(steps=2)
-    train(run)
-    return run
+pytestmark = pytest.mark.usefixtures("soon")
 
 
 @pytest.mark.parametrize(

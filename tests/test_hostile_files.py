@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -22,19 +21,7 @@ from addgpt.train import train
 ROOT = Path(checkpoint.__file__).parents[1]
 
 
-@pytest.fixture(autouse=True)
-def soon():
-    """Nothing here may take long."""
-    began = time.monotonic()
-    yield
-    assert time.monotonic() - began < 60
-
-
-@pytest.fixture
-def trained(toy_run):
-    run = toy_run(steps=2)
-    train(run)
-    return run
+pytestmark = pytest.mark.usefixtures("soon")
 
 
 def test_pipes_and_devices_are_not_waited_for(trained, tmp_path):
