@@ -196,9 +196,11 @@ class Calculator:
             for place, row in enumerate(index):
                 end, problem = length[place], problems[row]
                 completion = self.task.decode(out.tokens[place, :end])
-                chances = tuple(out.probability[place, :end].tolist())
+                shown = [i for i, char in enumerate(completion) if char not in self.task.hidden]
+                chances = tuple(out.probability[place, shown].tolist())
                 done = bool(finished[place])
                 value = _read(self.task, problem, completion) if done else None
+                completion = "".join(completion[i] for i in shown)
                 found[problem] = _Written(completion, chances, trained, done, value)
 
     def _limits(self, prompts: np.ndarray, trained: bool) -> np.ndarray:

@@ -101,6 +101,7 @@ class Task(ABC):
     alphabet: ClassVar[str]
     end: ClassVar[str] = "#"
     splits: ClassVar[tuple[str, ...]] = SPLITS  # those it has; the last is what it is scored on
+    hidden: ClassVar[str] = ""  # characters that people need not see in what the model writes
 
     @property
     def name(self) -> str:
@@ -218,11 +219,12 @@ class Task(ABC):
 
     def encode(self, text: str) -> np.ndarray:
         """(T,) token ids, uint8 or uint16. Raises ValueError for what is not in the alphabet."""
+        alphabet = self.alphabet
         for char in text:
-            if char not in self.alphabet:
+            if char not in alphabet:
                 raise ValueError(f"{char!r} is not in the alphabet of {self.name}")
-        kind = np.uint8 if len(self.alphabet) <= 256 else np.uint16
-        return np.array([self.alphabet.index(char) for char in text], kind)
+        kind = np.uint8 if len(alphabet) <= 256 else np.uint16
+        return np.array([alphabet.index(char) for char in text], kind)
 
     def decode(self, tokens: np.ndarray) -> str:
         """The text of (T,) token ids."""

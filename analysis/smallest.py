@@ -38,8 +38,9 @@ def collect(folder: str | Path) -> pd.DataFrame:
         if not file.is_file():
             continue
         parts = list(load.csv_rows(file, ("n", "answer_correct", "params"), _counts))
+        case, _ = sweeps.named(run["run"])
         facts = {name: run[name] for name in ("seed", "step", "examples", "seconds")}
-        facts |= {"case": run["run"].rpartition("-s")[0], "params": parts[0]["params"]}
+        facts |= {"case": case, "params": parts[0]["params"]}
         facts |= {name: sum(part[name] for part in parts) for name in ("n", "answer_correct")}
         rows.append(facts)
     if not rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -13,6 +14,14 @@ from matplotlib.figure import Figure
 
 from addgpt.files import RunError, write_atomically
 from analysis import style
+
+
+def named(run: str) -> tuple[str, int]:
+    """Case and seed of a run called CASE-sSEED. Raises ValueError for another name."""
+    match = re.fullmatch(r"(.+)-s(\d+)", run)
+    if not match:
+        raise ValueError(f"run {run} must be named CASE-sSEED")
+    return match[1], int(match[2])
 
 
 def over_seeds(runs: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:

@@ -39,15 +39,16 @@ found and the carry it leaves:
 1+3,95,0,1+3+0=04,4,0
 +,495,0=495#
 
+Theirs also states how many digits the operands have and names what it writes (`A->5 , C->1`), and
+has no zero before a column's sum.
+
 With `hints=true` a letter before each digit says its column (index hints, Zhou et al. 2023,
-arXiv:2310.16028), so that a model without position ids can find what belongs together:
+arXiv:2310.16028), so that a model without position ids (`--set level_position=none,none,none`) can
+find what belongs together:
 
 >>> task = Add(digits=3, hints=True)
 >>> task.decode(task.write(a, b, np.array([3]), np.array([3])).batch(np.array([0])).tokens[0])
 'C1B2A8+C3B6A7=A5B9C4#'
-
-Theirs also states how many digits the operands have and names what it writes (`A->5 , C->1`), and
-has no zero before a column's sum.
 """
 
 from __future__ import annotations
@@ -97,9 +98,13 @@ class Add(Arithmetic):
     def alphabet(self) -> str:
         return ALPHABET + HINTS[: self._hints()] if self.hints else ALPHABET
 
+    @property
+    def hidden(self) -> str:
+        return HINTS if self.hints else ""
+
     def _hints(self) -> int:
         """How many columns have a letter."""
-        return max(self.levels[0], *self.far, 0) + 1
+        return max(self.digits + 1 + self.offset, self.spread, *(n + 1 for n in self.far))
 
     def lengths(self, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
         len_a, len_b = super().lengths(rng, size)
@@ -176,8 +181,12 @@ class Add(Arithmetic):
     def prompt(self, text: str) -> str:
         if not self.hints:
             return super().prompt(text)
-        a, b = map(hinted, self.operands(text))
-        return f"{a}{self.op}{b}="
+        operands = self.operands(text)
+        longest, most = len(str(max(operands))), self._hints()
+        if longest > most:
+            size = f"{most} columns, the operand {longest} digits"
+            raise ValueError(f"this model has hints for {size}")
+        return f"{hinted(operands[0])}{self.op}{hinted(operands[1])}="
 
     def problem(self, prompt: str) -> str:
         return super().problem(bare(prompt))

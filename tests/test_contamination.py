@@ -106,8 +106,8 @@ class Ordered(Add):
 class Mirrored(Sub):
     """Writes other operands than those whose split it looked at."""
 
-    def _written(self, rng, a, b, len_a, len_b, split: str) -> Batch:
-        return super()._written(rng, b, a, len_b, len_a, split)
+    def _written(self, a, b, len_a, len_b) -> Batch:
+        return super()._written(b, a, len_b, len_a)
 
 
 @dataclass(frozen=True)

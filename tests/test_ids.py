@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from addgpt.calculator import Calculator
 from addgpt.task import load_task
 from addgpt.train import train
+from tasks.common.ids import moved as move
 
 # Abacus ids.
 
@@ -73,13 +74,15 @@ def hints_of(number: str) -> list[str]:
 )
 def test_hints_name_the_column_of_each_digit(matrices, a, b, form, moved, seed):
     task = load_task("add", {"digits": 6, "format": form, "hints": True, **moved})
-    batch = task._written(np.random.default_rng(seed), *matrices([(a, b)]), "train")
+    batch = task._written(*matrices([(a, b)]))
+    if moved:
+        move(batch, np.random.default_rng(seed), task.offset, task.spread)
     text = task.decode(batch.tokens[0]).partition("#")[0]
     first, second, total = map(hints_of, re.fullmatch("(.+)[+](.+)=(.+)", text).groups())
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop"
     used = [pair[0] for pair in (total if form != "plain" else total[::-1])]
     places = [letters.index(letter) for letter in used]
-    assert places == sorted(set(places)) and len(set(places)) == len(places)
+    assert places == sorted(set(places))
     if not moved:
         assert places == list(range(len(places)))
     for number, pairs in ((a, first), (b, second)):
@@ -92,13 +95,14 @@ def test_hints_name_the_column_of_each_digit(matrices, a, b, form, moved, seed):
             assert not char.isalpha() or letters.index(char) == col - 1
 
 
-@given(st.integers(0, 10**40), st.integers(0, 10**40))
+@given(st.integers(0, 10**45 - 1), st.integers(0, 10**45 - 1))
 def test_hinted_problems_are_asked_and_answered_as_any(a, b):
     task, plain = (
         load_task("add", {"digits": 3, "far": (45,), "hints": hints}) for hints in (True, False)
     )
     prompt = task.prompt(f"{a}+{b}")
     assert task.problem(prompt) == f"{a}+{b}"
+    assert task.decode(task.encode(prompt)) == prompt
     ids, known = (
         t.positions(t.encode(t.prompt(f"{a}+{b}"))[None], 100)[0, :, 0] for t in (task, plain)
     )
@@ -115,3 +119,21 @@ def test_a_hinted_run_trains_and_calculates(toy_run):
     assert train(run).step == 4
     (solution,) = Calculator(run.model(), run.task()).solve_many(["12+34"])
     assert solution.truth == "46" and solution.error is None
+    (step,) = solution.steps
+    assert len(step.probabilities) == len(step.completion) > 0
+    assert set(step.completion) <= set("0123456789+-*/=#r,;")
+    with pytest.raises(ValueError, match="hints for 6 columns, the operand 7 digits"):
+        run.task().prompt("1234567+1")
+
+
+@pytest.mark.parametrize("options", [{"offset": 40}, {"spread": 40}, {"hints": True, "offset": 40}])
+def test_an_exam_is_written_as_a_person_s_problem_is(options):
+    task = load_task("add", {"digits": 3, **options})
+    for cell in task.cells():
+        batch = task.exam(np.random.default_rng(0), 9, "train" if task.seen(cell) else "val", cell)
+        for tokens, scored, known in zip(batch.tokens, batch.scored, batch.positions, strict=True):
+            start = int(scored.argmax())
+            prompt = task.decode(tokens[:start])
+            assert prompt == task.prompt(task.problem(prompt))
+            told = task.positions(tokens[None, :start], 30)[0, : len(known)]
+            assert (told == known[: len(told)]).all()

@@ -230,12 +230,12 @@ def _score_suite(runs: list, name: str, seed: int, as_json: bool) -> None:
     title, parts = load_suite(name, seed)
     found = {}
     for run in runs:
-        found[run.name] = _suite_rows(run, name, parts)
+        found[str(run.path)] = rows = _suite_rows(run, name, parts)
         if not as_json:
-            Console().print(suite_table(title, found[run.name]))
-            click.echo(f"{run.name}: {found[run.name][0]['params']:,} parameters")
+            click.echo(f"{run.path}: {rows[0]['params']:,} parameters")
+            Console().print(suite_table(title, rows))
     if as_json:
-        click.echo(json.dumps(found if len(runs) > 1 else found[runs[0].name]))
+        click.echo(json.dumps(found if len(runs) > 1 else rows))
 
 
 def _suite_rows(run, name: str, parts: list) -> list[dict]:

@@ -186,7 +186,10 @@ class Arithmetic(Task):
             drawn = tuple(part.take(index, 0) for part in self.pooled)
         else:
             drawn = self._draw(rng, size, split, cell)
-        return self._written(rng, *drawn, split)
+        batch = self._written(*drawn)
+        if (self.offset or self.spread) and split == "train" and len(batch):
+            moved(batch, rng, self.offset, self.spread)
+        return batch
 
     def exam(self, rng: np.random.Generator, size: int, split: str, cell: Cell) -> Batch:
         """Of a train cell, the problems of the pool, if there is one.
@@ -202,7 +205,7 @@ class Arithmetic(Task):
             a, b, _, _ = self._draw(rng, 2 * size, split, cell)
             keep = problems.distinct(a, b, self.commutes)[:size]
             a, b = a[keep], b[keep]
-        return self._written(rng, a, b, digits.length(a), digits.length(b), split)
+        return self._written(a, b, digits.length(a), digits.length(b))
 
     def cells(self) -> list[Cell]:
         span = range(1, self.digits + 1)
@@ -331,7 +334,7 @@ class Arithmetic(Task):
         valid = self.valid(first, second)
         return (first, second) if valid is None else (first[valid], second[valid])
 
-    def _written(self, rng, a, b, len_a, len_b, split: str) -> Batch:
+    def _written(self, a, b, len_a, len_b) -> Batch:
         if not len(a):
             none = np.zeros((0, 1))
             levels = np.zeros((0, 1, LEVELS), np.int16)
@@ -339,10 +342,7 @@ class Arithmetic(Task):
         cell = np.where(
             np.maximum(len_a, len_b) <= self.digits, (len_a - 1) * self.digits + len_b - 1, -1
         )
-        batch = self._sheet(a, b, len_a, len_b).batch(cell.astype(np.int32))
-        if (self.offset or self.spread) and split == "train":
-            moved(batch, rng, self.offset, self.spread)
-        return batch
+        return self._sheet(a, b, len_a, len_b).batch(cell.astype(np.int32))
 
     def _sheet(self, a, b, len_a, len_b) -> Sheet:
         """What `write` writes, with the ids that were asked for."""

@@ -1,7 +1,7 @@
 """A sheet of paper with B rows, on which problems are written column by column.
 
-All arithmetic tasks share one alphabet and three levels of position ids, so that weights can move
-between them:
+All arithmetic tasks share three levels of position ids, and one alphabet (index hints add letters
+to it), so that weights can move between them:
 
     col    place of a digit within its row: 1 is the least significant
     step   which step of the work the row belongs to: 0 is the problem itself
