@@ -219,6 +219,7 @@ class Add(Arithmetic):
                 "width": 64,
                 "heads": 4,
                 "norm": "plain",
+                "activation": "geglu",
                 "level_position": ("rotary", "rotary" if long else "none", "learned"),
             },
             train={
@@ -226,6 +227,7 @@ class Add(Arithmetic):
                 "batch_size": 24 if long else 128,
                 "muon_lr": 0.03,
                 "lr": 0.01,
+                "label_smoothing": 0.1,
                 "eval_every": 50,
             },
         )
