@@ -25,7 +25,7 @@ def right(matrices):
         part = task.parts[re.search("[-+*/]", problem)[0]] if task.name == "calc" else task
         a, b = map(int, re.split("[-+*/]", problem))
         text = part.decode(part.write(*matrices([(a, b)])).batch(np.zeros(1, np.int32)).tokens[0])
-        return text.removeprefix(f"{problem}=")
+        return text.removeprefix(part.prompt(problem))
 
     return target
 

@@ -14,7 +14,23 @@ from analysis import load, recipe, seeds
 from analysis.report import data
 
 ROOT = Path(__file__).resolve().parent.parent
-OLD = json.loads((ROOT / "results/reference/add-3/config.json").read_text())
+LATER = {
+    "model": ("kind", "window", "kv_heads", "loops", "embed_rank"),
+    "options": ("ids", "pool", "hints"),
+}
+
+
+def old() -> dict:
+    """The reference run's config, as a version without the settings in LATER would have it."""
+    config = json.loads((ROOT / "results/reference/add-3/config.json").read_text())
+    del config["sha256"]
+    for part, names in LATER.items():
+        for name in names:
+            del config[part][name]
+    return config
+
+
+OLD = old()
 
 
 def as_now() -> dict:
@@ -42,11 +58,6 @@ def write(folder: Path, **configs: dict) -> Path:
         (folder / name).mkdir()
         (folder / name / "config.json").write_text(json.dumps(config))
     return folder
-
-
-def test_the_reference_run_is_of_an_older_version():
-    assert set(OLD["model"]) < set(as_now()["model"])
-    assert set(OLD["options"]) < set(as_now()["options"])
 
 
 def test_what_a_config_leaves_out_is_filled_in_as_the_loader_does():

@@ -162,7 +162,8 @@ def test_the_headline_is_the_counts_of_eval_csv(tmp_path: Path) -> None:
     (right, n), (middle, of) = min(counted), sorted(counted)[1]
     low, high = (100 * float(end) for end in wilson(right, n))
     (median, worst), *_ = page(tmp_path).rows("Configuration").values()
-    assert worst.startswith(f"{100 * right / n:.2f} % {right:,} of {n:,} ")
+    share = "100" if right == n else f"{100 * right / n:.2f}"
+    assert worst.startswith(f"{share} % {right:,} of {n:,} ")
     ends = [float(end) for end in worst.rpartition(" ")[2].split("–")]
     assert ends == pytest.approx([low, high], abs=0.011)
     assert f"{middle:,} of {of:,}" in median

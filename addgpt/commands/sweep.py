@@ -22,9 +22,9 @@ def command(
 
     GRID is a toml file, or the name of one that comes with addgpt: formats,
     sample-efficiency, length, ablation-add, ablation-length, ablation-mul, ablation-text,
-    baselines-add, baselines-lines. Ctrl-C saves; the same command goes on. Finished runs are
-    passed over, so a grid may grow; a run that fails is told of at the end, and does not stop the
-    others. sweep.json says how each one stands.
+    baselines-add, baselines-lines, smallest. Ctrl-C saves; the same command goes on. Finished runs
+    are passed over, so a grid may grow; a run that fails is told of at the end, and does not stop
+    the others. sweep.json says how each one stands.
 
     \b
     A grid:
