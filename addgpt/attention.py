@@ -70,10 +70,18 @@ class Sight:
             return None
         return (self.seen.log() / math.log(max(2, self.usual)))[:, None, :, None]
 
+    @cached_property
+    def weights(self) -> Tensor:
+        """(B or 1, H, S, T) how much each query looks at each key, where content has no say."""
+        return self.mask.softmax(-1)
+
     def at(self, some: Tensor) -> Sight:
         """The sight of (B, S) of the queries alone, where this is of a query for each key."""
         ahead = self.ahead and tuple(pick(part[:, 0], some)[:, None] for part in self.ahead)
-        bias = None if self.bias is None else self.bias[0][:, some].transpose(0, 1)
+        bias = self.bias
+        if bias is not None:
+            rows = torch.arange(len(some), device=some.device)[:, None]
+            bias = bias.expand(len(some), -1, -1, -1)[rows, :, some].transpose(1, 2)
         return replace(self, some=some, ahead=ahead, bias=bias)
 
 
@@ -112,6 +120,12 @@ def _plain(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale
     else:
         products = products + mask
     return products.softmax(-1) @ value
+
+
+def mixed(weights: Tensor, value: Tensor) -> Tensor:
+    """(B, H, S, D) mixtures of values (B, G, T, D) by given weights (B or 1, H, S, T)."""
+    groups = weights.shape[1] // value.shape[1]
+    return weights @ (value if groups == 1 else value.repeat_interleave(groups, 1))
 
 
 def _mixed(query: Tensor, key: Tensor, value: Tensor, added: Tensor | None, scale: float) -> Tensor:

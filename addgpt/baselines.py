@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from addgpt.attention import pick
+from addgpt.cache import Cache
 from addgpt.config import ModelConfig
-from addgpt.model import GPT, Cache, check_sizes
+from addgpt.model import GPT, check_sizes
 from addgpt.task import Batch
 
 SPREAD = 0.5  # standard deviation of embeddings at the start, as in GPT

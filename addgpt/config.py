@@ -86,6 +86,9 @@ class ModelConfig:
     level_position: tuple[str, ...] = setting(
         (), "how each id level enters, comma-separated", catalogue.LEVEL_POSITION
     )
+    content: bool = setting(
+        True, "queries and keys compare tokens; false: positions decide", features=catalogue.CONTENT
+    )
     next_ids: bool = setting(
         True, "tell the model the ids of the slot it is about to fill", features=catalogue.NEXT_IDS
     )
@@ -147,6 +150,8 @@ class ModelConfig:
             raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
         if "rotary2" in self.level_position and not self.next_ids:
             raise ValueError("rotary2 looks from the slot to fill, too: it needs next_ids=true")
+        if not self.content:
+            self._check_without_content()
         if self.inject and self.loops == 1:
             raise ValueError("inject=true needs loops of at least 2")
         if self.random_index and self.position == "none":
@@ -160,6 +165,20 @@ class ModelConfig:
             raise ValueError(
                 f"level_position names {len(self.level_position)} levels, "
                 f"the task has {len(self.levels)}"
+            )
+
+    def _check_without_content(self) -> None:
+        """Raise ValueError for what needs queries and keys, and where nothing else says."""
+        ways = {self.position, *self.scheme}
+        for way in sorted(ways & {"rotary", "rotary2"}):
+            raise ValueError(f"{way} turns queries and keys: content=false has none")
+        for name in ("share", "log_scale"):
+            if getattr(self, name) not in (False, "none"):
+                raise ValueError(f"{name} is about queries and keys: content=false has none")
+        if not ways & {"alibi", "fire", "relative"}:
+            raise ValueError(
+                "content=false needs positions that say what is looked at: position=alibi or fire, "
+                "or level_position with relative"
             )
 
     def of_kind(self, kind: str) -> ModelConfig:

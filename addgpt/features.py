@@ -93,7 +93,19 @@ LEVEL_POSITION: Features = {
         "Su et al. 2021, arXiv:2104.09864",
         "as rotary, but half by the id of the token just read: queries look from both (our own)",
     ),
+    "relative": Feature(
+        "relative position ids",
+        "Raffel et al. 2020, arXiv:1910.10683",
+        "a trained bias for each difference of two ids, up to 4, is added to attention",
+    ),
     "none": None,
+}
+CONTENT: Features = {
+    "false": Feature(
+        "attention without content",
+        "Tay et al. 2021, arXiv:2005.00743",
+        "no queries and keys: position=alibi or fire, or relative ids alone say what is looked at",
+    )
 }
 NEXT_IDS: Features = {
     "true": Feature(
@@ -116,6 +128,9 @@ NORM: Features = {
     "layer": Feature("LayerNorm", "Ba et al. 2016, arXiv:1607.06450", "with gain and bias"),
     "plain": Feature(
         "norm without parameters", "Xu et al. 2019, arXiv:1911.07013", "RMSNorm without its gain"
+    ),
+    "none": Feature(
+        "no norm", "Zhang et al. 2019, arXiv:1901.09321", "what a block adds starts at zero instead"
     ),
 }
 NORM_PLACE: Features = {

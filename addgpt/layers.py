@@ -91,6 +91,7 @@ NORMS = {
     "rms": RMSNorm,
     "layer": nn.LayerNorm,
     "plain": lambda width: RMSNorm(width, elementwise_affine=False),
+    "none": lambda width: nn.Identity(),
 }
 
 

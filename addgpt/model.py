@@ -14,48 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from addgpt import positions
-from addgpt.attention import Angles, Sight, attend, pick
+from addgpt.attention import Angles, Sight, attend, mixed, pick
+from addgpt.cache import Cache
 from addgpt.config import ModelConfig
 from addgpt.layers import ACTIVATIONS, NORMS, Table, UnitLength, full, matrix
 
 INIT_GAIN = 10.0  # attention logits of normalised queries and keys start within +-10
-ROOM = 3  # tokens of room in a cache: 4 took twice as long to read as 3
 
 # Which matrices of the stack make queries, keys and values.
 PROJECTIONS = {"none": (0, 1, 2), "qk": (0, 0, 1), "kv": (0, 1, 1), "qkv": (0, 0, 0)}
-
-
-class Cache:
-    """Keys and values of the tokens already read, so that decoding reads each token once.
-
-    Room is made for a few tokens at a time: were there much room between what is kept of one row
-    and of the next, reading it would take more than twice as long (CPUs fetch ahead in order).
-    """
-
-    def __init__(self, config: ModelConfig, rows: int, length: int, device: torch.device) -> None:
-        c = config
-        shape = (c.depth, 2, rows, c.key_heads, 0, c.width // c.heads)
-        self.store = torch.empty(shape, device=device)
-        self.length, self.used = length, 0
-
-    def extend(self, depth: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Append (B, G, T, D) keys and values; return all of them so far."""
-        end = self.used + key.shape[2]
-        if end > self.store.shape[4]:
-            self._make_room(end)
-        self.store[depth, 0, :, :, self.used : end] = key
-        self.store[depth, 1, :, :, self.used : end] = value
-        return self.store[depth, 0, :, :, :end], self.store[depth, 1, :, :, :end]
-
-    def keep(self, rows: Tensor) -> None:
-        """Drop all rows but these."""
-        self.store = self.store[:, :, rows]
-
-    def _make_room(self, end: int) -> None:
-        size = min(self.length, end + max(ROOM, end // 32))  # a long text is not copied often
-        grown = self.store.new_empty(*self.store.shape[:4], size, self.store.shape[5])
-        grown[..., : self.used, :] = self.store[..., : self.used, :]
-        self.store = grown
 
 
 class Block(nn.Module):
@@ -68,18 +35,21 @@ class Block(nn.Module):
         self.place, self.uses, self.computes = c.norm_place, PROJECTIONS[c.share], c.hidden > 0
         self.activation = ACTIVATIONS[c.activation]
         self.attention_norm = NORMS[c.norm](c.width)
-        stack = len(set(self.uses))
-        if c.key_heads == c.heads:
+        stack, group = len(set(self.uses)), c.key_heads * (c.width // c.heads)
+        if not c.content:
+            self.qkv, self.kv = None, matrix(c.rank, 1, group, c.width)  # values alone
+        elif c.key_heads == c.heads:
             self.qkv, self.kv = matrix(c.rank, stack, c.width, c.width), None
         else:
             self.qkv = matrix(c.rank, 1, c.width, c.width)  # queries alone
-            self.kv = matrix(c.rank, stack - 1, c.key_heads * (c.width // c.heads), c.width)
+            self.kv = matrix(c.rank, stack - 1, group, c.width)
         self.out = matrix(c.rank, c.width, c.width)
         if self.computes:
             self.mlp_norm = NORMS[c.norm](c.width)
             self.up = matrix(c.rank, *(2,) * c.gated, c.hidden, c.width)
             self.down = matrix(c.rank, c.width, c.hidden)
-        self.gain = nn.Parameter(torch.full((c.heads, 1, 1), INIT_GAIN)) if c.qk_norm else None
+        gain = torch.full((c.heads, 1, 1), INIT_GAIN)
+        self.gain = nn.Parameter(gain) if c.qk_norm and c.content else None
         if self.place == "both":
             self.attention_norm_out = NORMS[c.norm](c.width)
         if self.place == "both" and self.computes:
@@ -117,6 +87,18 @@ class Block(nn.Module):
     def _attend(
         self, x: Tensor, sight: Sight, depth: int, cache: Cache | None, at: Tensor | None
     ) -> Tensor:
+        if self.qkv is None:
+            (value,) = _heads(x, full(self.kv), self.key_heads)
+            value = value if cache is None else cache.extend(depth, value)[0]
+            found = mixed(sight.weights, value)
+        else:
+            found = self._compared(x, sight, depth, cache, at)
+        return F.linear(found.transpose(1, 2).flatten(2), full(self.out))
+
+    def _compared(
+        self, x: Tensor, sight: Sight, depth: int, cache: Cache | None, at: Tensor | None
+    ) -> Tensor:
+        """(B, H, S, D) what queries find by comparing themselves with keys."""
         query, key, value = self._project(x, at)
         if sight.own is not None:
             query, key = positions.turn(query, sight.ahead), positions.turn(key, sight.own)
@@ -125,8 +107,7 @@ class Block(nn.Module):
             query = query * sight.sharpness
         if cache is not None:
             key, value = cache.extend(depth, key, value)
-        mixed = attend(query, key, value, sight.mask, scale)  # (B, H, S, D)
-        return F.linear(mixed.transpose(1, 2).flatten(2), full(self.out))
+        return attend(query, key, value, sight.mask, scale)
 
     def _project(self, x: Tensor, at: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (B, H, S, D), and keys and values (B, G, T, D), of normed tokens (B, T, C)."""
@@ -169,6 +150,7 @@ class GPT(nn.Module):
         # Levels by which queries turn: from the slot they fill, and besides from that just read.
         self.turned = [level for level, how in enumerate(scheme) if how in ("rotary", "rotary2")]
         self.twice = [level for level, how in enumerate(scheme) if how == "rotary2"]
+        self.near = [level for level, how in enumerate(scheme) if how == "relative"]
         self.token = Table(c.embed_rank, c.vocab, c.width)
         self.index = nn.Embedding(c.places, c.width) if c.position == "learned" else None
         self.level = nn.ModuleList(nn.Embedding(c.levels[i], c.width) for i in self.added)
@@ -179,6 +161,7 @@ class GPT(nn.Module):
         self.norm = nn.Identity() if c.norm_place == "after" else NORMS[c.norm](c.width)
         self.head = None if c.tied else matrix(c.embed_rank, c.vocab, c.width)
         self.fire = positions.Fire(c.heads, c.context) if c.position == "fire" else None
+        self.relative = positions.Relative(len(self.near), c.heads) if self.near else None
         waves = positions.sinusoidal(c.places, c.width) if c.position == "sinusoidal" else None
         self.register_buffer("waves", waves, persistent=False)
         rates = None
@@ -221,7 +204,7 @@ class GPT(nn.Module):
         x = embedded = self._embed(tokens, ids, places, start)  # (B, T, C)
         if c.prefix and cache is not None:
             prompt = torch.tensor([0 if start else end], device=ids.device)
-        sight = self._sight(ids, places, start, end, prompt)
+        sight = self._sight(ids, places, cache, start, end, prompt)
         for depth in range(c.depth):
             if c.inject and depth and depth % c.layers == 0:
                 x = x + embedded
@@ -258,20 +241,38 @@ class GPT(nn.Module):
         return x
 
     def _sight(
-        self, ids: Tensor, places: Tensor | None, start: int, end: int, prompt: Tensor | None
+        self,
+        ids: Tensor,
+        places: Tensor | None,
+        cache: Cache | None,
+        start: int,
+        end: int,
+        prompt: Tensor | None,
     ) -> Sight:
         """What tokens `start` to `end` see: all up to themselves, and within the prompt more."""
         c = self.config
         assert prompt is not None or not c.prefix, "prefix=true needs the lengths of the prompts"
-        bias = None
-        if c.position == "alibi":
-            bias = positions.alibi(places[start:end], places[:end], c.heads)[None]
-        elif self.fire is not None:
-            bias = self.fire(places[start:end], places[:end])[None]
+        bias = self._bias(ids, places, cache, start, end)
         ahead, own = self._turns(ids, places, start)
         usual = c.context if c.log_scale else 0
         prompt = prompt if c.prefix else None
         return Sight(start, end, None, prompt, ahead, own, bias, usual, ids.device)
+
+    def _bias(
+        self, ids: Tensor, places: Tensor | None, cache: Cache | None, start: int, end: int
+    ) -> Tensor | None:
+        """(B or 1, H, S, T) what positions add to products of queries and keys."""
+        bias = None
+        if self.config.position == "alibi":
+            bias = positions.alibi(places[start:end], places[:end], self.config.heads)[None]
+        elif self.fire is not None:
+            bias = self.fire(places[start:end], places[:end])[None]
+        if self.relative is None:
+            return bias
+        own = ids[:, :-1, self.near]
+        keys = own if cache is None else cache.remember(own)
+        relative = self.relative(ids[:, 1:, self.near] if self.config.next_ids else own, keys)
+        return relative if bias is None else relative + bias
 
     def _turns(
         self, ids: Tensor, places: Tensor | None, start: int
@@ -305,7 +306,8 @@ class GPT(nn.Module):
 
         Where a norm follows that would blow up zeros, it starts as the other matrices do.
         """
-        zero = {"head"} if self.config.norm_place == "both" else {"out", "down", "head"}
+        normed = self.config.norm_place == "both" and self.config.norm != "none"
+        zero = {"head"} if normed else {"out", "down", "head"}
         for name, parameter in self.named_parameters():
             path = name.split(".")
             side = path.pop() if path[-1] in ("left", "right") else ""  # of a low-rank product
@@ -316,6 +318,10 @@ class GPT(nn.Module):
                 nn.init.zeros_(parameter)
             elif kind in ("qkv", "kv", "out", "up", "down", "mix"):
                 nn.init.normal_(parameter, std=parameter.shape[-1] ** -0.5, generator=generator)
+            elif kind == "table":  # were heads alike, they would stay so
+                start = parameter.detach().clone()
+                nn.init.normal_(parameter, std=0.5, generator=generator)
+                parameter.data += start
             elif kind in ("rise", "shift"):
                 nn.init.normal_(parameter, generator=generator)
             else:

@@ -6,8 +6,8 @@ value, the row of a trace, ...). Added schemes give each position a vector. The 
 pairs of channels of queries and keys by an angle proportional to the position (Su et al. 2021,
 arXiv:2104.09864), so that attention can ask for "same column, one row up" once and for all columns
 and rows. Several positions share the channels of a head between them (as in axial rotary
-embeddings, Heo et al. 2024, arXiv:2403.13298). ALiBi and FIRE add to each product of a query and a
-key what follows from their places in the text alone.
+embeddings, Heo et al. 2024, arXiv:2403.13298). ALiBi, FIRE and relative ids add to each product of
+a query and a key what follows from their positions alone.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ LEVEL_FASTEST, LEVEL_RANGE = 0.75 * math.pi, 100.0
 
 # Share of a head's channels that turn when task ids do; the rest match by content alone.
 LEVEL_SHARE = 0.75
+
+# Differences of ids beyond this count as this.
+NEAR = 4
 
 FIRE_HIDDEN = 32
 FIRE_THRESHOLD = 0.25  # of the longest sequence: distances are measured against at least that
@@ -117,3 +120,22 @@ class Fire(nn.Module):
         share = log((places[:, None] - keys).abs()) / (log(reach)[:, None] + 1e-6)  # (S, T)
         hidden = F.relu(share[:, :, None] * self.rise + self.shift)  # (S, T, N)
         return (hidden @ self.mix.T).permute(2, 0, 1)
+
+
+class Relative(nn.Module):
+    """A trained bias for each difference of two ids (Raffel et al. 2020, arXiv:1910.10683), where
+    large differences are all alike (Shaw et al. 2018, arXiv:1803.02155).
+
+    One table for each level and head serves all blocks. It starts as a window on near ids.
+    """
+
+    def __init__(self, levels: int, heads: int) -> None:
+        super().__init__()
+        start = -torch.arange(-NEAR, NEAR + 1.0).square() / 2
+        self.table = nn.Parameter(start.repeat(levels, heads, 1))
+
+    def forward(self, ids: Tensor, keys: Tensor) -> Tensor:
+        """(B, H, S, T) from the ids (B, S, L) of queries and (B, T, L) of keys."""
+        apart = (ids[:, :, None] - keys[:, None]).clamp(-NEAR, NEAR) + NEAR  # (B, S, T, L)
+        biases = (F.embedding(apart[..., i], table.T) for i, table in enumerate(self.table))
+        return sum(biases).permute(0, 3, 1, 2)

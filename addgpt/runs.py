@@ -264,6 +264,15 @@ class Run:
         return config
 
 
+def initial_weights(path: Path, config: RunConfig) -> dict[str, torch.Tensor]:
+    """The weights of another run for the model of a config.
+
+    Raises RunError if there is no such run, ValueError if its model does not fit.
+    """
+    alphabet = load_task(config.task, config.options).alphabet
+    return Run(path).weights_for(config.model, alphabet, config.seed)
+
+
 def is_empty(path: Path) -> bool:
     """Whether a run can start in a folder: it is not there, or holds nothing.
 

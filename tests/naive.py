@@ -90,7 +90,12 @@ class Naive:
         mixed = [np.zeros(config.width) for _ in read]
         ahead = bool(config.next_ids and self.turned)
         for head in range(config.heads):
-            wq, wk, wv = self.projections(name, head, size)
+            if config.content:
+                wq, wk, wv = self.projections(name, head, size)
+            else:
+                group = head * (config.kv_heads or config.heads) // config.heads
+                wv = self.matrix(f"{name}.kv")[0][group * size : (group + 1) * size]
+                wq = wk = np.zeros((2, config.width))
             queries = [self.turn(wq @ x, t + ahead, t) for t, x in enumerate(read)]
             keys = [self.turn(wk @ x, t, t) for t, x in enumerate(read)]
             values = [wv @ x for x in read]
@@ -123,12 +128,25 @@ class Naive:
         return [qkv[0][own], kv[0][read], kv[which[2] - 1][read]]
 
     def score(self, name: str, head: int, q, k) -> float:
+        if not self.config.content:
+            return 0.0
         if not self.config.qk_norm:
             return q @ k / math.sqrt(len(q))
         gain = self.w[f"{name}.gain"][head, 0, 0]
         return gain * (q @ k) / np.linalg.norm(q) / np.linalg.norm(k)
 
     def bias(self, head: int, t: int, s: int) -> float:
+        return self.place_bias(head, t, s) + self.id_bias(head, t, s)
+
+    def id_bias(self, head: int, t: int, s: int) -> float:
+        near = [i for i, how in enumerate(self.scheme) if how == "relative"]
+        total = 0.0
+        for table, level in enumerate(near):
+            apart = int(self.ids[t + self.config.next_ids, level] - self.ids[s, level])
+            total += self.w["relative.table"][table, head, min(max(apart, -4), 4) + 4]
+        return total
+
+    def place_bias(self, head: int, t: int, s: int) -> float:
         here, there = self.places[t], self.places[s]
         if self.config.position == "alibi":
             return -(2 ** (-8 * (head + 1) / self.config.heads)) * abs(here - there)
@@ -181,6 +199,8 @@ class Naive:
         return self.matrix(f"{name}.down") @ hidden
 
     def norm(self, name: str, x) -> np.ndarray:
+        if self.config.norm == "none":
+            return x
         if self.config.norm == "layer":
             x = (x - x.mean()) / math.sqrt(x.var() + 1e-5)
             return x * self.w[f"{name}.weight"] + self.w[f"{name}.bias"]

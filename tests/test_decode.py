@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from addgpt.cache import Cache
 from addgpt.config import ModelConfig
 from addgpt.decode import generate
-from addgpt.model import Cache
 from addgpt.task import load_task
 
 LIMIT = 14

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from naive import Naive
 
 from addgpt import optim, positions
+from addgpt.cache import Cache
 from addgpt.cli import main
 from addgpt.config import ModelConfig, TrainConfig, features_of, with_settings
 from addgpt.evaluate import forward, loss
-from addgpt.model import GPT, Cache, next_token_loss
+from addgpt.model import GPT, next_token_loss
 from addgpt.runs import Run
 from addgpt.settings import configure
 from addgpt.task import load_task, task_class, task_names
@@ -57,6 +58,12 @@ def shapes(draw) -> dict:
     shape["next_ids"] |= "rotary2" in shape["level_position"]
     if 0 < shape["kv_heads"] < heads and "q" in shape["share"]:
         shape["share"] = "kv"
+    shape["content"] = draw(st.booleans())
+    ways = {shape["position"], *shape["level_position"]}
+    if ways & {"rotary", "rotary2"} or not ways & {"alibi", "fire", "relative"}:
+        shape["content"] = True
+    elif not shape["content"]:
+        shape |= {"share": "none", "log_scale": False}
     if shape["position"] != "none":
         shape["random_index"] = draw(st.sampled_from([0, 40]))
     return shape
@@ -325,7 +332,11 @@ def samples(value: str) -> list[str]:
     return {"N": ["2", "3"], "X": ["0.25", "0.5"]}.get(value, [value])
 
 
-EXTRA = {"inject": {"loops": "2"}, "random_index": {"position": "learned"}}
+EXTRA = {
+    "content": {"position": "alibi"},
+    "inject": {"loops": "2"},
+    "random_index": {"position": "learned"},
+}
 OF_GPT = [(field, value) for field, value, _ in features_of(ModelConfig) if field != "kind"]
 MODEL_FEATURES = sorted(set(OF_GPT))  # what a kind of model is: tests/test_baselines.py
 

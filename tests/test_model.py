@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from naive import Naive
 
+from addgpt.cache import Cache
 from addgpt.config import ModelConfig
 from addgpt.evaluate import tensors
 from addgpt.layers import NORMS, UnitLength
-from addgpt.model import ACTIVATIONS, GPT, Cache, next_token_loss
+from addgpt.model import ACTIVATIONS, GPT, next_token_loss
 from addgpt.task import load_task
 
 LEVELS = (7, 5, 4)
@@ -39,6 +40,14 @@ CONFIGS = {
     "grouped": {
         "levels": LEVELS, "level_position": ("rotary", "none", "learned"), "heads": 4,
         "width": 32, "kv_heads": 2, "share": "kv", "activation": "geglu", "loops": 2,
+    },
+    "relative": {
+        "levels": LEVELS, "level_position": ("relative", "none", "relative"), "kv_heads": 2,
+        "heads": 4, "width": 32,
+    },
+    "ids-alone": {
+        "levels": LEVELS, "level_position": ("relative", "learned", "none"), "content": False,
+        "heads": 4, "kv_heads": 2, "norm": "none", "next_ids": False, "activation": "gelu",
     },
     "tiny": {"heads": 1, "width": 4, "mlp_ratio": 0, "share": "qkv", "norm": "plain",
              "position": "alibi", "tied": True},
@@ -263,6 +272,10 @@ def test_dropout_acts_in_training_only(toy_model):
         ({"kv_heads": 3, "heads": 4}, "kv_heads=3 does not divide heads=4"),
         ({"kv_heads": -1}, "kv_heads must not be negative, not -1"),
         ({"kv_heads": 2, "heads": 4, "share": "qk"}, "share=qk needs as many kv_heads as heads"),
+        ({"content": False}, "content=false needs positions that say what is looked at"),
+        ({"content": False, "position": "rotary"}, "rotary turns queries and keys"),
+        ({"content": False, "position": "alibi", "share": "kv"}, "share is about queries and keys"),
+        ({"content": False, "position": "alibi", "log_scale": True}, "log_scale is about queries"),
         ({"kv_heads": 8, "heads": 4}, "kv_heads=8 does not divide heads=4"),
         ({"rank": 129}, "rank=129 is more than width=128"),
         ({"embed_rank": 129}, "embed_rank=129 is more than width=128"),

@@ -20,11 +20,11 @@ def command(
 ) -> None:
     """Train and score a grid of settings and seeds, several runs at a time.
 
-    GRID is a toml file, or the name of one that comes with addgpt: formats,
-    sample-efficiency, length, ablation-add, ablation-length, ablation-mul, ablation-text,
-    baselines-add, baselines-lines, smallest. Ctrl-C saves; the same command goes on. Finished runs
-    are passed over, so a grid may grow; a run that fails is told of at the end, and does not stop
-    the others. sweep.json says how each one stands.
+    GRID is a toml file, or the name of one that comes with addgpt: formats, sample-efficiency,
+    length, ablation-add, ablation-length, ablation-mul, ablation-text, baselines-add,
+    baselines-lines, smallest, smallest-short. Ctrl-C saves; the same command goes on. Finished
+    runs are passed over, so a grid may grow; a run that fails is told of at the end, and does
+    not stop the others. sweep.json says how each one stands.
 
     \b
     A grid:
@@ -32,6 +32,7 @@ def command(
       seeds = [0, 1, 2]
       out = "results/widths"        # default: results/NAME-OF-THE-FILE
       per_cell = 500                # problems a cell in scoring; eval = false: no scoring
+      init_from = "results/short"   # start each run from the model of the run of that name there
       [set]                         # settings of all runs, as --set of addgpt train
       digits = 3
       [grid]                        # every combination of these values

@@ -72,7 +72,7 @@ def _started(
 ) -> Path:
     """Check what was asked for, then make the folder of a new run."""
     from addgpt import settings as chosen
-    from addgpt.runs import Run, command_line, versions
+    from addgpt.runs import Run, command_line, initial_weights, versions
     from addgpt.train import check_startable
 
     if task is None:
@@ -81,7 +81,7 @@ def _started(
     config = chosen.configure(task, settings, seed, command_line(), versions(), shape)
     check_startable(config, world)
     if init_from:
-        _weights(init_from, config)
+        initial_weights(init_from, config)
     return Run.create(out or _free_folder(config.task, config.options), config).path
 
 
@@ -102,11 +102,11 @@ def _resumed(out: Path, task: str | None, settings: dict, previous: bool, world)
 def _train(out: Path, init_from: Path | None, world) -> None:
     """Train the run of a folder and say how it went."""
     from addgpt.progress import TrainingProgress
-    from addgpt.runs import Run
+    from addgpt.runs import Run, initial_weights
     from addgpt.train import Interrupted, Lost, train
 
     run = Run(out)
-    weights = _weights(init_from, run.config) if init_from else None
+    weights = initial_weights(init_from, run.config) if init_from else None
     again = f"addgpt train --resume --out {run.path}"
     try:
         with TrainingProgress(quiet=not world.main) as watch:
@@ -124,15 +124,6 @@ def _train(out: Path, init_from: Path | None, world) -> None:
         n = f" (n={run.config.train.eval_size:,})" if exact is not None else ""
         took = f"after {end.step:,} steps, {end.seconds:.1f} s of training"
         click.echo(f"{run.path}: {score}{n} {took}")
-
-
-def _weights(init_from: Path, config) -> dict:
-    """The weights of another run for the model of a config. Raises ValueError."""
-    from addgpt.runs import Run
-    from addgpt.task import load_task
-
-    alphabet = load_task(config.task, config.options).alphabet
-    return Run(init_from).weights_for(config.model, alphabet, config.seed)
 
 
 def _free_folder(task: str, options: dict) -> Path:

@@ -5,6 +5,7 @@
     out = "results/formats"       # folder of the runs; default results/NAME-OF-THE-FILE
     eval = true                   # score each run once it is trained (default)
     per_cell = 500                # problems a cell in scoring; default as `addgpt eval`
+    init_from = "results/short"   # start each run from the model of the run of that name there
 
     [set]                         # settings of all runs, as --set
     digits = 3
@@ -36,7 +37,10 @@ from typing import Any
 from addgpt.files import read_toml
 
 FOLDER = Path(__file__).parents[1] / "grids"
-KEYS = ("task", "seeds", "out", "eval", "per_cell", "set", "grid", "case", "cases_of", "without")
+KEYS = (
+    "task", "seeds", "out", "eval", "per_cell", "init_from", "set", "grid", "case", "cases_of",
+    "without",
+)  # fmt: skip
 NAME = "[A-Za-z0-9][A-Za-z0-9._+-]*"
 MOST = 10_000  # runs
 LONGEST_NAME = 200  # characters; file systems end at 255 bytes
@@ -61,6 +65,7 @@ class Grid:
     out: Path
     score: bool
     per_cell: int | None
+    init_from: Path | None
     common: dict[str, str]
     combinations: tuple[Combination, ...]
 
@@ -102,6 +107,7 @@ def _grid(name: str, data: dict[str, Any]) -> Grid:
         out,
         _typed(data, "eval", bool, True),
         per_cell,
+        Path(_typed(data, "init_from", str, "")) if "init_from" in data else None,
         _texts(_typed(data, "set", dict, {})),
         _combinations(data, MOST // len(seeds)),
     )

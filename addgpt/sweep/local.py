@@ -85,8 +85,7 @@ def _give(worker: _Worker, job: Planned, threads: int) -> Iterator[Event]:
     except RunError as error:
         yield job.name, failure(str(error))
         return
-    order = {"folder": str(run.path), "score": job.score, "per_cell": job.per_cell}
-    worker.give(job, json.dumps(order))
+    worker.give(job, json.dumps({"folder": str(run.path)} | job.order))
 
 
 class _Worker:

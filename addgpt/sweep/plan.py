@@ -10,7 +10,7 @@ from typing import Any
 
 from addgpt.config import RunConfig, to_dict
 from addgpt.files import RunError, read_checked, read_text
-from addgpt.runs import Run, command_line, is_empty, versions
+from addgpt.runs import Run, command_line, initial_weights, is_empty, versions
 from addgpt.scorecard import contaminated
 from addgpt.scoring import usual_size
 from addgpt.settings import configure
@@ -22,7 +22,7 @@ NOT_COMPARED = ("command", "versions", "format")
 
 @dataclass(frozen=True)
 class Planned:
-    """One run of a sweep. `todo` is train, resume, score or done."""
+    """One run of a sweep. `init` is a run to start from, `todo` train, resume, score or done."""
 
     name: str
     path: Path
@@ -31,7 +31,14 @@ class Planned:
     config: RunConfig
     score: bool
     per_cell: int | None
+    init: Path | None
     todo: str
+
+    @property
+    def order(self) -> dict[str, Any]:
+        """What `worker.carry_out` is told besides the folder, in terms of JSON."""
+        init = str(self.init.absolute()) if self.init else None
+        return {"score": self.score, "per_cell": self.per_cell, "init": init}
 
     def open(self, threads: int) -> Run:
         """The run, its folder made if it is new; on so many threads if the grid does not say.
@@ -66,7 +73,10 @@ def plan(grid: Grid, check: Callable[[RunConfig], None]) -> list[Planned]:
             name = f"{one.stem}{seed}"
             config = replace(bases[one.name], seed=seed)
             given = (grid.score, grid.per_cell)
-            found = Planned(name, grid.out / name, one.name, one.settings, config, *given, "train")
+            init = grid.init_from / name if grid.init_from else None
+            found = Planned(
+                name, grid.out / name, one.name, one.settings, config, *given, init, "train"
+            )
             runs.append(replace(found, todo=_todo(found)))
     return runs
 
@@ -105,6 +115,10 @@ def _configs(grid: Grid, check: Callable[[RunConfig], None]) -> dict[str, RunCon
 def _todo(planned: Planned) -> str:
     path = planned.path
     if is_empty(path):
+        if planned.init and is_empty(planned.init):
+            raise ValueError(f"{path} starts from {planned.init}: train that first")
+        if planned.init:
+            initial_weights(planned.init, planned.config)  # raises if that cannot be
         return "train"
     run = Run(path)
     _refuse_another(run, planned.config)

@@ -53,7 +53,7 @@ class Inbox:
 
 
 def train_there(
-    key: str, files: Files, score: bool, per_cell: int | None, inbox: Any
+    key: str, files: Files, order: dict[str, Any], inbox: Any
 ) -> tuple[dict[str, Any], Files]:
     """The task: carry out a run, given its files; returns its last event and all its files."""
     import ray
@@ -77,7 +77,7 @@ def train_there(
                     raise Interrupted("stopped before or after training")
                 signal.raise_signal(signal.SIGTERM)  # train() saves, and stops
 
-        end = carry_out(str(folder), score, per_cell, tell)
+        end = carry_out(str(folder), **order, tell=tell)
         return end, read_files(folder)
 
 
@@ -146,7 +146,7 @@ class _Driver:
             options["num_gpus"] = 1
         task = self.ray.remote(train_there).options(**options)
         files = read_files(run.path)
-        self.active[task.remote(self._key(job), files, job.score, job.per_cell, self.inbox)] = job
+        self.active[task.remote(self._key(job), files, job.order, self.inbox)] = job
 
     def _told(self) -> Iterator[Event]:
         """What the tasks have told since; late words of a lost attempt are passed over."""
