@@ -37,6 +37,11 @@ def scheme(settings: pd.Series) -> str:
     """What the positions of a run are called, from its row of `load.runs`."""
     levels = settings.get("model.level_position") or ()
     how = levels[0] if levels else "none"
+    if settings.get("options.hints"):
+        return "index hints"
+    if how == "relative":
+        scaled = ", log-scaled" if settings.get("model.log_scale") else ""
+        return f"relative ids{scaled if settings.get('model.content', True) else ' alone'}"
     if how == "none":
         return INDEX[settings["model.position"]]
     if how == "learned":

@@ -8,6 +8,7 @@ import pytest
 from analysis import lengths, load
 
 HEAD = ",".join(load.EVAL_COLUMNS)
+RELATIVE = {"model.level_position": ["relative"]}
 
 
 def a_run(folder, name, right, seed=0, **settings):
@@ -56,6 +57,10 @@ def test_seeds_of_a_scheme_make_one_curve_over_equal_lengths(folder):
         ({"model.level_position": ["learned"], "options.ids": "abacus"}, "abacus ids"),
         ({"model.level_position": ["learned"], "options.ids": "coupled"}, "coupled ids"),
         ({"model.level_position": ["none"], "model.position": "none"}, "no positions"),
+        ({"options.hints": True, "model.level_position": ["none"]}, "index hints"),
+        (RELATIVE, "relative ids"),
+        (RELATIVE | {"model.log_scale": True}, "relative ids, log-scaled"),
+        (RELATIVE | {"model.content": False}, "relative ids alone"),
     ],
 )
 def test_schemes_are_named_by_their_settings(settings, name):
