@@ -26,7 +26,8 @@ class Sight:
     prompt  (B or 1,) how many keys the queries among them all see; None: no such keys
     ahead   (B, 1, S, P) angles that queries turn by; None: nothing turns
     own     (B, 1, T, P) angles that keys turn by
-    bias    (B or 1, H, S, T) what is added to the products of queries and keys; None: nothing
+    bias    (B or 1, H, S, T) what is added to the products of queries and keys, or
+            all there is where content has no say; None: nothing
     usual   length at which attention is as sharp as without log scaling; 0: no such scaling
     device  where new tensors go
     """
@@ -72,7 +73,10 @@ class Sight:
 
     @cached_property
     def weights(self) -> Tensor:
-        """(B or 1, H, S, T) how much each query looks at each key, where content has no say."""
+        """(B or 1, H, S, T) how much each query looks at each key, where content has no say.
+
+        There must be a bias.
+        """
         return self.mask.softmax(-1)
 
     def at(self, some: Tensor) -> Sight:
@@ -122,7 +126,7 @@ def _plain(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale
     return products.softmax(-1) @ value
 
 
-def mixed(weights: Tensor, value: Tensor) -> Tensor:
+def mix(weights: Tensor, value: Tensor) -> Tensor:
     """(B, H, S, D) mixtures of values (B, G, T, D) by given weights (B or 1, H, S, T)."""
     groups = weights.shape[1] // value.shape[1]
     return weights @ (value if groups == 1 else value.repeat_interleave(groups, 1))

@@ -11,7 +11,8 @@ ROOM = 3  # tokens of room in a cache: 4 took twice as long to read as 3
 
 
 class Cache:
-    """Keys and values of the tokens already read (values alone where there are no keys).
+    """Keys and values of the tokens already read (values alone where there are no keys), and their
+    ids where attention asks for those.
 
     Room is made for a few tokens at a time: were there much room between what is kept of one row
     and of the next, reading it would take more than twice as long (CPUs fetch ahead in order).
@@ -35,7 +36,7 @@ class Cache:
 
     def remember(self, ids: Tensor) -> Tensor:
         """Append the ids (B, T, L) of what is read next; return (B, used + T, L) all so far."""
-        self.ids = ids if self.ids is None else torch.cat((self.ids, ids), 1)
+        self.ids = ids if self.ids is None else torch.cat((self.ids[:, : self.used], ids), 1)
         return self.ids
 
     def keep(self, rows: Tensor) -> None:

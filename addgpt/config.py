@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 # The number goes up whenever a config written by this version could not be read by an older one.
 # Configs of older formats are read: what they do not name has its default.
-FORMAT = 3
+FORMAT = 4
 
 
 def setting(

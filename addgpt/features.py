@@ -130,7 +130,7 @@ NORM: Features = {
         "norm without parameters", "Xu et al. 2019, arXiv:1911.07013", "RMSNorm without its gain"
     ),
     "none": Feature(
-        "no norm", "Zhang et al. 2019, arXiv:1901.09321", "what a block adds starts at zero instead"
+        "no norm", "Zhang et al. 2019, arXiv:1901.09321", "what blocks add starts at zero"
     ),
 }
 NORM_PLACE: Features = {

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from addgpt import positions
-from addgpt.attention import Angles, Sight, attend, mixed, pick
+from addgpt.attention import Angles, Sight, attend, mix, pick
 from addgpt.cache import Cache
 from addgpt.config import ModelConfig
 from addgpt.layers import ACTIVATIONS, NORMS, Table, UnitLength, full, matrix
@@ -90,7 +90,7 @@ class Block(nn.Module):
         if self.qkv is None:
             (value,) = _heads(x, full(self.kv), self.key_heads)
             value = value if cache is None else cache.extend(depth, value)[0]
-            found = mixed(sight.weights, value)
+            found = mix(sight.weights, value)
         else:
             found = self._compared(x, sight, depth, cache, at)
         return F.linear(found.transpose(1, 2).flatten(2), full(self.out))
@@ -187,7 +187,7 @@ class GPT(nn.Module):
             tokens: (B, T) int64.
             ids: (B, T + 1, L) position ids of the tokens and of the slot after the last; with
                 `next_ids` off the last one is not looked at.
-            cache: keys and values of earlier tokens; extended by these.
+            cache: keys, values and ids of earlier tokens; extended by these.
             at: (B, S) places whose logits are wanted: the last block then works for these
                 alone. With a cache only while nothing has been read yet.
             prompt: (B,) lengths of the prompts, which `prefix` needs. With a cache, what is read
@@ -304,7 +304,8 @@ class GPT(nn.Module):
     def _initialise(self, generator: torch.Generator) -> None:
         """Embeddings at 0.5; matrices at 1/sqrt(fan-in); what adds to the stream starts at zero.
 
-        Where a norm follows that would blow up zeros, it starts as the other matrices do.
+        Where a norm follows that would blow up zeros, it starts as the other matrices do. Biases of
+        ids have a start of their own, with noise: heads with the same values would stay alike.
         """
         normed = self.config.norm_place == "both" and self.config.norm != "none"
         zero = {"head"} if normed else {"out", "down", "head"}
@@ -318,7 +319,7 @@ class GPT(nn.Module):
                 nn.init.zeros_(parameter)
             elif kind in ("qkv", "kv", "out", "up", "down", "mix"):
                 nn.init.normal_(parameter, std=parameter.shape[-1] ** -0.5, generator=generator)
-            elif kind == "table":  # were heads alike, they would stay so
+            elif name == "relative.table":
                 start = parameter.detach().clone()
                 nn.init.normal_(parameter, std=0.5, generator=generator)
                 parameter.data += start

@@ -126,7 +126,8 @@ class Relative(nn.Module):
     """A trained bias for each difference of two ids (Raffel et al. 2020, arXiv:1910.10683), where
     large differences are all alike (Shaw et al. 2018, arXiv:1803.02155).
 
-    One table for each level and head serves all blocks. It starts as a window on near ids.
+    One table for each level and head serves all blocks. It starts as a window on near ids, to
+    which the model adds noise.
     """
 
     def __init__(self, levels: int, heads: int) -> None:

@@ -39,11 +39,12 @@ def scheme(settings: pd.Series) -> str:
     how = levels[0] if levels else "none"
     if settings.get("options.hints"):
         return "index hints"
+    alone = "" if settings.get("model.content", True) else " alone"
     if how == "relative":
         scaled = ", log-scaled" if settings.get("model.log_scale") else ""
-        return f"relative ids{scaled if settings.get('model.content', True) else ' alone'}"
+        return f"relative ids{scaled}{alone}"
     if how == "none":
-        return INDEX[settings["model.position"]]
+        return INDEX[settings["model.position"]] + alone
     if how == "learned":
         return "abacus ids" if settings.get("options.ids") == "abacus" else "coupled ids"
     gaps = " and gaps" if settings.get("options.spread") else ""

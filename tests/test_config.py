@@ -90,7 +90,7 @@ def test_a_device_is_found_or_its_absence_is_said(name):
         (ModelConfig, {"tied": 1}, "ModelConfig.tied must be of type bool, not 1"),
         (ModelConfig, {"levels": 3}, "ModelConfig.levels must be of type tuple"),
         (ModelConfig, {"levels": [3, "4"]}, "ModelConfig.levels must be of type int, not '4'"),
-        (ModelConfig, {"norm": "batch"}, "norm must be one of rms, .*, none, not 'batch'"),
+        (ModelConfig, {"norm": "b"}, "norm must be one of rms, layer, plain, none, not 'b'"),
         (ModelConfig, {"dropout": math.nan}, r"dropout must be in \[0, 1\)"),
         (TrainConfig, {"lr": math.nan}, "lr must not be negative"),
         (TrainConfig, {"lr": True}, "TrainConfig.lr must be of type float, not True"),

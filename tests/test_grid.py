@@ -150,6 +150,7 @@ def test_the_grids_that_come_along_can_be_run(name, tmp_path, monkeypatch):
         ("seeds = 3", "must be a list"),
         ("per_cell = 0", "per_cell must be a whole number from 1"),
         ("init_from = 3", "init_from must be a text, not 3"),
+        ("init_from = ''", "init_from must be a text, not ''"),
         ("eval = 1", "eval must be true or false, not 1"),
         ("[grid]\nwidth = []", "width in [grid] must be a list of values, not []"),
         ("[grid]\nwidth = 32", "must be a list"),

@@ -264,7 +264,7 @@ def test_a_run_whose_scores_do_not_count_has_failed_each_time_it_is_swept(grid_f
     def here(jobs, stop):
         for job in jobs:
             path = str(job.open(1).path)
-            yield job.name, carry_out(path, job.score, job.per_cell, lambda event: None)
+            yield job.name, carry_out(path, **job.order, tell=lambda event: None)
 
     with monkeypatch.context() as patch:
         patch.setattr("tasks.common.arithmetic.Arithmetic.in_train", lambda task, problem: True)

@@ -21,7 +21,9 @@
     cases_of = "features"         # besides them, the cases of another file in the same folder,
     without = ["gelu"]            # but for these
 
-A combination's settings go on top of [set]. Without [grid] and [[case]] there is one: [set] itself.
+Folders are seen from where the command is run. A run that has begun is not begun again when
+`init_from` changes. A combination's settings go on top of [set]. Without [grid] and [[case]] there
+is one: [set] itself.
 """
 
 from __future__ import annotations
@@ -99,6 +101,9 @@ def _grid(name: str, data: dict[str, Any]) -> Grid:
     out = Path(_typed(data, "out", str, f"results/{name}"))
     if ".." in out.parts:  # a file from a stranger keeps to its place
         raise ValueError(f"out must not climb out of a folder by .., as {str(out)!r} does")
+    start = Path(_typed(data, "init_from", str, "")) if "init_from" in data else None
+    if start == out:
+        raise ValueError(f"init_from must be another folder than out, {str(out)!r}")
     seeds = _seeds(data.get("seeds", [0]))
     return Grid(
         name,
@@ -107,7 +112,7 @@ def _grid(name: str, data: dict[str, Any]) -> Grid:
         out,
         _typed(data, "eval", bool, True),
         per_cell,
-        Path(_typed(data, "init_from", str, "")) if "init_from" in data else None,
+        start,
         _texts(_typed(data, "set", dict, {})),
         _combinations(data, MOST // len(seeds)),
     )

@@ -114,11 +114,13 @@ def _configs(grid: Grid, check: Callable[[RunConfig], None]) -> dict[str, RunCon
 
 def _todo(planned: Planned) -> str:
     path = planned.path
-    if is_empty(path):
-        if planned.init and is_empty(planned.init):
+    fresh = is_empty(path)
+    if planned.init and (fresh or not Run(path).started):
+        there = (planned.init / "config.json").exists()
+        if not (there and finished(Run(planned.init))):
             raise ValueError(f"{path} starts from {planned.init}: train that first")
-        if planned.init:
-            initial_weights(planned.init, planned.config)  # raises if that cannot be
+        initial_weights(planned.init, planned.config)  # raises if that cannot be
+    if fresh:
         return "train"
     run = Run(path)
     _refuse_another(run, planned.config)
