@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from addgpt import positions
+from addgpt.config import ModelConfig
+from addgpt.model import GPT
 
 places = st.integers(0, 200)
 
@@ -80,3 +82,16 @@ def test_level_ids_up_to_a_hundred_are_all_told_apart():
 def test_a_head_too_narrow_is_refused(width, index, levels):
     with pytest.raises(ValueError, match=f"heads of {width} channels are too narrow"):
         positions.rotary_rates(width, index, levels)
+
+
+def test_relative_ids_are_told_apart_to_four_and_heads_start_unlike():
+    model = GPT(ModelConfig(9, 9, (99,), level_position=("relative",), heads=2, kv_heads=1))
+    table = model.relative.table.detach()
+    window = -torch.arange(-4.0, 5).square() / 2
+    assert table.shape == (1, 2, 9) and 0.2 < (table - window).std() < 1
+    assert not torch.allclose(table[0, 0], table[0, 1])
+    ids = torch.tensor([[50]])
+    keys = torch.tensor([[46, 45, 1, 54, 55, 98, 49]])
+    bias = model.relative(ids[..., None], keys[..., None]).detach()  # (1, H, 1, 7)
+    wanted = table[0][:, [8, 8, 8, 0, 0, 0, 5]]
+    assert torch.equal(bias[0, :, 0], wanted)

@@ -28,7 +28,7 @@ Tell = Callable[[dict[str, Any]], None]
 
 
 def carry_out(
-    folder: str, score: bool, per_cell: int | None, init: str | None, tell: Tell
+    folder: str, score: bool, per_cell: int | None, tell: Tell, init: str | None = None
 ) -> dict[str, Any]:
     """Train the run in a folder, if it is not finished, and score it; returns the last event.
 
