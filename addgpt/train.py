@@ -190,6 +190,8 @@ class _Loop:
         world.sum([0.0])  # all have read the checkpoint before the main worker writes anything
         if world.main:  # of lines after the checkpoint, or of an attempt that never saved
             run.forget_after(self.moment.step)
+        if weights is not None and checkpoint is None:
+            self.save()  # or resuming before the first checkpoint would start at random
 
     def _products(self, checkpoint: tuple | None) -> torch.dtype:
         """What matrices are multiplied in: where `auto` is to choose, as until the checkpoint."""

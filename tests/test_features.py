@@ -332,11 +332,8 @@ def samples(value: str) -> list[str]:
     return {"N": ["2", "3"], "X": ["0.25", "0.5"]}.get(value, [value])
 
 
-EXTRA = {
-    "content": {"position": "alibi"},
-    "inject": {"loops": "2"},
-    "random_index": {"position": "learned"},
-}
+LEARNED, ALIBI = {"position": "learned"}, {"position": "alibi"}
+EXTRA = {"content": ALIBI, "inject": {"loops": "2"}, "random_index": LEARNED}
 OF_GPT = [(field, value) for field, value, _ in features_of(ModelConfig) if field != "kind"]
 MODEL_FEATURES = sorted(set(OF_GPT))  # what a kind of model is: tests/test_baselines.py
 

@@ -207,6 +207,10 @@ def test_a_grid_that_has_grown_runs_only_what_is_new(swept, grid_file):
     assert "format=plain,seed=0 was made with steps=12, now 20; give the grid another" in line
 
 
+def _power_cut(*_):
+    raise RuntimeError("power cut")
+
+
 def test_a_sweep_may_start_from_the_runs_of_another(grid_file, tmp_path):
     first = grid_file("seeds = [0, 1]\neval = false")
     assert sweep(first).exit_code == 0
@@ -220,6 +224,13 @@ def test_a_sweep_may_start_from_the_runs_of_another(grid_file, tmp_path):
         own = [f"--seed={seed}", f"--out={alone}", f"--init-from={start / f'seed={seed}'}"]
         assert CliRunner().invoke(main, words + own).exit_code == 0
         assert tensors(then.parent / "runs" / f"seed={seed}") == tensors(alone)
+    cut, words = tmp_path / "cut", [*words, "--seed=0", f"--init-from={start / 'seed=0'}"]
+    with pytest.raises(RuntimeError, match="power cut"):  # before the first step
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("addgpt.train._Loop._backward", _power_cut)
+            CliRunner().invoke(main, [*words, f"--out={cut}"], catch_exceptions=False)
+    assert CliRunner().invoke(main, ["train", "--resume", f"--out={cut}"]).exit_code == 0
+    assert tensors(cut) == tensors(tmp_path / "0")
     shutil.rmtree(start)
     assert todo(then) == ["done", "done"]
     line = refused(sweep(grid_file(f'init_from = "{start}"')))
