@@ -59,6 +59,7 @@ MOST = {
     "eval_size": 1 << 20, "threads": 1024,
 }  # fmt: skip
 MOST_LEVELS = 64
+MOST_RELATIVE = 4  # levels: their biases are looked up in one table, of 9 to that power
 
 
 def check_most(config: Any) -> None:
@@ -150,6 +151,8 @@ class ModelConfig:
             raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
         if "rotary2" in self.level_position and not self.next_ids:
             raise ValueError("rotary2 looks from the slot to fill, too: it needs next_ids=true")
+        if self.level_position.count("relative") > MOST_RELATIVE:
+            raise ValueError(f"level_position may hold relative at most {MOST_RELATIVE} times")
         if not self.content:
             self._check_without_content()
         if self.inject and self.loops == 1:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.func import functional_call
 
 from addgpt import positions
 from addgpt.config import ModelConfig
@@ -82,6 +83,20 @@ def test_level_ids_up_to_a_hundred_are_all_told_apart():
 def test_a_head_too_narrow_is_refused(width, index, levels):
     with pytest.raises(ValueError, match=f"heads of {width} channels are too narrow"):
         positions.rotary_rates(width, index, levels)
+
+
+def test_the_gradient_of_relative_ids_is_that_of_finite_differences():
+    relative = positions.Relative(levels=2, heads=3).double()
+    ids = torch.randint(0, 12, (2, 6, 2), generator=torch.Generator().manual_seed(0))
+    assert torch.autograd.gradcheck(
+        lambda table: functional_call(relative, {"table": table}, (ids[:, 2:], ids)),
+        relative.table.detach().requires_grad_(),
+    )
+
+
+def test_too_many_relative_levels_are_refused():
+    with pytest.raises(ValueError, match="relative at most 4 times"):
+        ModelConfig(9, 9, (9,) * 5, level_position=("relative",) * 5)
 
 
 def test_relative_ids_are_told_apart_to_four_and_heads_start_unlike():
