@@ -58,11 +58,14 @@ class Sight:
         if self.bias is None and self.prompt is None and in_order:
             return None
         visible = torch.arange(self.keys, device=self.device) < self.seen[:, None, :, None]
-        return visible if self.bias is None else self.bias.masked_fill(~visible, -torch.inf)
+        if self.bias is None:
+            return visible
+        bias = self.bias if self.sharpness is None else self.bias * self.sharpness
+        return bias.masked_fill(~visible, -torch.inf)
 
     @cached_property
     def sharpness(self) -> Tensor | None:
-        """(B or 1, 1, S, 1) factors of the products: log-length scaling, None if there is none.
+        """(B or 1, 1, S, 1) factors of products and biases: log-length scaling, None if none.
 
         log n (Chiang and Cholak 2022, arXiv:2202.12172) over the log of the usual length. With
         `qk_norm` each head has a trained gain besides, as in Nakanishi 2025, arXiv:2501.19399.

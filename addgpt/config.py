@@ -175,9 +175,8 @@ class ModelConfig:
         ways = {self.position, *self.scheme}
         for way in sorted(ways & {"rotary", "rotary2"}):
             raise ValueError(f"{way} turns queries and keys: content=false has none")
-        for name in ("share", "log_scale"):
-            if getattr(self, name) not in (False, "none"):
-                raise ValueError(f"{name} is about queries and keys: content=false has none")
+        if self.share != "none":
+            raise ValueError("share is about queries and keys: content=false has none")
         if not ways & {"alibi", "fire", "relative"}:
             raise ValueError(
                 "content=false needs positions that say what is looked at: position=alibi or fire, "

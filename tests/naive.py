@@ -104,7 +104,7 @@ class Naive:
                 sharp = math.log(seen) / math.log(config.context) if config.log_scale else 1.0
                 scores = np.array(
                     [
-                        self.score(name, head, q, keys[s]) * sharp + self.bias(head, t, s)
+                        (self.score(name, head, q, keys[s]) + self.bias(head, t, s)) * sharp
                         for s in range(seen)
                     ]
                 )

@@ -63,7 +63,7 @@ def shapes(draw) -> dict:
     if ways & {"rotary", "rotary2"} or not ways & {"alibi", "fire", "relative"}:
         shape["content"] = True
     elif not shape["content"]:
-        shape |= {"share": "none", "log_scale": False}
+        shape |= {"share": "none"}
     if shape["position"] != "none":
         shape["random_index"] = draw(st.sampled_from([0, 40]))
     return shape

@@ -276,7 +276,6 @@ def test_dropout_acts_in_training_only(toy_model):
         ({"content": False, "position": "rotary"}, "rotary turns queries and keys"),
         ({"content": False, "levels": (3,), "level_position": ("rotary2",)}, "rotary2 turns"),
         ({"content": False, "position": "alibi", "share": "kv"}, "share is about queries and keys"),
-        ({"content": False, "position": "alibi", "log_scale": True}, "log_scale is about queries"),
         ({"kv_heads": 8, "heads": 4}, "kv_heads=8 does not divide heads=4"),
         ({"rank": 129}, "rank=129 is more than width=128"),
         ({"embed_rank": 129}, "embed_rank=129 is more than width=128"),
