@@ -131,16 +131,18 @@ def check_memory(config: RunConfig, world: World = World()) -> None:  # noqa: B0
 
 def check_reach(config: RunConfig) -> None:
     """Raise ValueError if problems that are to be scored are longer than the model can read."""
-    task, most = load_task(config.task, config.options), config.model.longest
-    rng = np.random.default_rng(0)
-    for cell in task.cells() if most is not None else ():
-        read = int(task.exam(rng, 8, "test", cell).lengths.max(initial=1)) - 1
-        if read > most:
-            raise ValueError(
-                f"problems of {cell.len_a}{cell.op}{cell.len_b} digits take {read} tokens, a model "
-                f"with position={config.model.position} reads at most {most}; set another "
-                "position, or a larger random_index"
-            )
+    most = config.model.longest
+    if most is None:
+        return
+    task, rng = load_task(config.task, config.options), np.random.default_rng(0)
+    exams = [(task.exam(rng, 8, "test", cell), cell) for cell in task.cells()]
+    read, cell = max((int(exam.lengths.max(initial=1)) - 1, cell) for exam, cell in exams)
+    if read > most:
+        raise ValueError(
+            f"problems of {cell.len_a}{cell.op}{cell.len_b} digits take {read} tokens, a model "
+            f"with position={config.model.position} reads at most {most}; set another "
+            "position, or a larger random_index"
+        )
 
 
 def check_prompt(task: Task) -> None:

@@ -208,9 +208,8 @@ class Arithmetic(Task):
         return self._written(a, b, digits.length(a), digits.length(b))
 
     def cells(self) -> list[Cell]:
-        span = range(1, self.digits + 1)
-        grid = [Cell(self.op, n, m) for n in span for m in span]
-        return grid + [Cell(self.op, n, m) for n in self.far for m in self.far] + self.strata()
+        span = (*range(1, self.digits + 1), *self.far)
+        return [Cell(self.op, n, m) for n in span for m in span] + self.strata()
 
     def seen(self, cell: Cell) -> bool:
         return _count(cell.len_a) * _count(cell.len_b) < splits.SMALL
