@@ -127,12 +127,13 @@ class Relative(nn.Module):
     large differences are all alike (Shaw et al. 2018, arXiv:1803.02155).
 
     One table for each level and head serves all blocks. It starts as a window on near ids, to
-    which the model adds noise.
+    which the model adds noise. The window is steep (-16 for large differences, which training
+    moves little), so that a thousand far tokens together still weigh nothing against a near one.
     """
 
     def __init__(self, levels: int, heads: int) -> None:
         super().__init__()
-        start = -torch.arange(-NEAR, NEAR + 1.0).square() / 2
+        start = -torch.arange(-NEAR, NEAR + 1.0).square()
         self.table = nn.Parameter(start.repeat(levels, heads, 1))
 
     def forward(self, ids: Tensor, keys: Tensor) -> Tensor:

@@ -102,7 +102,7 @@ def test_too_many_relative_levels_are_refused():
 def test_relative_ids_are_told_apart_to_four_and_heads_start_unlike():
     model = GPT(ModelConfig(9, 9, (99,), level_position=("relative",), heads=2, kv_heads=1))
     table = model.relative.table.detach()
-    window = -torch.arange(-4.0, 5).square() / 2
+    window = -torch.arange(-4.0, 5).square()
     assert table.shape == (1, 2, 9) and 0.2 < (table - window).std() < 1
     assert not torch.allclose(table[0, 0], table[0, 1])
     ids = torch.tensor([[50]])
