@@ -37,6 +37,7 @@ class Calc(Task):
     digits: int = setting(4, "longest operand of * and /")
     sum_digits: int = setting(8, "longest operand of + and -")
     shares: tuple[float, ...] = setting((0.15, 0.2, 0.3, 0.35), "how often +, -, *, / are drawn")
+    far: tuple[int, ...] = setting((), "longer operand lengths to score, such as 20,50")
     full: float = setting(0.25, "share of problems drawn at the longest lengths")
     mul_trace: str = setting("rows", "trace of *: as in the task mul")
     div_trace: str = setting("doubling", "trace of /: as in the task div")
@@ -49,16 +50,21 @@ class Calc(Task):
             raise ValueError(f"shares must be four shares of + - * /, not {self.shares}")
         if not 0 <= self.full <= 1:
             raise ValueError(f"full must be in [0, 1], not {self.full}")
+        shortest = min(self.digits, self.sum_digits)
+        if not all(shortest < length <= MOST_DIGITS for length in self.far):
+            raise ValueError(f"far must hold lengths in {shortest + 1}..{MOST_DIGITS}")
         _ = self.parts
 
     @cached_property
     def parts(self) -> dict[str, Arithmetic]:
-        """The task of each operation."""
+        """The task of each operation; each scores of `far` what is longer than it is trained on."""
+        sums = {"digits": self.sum_digits, "far": self._beyond(self.sum_digits)}
+        others = {"digits": self.digits, "far": self._beyond(self.digits)}
         return {
-            "+": Add(digits=self.sum_digits),
-            "-": Sub(digits=self.sum_digits),
-            "*": Mul(digits=self.digits, trace=self.mul_trace),
-            "/": Div(digits=self.digits, trace=self.div_trace),
+            "+": Add(**sums),
+            "-": Sub(**sums),
+            "*": Mul(**others, trace=self.mul_trace),
+            "/": Div(**others, trace=self.div_trace),
         }
 
     @property
@@ -133,6 +139,9 @@ class Calc(Task):
 
     def slip(self, problem: str, answer: str) -> Slip:
         return self._part(problem).slip(problem, answer)
+
+    def _beyond(self, trained: int) -> tuple[int, ...]:
+        return tuple(length for length in self.far if length > trained)
 
     def _part_of(self, completion: str) -> Arithmetic:
         """Each operation ends in its own way: with r, after =, after a sign, or plainly."""

@@ -68,6 +68,15 @@ def test_far_lengths_are_cells_of_problems_that_long():
         assert (len(a), len(b)) == (30, 5)
 
 
+def test_the_calculator_scores_each_operation_beyond_what_it_is_trained_on():
+    task = load_task("calc", {"digits": 2, "sum_digits": 4, "far": (3, 7)})
+    lengths = {op: {c.len_a for c in task.cells() if c.op == op} for op in "+-*/"}
+    assert lengths["+"] == lengths["-"] == {1, 2, 3, 4, 7}
+    assert lengths["*"] == lengths["/"] == {1, 2, 3, 7}
+    with pytest.raises(ValueError, match=r"far must hold lengths in 3\.\.1000"):
+        load_task("calc", {"digits": 2, "sum_digits": 4, "far": (2,)})
+
+
 def test_ids_beyond_a_table_are_its_last_but_an_index_beyond_is_refused(toy_model):
     task = load_task("add", {"digits": 2})
     batch = task.exam(np.random.default_rng(0), 4, "test", Cell("+", 9, 9))
