@@ -220,7 +220,7 @@ class Add(Arithmetic):
                 "heads": 4,
                 "norm": "plain",
                 "activation": "geglu",
-                "level_position": ("rotary", "rotary" if long else "none", "learned"),
+                "level_position": ("relative", "relative" if long else "none", "learned"),
             },
             train={
                 "steps": 900 + 100 * self.digits,

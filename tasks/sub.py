@@ -90,7 +90,7 @@ class Sub(Arithmetic):
                 "layers": 2,
                 "width": 64,
                 "norm": "plain",
-                "level_position": ("rotary", "none", "learned"),
+                "level_position": ("relative", "none", "learned"),
             },
             train={"steps": 1200, "batch_size": 128, "muon_lr": 0.03, "lr": 0.01},
         )

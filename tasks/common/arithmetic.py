@@ -32,7 +32,7 @@ def traced_recipe(steps: int, long: bool) -> Recipe:
             "layers": 2,
             "width": 128,
             "norm": "plain",
-            "level_position": ("rotary", "rotary", "learned"),
+            "level_position": ("relative", "relative", "learned"),
         },
         train={
             "precision": "float32",  # bfloat16 has not been tried on traces
