@@ -57,7 +57,7 @@ class Step:
     truth          the right answer to `problem`
     correct        whether they are the same
     probabilities  the model's probability of each token of the completion
-    trained        whether the operands are within the lengths the model was trained on
+    covered        whether the operands are of lengths that the model was trained on or scored at
     finished       whether the model wrote its end mark in time
     """
 
@@ -69,7 +69,7 @@ class Step:
     truth: str
     correct: bool
     probabilities: tuple[float, ...]
-    trained: bool
+    covered: bool
     finished: bool
 
 
@@ -95,9 +95,9 @@ class Solution:
     stuck: str | None = None
 
     @property
-    def trained(self) -> bool:
-        """Whether all operands were within the trained lengths."""
-        return all(step.trained for step in self.steps)
+    def covered(self) -> bool:
+        """Whether all operands were of lengths that the model was trained on or scored at."""
+        return all(step.covered for step in self.steps)
 
 
 class Calculator:
@@ -201,7 +201,7 @@ class Calculator:
                 done = bool(finished[place])
                 value = _read(self.task, problem, completion) if done else None
                 completion = "".join(completion[i] for i in shown)
-                found[problem] = _Written(completion, chances, trained, done, value)
+                found[problem] = _Written(completion, chances, done, value)
 
     def _limits(self, prompts: np.ndarray, trained: bool) -> np.ndarray:
         """(B,) how many tokens may be written after each prompt: its slots, and some more."""
@@ -229,7 +229,6 @@ class _Written(NamedTuple):
 
     completion: str
     probabilities: tuple[float, ...]
-    trained: bool
     finished: bool
     value: Value | None
 
@@ -288,7 +287,7 @@ class _Job:
             truth,
             answer == truth,
             written.probabilities,
-            written.trained,
+            task.covers(question.problem),
             written.finished,
         )
 

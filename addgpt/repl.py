@@ -44,11 +44,11 @@ class Tally:
     lines: int = 0
     errors: int = 0  # answered with `error: ...`
     wrong: int = 0  # answered, but not with the right result
-    untrained: int = 0  # with operands beyond the trained lengths
+    uncovered: int = 0  # with operands longer than the model was trained or scored on
 
     def __str__(self) -> str:
         counts = f"{self.errors:,} errors, {self.wrong:,} wrong"
-        return f"{self.lines:,} lines: {counts}, {self.untrained:,} beyond the trained lengths"
+        return f"{self.lines:,} lines: {counts}, {self.uncovered:,} longer than ever scored"
 
 
 def show(solution: Solution, steps: bool = False) -> str:
@@ -89,10 +89,10 @@ def notes(solution: Solution) -> list[str]:
         out.append(f"wrong: the right answer is {solution.truth}")
     elif not all(step.correct for step in solution.steps):
         out.append("the answer is right, although a step on the way is wrong")
-    beyond = [step.problem for step in solution.steps if not step.trained]
+    beyond = [step.problem for step in solution.steps if not step.covered]
     if beyond:
         more = f" and {len(beyond) - 1} more" if len(beyond) > 1 else ""
-        out.append(f"beyond the lengths the model was trained on: {brief(beyond[0])}{more}")
+        out.append(f"longer than the model was trained or scored on: {brief(beyond[0])}{more}")
     return out
 
 
@@ -108,12 +108,12 @@ def run_lines(calculator: Calculator, lines: Iterable[str], out: TextIO) -> Tall
         out.flush()
         errors = sum(s.error is not None or s.stuck is not None for s in solved)
         wrong = sum(s.correct is False and s.stuck is None for s in solved)
-        untrained = sum(not s.trained for s in solved)
+        uncovered = sum(not s.covered for s in solved)
         tally = Tally(
             tally.lines + len(solved),
             tally.errors + errors,
             tally.wrong + wrong,
-            tally.untrained + untrained,
+            tally.uncovered + uncovered,
         )
     return tally
 

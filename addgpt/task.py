@@ -189,6 +189,10 @@ class Task(ABC):
         """Whether a problem's operands are within the lengths the task draws."""
         return True
 
+    def covers(self, text: str) -> bool:
+        """Whether a problem's operands are within the lengths the task draws or scores."""
+        return True
+
     def problem(self, prompt: str) -> str:
         """What a person would type to get this prompt: the way back from `prompt`."""
         return prompt

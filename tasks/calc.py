@@ -119,6 +119,9 @@ class Calc(Task):
     def trained_on(self, text: str) -> bool:
         return self._part(text).trained_on(text)
 
+    def covers(self, text: str) -> bool:
+        return self._part(text).covers(text)
+
     def answer(self, completion: str) -> str:
         return self._part_of(completion).answer(completion)
 

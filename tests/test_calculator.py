@@ -111,7 +111,7 @@ def test_steps_tell_what_was_asked(calculator):
     assert [step.result for step in steps] == ["2", "14", "-28"]
     assert [step.answer for step in steps] == ["2", "14", "28"]
     for step in steps:
-        assert step.correct and step.finished and step.trained and step.answer == step.truth
+        assert step.correct and step.finished and step.covered and step.answer == step.truth
         assert len(step.probabilities) == len(step.completion)
         assert step.completion.endswith("#")
 
@@ -156,7 +156,7 @@ def test_the_model_is_not_asked_for_what_has_no_answer(calculator):
 
 def test_beyond_the_trained_lengths(calculator):
     short, long, big = calculator.solve_many(["999999+1", "1000000+1", "12345*6"])
-    assert short.trained and not long.trained and not big.trained
+    assert short.covered and not long.covered and not big.covered
     assert long.answer == "1000001" and big.answer == "74070"
 
 

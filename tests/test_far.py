@@ -73,6 +73,9 @@ def test_the_calculator_scores_each_operation_beyond_what_it_is_trained_on():
     lengths = {op: {c.len_a for c in task.cells() if c.op == op} for op in "+-*/"}
     assert lengths["+"] == lengths["-"] == {1, 2, 3, 4, 7}
     assert lengths["*"] == lengths["/"] == {1, 2, 3, 7}
+    for text in ("1234567+1", "999*1234567"):
+        assert task.covers(text) and not task.trained_on(text)
+    assert not task.covers("12345678-1") and not task.covers("1/12345678")
     with pytest.raises(ValueError, match=r"far must hold lengths in 3\.\.1000"):
         load_task("calc", {"digits": 2, "sum_digits": 4, "far": (2,)})
 

@@ -106,7 +106,7 @@ def test_a_session(terminal):
     terminal.type("12*(34-5)/2", "174")
     terminal.type("17/5", "remainder")
     terminal.type("6+7", "wrong: the right answer is 13")
-    terminal.type("1000000+1", "beyond the lengths the model was trained on: 1000000.1")
+    terminal.type("1000000+1", "longer than the model was trained or scored on: 1000000.1")
     terminal.type("1.5", "error: decimal points")
     terminal.type("(1", "error: unbalanced")
     terminal.type(":steps", "steps are shown")
@@ -204,7 +204,7 @@ def test_piped_lines_give_one_line_each_in_order(monkeypatch):
     assert answers[:2] == ["46", "3 remainder 2"]
     assert [text[:7] for text in answers[2:5]] == ["error: "] * 3
     assert answers[5:8] == ["-12", "10000000", "29"] and answers[8].startswith("error: ")
-    assert (tally.lines, tally.errors, tally.wrong, tally.untrained) == (27, 12, 3, 3)
+    assert (tally.lines, tally.errors, tally.wrong, tally.uncovered) == (27, 12, 3, 3)
 
 
 def test_a_model_that_writes_no_answer_is_an_error_line():
@@ -255,7 +255,7 @@ def test_notes():
         "the answer is right, although a step on the way is wrong"
     ]
     assert notes(calculator.solve("1234567+1+1")) == [
-        "beyond the lengths the model was trained on: 1234567+1 and 1 more"
+        "longer than the model was trained or scored on: 1234567+1 and 1 more"
     ]
     assert "wrong: 6+7 is 13" in heading(calculator.solve("6+7").steps[0])
 

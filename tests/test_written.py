@@ -220,6 +220,7 @@ def test_truth_is_python_s(any_task, a, b):
             most = part(any_task, op).digits
             trained = max(len(str(a)), len(str(b))) <= most
             assert any_task.trained_on(f"{a}{op}{b}") == trained
+            assert any_task.covers(f"{a}{op}{b}") == trained
 
 
 @pytest.mark.parametrize(

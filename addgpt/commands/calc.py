@@ -42,5 +42,5 @@ def command(expression: str | None, model: Path | None, steps: bool) -> None:
         if hasattr(sys.stdin, "reconfigure"):
             sys.stdin.reconfigure(errors="replace")
         tally = run_lines(calculator, sys.stdin, sys.stdout)
-        if tally.errors or tally.wrong or tally.untrained:
+        if tally.errors or tally.wrong or tally.uncovered:
             click.echo(str(tally), err=True)

@@ -232,6 +232,10 @@ class Arithmetic(Task):
     def trained_on(self, text: str) -> bool:
         return all(len(str(operand)) <= self.digits for operand in self.operands(text))
 
+    def covers(self, text: str) -> bool:
+        most = max(self.far, default=self.digits)
+        return all(len(str(operand)) <= most for operand in self.operands(text))
+
     def problem(self, prompt: str) -> str:
         return prompt.removesuffix("=")
 
