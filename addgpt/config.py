@@ -59,7 +59,7 @@ MOST = {
     "eval_size": 1 << 20, "threads": 1024,
 }  # fmt: skip
 MOST_LEVELS = 64
-MOST_RELATIVE = 4  # levels: their biases are looked up in one table, of 9 to that power
+MOST_RELATIVE = 4  # levels: their biases are looked up in one table, of 10 to that power
 
 
 def check_most(config: Any) -> None:

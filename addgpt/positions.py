@@ -126,26 +126,30 @@ class Relative(nn.Module):
     """A trained bias for each difference of two ids (Raffel et al. 2020, arXiv:1910.10683), where
     large differences are all alike (Shaw et al. 2018, arXiv:1803.02155).
 
-    One table for each level and head serves all blocks. It starts as a window on near ids, to
-    which the model adds noise. The window is steep (-16 for large differences, which training
-    moves little), so that a thousand far tokens together still weigh nothing against a near one.
+    A key of id 0, which means no place on that level, has a bias of its own, the last of the table:
+    what all rows refer to, such as an operand, is as near at any length. One table for each level
+    and head serves all blocks. It starts as a window on near ids, to which the model adds noise.
+    The window is steep (-16 for large differences, which training moves little), so that a
+    thousand far tokens together still weigh nothing against a near one.
     """
 
     def __init__(self, levels: int, heads: int) -> None:
         super().__init__()
-        start = -torch.arange(-NEAR, NEAR + 1.0).square()
+        start = F.pad(-torch.arange(-NEAR, NEAR + 1.0).square(), (0, 1))
         self.table = nn.Parameter(start.repeat(levels, heads, 1))
 
     def forward(self, ids: Tensor, keys: Tensor) -> Tensor:
         """(B, H, S, T) from the ids (B, S, L) of queries and (B, T, L) of keys."""
         tables, codes = None, None  # (H, K) all levels' biases as one, (B, S, T) which of the K
         for level, table in enumerate(self.table):
-            apart = (ids[:, :, None, level] - keys[:, None, :, level]).clamp(-NEAR, NEAR) + NEAR
+            key = keys[:, None, :, level]
+            apart = (ids[:, :, None, level] - key).clamp(-NEAR, NEAR) + NEAR
+            apart = apart.masked_fill(key == 0, table.shape[1] - 1)
             if codes is None:
                 tables, codes = table, apart
             else:
                 tables = (tables[:, :, None] + table[:, None]).flatten(1)
-                codes = codes * (2 * NEAR + 1) + apart
+                codes = codes * table.shape[1] + apart
         return _Lookup.apply(tables, codes)
 
 

@@ -143,7 +143,8 @@ class Naive:
         total = 0.0
         for table, level in enumerate(near):
             apart = int(self.ids[t + self.config.next_ids, level] - self.ids[s, level])
-            total += self.w["relative.table"][table, head, min(max(apart, -4), 4) + 4]
+            entry = min(max(apart, -4), 4) + 4 if self.ids[s, level] else 9
+            total += self.w["relative.table"][table, head, entry]
         return total
 
     def place_bias(self, head: int, t: int, s: int) -> float:

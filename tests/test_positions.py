@@ -102,11 +102,11 @@ def test_too_many_relative_levels_are_refused():
 def test_relative_ids_are_told_apart_to_four_and_heads_start_unlike():
     model = GPT(ModelConfig(9, 9, (99,), level_position=("relative",), heads=2, kv_heads=1))
     table = model.relative.table.detach()
-    window = -torch.arange(-4.0, 5).square()
-    assert table.shape == (1, 2, 9) and 0.2 < (table - window).std() < 1
+    window = torch.tensor([-16.0, -9, -4, -1, 0, -1, -4, -9, -16, 0])
+    assert table.shape == (1, 2, 10) and 0.2 < (table - window).std() < 1
     assert not torch.allclose(table[0, 0], table[0, 1])
     ids = torch.tensor([[50]])
-    keys = torch.tensor([[46, 45, 1, 54, 55, 98, 49]])
-    bias = model.relative(ids[..., None], keys[..., None]).detach()  # (1, H, 1, 7)
-    wanted = table[0][:, [8, 8, 8, 0, 0, 0, 5]]
+    keys = torch.tensor([[46, 45, 1, 54, 55, 98, 49, 0]])
+    bias = model.relative(ids[..., None], keys[..., None]).detach()  # (1, H, 1, 8)
+    wanted = table[0][:, [8, 8, 8, 0, 0, 0, 5, 9]]
     assert torch.equal(bias[0, :, 0], wanted)
