@@ -171,6 +171,7 @@ class _Lookup(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
         (codes,) = ctx.saved_tensors
-        heads = (grad[:, head].flatten() for head in range(grad.shape[1]))
-        sums = [torch.bincount(codes.flatten(), head, ctx.size) for head in heads]
-        return torch.stack(sums), None
+        sums = grad.new_zeros(grad.shape[1], ctx.size)
+        for head, total in enumerate(sums):
+            total.index_add_(0, codes.flatten(), grad[:, head].flatten())
+        return sums, None

@@ -136,7 +136,8 @@ def check_reach(config: RunConfig) -> None:
         return
     task, rng = load_task(config.task, config.options), np.random.default_rng(0)
     exams = [(task.exam(rng, 8, "test", cell), cell) for cell in task.cells()]
-    read, cell = max((int(exam.lengths.max(initial=1)) - 1, cell) for exam, cell in exams)
+    sizes = [(int(exam.lengths.max(initial=1)) - 1, cell) for exam, cell in exams]
+    read, cell = max(sizes, default=(0, None))
     if read > most:
         raise ValueError(
             f"problems of {cell.len_a}{cell.op}{cell.len_b} digits take {read} tokens, a model "

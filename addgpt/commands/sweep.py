@@ -20,11 +20,15 @@ def command(
 ) -> None:
     """Train and score a grid of settings and seeds, several runs at a time.
 
-    GRID is a toml file, or the name of one that comes with addgpt: formats, sample-efficiency,
-    length, ablation-add, ablation-length, ablation-mul, ablation-text, baselines-add,
-    baselines-lines, smallest, smallest-short. Ctrl-C saves; the same command goes on. Finished
-    runs are passed over, so a grid may grow; a run that fails is told of at the end, and does
-    not stop the others. sweep.json says how each one stands.
+    GRID is a toml file, or the name of one that comes with addgpt. Ctrl-C saves; the same command
+    goes on. Finished runs are passed over, so a grid may grow; a run that fails is told of at the
+    end, and does not stop the others. sweep.json says how each one stands.
+
+    \b
+    Grids that come with addgpt:
+      formats, sample-efficiency, length, length-200, length-mul,
+      ablation-add, ablation-length, ablation-mul, ablation-text,
+      baselines-add, baselines-lines, smallest, smallest-short
 
     \b
     A grid:
