@@ -1,13 +1,11 @@
 """The smallest adders: exact match on ten-digit sums against the number of parameters.
 
-    addgpt sweep smallest-short
     addgpt sweep smallest
     addgpt eval results/smallest --suite ten-digit
     python -m analysis.smallest results/smallest --csv FILE --png FILE
 
-The first trains on sums of three digits, the second goes on from there to ten, the third asks each
-run the 10,010 problems of the suite, the fourth gathers the scores (steps and seconds are those of
-the second). A run qualifies with 99 %. `docs/smallest.md` says what came out.
+The first trains on sums of three digits, the second asks each run the 10,010 problems of the suite,
+the third gathers the scores. `docs/smallest.md` says what came out.
 """
 
 from __future__ import annotations

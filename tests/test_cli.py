@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from click.testing import CliRunner
+from safetensors.torch import load_file
 
 from addgpt.cli import main
 
@@ -93,6 +94,23 @@ def test_init_from_starts_with_the_weights_of_another_run(trained, tmp_path):
         "--out", str(tmp_path / "grown"), *settings("steps=10"),
     )  # fmt: skip
     assert result.exit_code == 0, result.output
+
+
+def _power_cut(*_):
+    raise RuntimeError("power cut")
+
+
+def test_a_run_from_other_weights_that_is_cut_before_its_first_step_goes_on(trained, tmp_path):
+    words = ["train", "--task", "add", "--digits", "3", "--init-from", str(trained)]
+    words += settings("steps=10")
+    cut, whole = tmp_path / "cut", tmp_path / "whole"
+    with pytest.raises(RuntimeError, match="power cut"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("addgpt.train._Loop._backward", _power_cut)
+        CliRunner().invoke(main, [*words, "--out", str(cut)], catch_exceptions=False)
+    assert run("train", "--resume", "--out", str(cut)).exit_code == 0
+    assert run(*words, "--out", str(whole)).exit_code == 0
+    weights = [load_file(path / "model.safetensors") for path in (cut, whole)]
+    assert all(weights[0][name].equal(weights[1][name]) for name in weights[1])
 
 
 def test_eval_writes_counts_and_prints_json_alone(trained):
@@ -197,7 +215,7 @@ def test_calc_takes_a_line_for_each_problem(trained):
         (["train", "--task", "add", "--digits", "100000"], "1..1000"),
         (["train", "--task", "add", "--resume"], "--out"),
         (["train", "--task", "add", "--seed", "-1"], "--seed"),
-        (["train", "--task", "add", "--set", "heads=32"], "too narrow"),
+        (["train", "--task=add", "--set=heads=64", "--set=position=rotary"], "too narrow"),
         (["train", "--task", "add", "--set", "context=5"], "unknown setting"),
         (["train", "--task", "add", "--digits", "x"], "integer"),
         (["trian"], "trian"),

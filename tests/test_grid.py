@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -125,15 +124,6 @@ def test_the_grids_that_come_along_can_be_run(name, tmp_path, monkeypatch):
     monkeypatch.setitem(sources.KNOWN, "tinyshakespeare", known)
     monkeypatch.setenv("ADDGPT_DATA", str(tmp_path))
     grid = load_grid(name)
-    if grid.init_from:  # another grid that comes along leaves the same runs there
-        other = load_grid(grid.init_from.name)
-        assert {(c.name, str(c.settings)) for c in other.combinations} >= {
-            (c.name, str(c.settings)) for c in grid.combinations
-        }
-        assert set(other.seeds) >= set(grid.seeds) and other.out == grid.init_from
-        with pytest.raises(ValueError, match="smallest-short/310-s0: train that first"):
-            plan_sweep(grid)
-        grid = replace(grid, init_from=None)
     planned = plan_sweep(grid)
     assert len(planned) == len(grid.seeds) * len(grid.combinations) and len(grid.seeds) >= 3
     assert {one.path.parent for one in planned} == {Path("results") / name}
@@ -149,8 +139,6 @@ def test_the_grids_that_come_along_can_be_run(name, tmp_path, monkeypatch):
         ("seeds = [true]", "whole numbers"),
         ("seeds = 3", "must be a list"),
         ("per_cell = 0", "per_cell must be a whole number from 1"),
-        ("init_from = 3", "init_from must be a text, not 3"),
-        ("init_from = ''", "init_from must be a text, not ''"),
         ("eval = 1", "eval must be true or false, not 1"),
         ("[grid]\nwidth = []", "width in [grid] must be a list of values, not []"),
         ("[grid]\nwidth = 32", "must be a list"),

@@ -207,38 +207,6 @@ def test_a_grid_that_has_grown_runs_only_what_is_new(swept, grid_file):
     assert "format=plain,seed=0 was made with steps=12, now 20; give the grid another" in line
 
 
-def _power_cut(*_):
-    raise RuntimeError("power cut")
-
-
-def test_a_sweep_may_start_from_the_runs_of_another(grid_file, tmp_path):
-    first = grid_file("seeds = [0, 1]\neval = false")
-    assert sweep(first).exit_code == 0
-    start = first.parent / "runs"
-    then = grid_file(f'seeds = [0, 1]\neval = false\ninit_from = "{start}"', digits=3, steps=8)
-    assert sweep(then).exit_code == 0
-    longer = SMALL | {"digits": 3, "steps": 8}
-    words = ["train", "--task=add", *(f"--set={key}={value}" for key, value in longer.items())]
-    for seed in (0, 1):
-        alone = tmp_path / str(seed)
-        own = [f"--seed={seed}", f"--out={alone}", f"--init-from={start / f'seed={seed}'}"]
-        assert CliRunner().invoke(main, words + own).exit_code == 0
-        assert tensors(then.parent / "runs" / f"seed={seed}") == tensors(alone)
-    cut, words = tmp_path / "cut", [*words, "--seed=0", f"--init-from={start / 'seed=0'}"]
-    with pytest.raises(RuntimeError, match="power cut"):  # before the first step
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("addgpt.train._Loop._backward", _power_cut)
-            CliRunner().invoke(main, [*words, f"--out={cut}"], catch_exceptions=False)
-    assert CliRunner().invoke(main, ["train", "--resume", f"--out={cut}"]).exit_code == 0
-    assert tensors(cut) == tensors(tmp_path / "0")
-    shutil.rmtree(start)
-    assert todo(then) == ["done", "done"]
-    line = refused(sweep(grid_file(f'init_from = "{start}"')))
-    assert f"starts from {start / 'seed=0'}: train that first" in line
-    wide = grid_file(f'init_from = "{then.parent / "runs"}"', width=32)
-    assert "in the new model" in refused(sweep(wide))
-
-
 def test_a_dry_run_writes_nothing(grid_file):
     file = grid_file("seeds = [0, 1]")
     listed = sweep(file, "--dry-run").stdout.splitlines()

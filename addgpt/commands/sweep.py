@@ -36,7 +36,6 @@ def command(
       seeds = [0, 1, 2]
       out = "results/widths"        # default: results/NAME-OF-THE-FILE
       per_cell = 500                # problems a cell in scoring; eval = false: no scoring
-      init_from = "results/short"   # start each run from the model of the run of that name there
       [set]                         # settings of all runs, as --set of addgpt train
       digits = 3
       [grid]                        # every combination of these values

@@ -5,7 +5,6 @@
     out = "results/formats"       # folder of the runs; default results/NAME-OF-THE-FILE
     eval = true                   # score each run once it is trained (default)
     per_cell = 500                # problems a cell in scoring; default as `addgpt eval`
-    init_from = "results/short"   # start each run from the model of the run of that name there
 
     [set]                         # settings of all runs, as --set
     digits = 3
@@ -21,9 +20,8 @@
     cases_of = "features"         # besides them, the cases of another file in the same folder,
     without = ["gelu"]            # but for these
 
-Folders are seen from where the command is run. A run that has begun is not begun again when
-`init_from` changes. A combination's settings go on top of [set]. Without [grid] and [[case]] there
-is one: [set] itself.
+Folders are seen from where the command is run. A combination's settings go on top of [set].
+Without [grid] and [[case]] there is one: [set] itself.
 """
 
 from __future__ import annotations
@@ -40,7 +38,7 @@ from addgpt.files import read_toml
 
 FOLDER = Path(__file__).parents[1] / "grids"
 KEYS = (
-    "task", "seeds", "out", "eval", "per_cell", "init_from", "set", "grid", "case", "cases_of",
+    "task", "seeds", "out", "eval", "per_cell", "set", "grid", "case", "cases_of",
     "without",
 )  # fmt: skip
 NAME = "[A-Za-z0-9][A-Za-z0-9._+-]*"
@@ -67,7 +65,6 @@ class Grid:
     out: Path
     score: bool
     per_cell: int | None
-    init_from: Path | None
     common: dict[str, str]
     combinations: tuple[Combination, ...]
 
@@ -101,9 +98,6 @@ def _grid(name: str, data: dict[str, Any]) -> Grid:
     out = Path(_typed(data, "out", str, f"results/{name}"))
     if ".." in out.parts:  # a file from a stranger keeps to its place
         raise ValueError(f"out must not climb out of a folder by .., as {str(out)!r} does")
-    start = Path(_typed(data, "init_from", str, "")) if "init_from" in data else None
-    if start == out:
-        raise ValueError(f"init_from must be another folder than out, {str(out)!r}")
     seeds = _seeds(data.get("seeds", [0]))
     return Grid(
         name,
@@ -112,7 +106,6 @@ def _grid(name: str, data: dict[str, Any]) -> Grid:
         out,
         _typed(data, "eval", bool, True),
         per_cell,
-        start,
         _texts(_typed(data, "set", dict, {})),
         _combinations(data, MOST // len(seeds)),
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 from addgpt.config import RunConfig, to_dict
 from addgpt.files import RunError, read_checked, read_text
-from addgpt.runs import Run, command_line, initial_weights, is_empty, versions
+from addgpt.runs import Run, command_line, is_empty, versions
 from addgpt.scorecard import contaminated
 from addgpt.scoring import usual_size
 from addgpt.settings import configure
@@ -22,7 +22,7 @@ NOT_COMPARED = ("command", "versions", "format")
 
 @dataclass(frozen=True)
 class Planned:
-    """One run of a sweep. `init` is a run to start from, `todo` train, resume, score or done."""
+    """One run of a sweep; `todo` is train, resume, score or done."""
 
     name: str
     path: Path
@@ -31,14 +31,12 @@ class Planned:
     config: RunConfig
     score: bool
     per_cell: int | None
-    init: Path | None
     todo: str
 
     @property
     def order(self) -> dict[str, Any]:
         """What `worker.carry_out` is told besides the folder, in terms of JSON."""
-        init = str(self.init.absolute()) if self.init else None
-        return {"score": self.score, "per_cell": self.per_cell, "init": init}
+        return {"score": self.score, "per_cell": self.per_cell}
 
     def open(self, threads: int) -> Run:
         """The run, its folder made if it is new; on so many threads if the grid does not say.
@@ -73,10 +71,7 @@ def plan(grid: Grid, check: Callable[[RunConfig], None]) -> list[Planned]:
             name = f"{one.stem}{seed}"
             config = replace(bases[one.name], seed=seed)
             given = (grid.score, grid.per_cell)
-            init = grid.init_from / name if grid.init_from else None
-            found = Planned(
-                name, grid.out / name, one.name, one.settings, config, *given, init, "train"
-            )
+            found = Planned(name, grid.out / name, one.name, one.settings, config, *given, "train")
             runs.append(replace(found, todo=_todo(found)))
     return runs
 
@@ -114,13 +109,7 @@ def _configs(grid: Grid, check: Callable[[RunConfig], None]) -> dict[str, RunCon
 
 def _todo(planned: Planned) -> str:
     path = planned.path
-    fresh = is_empty(path)
-    if planned.init and (fresh or not Run(path).started):
-        there = (planned.init / "config.json").exists()
-        if not (there and finished(Run(planned.init))):
-            raise ValueError(f"{path} starts from {planned.init}: train that first")
-        initial_weights(planned.init, planned.config)  # raises if that cannot be
-    if fresh:
+    if is_empty(path):
         return "train"
     run = Run(path)
     _refuse_another(run, planned.config)

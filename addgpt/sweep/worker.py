@@ -16,7 +16,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from addgpt.sweep.cores import pin
@@ -27,18 +26,14 @@ ENDS = ("done", "failed", "interrupted")
 Tell = Callable[[dict[str, Any]], None]
 
 
-def carry_out(
-    folder: str, score: bool, per_cell: int | None, tell: Tell, init: str | None = None
-) -> dict[str, Any]:
+def carry_out(folder: str, score: bool, per_cell: int | None, tell: Tell) -> dict[str, Any]:
     """Train the run in a folder, if it is not finished, and score it; returns the last event.
-
-    A new run starts from the model of the run in `init`, if that is given.
 
     An error that is nobody's mistake but ours is raised: it ends the process, whose state may be
     spoilt, and the run.
     """
     from addgpt.device import prepare
-    from addgpt.runs import Run, RunError, initial_weights
+    from addgpt.runs import Run, RunError
     from addgpt.sweep.plan import finished
     from addgpt.train import Interrupted, train
 
@@ -47,8 +42,7 @@ def carry_out(
         prepare(run.config.train.threads)
         tell({"state": "training", "pid": os.getpid()})
         if not finished(run):
-            fresh = init and not run.started
-            train(run, _Watch(tell), initial_weights(Path(init), run.config) if fresh else None)
+            train(run, _Watch(tell))
         if score:
             tell({"state": "scoring"})
             _score(run, per_cell)
