@@ -26,7 +26,7 @@ def command(
 
     \b
     Grids that come with addgpt:
-      formats, sample-efficiency, length, length-200, length-mul,
+      formats, sample-efficiency, length, length-3, length-200, length-mul,
       ablation-add, ablation-length, ablation-mul, ablation-text,
       baselines-add, baselines-lines, smallest
 
