@@ -57,7 +57,7 @@ class Step:
     truth          the right answer to `problem`
     correct        whether they are the same
     probabilities  the model's probability of each token of the completion
-    covered        whether the operands are of lengths that the model was trained on or scored at
+    covered        whether the operands are of lengths that the model was trained or is scored on
     finished       whether the model wrote its end mark in time
     """
 
@@ -96,7 +96,7 @@ class Solution:
 
     @property
     def covered(self) -> bool:
-        """Whether all operands were of lengths that the model was trained on or scored at."""
+        """Whether all operands were of lengths that the model was trained or is scored on."""
         return all(step.covered for step in self.steps)
 
 

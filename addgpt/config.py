@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 # The number goes up whenever a config written by this version could not be read by an older one.
 # Configs of older formats are read: what they do not name has its default.
-FORMAT = 4
+FORMAT = 5
 
 
 def setting(
@@ -59,7 +59,7 @@ MOST = {
     "eval_size": 1 << 20, "threads": 1024,
 }  # fmt: skip
 MOST_LEVELS = 64
-MOST_RELATIVE = 4  # levels: their biases are looked up in one table, of 10 to that power
+MOST_RELATIVE = 4  # levels: their biases are looked up in one table, of ENTRIES to that power
 
 
 def check_most(config: Any) -> None:

@@ -18,7 +18,9 @@ from addgpt.decode import generate, largest_ids, within_tables
 from addgpt.model import next_token_loss
 from addgpt.task import SPLITS, Batch, Cell, Task
 
-TOKENS_AT_ONCE = 1 << 15  # bounds memory; rows are settled in groups of about so many tokens
+# Bound memory: rows are settled in groups of about so many tokens, or pairs of query and key.
+TOKENS_AT_ONCE = 1 << 15
+PAIRS_AT_ONCE = 1 << 24
 FEW = 0.7  # share of scored tokens below which only their logits are worked out
 LONGEST = 1 << 20  # tokens of a sequence, where the model sets no bound
 SLACK = 8  # tokens that decoding may write beyond the target's length
@@ -180,7 +182,8 @@ def _groups(batch: Batch, rows: np.ndarray, equal_prompts: bool = True) -> Itera
     order = rows[np.lexsort((lengths[rows], prompt[rows] if equal_prompts else lengths[rows]))]
     start = 0
     while start < len(order):
-        size = max(1, TOKENS_AT_ONCE // int(lengths[order[start:]].max()))
+        longest = int(lengths[order[start:]].max())
+        size = max(1, min(TOKENS_AT_ONCE // longest, PAIRS_AT_ONCE // longest**2))
         group = order[start : start + size]
         if equal_prompts:
             group = group[prompt[group] == prompt[group[0]]]

@@ -175,7 +175,7 @@ LOG_SCALE: Features = {
     "true": Feature(
         "log-length scaling",
         "Chiang and Cholak 2022, arXiv:2202.12172",
-        "attention is sharpened by log(tokens in sight), so that it does not thin out",
+        "attention, biases too, is sharpened by log(tokens in sight), so that it does not thin out",
     )
 }
 PREFIX: Features = {

@@ -320,9 +320,9 @@ class GPT(nn.Module):
             elif kind in ("qkv", "kv", "out", "up", "down", "mix"):
                 nn.init.normal_(parameter, std=parameter.shape[-1] ** -0.5, generator=generator)
             elif name == "relative.table":
-                start = parameter.detach().clone()
                 nn.init.normal_(parameter, std=0.5, generator=generator)
-                parameter.data += start
+                if not parameter.is_meta:  # adding to what has no memory loads half of torch
+                    parameter.data += positions.Relative.window()
             elif kind in ("rise", "shift"):
                 nn.init.normal_(parameter, generator=generator)
             else:

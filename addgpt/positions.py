@@ -6,8 +6,8 @@ value, the row of a trace, ...). Added schemes give each position a vector. The 
 pairs of channels of queries and keys by an angle proportional to the position (Su et al. 2021,
 arXiv:2104.09864), so that attention can ask for "same column, one row up" once and for all columns
 and rows. Several positions share the channels of a head between them (as in axial rotary
-embeddings, Heo et al. 2024, arXiv:2403.13298). ALiBi, FIRE and relative ids add to each product of
-a query and a key what follows from their positions alone.
+embeddings, Heo et al. 2024, arXiv:2403.13298). ALiBi, FIRE and relative ids, the default of
+arithmetic, add to each product of a query and a key what follows from their positions alone.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ LEVEL_FASTEST, LEVEL_RANGE = 0.75 * math.pi, 100.0
 # Share of a head's channels that turn when task ids do; the rest match by content alone.
 LEVEL_SHARE = 0.75
 
-# Differences of ids beyond this count as this.
+# Relative ids: differences beyond NEAR count as NEAR; the last entry is for keys without a place.
 NEAR = 4
+ENTRIES = 2 * NEAR + 2
 
 FIRE_HIDDEN = 32
 FIRE_THRESHOLD = 0.25  # of the longest sequence: distances are measured against at least that
@@ -128,28 +129,34 @@ class Relative(nn.Module):
 
     A key of id 0, which means no place on that level, has a bias of its own, the last of the table:
     what all rows refer to, such as an operand, is as near at any length. One table for each level
-    and head serves all blocks. It starts as a window on near ids, to which the model adds noise.
-    The window is steep (-16 for large differences, which training moves little), so that a
-    thousand far tokens together still weigh nothing against a near one.
+    and head serves all blocks. It starts as a window on near ids (`window`), to which the model
+    adds noise.
     """
 
     def __init__(self, levels: int, heads: int) -> None:
         super().__init__()
-        start = F.pad(-torch.arange(-NEAR, NEAR + 1.0).square(), (0, 1))
-        self.table = nn.Parameter(start.repeat(levels, heads, 1))
+        self.table = nn.Parameter(torch.empty(levels, heads, ENTRIES))
+
+    @staticmethod
+    def window() -> Tensor:
+        """(ENTRIES,) where biases start: at -16 for large differences, which training moves little,
+        so that a thousand far tokens together still weigh nothing against a near one.
+        """
+        return F.pad(-torch.arange(-NEAR, NEAR + 1.0).square(), (0, 1))
 
     def forward(self, ids: Tensor, keys: Tensor) -> Tensor:
         """(B, H, S, T) from the ids (B, S, L) of queries and (B, T, L) of keys."""
+        ids, keys = ids.int(), keys.int()
         tables, codes = None, None  # (H, K) all levels' biases as one, (B, S, T) which of the K
         for level, table in enumerate(self.table):
             key = keys[:, None, :, level]
             apart = (ids[:, :, None, level] - key).clamp(-NEAR, NEAR) + NEAR
-            apart = apart.masked_fill(key == 0, table.shape[1] - 1)
+            apart = apart.masked_fill(key == 0, ENTRIES - 1)
             if codes is None:
                 tables, codes = table, apart
             else:
                 tables = (tables[:, :, None] + table[:, None]).flatten(1)
-                codes = codes * table.shape[1] + apart
+                codes = codes * ENTRIES + apart
         return _Lookup.apply(tables, codes)
 
 
@@ -157,6 +164,8 @@ class _Lookup(torch.autograd.Function):
     """(B, H, S, T) entries of tables (H, K) at codes (B, S, T).
 
     An embedding does the same, but its gradient took eight times as long for tables this small.
+    On CUDA the order of its sums, and so their last bits, may differ from run to run. There is no
+    gradient of the gradient.
     """
 
     @staticmethod
@@ -171,7 +180,8 @@ class _Lookup(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
         (codes,) = ctx.saved_tensors
-        sums = grad.new_zeros(grad.shape[1], ctx.size)
+        kind = torch.promote_types(grad.dtype, torch.float32)
+        sums = grad.new_zeros(grad.shape[1], ctx.size, dtype=kind)
         for head, total in enumerate(sums):
-            total.index_add_(0, codes.flatten(), grad[:, head].flatten())
-        return sums, None
+            total.index_add_(0, codes.flatten(), grad[:, head].flatten().to(kind))
+        return sums.to(grad.dtype), None

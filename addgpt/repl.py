@@ -44,11 +44,11 @@ class Tally:
     lines: int = 0
     errors: int = 0  # answered with `error: ...`
     wrong: int = 0  # answered, but not with the right result
-    uncovered: int = 0  # with operands longer than the model was trained or scored on
+    uncovered: int = 0  # with operands of lengths not trained or scored
 
     def __str__(self) -> str:
         counts = f"{self.errors:,} errors, {self.wrong:,} wrong"
-        return f"{self.lines:,} lines: {counts}, {self.uncovered:,} longer than ever scored"
+        return f"{self.lines:,} lines: {counts}, {self.uncovered:,} of lengths never scored"
 
 
 def show(solution: Solution, steps: bool = False) -> str:
@@ -92,7 +92,7 @@ def notes(solution: Solution) -> list[str]:
     beyond = [step.problem for step in solution.steps if not step.covered]
     if beyond:
         more = f" and {len(beyond) - 1} more" if len(beyond) > 1 else ""
-        out.append(f"longer than the model was trained or scored on: {brief(beyond[0])}{more}")
+        out.append(f"of lengths never trained or scored: {brief(beyond[0])}{more}")
     return out
 
 

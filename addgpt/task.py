@@ -190,7 +190,7 @@ class Task(ABC):
         return True
 
     def covers(self, text: str) -> bool:
-        """Whether a problem's operands are within the lengths the task draws or scores."""
+        """Whether a problem's operands are of lengths that the task draws or scores."""
         return True
 
     def problem(self, prompt: str) -> str:

@@ -135,9 +135,9 @@ def check_reach(config: RunConfig) -> None:
     if most is None:
         return
     task, rng = load_task(config.task, config.options), np.random.default_rng(0)
-    exams = [(task.exam(rng, 8, "test", cell), cell) for cell in task.cells()]
-    sizes = [(int(exam.lengths.max(initial=1)) - 1, cell) for exam, cell in exams]
-    read, cell = max(sizes, default=(0, None))
+    cells = task.cells()
+    sizes = [int(task.exam(rng, 8, "test", cell).lengths.max(initial=1)) - 1 for cell in cells]
+    read, cell = max(zip(sizes, cells, strict=True), default=(0, None))
     if read > most:
         raise ValueError(
             f"problems of {cell.len_a}{cell.op}{cell.len_b} digits take {read} tokens, a model "

@@ -66,7 +66,7 @@ def smallest(table: pd.DataFrame) -> Figure:
     axis.minorticks_off()
     axis.tick_params(axis="x", rotation=45)
     axis.set_title(f"Ten-digit sums, n = {runs['n'].min():,}; a dot is a seed")
-    axis.legend(loc="lower right")
+    axis.legend(loc="center right")
     return figure
 
 

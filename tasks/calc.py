@@ -20,7 +20,14 @@ import numpy as np
 
 from addgpt.task import Batch, Cell, Recipe, Slip, Task, setting
 from tasks.add import Add
-from tasks.common.arithmetic import EQUALS, MOST_DIGITS, PROBLEM, Arithmetic, traced_recipe
+from tasks.common.arithmetic import (
+    EQUALS,
+    MOST_DIGITS,
+    PROBLEM,
+    Arithmetic,
+    check_far,
+    traced_recipe,
+)
 from tasks.common.sheet import ALPHABET, END
 from tasks.div import Div
 from tasks.mul import Mul
@@ -50,9 +57,7 @@ class Calc(Task):
             raise ValueError(f"shares must be four shares of + - * /, not {self.shares}")
         if not 0 <= self.full <= 1:
             raise ValueError(f"full must be in [0, 1], not {self.full}")
-        shortest = min(self.digits, self.sum_digits)
-        if not all(shortest < length <= MOST_DIGITS for length in self.far):
-            raise ValueError(f"far must hold lengths in {shortest + 1}..{MOST_DIGITS}")
+        check_far(self.far, min(self.digits, self.sum_digits))
         _ = self.parts
 
     @cached_property

@@ -154,6 +154,13 @@ def test_the_model_is_not_asked_for_what_has_no_answer(calculator):
     assert calculator._write.batches == []
 
 
+def test_lengths_that_are_scored_are_covered_and_gaps_between_them_are_not():
+    far = perfect(options={"digits": 2, "sum_digits": 3, "far": (4, 6)})
+    texts = ("999+1", "9999+1", "123456*2", "12345*2", "1234567-1")
+    covered = [solution.covered for solution in far.solve_many(texts)]
+    assert covered == [True, True, True, False, False]
+
+
 def test_beyond_the_trained_lengths(calculator):
     short, long, big = calculator.solve_many(["999999+1", "1000000+1", "12345*6"])
     assert short.covered and not long.covered and not big.covered

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sweeps import refused, sweep, write_grid
 
+from addgpt.checkpoint import weight_count
 from addgpt.cli import main
 from addgpt.sweep.grid import grid_names, load_grid
 from addgpt.sweep.run import plan_sweep
@@ -113,6 +114,12 @@ def test_values_are_written_as_set_takes_them(grid_file):
     found = {(one.config.model.level_position, one.config.model.qk_norm) for one in planned}
     assert found == set(itertools.product(levels, (True, False)))
     assert {one.config.train.lr for one in planned} == {1e-3}
+
+
+def test_the_smallest_adders_are_named_by_their_parameters():
+    planned = plan_sweep(load_grid("smallest"))
+    named = {one.combination: weight_count(one.config.model) for one in planned}
+    assert {name: int(name) for name in named} == named
 
 
 @pytest.mark.parametrize("name", grid_names())

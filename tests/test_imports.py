@@ -146,6 +146,8 @@ def test_nothing_happens_at_import_but_definitions(module):
 def test_loading_a_model_does_not_load_the_compiler():
     code = (
         "import sys; from addgpt.runs import SHIPPED, Run; Run(SHIPPED).model();"
+        "from addgpt.checkpoint import shapes; from addgpt.settings import configure;"
+        "shapes(configure('add', {}).model);"
         "print('torch._dynamo' in sys.modules)"
     )
     done = subprocess.run(

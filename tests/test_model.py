@@ -43,11 +43,12 @@ CONFIGS = {
     },
     "relative": {
         "levels": LEVELS, "level_position": ("relative", "none", "relative"), "kv_heads": 2,
-        "heads": 4, "width": 32,
+        "heads": 4, "width": 32, "log_scale": True,
     },
     "ids-alone": {
         "levels": LEVELS, "level_position": ("relative", "learned", "none"), "content": False,
         "heads": 4, "kv_heads": 2, "norm": "none", "next_ids": False, "activation": "gelu",
+        "log_scale": True,
     },
     "tiny": {"heads": 1, "width": 4, "mlp_ratio": 0, "share": "qkv", "norm": "plain",
              "position": "alibi", "tied": True},

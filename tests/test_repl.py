@@ -106,7 +106,7 @@ def test_a_session(terminal):
     terminal.type("12*(34-5)/2", "174")
     terminal.type("17/5", "remainder")
     terminal.type("6+7", "wrong: the right answer is 13")
-    terminal.type("1000000+1", "longer than the model was trained or scored on: 1000000.1")
+    terminal.type("1000000+1", "of lengths never trained or scored: 1000000.1")
     terminal.type("1.5", "error: decimal points")
     terminal.type("(1", "error: unbalanced")
     terminal.type(":steps", "steps are shown")
@@ -255,7 +255,7 @@ def test_notes():
         "the answer is right, although a step on the way is wrong"
     ]
     assert notes(calculator.solve("1234567+1+1")) == [
-        "longer than the model was trained or scored on: 1234567+1 and 1 more"
+        "of lengths never trained or scored: 1234567+1 and 1 more"
     ]
     assert "wrong: 6+7 is 13" in heading(calculator.solve("6+7").steps[0])
 

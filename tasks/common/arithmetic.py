@@ -72,8 +72,7 @@ class Arithmetic(Task):
     def __post_init__(self) -> None:
         if not 1 <= self.digits <= MOST_DIGITS:
             raise ValueError(f"digits must be in 1..{MOST_DIGITS}, not {self.digits}")
-        if not all(self.digits < length <= MOST_DIGITS for length in self.far):
-            raise ValueError(f"far must hold lengths in {self.digits + 1}..{MOST_DIGITS}")
+        check_far(self.far, self.digits)
         for name in ("carry", "edges"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], not {getattr(self, name)}")
@@ -208,8 +207,7 @@ class Arithmetic(Task):
         return self._written(a, b, digits.length(a), digits.length(b))
 
     def cells(self) -> list[Cell]:
-        span = (*range(1, self.digits + 1), *self.far)
-        return [Cell(self.op, n, m) for n in span for m in span] + self.strata()
+        return [Cell(self.op, n, m) for n in self._span for m in self._span] + self.strata()
 
     def seen(self, cell: Cell) -> bool:
         return _count(cell.len_a) * _count(cell.len_b) < splits.SMALL
@@ -233,8 +231,7 @@ class Arithmetic(Task):
         return all(len(str(operand)) <= self.digits for operand in self.operands(text))
 
     def covers(self, text: str) -> bool:
-        most = max(self.far, default=self.digits)
-        return all(len(str(operand)) <= most for operand in self.operands(text))
+        return all(len(str(operand)) in self._span for operand in self.operands(text))
 
     def problem(self, prompt: str) -> str:
         return prompt.removesuffix("=")
@@ -281,6 +278,11 @@ class Arithmetic(Task):
         raise ValueError(f"pool={self.pool} is too large: {len(keep)} distinct problems were found")
 
     # How it is done.
+
+    @property
+    def _span(self) -> tuple[int, ...]:
+        """The operand lengths that are scored."""
+        return (*range(1, self.digits + 1), *self.far)
 
     def _in_pool(self, cell: Cell | None) -> np.ndarray:
         """(N,) rows of the pool that are in a cell; without one, all."""
@@ -342,9 +344,10 @@ class Arithmetic(Task):
             none = np.zeros((0, 1))
             levels = np.zeros((0, 1, LEVELS), np.int16)
             return Batch(none.astype(np.uint8), none.astype(bool), levels, np.zeros(0, np.int32))
-        cell = np.where(
-            np.maximum(len_a, len_b) <= self.digits, (len_a - 1) * self.digits + len_b - 1, -1
-        )
+        place = np.full(MOST_DIGITS + 1, -1)  # of a length in the grid
+        place[list(self._span)] = np.arange(len(self._span))
+        row, column = place[len_a], place[len_b]
+        cell = np.where((row < 0) | (column < 0), -1, row * len(self._span) + column)
         return self._sheet(a, b, len_a, len_b).batch(cell.astype(np.int32))
 
     def _sheet(self, a, b, len_a, len_b) -> Sheet:
@@ -393,6 +396,12 @@ def start(
             sheet.symbol(op, Kind.OPERATOR)
     sheet.equals()
     return sheet
+
+
+def check_far(far: tuple[int, ...], digits: int) -> None:
+    """Raise ValueError unless these are different lengths, longer than those trained on."""
+    if len({*far}) < len(far) or not all(digits < length <= MOST_DIGITS for length in far):
+        raise ValueError(f"far must hold different lengths above {digits}, at most {MOST_DIGITS}")
 
 
 def _count(length):
