@@ -120,7 +120,10 @@ class Calculator:
         self.name = name or task.name
         self.operators = "".join(op for op in OPERATORS if _can(task, op))
         if not self.operators:
-            raise ValueError(f"{self.name} is no calculator: its task is {task.name}")
+            raise ValueError(
+                f"{self.name} is no calculator: its task, {task.name}, has none of + - * / "
+                "as Python means them"
+            )
         self._context = model.config.longest if model is not None else None
         if write is None:
             if model is None:
@@ -343,11 +346,12 @@ def _no_answer(problem: str, finished: bool) -> str:
 
 
 def _can(task: Task, op: str) -> bool:
+    """Whether a task has the operation, and means by it what Python does."""
+    text = f"7{op}3"
     try:
-        task.truth(f"1{op}1")
+        return task.truth(text) == str(evaluate(parse(text))[-1])
     except ValueError:
         return False
-    return True
 
 
 def _check_work(problem: str) -> None:

@@ -281,8 +281,15 @@ def test_a_language_model_is_no_calculator():
         def recipe(self):
             return Recipe({}, {})
 
+    class Double(Prose):
+        def truth(self, text):
+            a, b = text.split("+")
+            return str(2 * int(a) + int(b))
+
     with pytest.raises(ValueError, match="no calculator"):
         Calculator(None, Prose(), "prose", write=lambda prompts, limit: None)
+    with pytest.raises(ValueError, match="double is no calculator: its task"):
+        Calculator(None, Double(), "double", write=lambda prompts, limit: None)
     with pytest.raises(ValueError, match="needs a model"):
         Calculator(None, load_task("add"))
 

@@ -91,6 +91,8 @@ def _print(plan, lengths: list, machines: list[dict], utilisation: float) -> Non
     from rich.console import Console
     from rich.table import Table
 
+    from addgpt.cost import STEP
+
     console = Console()
     if lengths:
         table = Table("problem", "tokens", "FLOPs, forward", "FLOPs, training")
@@ -104,7 +106,8 @@ def _print(plan, lengths: list, machines: list[dict], utilisation: float) -> Non
         f"{_short(plan.flops)} FLOPs of training steps; looks at val take "
         f"{100 * plan.looks:.1f} % of that besides"
     )
-    table = Table("machine", "FLOP/s", "time", "source", title=f"GPUs at {utilisation:.0%} of peak")
+    title = f"GPUs at {utilisation:.0%} of peak, {1e3 * STEP:g} ms a step at least"
+    table = Table("machine", "FLOP/s", "time", "source", title=title)
     for machine in machines:
         rate, took = _short(machine["flops_per_second"]), _clock(machine["seconds"])
         table.add_row(machine["machine"], rate, took, machine["source"])
