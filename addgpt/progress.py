@@ -58,8 +58,8 @@ class TrainingProgress:
             self.bar.update(self.row, total=moment.steps, completed=moment.step, note=_note(moment))
         look = moment.look.get("step", -1)
         if not self.bar and (look != self.looked or now - self.told > PLAIN_SECONDS):
-            left = _clock(self._left(moment, now))
-            note = f"step {moment.step}/{moment.steps}  {_note(moment)}  ETA {left}"
+            left = f"  ETA {_clock(self._left(moment, now))}" if now > self.began[1] else ""
+            note = f"step {moment.step}/{moment.steps}  {_note(moment)}{left}"
             print(note, file=sys.stderr, flush=True)
             self.told = now
         self.looked = look
