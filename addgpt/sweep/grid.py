@@ -37,10 +37,7 @@ from typing import Any
 from addgpt.files import read_toml
 
 FOLDER = Path(__file__).parents[1] / "grids"
-KEYS = (
-    "task", "seeds", "out", "eval", "per_cell", "set", "grid", "case", "cases_of",
-    "without",
-)  # fmt: skip
+KEYS = ("task", "seeds", "out", "eval", "per_cell", "set", "grid", "case", "cases_of", "without")
 NAME = "[A-Za-z0-9][A-Za-z0-9._+-]*"
 MOST = 10_000  # runs
 LONGEST_NAME = 200  # characters; file systems end at 255 bytes
