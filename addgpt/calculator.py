@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -125,11 +125,12 @@ class Calculator:
                 "as Python means them"
             )
         self._context = model.config.longest if model is not None else None
-        if write is None:
-            if model is None:
-                raise ValueError("a calculator needs a model")
-            write = _writer(model, task)
-        self._write = write
+        if write is not None:
+            self._alone = self._together = write
+        elif model is not None:
+            self._alone, self._together = _writers(model, task)
+        else:
+            raise ValueError("a calculator needs a model")
 
     def solve(self, text: str) -> Solution:
         """Solve one expression. Raises ValueError, in one line, if it has no answer."""
@@ -142,20 +143,23 @@ class Calculator:
         """Solve expressions together, in their order; faults are in `Solution.error`.
 
         In each round, all operations that are ready, over all expressions, are decoded in batches.
+        One expression is decoded token by token; of several the right work is a draft that the
+        model confirms, so that only what it would have written otherwise takes as many passes.
         """
         jobs = [_Job(text) for text in texts]
+        write = self._together if len(jobs) > 1 else self._alone
         for turn in range(max((len(job.rounds) for job in jobs), default=0)):
             asked = [
                 (job, index, question) for job in jobs for index, question in job.questions(turn)
             ]
-            written = self._ask(question.problem for _, _, question in asked)
+            written = self._ask((question.problem for _, _, question in asked), write)
             for job, index, question in asked:
                 job.take(index, question, written[question.problem], self.task)
             for job in jobs:
                 job.finish(turn)
         return [job.solution() for job in jobs]
 
-    def _ask(self, problems: Iterable[str]) -> dict[str, _Written | str]:
+    def _ask(self, problems: Iterable[str], write: Write) -> dict[str, _Written | str]:
         """What the model writes about each problem, or why it cannot be asked."""
         found: dict[str, _Written | str] = {}
         groups: dict[tuple[int, bool], list[str]] = {}
@@ -175,7 +179,7 @@ class Calculator:
             for start in range(0, len(group), size):
                 part = group[start : start + size]
                 rows = np.stack([prompts[problem] for problem in part])
-                self._decode(part, rows, trained, found)
+                self._decode(part, rows, trained, found, write)
         return found
 
     def _decode(
@@ -184,6 +188,7 @@ class Calculator:
         prompts: np.ndarray,
         trained: bool,
         found: dict[str, _Written | str],
+        write: Write,
     ) -> None:
         """Have (B, T) prompts continued, in batches of bounded size and similar length."""
         limits = self._limits(prompts, trained)
@@ -192,7 +197,7 @@ class Calculator:
         rows = np.flatnonzero((limits >= 1) & (limits <= MOST_TOKENS))
         rows = rows[np.argsort(limits[rows], kind="stable")]
         for index in _batches(rows, limits + prompts.shape[1]):
-            out = self._write(prompts[index], int(limits[index[-1]]))
+            out = write(prompts[index], int(limits[index[-1]]))
             # What a row is worth must not depend on the longer rows it was decoded with.
             length = np.minimum(out.length, limits[index])
             finished = out.terminated & (out.length <= limits[index])
@@ -382,11 +387,9 @@ def _batches(rows: np.ndarray, lengths: np.ndarray) -> Iterator[np.ndarray]:
         start = end
 
 
-def _writer(model: Model, task: Task) -> Write:
-    """Greedy decoding with a model."""
-    from addgpt.decode import generate, within_tables  # torch is not needed to read this module
+def _writers(model: Model, task: Task) -> tuple[Write, Write]:
+    """Greedy decoding with a model, token by token and with drafts."""
+    from addgpt import draft  # torch is not needed to read this module
 
     model.eval()
-    positions = within_tables(task.positions, model.config)
-    end = task.alphabet.index(task.end)
-    return lambda prompts, limit: generate(model, positions, prompts, limit, end)
+    return partial(draft.write, model, task), partial(draft.write_by_draft, model, task)

@@ -21,6 +21,7 @@ from addgpt.task import SPLITS, Batch, Cell, Task
 # Bound memory: rows are settled in groups of about so many tokens, or pairs of query and key.
 TOKENS_AT_ONCE = 1 << 15
 PAIRS_AT_ONCE = 1 << 24
+IN_CACHE = 1 << 12  # tokens of one pass on a CPU, whose caches then hold what a block works on
 FEW = 0.7  # share of scored tokens below which only their logits are worked out
 LONGEST = 1 << 20  # tokens of a sequence, where the model sets no bound
 SLACK = 8  # tokens that decoding may write beyond the target's length
@@ -50,7 +51,7 @@ def score(model: Model, task: Task, batch: Batch, fast: bool = True) -> Outcome:
     answer, trace, unterminated = exact.copy(), exact.copy(), np.zeros(rows, bool)
     wrong: dict[int, str] = {}
     positions = within_tables(task.positions, model.config)
-    for index in _groups(batch, np.flatnonzero(~exact)):
+    for index in _groups(batch, np.flatnonzero(~exact), TOKENS_AT_ONCE, equal_prompts=True):
         start = int(batch.scored[index[0]].argmax())
         limits = np.minimum(batch.lengths[index] + SLACK, longest) - start
         end = task.alphabet.index(task.end)
@@ -128,25 +129,33 @@ def evaluate(model: Model, task: Task, cells: Sequence[Cell], **how) -> Iterator
     return (examined.row() for examined in examine(model, task, cells, **how))
 
 
-@torch.inference_mode()
 def loss(model: Model, batch: Batch) -> float:
     """Mean cross-entropy of the scored tokens, in nats."""
-    total = 0.0
-    for index in _groups(batch, np.arange(len(batch)), equal_prompts=False):
-        logits, targets = forward(model, batch.rows(index))
-        total += float(next_token_loss(logits, targets))
+    parts = (next_token_loss(logits, targets) for _, logits, targets in passes(model, batch))
+    total = sum(map(float, parts))
     return total / max(1, int(batch.scored[:, 1:].sum()))
 
 
-@torch.inference_mode()
 def exact_rows(model: Model, batch: Batch) -> np.ndarray:
     """(B,) whether every scored token is the argmax, given the true tokens before it."""
     right = np.zeros(len(batch), bool)
-    for index in _groups(batch, np.arange(len(batch)), equal_prompts=False):
-        logits, targets = forward(model, batch.rows(index))
-        hit = (logits.argmax(-1) == targets) | (targets < 0)
-        right[index] = hit.all(1).cpu().numpy()
+    for index, logits, targets in passes(model, batch):
+        right[index] = all_hit(logits, targets)
     return right
+
+
+def all_hit(logits: torch.Tensor, targets: torch.Tensor) -> np.ndarray:
+    """(B,) whether each target (B, S) that is scored is the argmax of its logits (B, S, V)."""
+    return ((logits.argmax(-1) == targets) | (targets < 0)).all(1).cpu().numpy()
+
+
+@torch.inference_mode()
+def passes(model: Model, batch: Batch) -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor]]:
+    """The rows of a batch in groups of bounded size: which they are, and `forward` of them."""
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    tokens = min(TOKENS_AT_ONCE, IN_CACHE) if on_cpu else TOKENS_AT_ONCE
+    for index in _groups(batch, np.arange(len(batch)), tokens):
+        yield index, *forward(model, batch.rows(index))
 
 
 def forward(model: Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -176,14 +185,16 @@ def tensors(batch: Batch, device: torch.device) -> tuple[torch.Tensor, torch.Ten
     )
 
 
-def _groups(batch: Batch, rows: np.ndarray, equal_prompts: bool = True) -> Iterator[np.ndarray]:
-    """Rows in groups of bounded size, of similar (and if asked for, equal prompt) length."""
+def _groups(
+    batch: Batch, rows: np.ndarray, tokens: int, equal_prompts: bool = False
+) -> Iterator[np.ndarray]:
+    """Rows in groups of so many tokens, of similar (and if asked for, equal prompt) length."""
     lengths, prompt = batch.lengths, batch.scored.argmax(1)
     order = rows[np.lexsort((lengths[rows], prompt[rows] if equal_prompts else lengths[rows]))]
     start = 0
     while start < len(order):
         longest = int(lengths[order[start:]].max())
-        size = max(1, min(TOKENS_AT_ONCE // longest, PAIRS_AT_ONCE // longest**2))
+        size = max(1, min(tokens // longest, PAIRS_AT_ONCE // longest**2))
         group = order[start : start + size]
         if equal_prompts:
             group = group[prompt[group] == prompt[group[0]]]

@@ -185,6 +185,13 @@ class Task(ABC):
         """The exact right answer to what a person typed, computed by Python."""
         raise ValueError(f"task {self.name} has no right answers")
 
+    def worked_out(self, prompts: np.ndarray) -> Batch | None:
+        """Problems with the right work after them, given (B, T) prompts of equal length.
+
+        None where the task does not know it. Raises ValueError for what is no prompt.
+        """
+        return None
+
     def trained_on(self, text: str) -> bool:
         """Whether a problem's operands are within the lengths the task draws."""
         return True

@@ -6,6 +6,7 @@ python -m benchmarks.calculator --model RUN
 from __future__ import annotations
 
 import argparse
+import statistics
 import subprocess
 import sys
 import time
@@ -25,18 +26,27 @@ def product(rng: np.random.Generator, digits: int) -> str:
 
 def cold(*words: str, times: int = 5) -> float:
     """Median seconds from the start of a process to its end."""
-    return median(
-        lambda: subprocess.run([sys.executable, "-m", "addgpt", *words], capture_output=True), times
-    )
+    command = [sys.executable, "-m", "addgpt", *words]
+    runs = [spent(lambda: subprocess.run(command, capture_output=True)) for _ in range(times)]
+    return statistics.median(runs)
 
 
-def median(call, times: int) -> float:
-    spent = []
-    for _ in range(times):
-        began = time.perf_counter()
-        call()
-        spent.append(time.perf_counter() - began)
-    return float(np.median(spent))
+def spent(call) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def race(calculator: Calculator, name: str, problems: list[str], times: int) -> None:
+    """Problems one at a time, and together: in turns, since the machine's speed changes."""
+    alone, together = [], []
+    for turn in range(times):
+        for problem in problems[turn::times][:times]:
+            alone.append(spent(lambda p=problem: calculator.solve(p)))
+        together.append(spent(lambda: calculator.solve_many(problems)) / len(problems))
+    one, each = statistics.median(alone), statistics.median(together)
+    ratio = f"of {len(problems):,} {1000 * each:.3g} ms each, {one / each:.1f} times as fast"
+    print(f"{name + ', alone':30} {one:7.3f} s; {ratio}", flush=True)
 
 
 def main() -> None:
@@ -52,29 +62,18 @@ def main() -> None:
     print(f"addgpt --help                  {cold('--help', times=times):7.3f} s")
     model = ("--model", str(options.model))
     print(f"addgpt calc 12+34, cold        {cold('calc', *model, '12+34', times=times):7.3f} s")
-    for digits in (8, 12):
-        alone = median(lambda d=digits: calculator.solve(product(rng, d)), times)
-        problems = [product(rng, digits) for _ in range(many)]
-        began = time.perf_counter()
-        calculator.solve_many(problems)
-        each = (time.perf_counter() - began) / many
-        ratio = f"batched {each:.4f} s each, {alone / each:.1f} times as fast"
-        print(f"{digits:2}x{digits:<2} product, alone          {alone:7.3f} s; {ratio}")
-    sums = [f"{a}+{b}" for a, b in rng.integers(0, 10**8, (20 * many, 2))]
-    alone = median(lambda: calculator.solve(f"{rng.integers(10**8)}+{rng.integers(10**8)}"), times)
-    began = time.perf_counter()
-    calculator.solve_many(sums)
-    each = (time.perf_counter() - began) / len(sums)
-    print(
-        f"8-digit sum, alone             {alone:7.3f} s; batched {alone / each:.1f} times as fast"
-    )
+    for name, problem, count in (
+        ("8x8 product", lambda: product(rng, 8), many),
+        ("12x12 product", lambda: product(rng, 12), many),
+        ("8-digit sum", lambda: "{}+{}".format(*rng.integers(10**7, 10**8, 2)), 20 * many),
+    ):
+        race(calculator, name, [problem() for _ in range(count)], times)
     lines = [
         f"{a}{'+-*/'[o]}{b + 1}"
         for a, b, o in rng.integers(0, 10**6, (40 * many, 3)) % (10**6, 10**6, 4)
     ]
-    began = time.perf_counter()
-    calculator.solve_many(lines)
-    print(f"{len(lines):,} mixed problems of up to 6 digits {time.perf_counter() - began:.1f} s")
+    seconds = spent(lambda: calculator.solve_many(lines))
+    print(f"{len(lines):,} mixed problems of up to 6 digits {seconds:.1f} s")
 
 
 if __name__ == "__main__":

@@ -60,9 +60,9 @@ import numpy as np
 
 from addgpt.task import Cell, Recipe, setting
 from tasks.common import digits
-from tasks.common.arithmetic import Arithmetic, start
+from tasks.common.arithmetic import Arithmetic
 from tasks.common.ids import ALPHABET, HINTS, WRITTEN, bare, hinted
-from tasks.common.sheet import Kind, Sheet
+from tasks.common.sheet import Kind, Sheet, start
 from tasks.common.slips import pieces
 
 

@@ -12,6 +12,7 @@ drawn in training. Sums and differences may be longer than products and quotient
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
@@ -106,14 +107,17 @@ class Calc(Task):
         return self.parts[cell.op].seen(cell)
 
     def positions(self, tokens: np.ndarray, slots: int) -> np.ndarray:
-        prompt = tokens[:, : int((tokens == EQUALS).argmax(1).max()) + 1]
+        prompts = tokens[:, : int((tokens == EQUALS).argmax(1).max()) + 1]
         size = tokens.shape[1] + slots
         out = np.zeros((len(tokens), size, len(self.levels)), np.int16)
-        for op, part in self.parts.items():
-            rows = (prompt == ALPHABET.index(op)).any(1)
-            if rows.any():
-                out[rows] = part.positions(tokens[rows], slots)
+        for part, rows in self._shared_out(prompts):
+            out[rows] = part.positions(tokens[rows], slots)
         return out
+
+    def worked_out(self, prompts: np.ndarray) -> Batch:
+        shares = list(self._shared_out(prompts))
+        order = np.argsort(np.concatenate([rows for _, rows in shares]))
+        return _stacked([part.worked_out(prompts[rows]) for part, rows in shares]).rows(order)
 
     def prompt(self, text: str) -> str:
         return self._part(text).prompt(text)
@@ -155,6 +159,13 @@ class Calc(Task):
         """Each operation ends in its own way: with r, after =, after a sign, or plainly."""
         signs = (("r", "/"), ("=", "*"), ("+", "-"), ("-", "-"))
         return self.parts[next((op for sign, op in signs if sign in completion), "+")]
+
+    def _shared_out(self, prompts: np.ndarray) -> Iterator[tuple[Arithmetic, np.ndarray]]:
+        """Each operation's task, and the rows of (B, T) prompts that ask for it."""
+        for op, part in self.parts.items():
+            rows = np.flatnonzero((prompts == ALPHABET.index(op)).any(1))
+            if len(rows):
+                yield part, rows
 
     def _placed(self, op: str, batch: Batch) -> Batch:
         """A part's batch, with its cells counted in the grid of the mixture."""

@@ -33,8 +33,8 @@ import numpy as np
 
 from addgpt.task import Cell, Recipe, Slip, setting
 from tasks.common import digits
-from tasks.common.arithmetic import Arithmetic, start, traced_recipe
-from tasks.common.sheet import SIGNS, Kind, Sheet
+from tasks.common.arithmetic import Arithmetic, traced_recipe
+from tasks.common.sheet import SIGNS, Kind, Sheet, start
 from tasks.common.slips import lowest_wrong, pieces
 
 TRIES = ((3, 8, Kind.TRY_8), (2, 4, Kind.TRY_4), (1, 2, Kind.TRY_2), (0, 1, Kind.TRY_1))

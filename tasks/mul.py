@@ -26,8 +26,8 @@ import numpy as np
 
 from addgpt.task import Recipe, setting
 from tasks.common import digits
-from tasks.common.arithmetic import Arithmetic, start, traced_recipe
-from tasks.common.sheet import Kind, Sheet
+from tasks.common.arithmetic import Arithmetic, traced_recipe
+from tasks.common.sheet import Kind, Sheet, start
 from tasks.common.slips import pieces
 
 

@@ -27,8 +27,8 @@ import numpy as np
 
 from addgpt.task import Cell, Recipe, setting
 from tasks.common import digits
-from tasks.common.arithmetic import Arithmetic, start
-from tasks.common.sheet import SIGNS, Kind, Sheet
+from tasks.common.arithmetic import Arithmetic
+from tasks.common.sheet import SIGNS, Kind, Sheet, start
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 from addgpt.task import SPLITS, Batch, Cell, Recipe, Slip, Task, check_choices, setting
 from tasks.common import audit, digits, problems, slips, splits
 from tasks.common.ids import ALPHABET, IDS, OFFSET, SPREAD, moved
-from tasks.common.sheet import END, KINDS, LEVELS, Kind, Sheet
+from tasks.common.sheet import END, KINDS, LEVELS, Sheet
 
 MOST_DIGITS = 1000
 EQUALS = ALPHABET.index("=")
@@ -220,6 +220,9 @@ class Arithmetic(Task):
         out[:, :size] = ids[:, :size]
         return out
 
+    def worked_out(self, prompts: np.ndarray) -> Batch:
+        return self._sheet(*self._operands(prompts)).batch(np.full(len(prompts), -1, np.int32))
+
     def prompt(self, text: str) -> str:
         a, b = self.operands(text)
         return f"{a}{self.op}{b}="
@@ -371,31 +374,6 @@ class Arithmetic(Task):
             number = np.take_along_axis(tokens, index, 1)
             sides.append(np.where(place < lengths[:, None], number, 0).astype(np.int8))
         return *sides, len_a, len_b
-
-
-def start(
-    a: np.ndarray, b: np.ndarray, len_a: np.ndarray, len_b: np.ndarray, op: str, hints=False, **ids
-) -> Sheet:
-    """A sheet with the prompt `a op b=` on it, most significant digit first.
-
-    `hints` is as of `Sheet`. `ids` may hold a_col, a_step, b_col, b_step in place of the digits'
-    own places and step 0.
-    """
-    sheet = Sheet(len(a), len_a * (int(len_b.max()) + 1) + len_b, hints)
-    place = np.arange(a.shape[1])
-    for name, number, lengths, kind in (("a", a, len_a, Kind.A), ("b", b, len_b, Kind.B)):
-        sheet.number(
-            number,
-            kind,
-            exists=place < lengths[:, None],
-            col=ids.get(f"{name}_col"),
-            step=ids.get(f"{name}_step", 0),
-            most_significant_first=True,
-        )
-        if name == "a":
-            sheet.symbol(op, Kind.OPERATOR)
-    sheet.equals()
-    return sheet
 
 
 def check_far(far: tuple[int, ...], digits: int) -> None:

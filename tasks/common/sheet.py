@@ -200,6 +200,31 @@ class Sheet:
         return out
 
 
+def start(
+    a: np.ndarray, b: np.ndarray, len_a: np.ndarray, len_b: np.ndarray, op: str, hints=False, **ids
+) -> Sheet:
+    """A sheet with the prompt `a op b=` on it, most significant digit first.
+
+    `hints` is as of `Sheet`. `ids` may hold a_col, a_step, b_col, b_step in place of the digits'
+    own places and step 0.
+    """
+    sheet = Sheet(len(a), len_a * (int(len_b.max()) + 1) + len_b, hints)
+    place = np.arange(a.shape[1])
+    for name, number, lengths, kind in (("a", a, len_a, Kind.A), ("b", b, len_b, Kind.B)):
+        sheet.number(
+            number,
+            kind,
+            exists=place < lengths[:, None],
+            col=ids.get(f"{name}_col"),
+            step=ids.get(f"{name}_step", 0),
+            most_significant_first=True,
+        )
+        if name == "a":
+            sheet.symbol(op, Kind.OPERATOR)
+    sheet.equals()
+    return sheet
+
+
 def _place_in_run(digit: np.ndarray) -> np.ndarray:
     """(B, n) 1, 2, ... along each run of digits; 0 where there is none."""
     place = np.arange(1, digit.shape[1] + 1)

@@ -1,0 +1,68 @@
+"""Greedy decoding with a draft: most rows are settled by one pass over the right work.
+
+A draft is checked rather than followed, as in speculative decoding (Leviathan et al. 2023,
+arXiv:2211.17192): a row whose every token is the model's own first choice, given the tokens before
+it, is what decoding would have written; all other rows are decoded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from addgpt.baselines import Model
+from addgpt.decode import Generated, generate, largest_ids, within_tables
+from addgpt.evaluate import PAIRS_AT_ONCE, all_hit, passes
+from addgpt.task import Batch, Task
+
+
+def write(model: Model, task: Task, prompts: np.ndarray, limit: int) -> Generated:
+    """Greedy completions of (B, T) prompts of equal length, token by token."""
+    positions = within_tables(task.positions, model.config)
+    return generate(model, positions, prompts, limit, task.alphabet.index(task.end))
+
+
+def write_by_draft(model: Model, task: Task, prompts: np.ndarray, limit: int) -> Generated:
+    """The same completions, and the same but for rounding in probabilities.
+
+    Drafts are the task's own work (`Task.worked_out`).
+    """
+    draft = task.worked_out(prompts)
+    if draft is None:
+        return write(model, task, prompts, limit)
+    start, rows = prompts.shape[1], len(prompts)
+    length = draft.lengths - start
+    tokens = np.full((rows, limit), task.alphabet.index(task.end), prompts.dtype)
+    probability = np.ones((rows, limit), np.float32)
+    settled = np.zeros(rows, bool)
+    # A pass holds all pairs of tokens at once, decoding does not.
+    fits = np.flatnonzero((length <= limit) & (draft.lengths**2 <= PAIRS_AT_ONCE))
+    size = int(length[fits].max(initial=0))
+    tokens[fits, :size] = draft.tokens[fits, start : start + size]
+    settled[fits], probability[fits, :size] = _checked(model, draft.rows(fits), size)
+    terminated = settled.copy()
+    open_ = np.flatnonzero(~settled)
+    if len(open_):
+        out = write(model, task, prompts[open_], limit)
+        written = out.tokens.shape[1]
+        tokens[open_, :written], probability[open_, :written] = out.tokens, out.probability
+        length[open_], terminated[open_] = out.length, out.terminated
+    return Generated(tokens, length, terminated, probability)
+
+
+def _checked(model: Model, draft: Batch, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """(B,) which rows the model would have written, and (B, size) its probability of each token."""
+    draft = replace(draft, positions=np.minimum(draft.positions, largest_ids(model.config)))
+    settled = np.zeros(len(draft), bool)
+    probability = np.ones((len(draft), size), np.float32)
+    for index, logits, targets in passes(model, draft):
+        settled[index] = all_hit(logits, targets)
+        chances = logits.float().softmax(-1).gather(-1, targets.clamp(min=0)[..., None])[..., 0]
+        scored = (targets >= 0).cpu().numpy()
+        # The scored tokens of a row follow one another, so they only move to its beginning.
+        place = np.arange(size) < scored.sum(1)[:, None]
+        part = np.ones((len(index), size), np.float32)
+        part[place] = chances.cpu().numpy()[scored]
+        probability[index] = part
+    return settled, probability
