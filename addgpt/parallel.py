@@ -98,8 +98,17 @@ def joined() -> Iterator[World]:
     kinds = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     with _answered():
         dist.init_process_group(kinds, timeout=PATIENCE)
-    yield World(rank, size, int(os.environ.get("LOCAL_RANK", rank)))
-    dist.destroy_process_group()  # not after an error: the others would be waited for
+    world, ended = World(rank, size, int(os.environ.get("LOCAL_RANK", rank))), False
+    try:
+        yield world
+        with contextlib.suppress(Lost):  # all work is done: who is gone by now is not missed
+            world.sum([0.0])  # no one hangs up on a worker that is still in an exchange
+        ended = True
+    finally:
+        # Threads of gloo that outlive the interpreter abort the process when they ask for its lock.
+        # After an error NCCL would wait for the others.
+        if ended or not torch.cuda.is_available():
+            dist.destroy_process_group()
 
 
 @contextlib.contextmanager

@@ -171,6 +171,51 @@ def test_a_world_of_one_changes_nothing():
         assert found == world
 
 
+LEAVING = """
+import sys, time
+from pathlib import Path
+from addgpt.parallel import Lost, joined
+
+def threads():
+    tasks = Path("/proc/self/task")
+    return [path.joinpath("comm").read_text().strip() for path in tasks.iterdir()]
+
+rank, error = int(sys.argv[1]), sys.argv[2] == "error"
+try:
+    with joined() as world:
+        world.sum([1.0])
+        assert any("gloo" in name for name in threads()), threads()
+        if rank == 1:
+            time.sleep(1)
+        if error:
+            raise Lost("as if")
+        began = time.monotonic()
+    print(f"{time.monotonic() - began:.2f}")
+except Lost:
+    pass
+left = [name for name in threads() if "gloo" in name]
+assert not left, left
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads are listed in /proc")
+@pytest.mark.parametrize("end", ["done", "error"])
+def test_workers_wait_for_each_other_and_leave_no_threads(end):
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+    command = [sys.executable, "-c", LEAVING]
+    both = [
+        subprocess.Popen(
+            [*command, str(rank), end], cwd=ROOT, text=True, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, env=os.environ | place | {"RANK": str(rank)},
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    told = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    if end == "done":
+        assert float(told[0][0]) > 0.5  # the first was ready a second before the other
+
+
 def test_more_workers_than_problems_are_refused():
     config = configure("add", SMALL)
     assert isinstance(config.train, TrainConfig)
