@@ -16,21 +16,17 @@ import torch
 
 from addgpt import optim
 from addgpt.baselines import Counts, build
-from addgpt.checkpoint import load_weights, weight_count
-from addgpt.config import RunConfig
-from addgpt.device import autocast, memory, pick_device, prepare, product_type, seed_chance
+from addgpt.checkpoint import load_weights
+from addgpt.device import autocast, pick_device, prepare, product_type, seed_chance
 from addgpt.evaluate import exact_rows, forward, loss
 from addgpt.model import next_token_loss
 from addgpt.parallel import Lost, World
 from addgpt.runs import STATE, Run, RunError
-from addgpt.task import Batch, Task, load_task
+from addgpt.task import Batch, Task
 
 LOOK_SEED = 1_000_003  # looks at val use their own stream, whatever the training seed
 CHANCE = 1  # fourth part of a seed, which tells what the model draws (dropout) from its problems
 STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")
-FLOAT = 4  # bytes
-PER_WEIGHT = 4  # floats of a weight in training: itself, its gradient and up to two averages
-PER_TOKEN = 4  # numbers at the least that a block keeps of each channel of a token for its gradient
 
 
 class Interrupted(Exception):
@@ -102,65 +98,6 @@ def train(
             raise Lost(f"{error} at step {loop.moment.step}") from None
         loop.save()
         return loop.moment
-
-
-def check_startable(config: RunConfig, world: World = World()) -> None:  # noqa: B008
-    """Raise ValueError if the model of a config cannot be, or its device is not here."""
-    pick_device(config.train.device)
-    check_shares(config, world)
-    check_memory(config, world)
-    check_reach(config)
-    if config.model.prefix:
-        check_prompt(load_task(config.task, config.options))
-
-
-def check_memory(config: RunConfig, world: World = World()) -> None:  # noqa: B008
-    """Raise ValueError if training takes more memory than there is, by a low estimate."""
-    model, train = config.model, config.train
-    weights = weight_count(model)
-    rows = min(train.micro_batch or train.batch_size, -(-train.batch_size // world.size))
-    kept = rows * model.context // 4 * model.depth * model.width * PER_TOKEN
-    drawn = (train.batch_size + train.eval_size) * model.context // 4 * (2 + 2 * len(model.levels))
-    need, have = FLOAT * (weights * PER_WEIGHT + kept) + drawn, memory()
-    if need > have:
-        raise ValueError(
-            f"{weights:,} weights and batches of {rows:,} take {need / 2**30:,.0f} GiB or more to "
-            f"train, this machine has {have / 2**30:,.0f}; try a smaller --set width or batch_size"
-        )
-
-
-def check_reach(config: RunConfig) -> None:
-    """Raise ValueError if problems that are to be scored are longer than the model can read."""
-    most = config.model.longest
-    if most is None:
-        return
-    task, rng = load_task(config.task, config.options), np.random.default_rng(0)
-    cells = task.cells()
-    sizes = [int(task.exam(rng, 8, "test", cell).lengths.max(initial=1)) - 1 for cell in cells]
-    read, cell = max(zip(sizes, cells, strict=True), default=(0, None))
-    if read > most:
-        raise ValueError(
-            f"problems of {cell.len_a}{cell.op}{cell.len_b} digits take {read} tokens, a model "
-            f"with position={config.model.position} reads at most {most}; set another "
-            "position, or a larger random_index"
-        )
-
-
-def check_prompt(task: Task) -> None:
-    """Raise ValueError if a task scores its prompt: a prefix LM would see its own answers."""
-    batch = task.batch(np.random.default_rng(0), 8, "train")
-    if (batch.scored.argmax(1) < 2).any():  # one token alone has nothing to look ahead to
-        raise ValueError(
-            f"prefix=true lets the prompt see all of itself, and task {task.name} scores its "
-            "prompt; set prefix=false"
-        )
-
-
-def check_shares(config: RunConfig, world: World) -> None:
-    """Raise ValueError if there are more workers than problems in a batch."""
-    if config.train.batch_size < world.size:
-        size = config.train.batch_size
-        raise ValueError(f"batch_size={size} is too small for {world.size} workers")
 
 
 class _Loop:

@@ -23,9 +23,10 @@ from addgpt.kinds import TABLES, USES
 from addgpt.model import GPT, next_token_loss
 from addgpt.runs import Run
 from addgpt.settings import configure, reconfigure
+from addgpt.startable import check_startable
 from addgpt.sweep.grid import load_grid
 from addgpt.task import load_task
-from addgpt.train import check_startable, train
+from addgpt.train import train
 from tasks.common import corpus
 
 BASELINES = [kind for kind in KINDS if kind != "gpt"]

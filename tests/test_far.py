@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from addgpt.cli import main
 from addgpt.evaluate import score
 from addgpt.settings import configure
+from addgpt.startable import check_startable
 from addgpt.task import Cell, load_task
-from addgpt.train import check_startable
 
 
 def cols(task, split="train", seed=0, size=200) -> np.ndarray:

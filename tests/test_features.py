@@ -21,8 +21,9 @@ from addgpt.evaluate import forward, loss
 from addgpt.model import GPT, next_token_loss
 from addgpt.runs import Run
 from addgpt.settings import configure
+from addgpt.startable import check_startable
 from addgpt.task import load_task, task_class, task_names
-from addgpt.train import LOOK_SEED, Interrupted, check_startable, train
+from addgpt.train import LOOK_SEED, Interrupted, train
 
 ROOT = Path(__file__).resolve().parents[1]
 LEVELS = (7, 5, 4)

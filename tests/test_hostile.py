@@ -18,7 +18,9 @@ from addgpt.checkpoint import read_tensors, shapes, write_tensors
 from addgpt.config import MOST, ModelConfig, load_run_config
 from addgpt.model import GPT
 from addgpt.runs import Run
-from addgpt.train import check_memory, train
+from addgpt.settings import configure
+from addgpt.startable import check_memory
+from addgpt.train import train
 
 pytestmark = pytest.mark.usefixtures("soon")
 
@@ -81,6 +83,15 @@ def test_settings_that_need_more_memory_than_there_is_are_refused(toy_run):
         big = {"digits": 500, "layers": 64, "width": 1024}
         path = edited(toy_run(name, **big) if part == "train" else toy_run(name), part, **values)
         assert "GiB" in refused(lambda path=path: check_memory(Run(path).config))
+
+
+def test_biases_of_ids_are_counted_among_what_training_needs(monkeypatch):
+    """Products of 120x120 digits take 30,000 tokens, hence 900 million pairs a row."""
+    monkeypatch.setattr("addgpt.startable.memory", lambda: 24 << 30)
+    check_memory(configure("mul", {"digits": "40"}))
+    check_memory(configure("mul", {"digits": "120", "level_position": "rotary,rotary,learned"}))
+    with pytest.raises(ValueError, match="GiB or more to train"):
+        check_memory(configure("mul", {"digits": "120"}))
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,9 @@ from addgpt.config import TrainConfig
 from addgpt.parallel import Lost, World, joined
 from addgpt.runs import Run
 from addgpt.settings import configure
+from addgpt.startable import check_shares
 from addgpt.task import load_task
-from addgpt.train import check_shares, train
+from addgpt.train import train
 
 ROOT = Path(addgpt.__file__).parents[1]
 SMALL = {

@@ -45,7 +45,7 @@ def command(
     """
     from addgpt import cost, settings
     from addgpt.runs import Run
-    from addgpt.train import check_startable
+    from addgpt.startable import check_startable
 
     if (task is None) == (run_folder is None):
         raise ValueError("give --task or --run; `addgpt tasks` lists the tasks")

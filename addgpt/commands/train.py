@@ -73,7 +73,7 @@ def _started(
     """Check what was asked for, then make the folder of a new run."""
     from addgpt import settings as chosen
     from addgpt.runs import Run, command_line, initial_weights, versions
-    from addgpt.train import check_startable
+    from addgpt.startable import check_startable
 
     if task is None:
         raise ValueError("--task is missing; `addgpt tasks` lists the tasks")
@@ -89,7 +89,7 @@ def _resumed(out: Path, task: str | None, settings: dict, previous: bool, world)
     """Check what was asked for, then change the settings of a run."""
     from addgpt import settings as chosen
     from addgpt.runs import Run, command_line
-    from addgpt.train import check_startable
+    from addgpt.startable import check_startable
 
     run = Run(out)
     config = chosen.reconfigure(run.config, task, settings, command_line())
