@@ -3,7 +3,8 @@
     addgpt sweep ablation-add
     python -m analysis.ablation results/ablation-add --csv FILE --out FILE
 
-Several folders are several columns of the table and panels of the figure. A difference to `default`
+Several folders are several columns of the table and panels of the figure; a table that --csv wrote
+stands for the folders it was made from. A difference to `default`
 is that of runs of the same seed, which are asked the same problems; its 95 % interval is Student's
 t over these pairs, so it allows for the luck of seeds. A time is known no finer than looks at val
 are apart: its differences are taken to vary at least as those of times rounded to looks do.
@@ -93,8 +94,10 @@ LOOKS = {
 }
 
 
-def collect(folders: Sequence[str | Path]) -> pd.DataFrame:
+def collect(places: Sequence[str | Path]) -> pd.DataFrame:
     """One row per run of the sweeps in some folders, in `COLUMNS`; what is missing is NaN.
+
+    In place of folders there may be csv files of such rows.
 
     `seconds_to_99` and `examples_to_99` are inf where val never was so right; `seconds_apart` and
     `examples_apart` say how far that look is from the one before it. `n` and `answer_correct` are
@@ -102,12 +105,13 @@ def collect(folders: Sequence[str | Path]) -> pd.DataFrame:
     without strata; `nats` is the loss on `characters` of held-out text. A run that did not finish
     has none of it.
 
-    Raises ValueError if a folder is not that of a sweep with a case `default`, or is there twice.
+    Raises ValueError if a folder is not that of a sweep with a case `default`, a file not such a
+    table, or a sweep there twice.
     """
-    names = [Path(folder).resolve().name for folder in folders]
+    found = [_read(Path(place)) for place in places]
+    names = [name for part in found for name in dict.fromkeys(part["sweep"])]
     if len(set(names)) < len(names):
         raise ValueError(f"each sweep needs a name of its own, not {', '.join(names)}")
-    found = [_sweep(name, Path(folder)) for name, folder in zip(names, folders, strict=True)]
     return pd.concat(found, ignore_index=True)
 
 
@@ -196,6 +200,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return sweeps.command(arguments, *words, collect, features, markdown, several=True)
 
 
+def _read(place: Path) -> pd.DataFrame:
+    """The rows of `collect` of one folder, or of a file of them."""
+    if not place.is_file():
+        return _sweep(place.resolve().name, place)
+    try:
+        table = pd.read_csv(place)
+        if list(table.columns) != COLUMNS or table.duplicated(["sweep", "case", "seed"]).any():
+            raise ValueError("not the columns and rows of --csv")
+        for name, part in table.groupby("sweep"):
+            if DEFAULT not in set(part["case"]):
+                raise ValueError(f"{name} has no case {DEFAULT}")
+        return _typed(table)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{place} is no table of sweeps: {error}") from None
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    return table.astype({"seed": int} | dict.fromkeys(COLUMNS[4:], float))
+
+
 def _sweep(name: str, folder: Path) -> pd.DataFrame:
     file = folder / "sweep.json"
     if not file.is_file():
@@ -221,8 +245,7 @@ def _sweep(name: str, folder: Path) -> pd.DataFrame:
     parts = params, _training(load.metrics(folder)), _scores(evals), _losses(losses)
     facts = pd.concat(parts, axis=1)
     facts = facts.loc[facts.index.isin(done)]
-    table = listed.join(facts, on="run").reindex(columns=COLUMNS)
-    return table.astype(dict.fromkeys(COLUMNS[4:], float))
+    return _typed(listed.join(facts, on="run").reindex(columns=COLUMNS))
 
 
 def _training(log: pd.DataFrame) -> pd.DataFrame:

@@ -73,7 +73,7 @@ def command(
     word = f"python -m analysis.{name}"
     epilog = f"example: {word} {example} --png {name}.png"
     parser = argparse.ArgumentParser(prog=word, description=about, epilog=epilog)
-    what = "a folder with the runs, each evaluated"
+    what = "a folder with the runs, each evaluated" + (", or a file of --csv" if several else "")
     parser.add_argument("folder", nargs="+" if several else None, help=what)
     parser.add_argument("--csv", type=Path, metavar="FILE", help="where the table goes")
     parser.add_argument("--png", "--out", type=Path, metavar="FILE", help="where the figure goes")

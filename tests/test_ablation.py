@@ -243,3 +243,32 @@ def test_what_is_no_sweep_is_one_line(sums, capsys, change, message):
 def test_two_sweeps_of_one_name_are_refused(sums, capsys):
     assert ablation.main([str(sums), str(sums)]) == 2
     assert "each sweep needs a name of its own" in capsys.readouterr().err
+
+
+def test_a_table_stands_for_the_folders_it_was_made_from(sums, tmp_path):
+    other = write_sweep(tmp_path / "other", "mul", {"default": [{"right": 5}, {"right": 7}]})
+    whole, file = ablation.collect([sums, other]), tmp_path / "table.csv"
+    ablation.collect([sums]).to_csv(file, index=False)
+    pd.testing.assert_frame_equal(ablation.collect([file, other]), whole)
+    assert math.inf in whole["seconds_to_99"].tolist()  # which text keeps, too
+    with pytest.raises(ValueError, match="a name of its own"):
+        ablation.collect([file, sums])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a,b\n1,2\n", "not the columns"),
+        ("", "No columns"),
+        (",".join(ablation.COLUMNS) + "\nx,add,default,no" + "," * 14 + "\n", "invalid literal"),
+        (",".join(ablation.COLUMNS) + "\nx,add,other,0" + "," * 14 + "\n", "no case default"),
+        (",".join(ablation.COLUMNS) + 2 * ("\nx,add,default,0" + "," * 14) + "\n", "rows"),
+        ("\0" * 100, "table.csv"),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused_in_a_line(text, words, tmp_path, capsys):
+    file = tmp_path / "table.csv"
+    file.write_text(text)
+    assert ablation.main([str(file)]) == 2
+    told = capsys.readouterr().err
+    assert words in told and told.count("\n") == 1
