@@ -1,79 +1,95 @@
-"""How quick the calculator is: cold, in the prompt, in batches; and the command line's help.
+"""How quick the calculator is: cold, alone, in batches.
 
-python -m benchmarks.calculator --model RUN
+    python -m benchmarks.calculator
+    python -m benchmarks.calculator --run results/calc
+
+The reference of a batch is the same problems one at a time, decoded token by token as in the
+prompt; rows without a reference say how long a person waits.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import numpy as np
 
 from addgpt.calculator import Calculator
-from addgpt.device import prepare
 from addgpt.runs import SHIPPED, Run
+from benchmarks import evaluation, timing
+
+PRODUCTS, SUMS, MIXED, ALONE, ROUNDS = 500, 10_000, 20_000, 5, 5
+TARGET = "at least 50 x"
 
 
-def product(rng: np.random.Generator, digits: int) -> str:
-    a, b = rng.integers(10 ** (digits - 1), 10**digits, 2)
-    return f"{a}*{b}"
-
-
-def cold(*words: str, times: int = 5) -> float:
-    """Median seconds from the start of a process to its end."""
+def cold(name: str, target: str, *words: str, times: int) -> timing.Row:
+    """Seconds from the start of a process to its end."""
     command = [sys.executable, "-m", "addgpt", *words]
-    runs = [spent(lambda: subprocess.run(command, capture_output=True)) for _ in range(times)]
-    return statistics.median(runs)
+    took = [
+        timing.seconds(lambda: subprocess.run(command, capture_output=True, check=True))
+        for _ in range(times)
+    ]
+    return timing.Row(name, "seconds", took, target=target)
 
 
-def spent(call) -> float:
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
+def race(
+    calculator: Calculator, name: str, limit: str, problems: list[str], rounds: int
+) -> list[timing.Row]:
+    """Problems one at a time and together, in turns: seconds alone, and problems a second."""
+    alone: list[float] = []
+
+    def one_by_one() -> None:
+        for problem in problems[:ALONE]:
+            alone.append(timing.seconds(lambda p=problem: calculator.solve(p)))
+
+    def together() -> None:
+        calculator.solve_many(problems)
+
+    took = timing.interleave({"alone": one_by_one, "together": together}, rounds)
+    ours, reference = (
+        [count / seconds for seconds in took[who]]
+        for who, count in (("together", len(problems)), ("alone", min(ALONE, len(problems))))
+    )
+    note = f"batch of {len(problems):,}; reference: one by one"
+    return [
+        timing.Row(f"{name} alone", "seconds", alone, target=limit),
+        timing.Row(f"{name}s in a batch", "a second", ours, reference, TARGET, note),
+    ]
 
 
-def race(calculator: Calculator, name: str, problems: list[str], times: int) -> None:
-    """Problems one at a time, and together: in turns, since the machine's speed changes."""
-    alone, together = [], []
-    for turn in range(times):
-        for problem in problems[turn::times][:times]:
-            alone.append(spent(lambda p=problem: calculator.solve(p)))
-        together.append(spent(lambda: calculator.solve_many(problems)) / len(problems))
-    one, each = statistics.median(alone), statistics.median(together)
-    ratio = f"of {len(problems):,} {1000 * each:.3g} ms each, {one / each:.1f} times as fast"
-    print(f"{name + ', alone':30} {one:7.3f} s; {ratio}", flush=True)
+def measure(options: argparse.Namespace) -> list[timing.Row]:
+    path = options.run or SHIPPED
+    if not (path / "model.safetensors").exists():
+        timing.say(f"no calculator in {path}: left out")
+        return []
+    share, rounds = (25, 1) if options.quick else (1, ROUNDS)
+    run = Run(path)
+    calculator = Calculator(run.model(), run.task(), run.name)
+    rng = np.random.default_rng(0)
+
+    def drawn(op: str, digits: int, count: int) -> list[str]:
+        pairs = rng.integers(10 ** (digits - 1), 10**digits, (count // share, 2))
+        return [f"{a}{op}{b}" for a, b in pairs]
+
+    rows = [
+        cold("addgpt --help", "under 0.3 s", "--help", times=rounds),
+        cold("addgpt calc 12+34", "under 2 s", "calc", "--model", str(path), "12+34", times=rounds),
+        *race(calculator, "8x8 product", "under 0.7 s", drawn("*", 8, PRODUCTS), rounds),
+        *race(calculator, "12x12 product", "under 1.5 s", drawn("*", 12, PRODUCTS), rounds),
+        *race(calculator, "8-digit sum", "", drawn("+", 8, SUMS), rounds),
+    ]
+    numbers = rng.integers(0, 10**6, (MIXED // share, 3))
+    mixed = [f"{a}{'+-*/'[op % 4]}{b + 1}" for a, b, op in numbers]
+    took = [timing.seconds(lambda: calculator.solve_many(mixed))]
+    name = f"{len(mixed):,} mixed problems of up to 6 digits"
+    return [*rows, timing.Row(name, "seconds", took, target="under 120 s")]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, default=SHIPPED)
-    parser.add_argument("--quick", action="store_true", help="a smoke run of a few seconds")
-    options = parser.parse_args()
-    times, many = (2, 20) if options.quick else (5, 500)
-    prepare()
-    run = Run(options.model)
-    calculator = Calculator(run.model(), run.task(), run.name)
-    rng = np.random.default_rng(0)
-    print(f"addgpt --help                  {cold('--help', times=times):7.3f} s")
-    model = ("--model", str(options.model))
-    print(f"addgpt calc 12+34, cold        {cold('calc', *model, '12+34', times=times):7.3f} s")
-    for name, problem, count in (
-        ("8x8 product", lambda: product(rng, 8), many),
-        ("12x12 product", lambda: product(rng, 12), many),
-        ("8-digit sum", lambda: "{}+{}".format(*rng.integers(10**7, 10**8, 2)), 20 * many),
-    ):
-        race(calculator, name, [problem() for _ in range(count)], times)
-    lines = [
-        f"{a}{'+-*/'[o]}{b + 1}"
-        for a, b, o in rng.integers(0, 10**6, (40 * many, 3)) % (10**6, 10**6, 4)
-    ]
-    seconds = spent(lambda: calculator.solve_many(lines))
-    print(f"{len(lines):,} mixed problems of up to 6 digits {seconds:.1f} s")
+    parser = timing.parser(__doc__)
+    evaluation.add_options(parser)
+    timing.main(parser.parse_args(), measure)
 
 
 if __name__ == "__main__":

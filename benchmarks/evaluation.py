@@ -121,7 +121,7 @@ def measure(options: argparse.Namespace) -> list[timing.Row]:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--run", type=Path, help="run whose products are judged [the calculator of the package]"
+        "--run", type=Path, help="a run that multiplies [the calculator of the package]"
     )
 
 

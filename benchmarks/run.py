@@ -14,7 +14,15 @@ from pathlib import Path
 
 from addgpt.runs import csv_text, versions
 from addgpt.task import load_task
-from benchmarks import core, evaluation, generation, shakespeare, time_to_99, timing
+from benchmarks import (
+    calculator,
+    core,
+    evaluation,
+    generation,
+    shakespeare,
+    time_to_99,
+    timing,
+)
 
 HISTORY = Path(__file__).parent / "history.csv"
 COLUMNS = "date commit machine benchmark unit ours reference ratio note".split()
@@ -31,7 +39,7 @@ def main() -> None:
         parser.error(str(error))
     timing.start(options)
     rows = []
-    for benchmark in (generation, core, evaluation, time_to_99, shakespeare):
+    for benchmark in (generation, core, evaluation, calculator, time_to_99, shakespeare):
         timing.say(f"\n{benchmark.__name__}")
         rows += benchmark.measure(options)
     print(f"{timing.machine()}\n\n{timing.table(rows)}")
