@@ -389,7 +389,8 @@ def _batches(rows: np.ndarray, lengths: np.ndarray) -> Iterator[np.ndarray]:
 
 def _writers(model: Model, task: Task) -> tuple[Write, Write]:
     """Greedy decoding with a model, token by token and with drafts."""
-    from addgpt import draft  # torch is not needed to read this module
+    from addgpt.decode import write  # torch is not needed to read this module
+    from addgpt.draft import write_by_draft
 
     model.eval()
-    return partial(draft.write, model, task), partial(draft.write_by_draft, model, task)
+    return partial(write, model, task), partial(write_by_draft, model, task)

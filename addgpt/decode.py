@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from addgpt.baselines import Model, cache_of
 from addgpt.config import ModelConfig
+from addgpt.task import Batch, Task
 
 WORTH = 0.75  # share of unfinished rows below which the finished ones are dropped
 
@@ -103,13 +104,24 @@ def stream(
             return
 
 
+def write(model: Model, task: Task, prompts: np.ndarray, limit: int) -> Generated:
+    """Greedy completions of a task's (B, T) prompts of equal length."""
+    positions = within_tables(task.positions, model.config)
+    return generate(model, positions, prompts, limit, task.alphabet.index(task.end))
+
+
 def within_tables(positions: Positions, config: ModelConfig) -> Positions:
     """Position ids that the model has a row for: beyond a learned table all are its last."""
-    top = largest_ids(config)
+    top = _largest_ids(config)
     return lambda tokens, slots: np.minimum(positions(tokens, slots), top)
 
 
-def largest_ids(config: ModelConfig) -> np.ndarray:
+def batch_within_tables(batch: Batch, config: ModelConfig) -> Batch:
+    """A batch with such ids."""
+    return replace(batch, positions=np.minimum(batch.positions, _largest_ids(config)))
+
+
+def _largest_ids(config: ModelConfig) -> np.ndarray:
     """(L,) the largest position id of each level that the model has a row for."""
     scheme = config.scheme
     return np.array(

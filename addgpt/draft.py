@@ -7,37 +7,24 @@ it, is what decoding would have written; all other rows are decoded.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from addgpt.baselines import Model
-from addgpt.decode import Generated, generate, largest_ids, within_tables
+from addgpt.decode import Generated, batch_within_tables, write
 from addgpt.evaluate import PAIRS_AT_ONCE, all_hit, passes
 from addgpt.task import Batch, Task
 
 
-def write(model: Model, task: Task, prompts: np.ndarray, limit: int) -> Generated:
-    """Greedy completions of (B, T) prompts of equal length, token by token."""
-    positions = within_tables(task.positions, model.config)
-    return generate(model, positions, prompts, limit, task.alphabet.index(task.end))
-
-
 def write_by_draft(model: Model, task: Task, prompts: np.ndarray, limit: int) -> Generated:
-    """The same completions, and the same but for rounding in probabilities.
-
-    Drafts are the task's own work (`Task.worked_out`).
-    """
-    draft = task.worked_out(prompts)
-    if draft is None:
+    """What `write` writes, but for rounding. Drafts are the task's own work (`Task.worked_out`)."""
+    draft, start = task.worked_out(prompts), prompts.shape[1]
+    if draft is None or draft.tokens[:, :start].shape != prompts.shape:
         return write(model, task, prompts, limit)
-    start, rows = prompts.shape[1], len(prompts)
-    length = draft.lengths - start
+    rows, length = len(prompts), draft.lengths - start
     tokens = np.full((rows, limit), task.alphabet.index(task.end), prompts.dtype)
     probability = np.ones((rows, limit), np.float32)
     settled = np.zeros(rows, bool)
-    # A pass holds all pairs of tokens at once, decoding does not.
-    fits = np.flatnonzero((length <= limit) & (draft.lengths**2 <= PAIRS_AT_ONCE))
+    fits = np.flatnonzero(_usable(draft, prompts, limit, model.config.vocab))
     size = int(length[fits].max(initial=0))
     tokens[fits, :size] = draft.tokens[fits, start : start + size]
     settled[fits], probability[fits, :size] = _checked(model, draft.rows(fits), size)
@@ -51,12 +38,20 @@ def write_by_draft(model: Model, task: Task, prompts: np.ndarray, limit: int) ->
     return Generated(tokens, length, terminated, probability)
 
 
+def _usable(draft: Batch, prompts: np.ndarray, limit: int, vocab: int) -> np.ndarray:
+    """(B,) which drafts start with what was asked, and can be read by the model in one pass."""
+    start, length = prompts.shape[1], draft.lengths
+    fits = (length - start <= limit) & (length > start)
+    fits &= length**2 <= PAIRS_AT_ONCE  # all pairs of tokens at once, which decoding never holds
+    fits &= (draft.tokens < vocab).all(1)  # a sum's hints may be one more than were trained
+    return fits & (draft.tokens[:, :start] == prompts).all(1)
+
+
 def _checked(model: Model, draft: Batch, size: int) -> tuple[np.ndarray, np.ndarray]:
     """(B,) which rows the model would have written, and (B, size) its probability of each token."""
-    draft = replace(draft, positions=np.minimum(draft.positions, largest_ids(model.config)))
     settled = np.zeros(len(draft), bool)
     probability = np.ones((len(draft), size), np.float32)
-    for index, logits, targets in passes(model, draft):
+    for index, logits, targets in passes(model, batch_within_tables(draft, model.config)):
         settled[index] = all_hit(logits, targets)
         chances = logits.float().softmax(-1).gather(-1, targets.clamp(min=0)[..., None])[..., 0]
         scored = (targets >= 0).cpu().numpy()

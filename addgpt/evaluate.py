@@ -8,13 +8,13 @@ whether the answer came out right all the same.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from addgpt.baselines import Model
-from addgpt.decode import generate, largest_ids, within_tables
+from addgpt.decode import batch_within_tables, write
 from addgpt.model import next_token_loss
 from addgpt.task import SPLITS, Batch, Cell, Task
 
@@ -46,17 +46,14 @@ def score(model: Model, task: Task, batch: Batch, fast: bool = True) -> Outcome:
     read = int(batch.lengths.max(initial=1)) - 1  # the last one is only written
     if read > longest:
         raise ValueError(f"problems of {read} tokens: the model reads at most {longest}")
-    batch = replace(batch, positions=np.minimum(batch.positions, largest_ids(model.config)))
+    batch = batch_within_tables(batch, model.config)
     exact = exact_rows(model, batch) if fast else np.zeros(rows, bool)
     answer, trace, unterminated = exact.copy(), exact.copy(), np.zeros(rows, bool)
     wrong: dict[int, str] = {}
-    positions = within_tables(task.positions, model.config)
     for index in _groups(batch, np.flatnonzero(~exact), TOKENS_AT_ONCE, equal_prompts=True):
         start = int(batch.scored[index[0]].argmax())
         limits = np.minimum(batch.lengths[index] + SLACK, longest) - start
-        end = task.alphabet.index(task.end)
-        prompts = batch.tokens[index, :start]
-        out = generate(model, positions, prompts, int(limits.max()), end)
+        out = write(model, task, batch.tokens[index, :start], int(limits.max()))
         # Each row has its own limit: what it may write does not depend on the rows beside it.
         finished = out.terminated & (out.length <= limits)
         for place, row in enumerate(index):
@@ -152,8 +149,7 @@ def all_hit(logits: torch.Tensor, targets: torch.Tensor) -> np.ndarray:
 @torch.inference_mode()
 def passes(model: Model, batch: Batch) -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor]]:
     """The rows of a batch in groups of bounded size: which they are, and `forward` of them."""
-    on_cpu = next(model.parameters()).device.type == "cpu"
-    tokens = min(TOKENS_AT_ONCE, IN_CACHE) if on_cpu else TOKENS_AT_ONCE
+    tokens = IN_CACHE if next(model.parameters()).device.type == "cpu" else TOKENS_AT_ONCE
     for index in _groups(batch, np.arange(len(batch)), tokens):
         yield index, *forward(model, batch.rows(index))
 

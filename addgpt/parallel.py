@@ -103,7 +103,7 @@ def joined() -> Iterator[World]:
         yield world
         with contextlib.suppress(Lost):  # all work is done: who is gone by now is not missed
             world.sum([0.0])  # no one hangs up on a worker that is still in an exchange
-        ended = True
+            ended = True
     finally:
         # Threads of gloo that outlive the interpreter abort the process when they ask for its lock.
         # After an error NCCL would wait for the others.

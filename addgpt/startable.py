@@ -34,7 +34,7 @@ def check_memory(config: RunConfig, world: World = World()) -> None:  # noqa: B0
     tokens = model.context // 4  # of a row, at the least
     kept = rows * tokens * model.depth * model.width * PER_TOKEN
     if "relative" in model.scheme:
-        # The longest pass decides, and among a batch's problems some are at least half as long.
+        # The longest pass decides, and a batch has problems that are at least half as long.
         kept += rows * (model.context // 2) ** 2 * model.heads * PER_PAIR
     drawn = (train.batch_size + train.eval_size) * tokens * (2 + 2 * len(model.levels))
     need, have = FLOAT * (weights * PER_WEIGHT + kept) + drawn, memory()
@@ -42,7 +42,7 @@ def check_memory(config: RunConfig, world: World = World()) -> None:  # noqa: B0
         raise ValueError(
             f"{weights:,} weights and passes of {rows:,} rows take {need / 2**30:,.0f} GiB or more "
             f"to train, this machine has {have / 2**30:,.0f}; "
-            "try a smaller --set width, batch_size or micro_batch"
+            "try a smaller --set width, batch_size or micro_batch, or shorter problems"
         )
 
 

@@ -186,9 +186,9 @@ class Task(ABC):
         raise ValueError(f"task {self.name} has no right answers")
 
     def worked_out(self, prompts: np.ndarray) -> Batch | None:
-        """Problems with the right work after them, given (B, T) prompts of equal length.
+        """A task's own prompts, (B, T) of equal length, with the right work after them.
 
-        None where the task does not know it. Raises ValueError for what is no prompt.
+        Ids are those of `positions`. None where the task does not know the work.
         """
         return None
 

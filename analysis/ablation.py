@@ -42,6 +42,9 @@ COLUMNS = (
 ).split()
 
 
+EFFECTS = ("sweep task measure case runs n seeds reached median worst difference low high").split()
+
+
 @dataclass(frozen=True)
 class Measure:
     """Something that is measured of a run; `of` takes it from `collect`.
@@ -138,7 +141,7 @@ def effects(table: pd.DataFrame) -> pd.DataFrame:
                 facts["runs"] = int((part["case"] == case).sum())
                 facts["n"] = int(part[measure.counts].min()) if measure.counts else 0
                 rows.append(facts | _spread(one, measure) | _paired(one, base, grain))
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=EFFECTS)
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -204,20 +207,25 @@ def _read(place: Path) -> pd.DataFrame:
     """The rows of `collect` of one folder, or of a file of them."""
     if not place.is_file():
         return _sweep(place.resolve().name, place)
+    kinds = dict.fromkeys(COLUMNS[:3], str) | {"seed": int}
     try:
-        table = pd.read_csv(place)
-        if list(table.columns) != COLUMNS or table.duplicated(["sweep", "case", "seed"]).any():
+        table = pd.read_csv(place, dtype=kinds, keep_default_na=False, na_values=[""])
+        nameless = table.reindex(columns=COLUMNS[:3]).isna().to_numpy().any()
+        if list(table.columns) != COLUMNS or table.empty or nameless:
             raise ValueError("not the columns and rows of --csv")
-        for name, part in table.groupby("sweep"):
-            if DEFAULT not in set(part["case"]):
-                raise ValueError(f"{name} has no case {DEFAULT}")
-        return _typed(table)
+        if table.duplicated(["sweep", "case", "seed"]).any():
+            raise ValueError("a case has a seed twice")
+        table = _typed(table)
     except (ValueError, OSError) as error:
-        raise ValueError(f"{place} is no table of sweeps: {error}") from None
+        raise ValueError(f"{place} is no table of sweeps: {str(error).strip()}") from None
+    for name, part in table.groupby("sweep"):
+        if DEFAULT not in set(part["case"]):
+            raise ValueError(f"{place}: {name} has no case {DEFAULT}")
+    return table
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
-    return table.astype({"seed": int} | dict.fromkeys(COLUMNS[4:], float))
+    return table.astype(dict.fromkeys(COLUMNS[4:], float))
 
 
 def _sweep(name: str, folder: Path) -> pd.DataFrame:

@@ -37,24 +37,20 @@ def race(
     calculator: Calculator, name: str, limit: str, problems: list[str], rounds: int
 ) -> list[timing.Row]:
     """Problems one at a time and together, in turns: seconds alone, and problems a second."""
-    alone: list[float] = []
-
-    def one_by_one() -> None:
-        for problem in problems[:ALONE]:
-            alone.append(timing.seconds(lambda p=problem: calculator.solve(p)))
-
-    def together() -> None:
-        calculator.solve_many(problems)
-
-    took = timing.interleave({"alone": one_by_one, "together": together}, rounds)
-    ours, reference = (
-        [count / seconds for seconds in took[who]]
-        for who, count in (("together", len(problems)), ("alone", min(ALONE, len(problems))))
-    )
+    few = problems[:ALONE]
+    contenders = {
+        "alone": lambda: [calculator.solve(problem) for problem in few],
+        "together": lambda: calculator.solve_many(problems),
+    }
+    took = timing.interleave(contenders, rounds)
+    alone = [seconds / len(few) for seconds in took["alone"]]
+    ours = [len(problems) / seconds for seconds in took["together"]]
     note = f"batch of {len(problems):,}; reference: one by one"
     return [
         timing.Row(f"{name} alone", "seconds", alone, target=limit),
-        timing.Row(f"{name}s in a batch", "a second", ours, reference, TARGET, note),
+        timing.Row(
+            f"{name}s in a batch", "a second", ours, [1 / each for each in alone], TARGET, note
+        ),
     ]
 
 

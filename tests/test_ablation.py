@@ -255,14 +255,22 @@ def test_a_table_stands_for_the_folders_it_was_made_from(sums, tmp_path):
         ablation.collect([file, sums])
 
 
+HEAD, EMPTY = ",".join(ablation.COLUMNS), "," * 14
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("a,b\n1,2\n", "not the columns"),
         ("", "No columns"),
-        (",".join(ablation.COLUMNS) + "\nx,add,default,no" + "," * 14 + "\n", "invalid literal"),
-        (",".join(ablation.COLUMNS) + "\nx,add,other,0" + "," * 14 + "\n", "no case default"),
-        (",".join(ablation.COLUMNS) + 2 * ("\nx,add,default,0" + "," * 14) + "\n", "rows"),
+        (HEAD + "\n", "not the columns and rows"),
+        (HEAD + "\n,add,default,0" + EMPTY, "not the columns and rows"),
+        (HEAD + "\nx,add,default,no" + EMPTY, "invalid literal"),
+        (HEAD + "\nx,add,default,0.7" + EMPTY, "no table"),
+        (HEAD + "\nx,add,default," + EMPTY, "no table"),
+        (HEAD + "\nx,add,default,0" + EMPTY + "1,2,3", "no table"),
+        (HEAD + "\nx,add,other,0" + EMPTY, "no case default"),
+        (HEAD + 2 * ("\nx,add,default,0" + EMPTY), "a seed twice"),
         ("\0" * 100, "table.csv"),
     ],
 )
@@ -272,3 +280,12 @@ def test_a_file_that_is_no_table_is_refused_in_a_line(text, words, tmp_path, cap
     assert ablation.main([str(file)]) == 2
     told = capsys.readouterr().err
     assert words in told and told.count("\n") == 1
+
+
+def test_names_like_numbers_or_nothing_stay_names_and_no_measure_is_no_trouble(tmp_path, capsys):
+    file = tmp_path / "table.csv"
+    file.write_text("\n".join([HEAD, f"007,add,default,0{EMPTY}", f"007,add,None,0{EMPTY}"]))
+    table = ablation.collect([file])
+    assert set(table["sweep"]) == {"007"} and list(table["case"]) == ["default", "None"]
+    assert ablation.main([str(file)]) == 0
+    assert "None" in capsys.readouterr().out
