@@ -96,6 +96,10 @@ def joined() -> Iterator[World]:
         return
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     kinds = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    # It keeps the group there is when it is loaded, as default arguments, for good; optimizers load
+    # it. So before there is one, or the group's threads would live on when it is destroyed.
+    from torch.distributed.nn import functional  # noqa: F401
+
     with _answered():
         dist.init_process_group(kinds, timeout=PATIENCE)
     world, ended = World(rank, size, int(os.environ.get("LOCAL_RANK", rank))), False
@@ -105,7 +109,7 @@ def joined() -> Iterator[World]:
             world.sum([0.0])  # no one hangs up on a worker that is still in an exchange
             ended = True
     finally:
-        # Threads of gloo that outlive the interpreter abort the process when they ask for its lock.
+        # Threads of gloo that outlive the interpreter abort the process when they want its lock.
         # After an error NCCL would wait for the others.
         if ended or not torch.cuda.is_available():
             dist.destroy_process_group()
