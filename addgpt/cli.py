@@ -62,10 +62,14 @@ class Commands(click.Group):
             fail("stopped", 130)
 
 
-def fail(message: str, code: int) -> None:
+def leave(message: str, code: int) -> None:
     with contextlib.suppress(OSError):  # the terminal may be gone
-        click.echo(f"error: {' '.join(message.split())}", err=True)
+        click.echo(" ".join(message.split()), err=True)
     sys.exit(code)
+
+
+def fail(message: str, code: int) -> None:
+    leave(f"error: {message}", code)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import groupby, islice, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 CHUNK = 5_000  # piped lines that are solved together
 MOST_SHOWN = 60  # characters of an answer that is no number
+MOST_TOLD = 20  # wrong answers to piped lines
+MOST_REACH = 200  # digits up to which `reach` looks
 SURE, FAIRLY_SURE = 0.99, 0.9
 COMMANDS = (":steps", ":model", ":help", ":quit")
 HELP = """\
@@ -96,15 +98,27 @@ def notes(solution: Solution) -> list[str]:
     return out
 
 
-def run_lines(calculator: Calculator, lines: Iterable[str], out: TextIO) -> Tally:
-    """Answer each line with exactly one line, in order: the answer alone, or `error: ...`."""
+def run_lines(
+    calculator: Calculator,
+    lines: Iterable[str],
+    out: TextIO,
+    tell: Callable[[str], None] = lambda note: None,
+) -> Tally:
+    """Answer each line with exactly one line, in order: the answer alone, or `error: ...`.
+
+    `tell` is told of the first wrong answers, since they look like right ones.
+    """
     tally = Tally()
     lines = iter(lines)
     while chunk := list(islice(lines, CHUNK)):
         solved = calculator.solve_many(chunk)
-        for solution in solved:
+        told = tally.wrong
+        for number, solution in enumerate(solved, tally.lines + 1):
             stuck = solution.stuck is not None
             out.write((f"error: {solution.stuck}" if stuck else answer(solution)) + "\n")
+            if solution.correct is False and not stuck and told < MOST_TOLD:
+                told += 1
+                tell(f"line {number}: {', '.join(notes(solution))}")
         out.flush()
         errors = sum(s.error is not None or s.stuck is not None for s in solved)
         wrong = sum(s.correct is False and s.stuck is None for s in solved)
@@ -118,14 +132,27 @@ def run_lines(calculator: Calculator, lines: Iterable[str], out: TextIO) -> Tall
     return tally
 
 
-def run_repl(calculator: Calculator, open_model: Callable[[str], Calculator]) -> None:
+def reach(calculator: Calculator) -> str:
+    """How long operands were in training: `+ - of up to 20 digits, * / of up to 12 digits`."""
+    sizes: dict[int, list[str]] = {}
+    for op in calculator.operators:
+        problems = (f"{'9' * size}{op}{'9' * size}" for size in range(1, MOST_REACH + 1))
+        size = sum(1 for _ in takewhile(calculator.task.trained_on, problems))
+        sizes.setdefault(size, []).append(op)
+    return ", ".join(f"{' '.join(ops)} of up to {size} digits" for size, ops in sizes.items())
+
+
+def run_repl(
+    calculator: Calculator, open_model: Callable[[str], Calculator], steps: bool = False
+) -> None:
     """Read expressions and commands from a terminal until Ctrl-D or `:quit`.
 
     Args:
         open_model: opens the calculator of another run; ValueError, RuntimeError or OSError say,
             in one line, why it cannot.
+        steps: whether to show the work from the start.
     """
-    _Repl(calculator, open_model).run()
+    _Repl(calculator, open_model, steps).run()
 
 
 def history_file() -> Path:
@@ -137,10 +164,12 @@ def history_file() -> Path:
 
 
 class _Repl:
-    def __init__(self, calculator: Calculator, open_model: Callable[[str], Calculator]) -> None:
+    def __init__(
+        self, calculator: Calculator, open_model: Callable[[str], Calculator], steps: bool
+    ) -> None:
         self.calculator = calculator
         self.open_model = open_model
-        self.steps = False
+        self.steps = steps
 
     def run(self) -> None:
         from prompt_toolkit import PromptSession
@@ -203,7 +232,7 @@ class _Repl:
         self._say([("", self._about())])
 
     def _about(self) -> str:
-        return f"{self.calculator.name}: {' '.join(self.calculator.operators)} of whole numbers"
+        return f"{self.calculator.name}: whole numbers, trained on {reach(self.calculator)}"
 
     def _say(self, text: Styled) -> None:
         from prompt_toolkit import print_formatted_text

@@ -250,7 +250,8 @@ class Run:
     def _read_config(self) -> RunConfig:
         file = self.path / CONFIG
         if not file.exists():
-            raise RunError(f"{self.path} is not a run: it has no config.json")
+            what = "it has no config.json" if self.path.is_dir() else "there is no such folder"
+            raise RunError(f"{self.path} is not a run: {what}")
         try:
             data, sound = files.open_table(files.read_text(file, MOST_CONFIG))
             config = load_run_config(data)

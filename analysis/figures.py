@@ -50,7 +50,7 @@ def training_curve(metrics: pd.DataFrame) -> Figure:
     for axis, (kind, across) in zip(axes, kinds, strict=True):
         for number, run in enumerate(runs):
             rows = metrics[metrics["run"] == run]
-            look = style.line(number) | {"label": run}
+            look = style.line(number) | {"label": run, "marker": "o" if len(rows) == 1 else ""}
             if kind == "exact":
                 axis.plot(rows[across], 100 * rows["val_exact"], **look)
             else:

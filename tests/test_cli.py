@@ -181,6 +181,19 @@ def test_calc_takes_a_leading_minus(trained):
     assert "No such option" not in result.output and result.stdout.strip()
 
 
+def test_calc_takes_an_expression_in_pieces_and_shows_the_work_of_no_file(trained):
+    whole, pieces = run("calc", "--model", str(trained), "2+3"), ("2", "+", "3")
+    assert run("calc", "--model", str(trained), *pieces).stdout == whole.stdout
+    assert "--steps is for" in refused(run("calc", "--steps", stdin="1+2\n"), 2)
+
+
+def test_a_folder_is_named_for_its_seed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for seed, name in (("0", "add-1"), ("2", "add-1-s2"), ("2", "add-1-s2-2")):
+        words = "--digits 1 --set steps=1 --set width=16 --set heads=2 --set eval_size=8".split()
+        assert f"results/{name}:" in run("train", "--task", "add", "--seed", seed, *words).stdout
+
+
 def test_answers_of_a_file_are_read_as_numbers(trained, tmp_path):
     file = tmp_path / "p.csv"
     file.write_text("problem,answer\n1+2,03\n4+5,+9\n2+2,5\n")
@@ -191,9 +204,11 @@ def test_answers_of_a_file_are_read_as_numbers(trained, tmp_path):
 
 def test_calc_takes_a_line_for_each_problem(trained):
     result = run("calc", "--model", str(trained), stdin="1+2\nx\n\n3+4\n")
-    assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert len(lines) == 4
+    wrong = [n for n, right in ((1, "3"), (4, "7")) if lines[n - 1] != right]
+    assert result.exit_code == bool(wrong), result.output
+    assert all(f"line {n}: wrong: the right answer is" in result.stderr for n in wrong)
     assert lines[1].startswith("error: ") and lines[2].startswith("error: ")
 
 

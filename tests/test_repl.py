@@ -114,9 +114,9 @@ def test_a_session(terminal):
     terminal.type(":steps", "steps are not shown")
     terminal.type(":help", ":quit +leave")
     terminal.type(":nonsense", "unknown command ':nonsense'; valid: :steps :model :help :quit")
-    terminal.type(":model", "perfect: . - . / of whole numbers")
+    terminal.type(":model", "whole numbers, trained on . - of up to 6 digits, . / of up to 4")
     terminal.type(":model nowhere", "error: nowhere is not a run")
-    terminal.type(":model other", r"perfect: \+ of whole numbers")
+    terminal.type(":model other", r"whole numbers, trained on \+ of up to")
     terminal.type("2*3", r"error: this model does \+, not \*")
     terminal.leave()
 
@@ -197,7 +197,9 @@ def test_piped_lines_give_one_line_each_in_order(monkeypatch):
     lines *= 3
     calculator = perfect(spoil=lambda prompt, text: "92#" if prompt == "6+7=" else text)
     out = io.StringIO()
-    tally = run_lines(calculator, lines, out)
+    notes = []
+    tally = run_lines(calculator, lines, out, notes.append)
+    assert notes == [f"line {n}: wrong: the right answer is 13" for n in (8, 17, 26)]
     answers = out.getvalue().split("\n")
     assert answers.pop() == ""
     assert answers[:9] == answers[9:18] == answers[18:]

@@ -225,7 +225,7 @@ def test_missing_files_are_named(toy_run, tmp_path):
         with pytest.raises(RunError, match=f"{name}.safetensors is missing") as caught:
             read()
         one_line(caught)
-    with pytest.raises(RunError, match="is not a run: it has no config.json"):
+    with pytest.raises(RunError, match="is not a run: there is no such folder"):
         Run(tmp_path / "nowhere")
     with pytest.raises(RunError, match="no trained run in .*; train one"):
         newest_run(tmp_path / "nowhere")

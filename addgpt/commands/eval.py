@@ -57,10 +57,12 @@ def command(
       addgpt eval results/add-10 --suite ten-digit
       addgpt eval results/add-3 --problems my.csv --json
     """
-    from addgpt.compare.runs import check_apart, find_runs
+    from addgpt.compare.runs import check_apart, find_runs, repeats
 
     a, b = find_runs(names), find_runs(against)
     check_apart(a, b)
+    for note in (*repeats(a), *repeats(b)):
+        click.echo(note, err=True)
     fresh = bool(b or per_cell or seed or problems is not None or suite is not None)
     _check_options(len(a) + len(b), stored, fresh, problems, suite)
     if (problems is not None or suite is not None) and (per_cell or split != "test"):

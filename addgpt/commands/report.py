@@ -31,4 +31,5 @@ def command(folder: Path, out: Path, date: str) -> None:
     write_atomically(out, page.html)
     for fault in page.faults:
         click.echo(fault, err=True)
-    click.echo(f"{out}: {page.runs:,} runs, {out.stat().st_size / 1e6:.1f} MB")
+    runs = "1 run" if page.runs == 1 else f"{page.runs:,} runs"
+    click.echo(f"{out}: {runs}, {out.stat().st_size / 1e6:.1f} MB")

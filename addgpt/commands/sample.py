@@ -30,7 +30,8 @@ def command(
     Temperature 0 takes the likeliest character each time. Running text goes on for --tokens
     characters or --lines lines; beyond the block of training the model reads the last block alone.
     Sequences that end by themselves (lines, problems) are written --lines times, each to its end;
-    of a list's lines it is said whether they are in its train, val or test part, or new.
+    of a list's lines it is said whether they are in its train, val or test part, or new. Problems
+    are shown as the model writes them: sums lowest digit first (`addgpt calc` turns them round).
 
     \b
     Example:

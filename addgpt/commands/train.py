@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from addgpt.cli import RESULTS, fail
+from addgpt.cli import RESULTS, fail, leave
 
 
 @click.command("train")
@@ -82,7 +82,7 @@ def _started(
     check_startable(config, world)
     if init_from:
         initial_weights(init_from, config)
-    return Run.create(out or _free_folder(config.task, config.options), config).path
+    return Run.create(out or _free_folder(config.task, config.options, seed), config).path
 
 
 def _resumed(out: Path, task: str | None, settings: dict, previous: bool, world) -> None:
@@ -116,7 +116,7 @@ def _train(out: Path, init_from: Path | None, world) -> None:
             sys.exit(1)
         if isinstance(stop, Lost):
             fail(f"{stop}; go on from the last checkpoint with: {again}", 1)
-        fail(f"{stop}; everything is saved, go on with: {again}", 130)
+        leave(f"{stop}; everything is saved, go on with: {again}", 130)
     if world.main:
         exact = end.look.get("val_exact")
         score = f"val loss {end.look['val_loss']:.4f}" if "val_loss" in end.look else "done"
@@ -126,9 +126,10 @@ def _train(out: Path, init_from: Path | None, world) -> None:
         click.echo(f"{run.path}: {score}{n} {took}")
 
 
-def _free_folder(task: str, options: dict) -> Path:
-    """results/TASK-DIGITS, or the first of results/TASK-DIGITS-2, -3, ... that is not taken."""
+def _free_folder(task: str, options: dict, seed: int) -> Path:
+    """results/TASK-DIGITS-sSEED, or the first with -2, -3, ... that is free; no -s0 for seed 0."""
     name = f"{task}-{options['digits']}" if "digits" in options else task
+    name += f"-s{seed}" if seed else ""
     path, number = Path(RESULTS) / name, 1
     while path.exists():
         number += 1

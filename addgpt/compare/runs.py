@@ -44,6 +44,20 @@ def check_apart(a: Sequence[Run], b: Sequence[Run]) -> None:
         raise ValueError(f"{', '.join(both)}: on both sides of --against")
 
 
+def repeats(runs: Iterable[Run]) -> list[str]:
+    """What to tell of runs that are the same training over again, of which only one counts."""
+    first: dict[str, Path] = {}
+    told = []
+    for run in runs:
+        c = run.config
+        train = dataclasses.replace(c.train, device="auto", threads=0, save_every=1)
+        key = repr((c.task, sorted(c.options.items()), c.model, train, c.seed))
+        if key in first:
+            told.append(f"{run.path} is {first[key]} over again, not another seed: leave one out")
+        first.setdefault(key, run.path)
+    return told
+
+
 def check_trained(runs: Iterable[Run]) -> None:
     """Raises RunError naming the first run without a saved model."""
     for run in runs:
