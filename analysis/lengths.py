@@ -79,6 +79,8 @@ def length_generalisation(table: pd.DataFrame) -> Figure:
     if found.empty:
         raise ValueError("there is nothing to draw: no operands of equal length were scored")
     figure, (axis,) = style.panels(1, width=7.5, height=4.2)
+    # Said once where it is the same for all.
+    seeds = f"seeds: {found['seeds'].max()}; " if found["seeds"].nunique() == 1 else ""
     handles = []
     for number, (name, part) in enumerate(found.groupby("scheme", sort=False)):
         part = part.sort_values("len_a")
@@ -86,12 +88,11 @@ def length_generalisation(table: pd.DataFrame) -> Figure:
         axis.plot(part["len_a"], 100 * part["median"], marker="o", ms=3, **look)
         band = 100 * part["worst"], 100 * part["best"]
         axis.fill_between(part["len_a"], *band, color=look["color"], alpha=0.2, lw=0)
-        seeds = int(part["seeds"].max())
-        label = f"{name} ({seeds} seed{'s' if seeds > 1 else ''})"
+        label = name if seeds else f"{name}, seeds: {part['seeds'].max()}"
         handles.append(Line2D([], [], label=label, **look))
     axis.axvspan(0, found["trained"].max(), color="0.85", zorder=0)
     axis.set(xlabel="digits of both operands", ylabel=EXACT, ylim=(-3, 103), xlim=(0, None))
-    axis.set_title(f"n = {found['n'].min():,} or more; shaded: lengths trained on")
+    axis.set_title(f"{seeds}n = {found['n'].min():,} or more; shaded: lengths trained on")
     style.legend(figure, handles)
     return figure
 

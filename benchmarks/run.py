@@ -1,4 +1,4 @@
-"""All benchmarks, one table. With --quick a smoke run; in full about twelve minutes.
+"""All benchmarks, one table. With --quick a smoke run; in full about a quarter of an hour.
 
 python -m benchmarks.run
 
