@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +36,7 @@ from addgpt.repl import run_repl
 
 def spoil(prompt, text):
     if prompt == "77*77=":
+        print("at work", flush=True)
         time.sleep(60)
     return "92#" if prompt == "6+7=" else text
 
@@ -152,7 +152,7 @@ def test_control_c_cancels_the_line_and_control_d_leaves(terminal):
 
 def test_control_c_interrupts_a_computation(terminal):
     terminal.child.send("77*77\r")
-    time.sleep(0.5)
+    terminal.child.expect("at work")
     terminal.child.kill(signal.SIGINT)
     terminal.child.expect("cancelled")
     terminal.ready()
