@@ -96,8 +96,8 @@ def joined() -> Iterator[World]:
         return
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     kinds = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    # It keeps the group there is when it is loaded, as default arguments, for good; optimizers load
-    # it. So before there is one, or the group's threads would live on when it is destroyed.
+    # This module, which optimizers load, keeps the group there is then as a default argument for
+    # good. So it is loaded before there is one, or the group would outlive its destruction.
     from torch.distributed.nn import functional  # noqa: F401
 
     with _answered():
