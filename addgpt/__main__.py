@@ -1,5 +1,5 @@
 """`python -m addgpt` is the command line."""
 
-from addgpt.cli import main
+from addgpt.cli.main import main
 
 main()

@@ -10,7 +10,7 @@ import time
 
 import torch
 
-from addgpt.config import ModelConfig
+from addgpt.config.schema import ModelConfig
 
 WIDE = 128  # channels from which bfloat16 pays on a CPU (docs/log.md)
 

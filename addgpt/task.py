@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from addgpt.config import check_choices, from_dict, parse, setting
+from addgpt.config.schema import check_choices, from_dict, parse, setting
 
 __all__ = [
     "Batch", "Cell", "Recipe", "SPLITS", "Slip", "Task", "check_choices", "load_task", "setting"

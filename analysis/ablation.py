@@ -25,8 +25,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from addgpt.compare.statistics import LEVEL, student
-from addgpt.tables import percent
+from addgpt.evaluation.compare.statistics import LEVEL, student
+from addgpt.evaluation.intervals import percent
 from analysis import load, style, sweeps
 
 DEFAULT = "default"

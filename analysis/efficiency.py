@@ -5,8 +5,8 @@ After Lee et al. 2023 (arXiv:2307.03381), whose published curves for 3-digit sum
     addgpt sweep sample-efficiency
     python -m analysis.efficiency results/sample-efficiency --csv FILE --png FILE
 
-The first trains the runs of `addgpt/grids/sample-efficiency.toml`, the second gathers their scores
-into one table and draws it. `docs/sample_efficiency.md` says what came out.
+The first trains the runs of `addgpt/sweep/grids/sample-efficiency.toml`, the second gathers their
+scores into one table and draws it. `docs/sample_efficiency.md` says what came out.
 """
 
 from __future__ import annotations

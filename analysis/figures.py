@@ -25,7 +25,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon, Rectangle
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from addgpt.files import RunError
+from addgpt.runs.files import RunError
 from analysis import load, style
 from analysis.mistakes import mistakes_by_digit, mistakes_by_line
 

@@ -3,8 +3,8 @@
     addgpt sweep length
     python -m analysis.lengths results/length --csv FILE --png FILE
 
-The first trains the runs of `addgpt/grids/length.toml`, the second gathers their scores into one
-table and draws it. `docs/length.md` says what came out.
+The first trains the runs of `addgpt/sweep/grids/length.toml`, the second gathers their scores into
+one table and draws it. `docs/length.md` says what came out.
 """
 
 from __future__ import annotations

@@ -7,30 +7,23 @@ tables can be joined on it. Anything unreadable raises ValueError with one line 
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from addgpt.files import RunError, open_table, read_checked, read_log
-from addgpt.intervals import wilson
-from analysis.recipe import complete
+from addgpt.evaluation import schema
+from addgpt.evaluation.intervals import wilson
+from addgpt.evaluation.schema import COUNTS, EVAL_COLUMNS, NUMBERS, read_eval
+from addgpt.runs.files import RunError, open_table, read_checked, read_log
+from addgpt.runs.recipe import complete
 
 T = TypeVar("T")
 
-COUNTS = ("n", "answer_correct", "trace_correct", "unterminated")
-WHOLE = ("len_a", "len_b", *COUNTS)
-NUMBERS = ("seed", "params", "step", "examples", "seconds")
-EVAL_COLUMNS = tuple(
-    "run task seed params step examples seconds split op len_a len_b stratum seen n "
-    "answer_correct trace_correct unterminated".split()
-)
 LOSS_COLUMNS = ("run", "task", *NUMBERS, "split", "context", "n", "nats")
 MISTAKE_COLUMNS = ("op", "len_a", "len_b", "stratum", "kind", "digit", "line")
 ERROR_COLUMNS = (*MISTAKE_COLUMNS, "problem", "truth", "answer", "place", "target", "written")
@@ -100,7 +93,7 @@ def evals(folder: str | Path) -> pd.DataFrame:
         if not (path / "eval.csv").is_file():
             continue
         config = read_config(path)
-        for row in csv_rows(path / "eval.csv", EVAL_COLUMNS, _eval_row):
+        for row in _checked(lambda path=path: read_eval(path / "eval.csv")):
             rows.append(row | {"run": run, "trained": trained_length(config, row["op"])})
     return with_accuracy(_frame(rows, (*EVAL_COLUMNS, "trained")))
 
@@ -120,7 +113,7 @@ def losses(folder: str | Path) -> pd.DataFrame:
 
 
 def errors(folder: str | Path) -> pd.DataFrame:
-    """One row per wrong answer of errors.csv, a sample (see `addgpt.errors`), of all runs.
+    """One row per wrong answer of errors.csv, a sample (see `evaluation.mistakes`), of all runs.
 
     Added: `run`; `part`, whether the quotient or the remainder is wrong, empty where there is no
     remainder to be wrong. `digit` (0 is the ones) and `line` (from 1) are missing where there is
@@ -205,23 +198,9 @@ def read_json(file: Path, kind: type[T]) -> T:
 
 def csv_rows(
     file: Path, columns: Sequence[str], typed: Callable[[dict[str, str]], dict[str, Any]] = dict
-) -> Iterator[dict[str, Any]]:
-    """The rows of a file that has at least these columns, as `typed` makes them of texts.
-
-    Raises ValueError naming the file and the line; what `typed` raises is taken into it.
-    """
-    reader = csv.DictReader(io.StringIO(_text(file), newline=""))
-    try:
-        missing = [name for name in columns if name not in (reader.fieldnames or [])]
-        if missing:
-            raise ValueError(f"no column {', '.join(missing)}")
-        for row in reader:
-            if None in row or None in row.values():
-                raise ValueError("wrong number of fields")
-            yield typed(row)
-    except (ValueError, csv.Error) as error:
-        where = f"line {reader.line_num}: " if reader.line_num > 1 else ""
-        raise ValueError(f"{file} is damaged: {where}{error}") from None
+) -> list[dict[str, Any]]:
+    """As `evaluation.schema.csv_rows`, whose RunError is a ValueError here."""
+    return _checked(lambda: list(schema.csv_rows(file, columns, typed)))
 
 
 def read_table(file: str | Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -266,16 +245,6 @@ def _mistakes(
     return _frame(rows, ("run", *columns, "part"))
 
 
-def _eval_row(row: dict[str, str]) -> dict[str, Any]:
-    whole = {name: int(row[name]) for name in WHOLE}
-    if min(whole.values()) < 0 or max(whole[name] for name in COUNTS) > whole["n"]:
-        raise ValueError("counts must be in 0..n")
-    if row["seen"] not in ("True", "False"):
-        raise ValueError(f"seen must be True or False, not {row['seen']!r}")
-    numbers = {name: float(row[name]) if row[name] else np.nan for name in NUMBERS}
-    return row | whole | numbers | {"seen": row["seen"] == "True"}
-
-
 def _loss_row(file: Path, row: Any) -> dict[str, Any]:
     try:
         whole = {name: int(row[name]) for name in ("context", "n")}
@@ -303,8 +272,13 @@ def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return level
 
 
-def _text(file: Path) -> str:
+def _checked(read: Callable[[], T]) -> T:
+    """What `read` returns; its RunError is a ValueError here."""
     try:
-        return read_checked(file)
+        return read()
     except RunError as error:
         raise ValueError(error) from None
+
+
+def _text(file: Path) -> str:
+    return _checked(lambda: read_checked(file))

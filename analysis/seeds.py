@@ -17,7 +17,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from analysis import load, recipe, style
+from addgpt.runs import recipe
+from analysis import load, style
 
 WHERE = ["op", "len_a", "len_b", "stratum"]
 CELLS = 40  # cells in one figure whose names can be read
@@ -27,7 +28,7 @@ MEDIAN = {"color": "0.15", "linewidth": 2.2}
 def recipes(runs: pd.DataFrame) -> dict[str, list[str]]:
     """Runs that differ in nothing but their seed, by the name of the first one.
 
-    Takes `load.runs`; what counts as a difference, says `analysis.recipe`.
+    Takes `load.runs`; what counts as a difference, says `addgpt.runs.recipe`.
     """
     groups: dict[str, list[str]] = {}
     for row in runs.to_dict("records"):

@@ -18,7 +18,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
-from addgpt.tables import share
+from addgpt.evaluation.intervals import share
 from analysis import load, style, sweeps
 
 SUITE = "suite-ten-digit.csv"

@@ -20,7 +20,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from addgpt.files import write_atomically
+from addgpt.runs.files import write_atomically
 
 DPI = 150
 COLOURS = sns.color_palette("colorblind", 10)

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from addgpt.files import RunError, write_atomically
+from addgpt.runs.files import RunError, write_atomically
 from analysis import style
 
 

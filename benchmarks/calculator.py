@@ -15,8 +15,8 @@ import sys
 
 import numpy as np
 
-from addgpt.calculator import Calculator
-from addgpt.runs import SHIPPED, Run
+from addgpt.calculator.solver import Calculator
+from addgpt.runs.run import SHIPPED, Run
 from benchmarks import evaluation, timing
 
 PRODUCTS, SUMS, MIXED, ALONE, ROUNDS = 500, 10_000, 20_000, 5, 5

@@ -27,12 +27,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from addgpt import optim
-from addgpt.config import ModelConfig, TrainConfig
+from addgpt.config.schema import ModelConfig, TrainConfig
 from addgpt.device import autocast, product_type
-from addgpt.evaluate import forward, tensors
-from addgpt.model import GPT, next_token_loss
+from addgpt.model.forward import forward, next_token_loss, tensors
+from addgpt.model.gpt import GPT
 from addgpt.task import Batch, load_task
+from addgpt.training import optim
 from benchmarks import nanogpt, timing
 
 TEXT = {"layers": 4, "heads": 4, "width": 256, "tied": True}

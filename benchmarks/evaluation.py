@@ -1,4 +1,4 @@
-"""Problems judged a second: `addgpt.evaluate.score` against plain greedy decoding.
+"""Problems judged a second: `addgpt.evaluation.exact_match.score` against plain greedy decoding.
 
 The reference decodes in batches of 100 without a cache: for each token of the answer, all that has
 been written is read again. Both judge the same held-out problems and must count the same number
@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from addgpt.evaluate import SLACK, score
-from addgpt.model import GPT
-from addgpt.runs import SHIPPED, Run
-from addgpt.settings import configure
+from addgpt.evaluation.exact_match import SLACK, score
+from addgpt.model.gpt import GPT
+from addgpt.runs.resolve import configure
+from addgpt.runs.run import SHIPPED, Run
 from addgpt.task import Batch, Cell, Task
-from addgpt.train import train
+from addgpt.training.loop import train
 from benchmarks import timing
 
 DIGITS = 3

@@ -21,13 +21,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from addgpt.checkpoint import read_tensors
-from addgpt.runs import STATE, Run
+from addgpt.runs.checkpoint import read_tensors
+from addgpt.runs.run import STATE, Run
 
 PROGRAM = """
 import os, time
-import addgpt.train, addgpt.progress
-from addgpt.cli import main
+import addgpt.training.loop, addgpt.training.progress
+from addgpt.cli.main import main
 flush = os.fsync
 os.fsync = lambda handle: (time.sleep(SLOW), flush(handle))[1]
 print("ready", flush=True)

@@ -11,9 +11,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from addgpt.runs import METRICS, Run
-from addgpt.settings import configure
-from addgpt.train import Moment, train
+from addgpt.runs.resolve import configure
+from addgpt.runs.run import METRICS, Run
+from addgpt.training.loop import Moment, train
 from benchmarks.timing import machine
 
 LINES = 10

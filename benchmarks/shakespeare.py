@@ -27,12 +27,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from addgpt.evaluate import tensors
-from addgpt.perplexity import score_text
-from addgpt.runs import Run
-from addgpt.settings import configure
+from addgpt.evaluation.perplexity import score_text
+from addgpt.model.forward import tensors
+from addgpt.runs.resolve import configure
+from addgpt.runs.run import Run
 from addgpt.task import Task, load_task
-from addgpt.train import Moment, train
+from addgpt.training.loop import Moment, train
 from benchmarks import nanogpt, timing
 
 GOAL = 1.886

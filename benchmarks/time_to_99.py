@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from addgpt.evaluate import score
-from addgpt.runs import Run
-from addgpt.settings import configure
+from addgpt.evaluation.exact_match import score
+from addgpt.runs.resolve import configure
+from addgpt.runs.run import Run
 from addgpt.task import Batch, Cell, Task, load_task
-from addgpt.train import Moment, train
+from addgpt.training.loop import Moment, train
 from benchmarks import mingpt, timing
 
 GOAL = 0.99

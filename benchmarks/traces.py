@@ -17,11 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from addgpt.evaluate import evaluate
-from addgpt.runs import Run, versions, write_csv
-from addgpt.settings import configure
+from addgpt.evaluation.exact_match import evaluate
+from addgpt.runs.files import write_csv
+from addgpt.runs.provenance import versions
+from addgpt.runs.resolve import configure
+from addgpt.runs.run import Run
 from addgpt.task import Cell
-from addgpt.train import train
+from addgpt.training.loop import train
 
 DESIGNS = {
     "add": ({"format": "plain"}, {"format": "reverse"}, {"trace": "carry"}),

@@ -10,12 +10,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from addgpt.config import ModelConfig
-from addgpt.model import GPT
-from addgpt.runs import Run
-from addgpt.settings import configure
+from addgpt.config.schema import ModelConfig
+from addgpt.model.gpt import GPT
+from addgpt.runs.resolve import configure
+from addgpt.runs.run import Run
 from addgpt.task import load_task
-from addgpt.train import train
+from addgpt.training.loop import train
 
 settings.register_profile(
     "addgpt",
@@ -27,11 +27,19 @@ settings.register_profile(
 settings.load_profile("addgpt")
 
 FORMATS = {
-    "add": [{}, {"format": "plain"}, {"format": "padded"}, {"trace": "carry"},
-            {"format": "padded", "trace": "carry"}, {"format": "plain", "trace": "carry"},
-            {"trace": "detailed"}, {"format": "plain", "trace": "detailed"},
-            {"format": "padded", "trace": "detailed"}, {"hints": True},
-            {"hints": True, "format": "plain", "trace": "carry"}],
+    "add": [
+        {},
+        {"format": "plain"},
+        {"format": "padded"},
+        {"trace": "carry"},
+        {"format": "padded", "trace": "carry"},
+        {"format": "plain", "trace": "carry"},
+        {"trace": "detailed"},
+        {"format": "plain", "trace": "detailed"},
+        {"format": "padded", "trace": "detailed"},
+        {"hints": True},
+        {"hints": True, "format": "plain", "trace": "carry"},
+    ],
     "sub": [{}, {"trace": "none"}, {"trace": "none", "sign": "after"}],
     "mul": [{}, {"trace": "carry"}, {"trace": "none"}],
     "div": [{}, {"trace": "estimate"}, {"trace": "none"}],
@@ -146,8 +154,17 @@ def toy_run(tmp_path):
 
     def create(name: str = "run", task: str = "add", seed: int = 0, **settings) -> Run:
         small = {
-            "digits": 2, "layers": 1, "width": 16, "heads": 2, "steps": 12, "batch_size": 16,
-            "eval_every": 4, "eval_size": 32, "save_every": 4, "warmup": 2, "threads": 1,
+            "digits": 2,
+            "layers": 1,
+            "width": 16,
+            "heads": 2,
+            "steps": 12,
+            "batch_size": 16,
+            "eval_every": 4,
+            "eval_size": 32,
+            "save_every": 4,
+            "warmup": 2,
+            "threads": 1,
         }
         texts = {key: str(value) for key, value in (small | settings).items()}
         return Run.create(tmp_path / name, configure(task, texts, seed))
@@ -159,8 +176,14 @@ def toy_run(tmp_path):
 def half_trained(tmp_path_factory):
     """A subtraction task and a model that gets some of its problems right, but not all."""
     settings = {
-        "digits": "3", "layers": "1", "width": "32", "heads": "2", "steps": "200",
-        "batch_size": "64", "eval_size": "200", "threads": "1",
+        "digits": "3",
+        "layers": "1",
+        "width": "32",
+        "heads": "2",
+        "steps": "200",
+        "batch_size": "64",
+        "eval_size": "200",
+        "threads": "1",
     }
     run = Run.create(tmp_path_factory.mktemp("half") / "run", configure("sub", settings))
     train(run)

@@ -8,25 +8,25 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from test_baselines import BASELINES, NETWORKS, SIZES, SMALL, scrambled
 from torch.utils.flop_counter import FlopCounterMode
 
-from addgpt import cost
-from addgpt.baselines import KINDS, build
-from addgpt.checkpoint import outline
-from addgpt.cli import main
-from addgpt.config import ModelConfig, from_dict, to_dict, with_settings
-from addgpt.decode import generate, stream
-from addgpt.evaluate import loss, score
-from addgpt.kinds import TABLES, USES
-from addgpt.model import next_token_loss
-from addgpt.runs import Run
-from addgpt.settings import configure, reconfigure
-from addgpt.startable import check_startable
+from addgpt.cli.main import main
+from addgpt.config.architectures import TABLES, USES
+from addgpt.config.schema import ModelConfig, from_dict, to_dict, with_settings
+from addgpt.evaluation.exact_match import score
+from addgpt.generation.decode import generate, stream
+from addgpt.model.build import KINDS, build
+from addgpt.model.forward import loss, next_token_loss
+from addgpt.runs.checkpoint import outline
+from addgpt.runs.resolve import configure, reconfigure
+from addgpt.runs.run import Run
 from addgpt.sweep.grid import load_grid
 from addgpt.task import load_task
-from addgpt.train import train
+from addgpt.training import cost
+from addgpt.training.loop import train
+from addgpt.training.preflight import check_startable
 from tasks.common import corpus
+from tests.helpers.baselines import BASELINES, NETWORKS, SIZES, SMALL, scrambled
 
 NAMES = [f"{a}{b}{c}" for a in "abcdefgh" for b in "aeiou" for c in "lmnrst"]
 

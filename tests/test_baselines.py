@@ -6,32 +6,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from addgpt.baselines import KINDS, build, cache_of
-from addgpt.checkpoint import shapes, weight_count
-from addgpt.config import ModelConfig
-from addgpt.kinds import TABLES
-from addgpt.model import GPT, next_token_loss
+from addgpt.config.architectures import TABLES
+from addgpt.config.schema import ModelConfig
+from addgpt.model.build import KINDS, build, cache_of
+from addgpt.model.forward import next_token_loss
+from addgpt.model.gpt import GPT
+from addgpt.runs.checkpoint import shapes, weight_count
+from tests.helpers.baselines import BASELINES, LEVELS, NETWORKS, SIZES, scrambled
 
-BASELINES = [kind for kind in KINDS if kind != "gpt"]
-NETWORKS = ["gru", "mlp"]
-LEVELS = (7, 5, 4)
-SIZES = {"vocab": 11, "context": 20, "levels": LEVELS}
-SMALL = {"gru": {"width": 6}, "mlp": {"width": 5, "mlp_ratio": 2, "window": 4}}
 LENGTH = 9
 CPU = torch.device("cpu")
-
-
-def scrambled(kind: str, seed: int = 0, **more):
-    """A small model of a kind, all of whose weights are random, and that in float64."""
-    model = build(ModelConfig(**{**SIZES, "kind": kind, **SMALL.get(kind, {}), **more}))
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.is_floating_point():
-                parameter.normal_(std=0.5, generator=generator)
-            else:
-                parameter.random_(0, 50, generator=generator)
-    return model.double().eval()
 
 
 def inputs(seed: int = 0, rows: int = 3, length: int = LENGTH) -> tuple[torch.Tensor, torch.Tensor]:

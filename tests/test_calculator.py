@@ -12,61 +12,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from addgpt.calculator import Calculator, Solution
-from addgpt.expression import apply, evaluate, parse
-from addgpt.layout import layout
+from addgpt.calculator.expression import apply, evaluate, parse
+from addgpt.calculator.layout import layout
+from addgpt.calculator.solver import Calculator, Solution
 from addgpt.task import Recipe, Task, load_task
-from tasks.common import digits
-
-ALL = {"calc": {"digits": 4, "sum_digits": 6}}
-
-
-def written(task: Task, prompt: str) -> str:
-    """What a perfect model writes after a prompt: the task's own work."""
-    op = next(char for char in prompt if char in "+-*/")
-    part = task.parts[op] if hasattr(task, "parts") else task
-    sides = [int(side) for side in prompt.rstrip("=").split(op)]
-    lengths = [np.array([len(str(side))]) for side in sides]
-    width = max(len(str(side)) for side in sides)
-    a, b = (digits.from_int(side, width)[None] for side in sides)
-    sheet = part.write(a, b, *lengths).batch(np.array([0]))
-    return task.decode(sheet.tokens[0])[len(prompt) :]
-
-
-def oracle(task: Task, spoil=lambda prompt, completion: completion):
-    """A `write` for Calculator; `spoil` may change what it writes. Notes the batches it was given.
-
-    Each token's probability is 0.5 + (its place % 50) / 100, so that places can be told apart.
-    """
-
-    def write(prompts: np.ndarray, limit: int) -> SimpleNamespace:
-        write.batches.append(len(prompts))
-        rows = len(prompts)
-        tokens = np.full((rows, limit), task.alphabet.index(task.end), np.uint8)
-        length, ended = np.full(rows, limit), np.zeros(rows, bool)
-        for row, prompt in enumerate(prompts):
-            text = task.decode(prompt)
-            text = spoil(text, written(task, text))[:limit]
-            tokens[row, : len(text)] = task.encode(text)
-            if text.endswith(task.end):
-                length[row], ended[row] = len(text), True
-            else:
-                tokens[row, len(text) :] = task.encode("0")
-        chances = 0.5 + (np.arange(limit) % 50) / 100
-        return SimpleNamespace(
-            tokens=tokens,
-            length=length,
-            terminated=ended,
-            probability=np.broadcast_to(chances.astype(np.float32), tokens.shape),
-        )
-
-    write.batches = []
-    return write
-
-
-def perfect(name: str = "calc", options: dict | None = None, **changes) -> Calculator:
-    task = load_task(name, ALL.get(name, {"digits": 4}) if options is None else options)
-    return Calculator(None, task, "perfect", write=oracle(task, **changes))
+from tests.helpers.calculators import perfect
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +153,7 @@ def test_equal_problems_are_asked_once():
 
 
 def test_batches_are_bounded(monkeypatch):
-    monkeypatch.setattr("addgpt.calculator.TOKENS_AT_ONCE", 200)
+    monkeypatch.setattr("addgpt.calculator.solver.TOKENS_AT_ONCE", 200)
     calculator = perfect()
     texts = [f"{a}*{a + 1}" for a in range(10, 60)]
     solutions = calculator.solve_many(texts)
@@ -354,14 +304,19 @@ def test_random_text_never_breaks_it(text):
 def random_model(request):
     import torch
 
-    from addgpt.config import ModelConfig
-    from addgpt.model import GPT
+    from addgpt.config.schema import ModelConfig
+    from addgpt.model.gpt import GPT
 
     task = load_task("calc", {"digits": 2, "sum_digits": 2})
     model = GPT(
         ModelConfig(
-            vocab=len(task.alphabet), context=task.longest(), levels=task.levels,
-            layers=1, width=16, heads=2, position=request.param,
+            vocab=len(task.alphabet),
+            context=task.longest(),
+            levels=task.levels,
+            layers=1,
+            width=16,
+            heads=2,
+            position=request.param,
         )
     )
     with torch.no_grad():

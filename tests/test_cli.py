@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
-from addgpt.cli import main
+from addgpt.cli.main import main
 
 TINY = "steps=30 eval_every=10 eval_size=50 save_every=10 width=16 heads=2 batch_size=32".split()
 
@@ -105,7 +105,7 @@ def test_a_run_from_other_weights_that_is_cut_before_its_first_step_goes_on(trai
     words += settings("steps=10")
     cut, whole = tmp_path / "cut", tmp_path / "whole"
     with pytest.raises(RuntimeError, match="power cut"), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("addgpt.train._Loop._backward", _power_cut)
+        patch.setattr("addgpt.training.loop._Loop._backward", _power_cut)
         CliRunner().invoke(main, [*words, "--out", str(cut)], catch_exceptions=False)
     assert run("train", "--resume", "--out", str(cut)).exit_code == 0
     assert run(*words, "--out", str(whole)).exit_code == 0
@@ -259,7 +259,7 @@ def test_a_damaged_checkpoint_is_refused(trained, tmp_path):
 
 def test_help_and_tasks_import_no_torch():
     code = (
-        "import sys; from click.testing import CliRunner; from addgpt.cli import main; "
+        "import sys; from click.testing import CliRunner; from addgpt.cli.main import main; "
         "CliRunner().invoke(main, ['--help']); CliRunner().invoke(main, ['tasks']); "
         "assert 'torch' not in sys.modules and 'pandas' not in sys.modules"
     )

@@ -8,7 +8,7 @@ import statistics
 import numpy as np
 import pytest
 
-from addgpt.compare.statistics import (
+from addgpt.evaluation.compare.statistics import (
     Marks,
     Scored,
     Spread,
@@ -20,7 +20,7 @@ from addgpt.compare.statistics import (
     held_out,
     student,
 )
-from addgpt.compare.tables import headline
+from addgpt.evaluation.compare.tables import headline
 from addgpt.task import Cell
 
 PLAIN, SMALL, CHAIN = Cell("+", 3, 3), Cell("+", 1, 1), Cell("+", 3, 3, "carry:2")

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from addgpt import optim, positions
-from addgpt.config import (
+from addgpt.config.schema import (
     FORMAT,
     ModelConfig,
     RunConfig,
@@ -21,9 +20,11 @@ from addgpt.config import (
     with_settings,
 )
 from addgpt.device import pick_device
-from addgpt.model import ACTIVATIONS, GPT, NORMS
-from addgpt.settings import configure, parse_pairs, reconfigure
+from addgpt.model import positions
+from addgpt.model.gpt import ACTIVATIONS, GPT, NORMS
+from addgpt.runs.resolve import configure, parse_pairs, reconfigure
 from addgpt.task import load_task
+from addgpt.training import optim
 
 CLASSES = (ModelConfig, TrainConfig)
 
@@ -135,8 +136,11 @@ def test_text_is_parsed_by_type(case):
 @pytest.mark.parametrize(
     ("hint", "text", "value"),
     [
-        (bool, "yes", True), (bool, "0", False), (bool, "True", True),
-        (tuple[int, ...], "1,2,3", (1, 2, 3)), (tuple[int, ...], "", ()),
+        (bool, "yes", True),
+        (bool, "0", False),
+        (bool, "True", True),
+        (tuple[int, ...], "1,2,3", (1, 2, 3)),
+        (tuple[int, ...], "", ()),
         (tuple[str, ...], "rotary,none", ("rotary", "none")),
         (tuple[float, ...], "0.5", (0.5,)),
     ],

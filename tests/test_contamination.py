@@ -10,11 +10,11 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from addgpt.cli import main
-from addgpt.contamination import Audit, Contamination, drawn_in_training, problems
-from addgpt.evaluate import Examined, examine
+from addgpt.cli.main import main
+from addgpt.evaluation.contamination import Audit, Contamination, drawn_in_training, problems
+from addgpt.evaluation.exact_match import Examined, examine
 from addgpt.task import Batch, Cell, load_task
-from addgpt.train import train
+from addgpt.training.loop import train
 from tasks.add import Add
 from tasks.common import audit, splits
 from tasks.sub import Sub

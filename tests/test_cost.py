@@ -9,14 +9,15 @@ import torch
 from click.testing import CliRunner
 from torch.utils.flop_counter import FlopCounterMode
 
-from addgpt import cost
-from addgpt.checkpoint import outline
-from addgpt.cli import main
-from addgpt.config import ModelConfig
-from addgpt.model import GPT, next_token_loss
-from addgpt.runs import Run
-from addgpt.settings import configure
+from addgpt.cli.main import main
+from addgpt.config.schema import ModelConfig
+from addgpt.model.forward import next_token_loss
+from addgpt.model.gpt import GPT
+from addgpt.runs.checkpoint import outline
+from addgpt.runs.resolve import configure
+from addgpt.runs.run import Run
 from addgpt.task import Batch, load_task
+from addgpt.training import cost
 
 SMALL = {"digits": "3", "width": "32", "layers": "3", "heads": "4", "batch_size": "24"}
 
@@ -65,7 +66,7 @@ def test_flops_without_memory_are_those_of_the_real_model(kind):
 
 
 def test_a_plan_adds_up_what_training_does(toy_run):
-    from addgpt.train import train
+    from addgpt.training.loop import train
 
     run = toy_run(steps=20, batch_size=64)
     end = train(run)

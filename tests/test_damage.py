@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from addgpt import files
-from addgpt.checkpoint import read_tensors
-from addgpt.runs import Run, RunError, csv_text
-from addgpt.train import train
+from addgpt.evaluation.scorecard import write_eval
+from addgpt.runs import files
+from addgpt.runs.checkpoint import read_tensors
+from addgpt.runs.files import csv_text
+from addgpt.runs.run import Run, RunError
+from addgpt.training.loop import train
 from analysis import load
 
 ROUNDS = 200
@@ -22,7 +24,7 @@ ROW = dict.fromkeys(load.EVAL_COLUMNS, 3) | {"seen": False, "op": "+", "stratum"
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """The folder of a finished run with a few looks, two checkpoints and an evaluation."""
-    from addgpt.settings import configure
+    from addgpt.runs.resolve import configure
 
     settings = dict(
         digits="2", layers="1", width="8", heads="2", steps="12", batch_size="8", eval_every="4",
@@ -30,7 +32,7 @@ def whole(tmp_path_factory):
     )  # fmt: skip
     run = Run.create(tmp_path_factory.mktemp("whole") / "run", configure("add", settings))
     train(run)
-    run.write_eval([ROW, ROW | {"len_a": 1}])
+    write_eval(run.path, [ROW, ROW | {"len_a": 1}])
     return run.path
 
 
@@ -165,7 +167,7 @@ def test_the_checkpoint_before_the_last_is_offered_and_goes_on_exactly(whole, tm
     assert str(caught.value).endswith(command)
     from click.testing import CliRunner
 
-    from addgpt.cli import main
+    from addgpt.cli.main import main
 
     done = CliRunner().invoke(main, command.split()[1:])
     assert done.exit_code == 0, done.output

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from addgpt.cache import Cache
-from addgpt.config import ModelConfig
-from addgpt.decode import generate
+from addgpt.config.schema import ModelConfig
+from addgpt.generation.decode import generate
+from addgpt.model.kv_cache import Cache
 from addgpt.task import load_task
 
 LIMIT = 14
@@ -15,7 +15,8 @@ SHAPES = {
     "sub-rotary": ("sub", {"level_position": ("rotary", "none", "learned")}),
     "mul-next-off": ("mul", {"next_ids": False, "position": "learned", "qk_norm": False}),
     "div-all-rotary": (
-        "div", {"level_position": ("rotary",) * 3, "position": "rotary", "width": 32},
+        "div",
+        {"level_position": ("rotary",) * 3, "position": "rotary", "width": 32},
     ),
 }
 

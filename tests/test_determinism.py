@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 
 import addgpt
-from addgpt import evaluate as module
-from addgpt.evaluate import evaluate, exact_rows
-from addgpt.runs import Run
+from addgpt.evaluation import exact_match as module
+from addgpt.evaluation.exact_match import evaluate
+from addgpt.model.forward import exact_rows
+from addgpt.runs.run import Run
 
 ROOT = Path(addgpt.__file__).parents[1]
 SCRIPT = """
 import sys
 from pathlib import Path
-from addgpt.runs import Run
-from addgpt.settings import configure
-from addgpt.train import train
+from addgpt.runs.run import Run
+from addgpt.runs.resolve import configure
+from addgpt.training.loop import train
 settings = dict(digits="3", layers="1", width="32", heads="2", steps="20", batch_size="32",
                 eval_every="5", eval_size="64", threads="1", dropout="0.1")
 for number in sys.argv[2:]:

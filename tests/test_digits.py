@@ -115,8 +115,15 @@ def test_longest_chain_follows_its_definition(matrices, carry_chain, some):
 
 @pytest.mark.parametrize(
     ("a", "b", "borrow", "chain"),
-    [(95, 7, False, 2), (999, 1, False, 3), (55, 55, False, 1), (44, 44, False, 0),
-     (1000, 1, True, 3), (12, 345, True, 1), (77, 77, True, 0)],
+    [
+        (95, 7, False, 2),
+        (999, 1, False, 3),
+        (55, 55, False, 1),
+        (44, 44, False, 0),
+        (1000, 1, True, 3),
+        (12, 345, True, 1),
+        (77, 77, True, 0),
+    ],
 )
 def test_longest_chain_of_worked_examples(matrices, a, b, borrow, chain):
     assert digits.longest_chain(*matrices([(a, b)])[:2], borrow).tolist() == [chain]

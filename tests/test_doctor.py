@@ -9,10 +9,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from addgpt import doctor
-from addgpt.cli import main
+from addgpt.cli.main import main
 from addgpt.device import product_rate
-from addgpt.train import train
+from addgpt.evaluation.scorecard import write_eval
+from addgpt.runs import doctor
+from addgpt.training.loop import train
 
 
 @pytest.fixture
@@ -47,9 +48,8 @@ def test_all_is_well(results):
     "name", ["config.json", "metrics.jsonl", "model.safetensors", "state.safetensors", "eval.csv"]
 )
 def test_each_damaged_file_is_named(results, name):
-    from addgpt.runs import Run
 
-    Run(results / "done").write_eval([{"n": 3}])
+    write_eval(results / "done", [{"n": 3}])
     file = results / "done" / name
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_baselines import scrambled
 
-from addgpt import draft
-from addgpt.calculator import Calculator
-from addgpt.decode import write
+from addgpt.calculator.solver import Calculator
+from addgpt.generation import verify as draft
+from addgpt.generation.decode import write
 from addgpt.task import Batch, load_task
+from tests.helpers.baselines import scrambled
 
 
 def rows_of(batch) -> np.ndarray:

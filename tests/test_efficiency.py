@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from addgpt.settings import configure
+from addgpt.runs.resolve import configure
 from addgpt.sweep.grid import load_grid
 from addgpt.task import load_task
 from analysis import efficiency, load, traces

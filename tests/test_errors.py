@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from addgpt.errors import KINDS, diagnose
+from addgpt.evaluation.mistakes import KINDS, diagnose
 from addgpt.task import load_task
 
 ENDS = {"add": ";", "sub": "", "mul": ",;", "div": ",;+-"}  # of a line of the trace

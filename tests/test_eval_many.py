@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from addgpt.cli import main
-from addgpt.compare.runs import Marker, check_alike, find_runs
-from addgpt.evaluate import examine, problems_of
-from addgpt.runs import Run
+from addgpt.cli.main import main
+from addgpt.evaluation.compare.runs import Marker, check_alike, find_runs
+from addgpt.evaluation.exact_match import examine, problems_of
+from addgpt.runs.run import Run
 
 TINY = "steps=30 eval_every=10 eval_size=50 save_every=30 width=16 heads=2 batch_size=32".split()
 PER_CELL = "40"

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from addgpt import evaluate as module
-from addgpt.config import ModelConfig
-from addgpt.evaluate import SLACK, evaluate, exact_rows, forward, loss, score, tensors
-from addgpt.model import next_token_loss
-from addgpt.runs import EVAL_COLUMNS
+from addgpt.config.schema import ModelConfig
+from addgpt.evaluation import exact_match as module
+from addgpt.evaluation.exact_match import SLACK, evaluate, score
+from addgpt.evaluation.schema import EVAL_COLUMNS
+from addgpt.model.forward import exact_rows, forward, loss, next_token_loss, tensors
 from addgpt.task import Cell, load_task
 
 FIELDS = ("answer_correct", "trace_correct", "unterminated")
@@ -119,7 +119,9 @@ def test_answer_and_trace_are_counted_apart(matrices, text, answer, trace, unter
     for fast in (True, False):
         outcome = score(model, task, batch, fast)
         assert [getattr(outcome, f).tolist() for f in FIELDS] == [
-            [answer] * 2, [trace] * 2, [unterminated] * 2
+            [answer] * 2,
+            [trace] * 2,
+            [unterminated] * 2,
         ]
 
 

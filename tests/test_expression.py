@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from addgpt.expression import (
+from addgpt.calculator.expression import (
     MOST_DEPTH,
     MOST_DIGITS,
     Operation,

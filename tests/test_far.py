@@ -6,11 +6,11 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from addgpt.cli import main
-from addgpt.evaluate import score
-from addgpt.settings import configure
-from addgpt.startable import check_startable
+from addgpt.cli.main import main
+from addgpt.evaluation.exact_match import score
+from addgpt.runs.resolve import configure
 from addgpt.task import Cell, load_task
+from addgpt.training.preflight import check_startable
 
 
 def cols(task, split="train", seed=0, size=200) -> np.ndarray:

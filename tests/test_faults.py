@@ -12,13 +12,13 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import Training, wait_for, words
 
 import addgpt
-from addgpt.progress import TrainingProgress
-from addgpt.runs import Run
-from addgpt.settings import configure
-from addgpt.train import Moment, train
+from addgpt.runs.resolve import configure
+from addgpt.runs.run import Run
+from addgpt.training.loop import Moment, train
+from addgpt.training.progress import TrainingProgress
+from tests.helpers.processes import Training, wait_for, words
 
 ROOT = Path(addgpt.__file__).parents[1]
 SMALL = {

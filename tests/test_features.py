@@ -11,19 +11,20 @@ import torch
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from naive import Naive
 
-from addgpt import optim, positions
-from addgpt.cache import Cache
-from addgpt.cli import main
-from addgpt.config import ModelConfig, TrainConfig, features_of, with_settings
-from addgpt.evaluate import forward, loss
-from addgpt.model import GPT, next_token_loss
-from addgpt.runs import Run
-from addgpt.settings import configure
-from addgpt.startable import check_startable
+from addgpt.cli.main import main
+from addgpt.config.schema import ModelConfig, TrainConfig, features_of, with_settings
+from addgpt.model import positions
+from addgpt.model.forward import forward, loss, next_token_loss
+from addgpt.model.gpt import GPT
+from addgpt.model.kv_cache import Cache
+from addgpt.runs.resolve import configure
+from addgpt.runs.run import Run
 from addgpt.task import load_task, task_class, task_names
-from addgpt.train import LOOK_SEED, Interrupted, train
+from addgpt.training import optim
+from addgpt.training.loop import LOOK_SEED, Interrupted, train
+from addgpt.training.preflight import check_startable
+from tests.helpers.naive import Naive
 
 ROOT = Path(__file__).resolve().parents[1]
 LEVELS = (7, 5, 4)
@@ -247,7 +248,7 @@ def test_the_average_is_that_of_all_steps_and_is_what_is_scored(toy_run, monkeyp
         judged.append(model.head.detach().clone())
         return np.zeros(len(exam), bool)
 
-    monkeypatch.setattr("addgpt.train.exact_rows", judge)
+    monkeypatch.setattr("addgpt.training.loop.exact_rows", judge)
     train(averaged)
     state = averaged.state()[0]
     for name, kept in averaged.model().state_dict().items():

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from addgpt.errors import (
+from addgpt.evaluation.exact_match import Examined, Outcome, examine
+from addgpt.evaluation.mistakes import (
     COUNT_COLUMNS,
     EACH,
     ERROR_COLUMNS,
@@ -20,14 +21,13 @@ from addgpt.errors import (
     Tally,
     mistakes,
 )
-from addgpt.evaluate import Examined, Outcome, examine
-from addgpt.files import RunError
-from addgpt.runs import Run
-from addgpt.scorecard import read_findings, score_run
-from addgpt.settings import configure
-from addgpt.tables import print_mistakes
+from addgpt.evaluation.scorecard import read_findings, score_run
+from addgpt.evaluation.tables import print_mistakes
+from addgpt.runs.files import RunError
+from addgpt.runs.resolve import configure
+from addgpt.runs.run import Run
 from addgpt.task import Cell, load_task
-from addgpt.train import train
+from addgpt.training.loop import train
 
 
 @pytest.fixture(scope="module")

@@ -13,13 +13,13 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
-from sweeps import refused, sweep, write_grid
 
-from addgpt.checkpoint import weight_count
-from addgpt.cli import main
+from addgpt.cli.main import main
+from addgpt.runs.checkpoint import weight_count
 from addgpt.sweep.grid import grid_names, load_grid
 from addgpt.sweep.run import plan_sweep
 from tasks.common import sources
+from tests.helpers.sweeps import refused, sweep, write_grid
 
 KEYS = st.sampled_from(["width", "steps", "lr", "norm", "trace"])
 VALUES = st.lists(st.integers(0, 99) | st.sampled_from("abcd"), min_size=1, max_size=3, unique=True)

@@ -7,20 +7,20 @@ import struct
 
 import pytest
 import torch
-from hostile import edited, refused
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from addgpt import checkpoint
-from addgpt.checkpoint import read_tensors, shapes, write_tensors
-from addgpt.config import MOST, ModelConfig, load_run_config
-from addgpt.model import GPT
-from addgpt.runs import Run
-from addgpt.settings import configure
-from addgpt.startable import check_memory
-from addgpt.train import train
+from addgpt.config.schema import MOST, ModelConfig, load_run_config
+from addgpt.model.gpt import GPT
+from addgpt.runs import checkpoint
+from addgpt.runs.checkpoint import read_tensors, shapes, write_tensors
+from addgpt.runs.resolve import configure
+from addgpt.runs.run import Run
+from addgpt.training.loop import train
+from addgpt.training.preflight import check_memory
+from tests.helpers.hostile import edited, refused
 
 pytestmark = pytest.mark.usefixtures("soon")
 
@@ -87,7 +87,7 @@ def test_settings_that_need_more_memory_than_there_is_are_refused(toy_run):
 
 def test_biases_of_ids_are_counted_among_what_training_needs(monkeypatch):
     """Products of 120x120 digits take 30,000 tokens, hence 900 million pairs a row."""
-    monkeypatch.setattr("addgpt.startable.memory", lambda: 24 << 30)
+    monkeypatch.setattr("addgpt.training.preflight.memory", lambda: 24 << 30)
     check_memory(configure("mul", {"digits": "40"}))
     check_memory(configure("mul", {"digits": "120", "level_position": "rotary,rotary,learned"}))
     with pytest.raises(ValueError, match="GiB or more to train"):

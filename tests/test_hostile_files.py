@@ -6,17 +6,19 @@ import sys
 from pathlib import Path
 
 import pytest
-from hostile import edited, refused
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from addgpt import checkpoint, files, problems
-from addgpt.files import read_toml
-from addgpt.problems import read_problems
-from addgpt.runs import Run, RunError
-from addgpt.suites import load_suite
-from addgpt.train import train
+from addgpt.evaluation import problem_files as problems
+from addgpt.evaluation.problem_files import read_problems
+from addgpt.evaluation.scorecard import write_eval
+from addgpt.evaluation.suites import load_suite
+from addgpt.runs import checkpoint, files
+from addgpt.runs.files import read_toml
+from addgpt.runs.run import Run, RunError
+from addgpt.training.loop import train
+from tests.helpers.hostile import edited, refused
 
 ROOT = Path(checkpoint.__file__).parents[1]
 
@@ -43,7 +45,7 @@ def test_pipes_and_devices_are_not_waited_for(trained, tmp_path):
         os.mkfifo(path)
         refused(lambda path=path, read=read: read(path))
     os.mkfifo(trained.path / "eval.csv")
-    trained.write_eval([])  # put in its place
+    write_eval(trained.path, [])  # put in its place
 
 
 @pytest.mark.parametrize(
@@ -60,7 +62,7 @@ def test_a_link_in_a_run_folder_is_never_written_through(trained, tmp_path, name
     try:
         path = edited(trained, "train", steps=4) if name == "metrics.jsonl" else trained.path
         run = Run(path)
-        run.write_eval([])
+        write_eval(run.path, [])
         run.log({"step": 3})
         train(run)
     except RunError as error:
@@ -130,8 +132,8 @@ def test_problems_have_a_largest_number(tmp_path, monkeypatch):
 LARGE = """
 import os, resource, sys
 from pathlib import Path
-from addgpt.files import RunError, read_log
-from addgpt.problems import read_problems
+from addgpt.runs.files import RunError, read_log
+from addgpt.evaluation.problem_files import read_problems
 path = Path(sys.argv[1])
 limit = 1 << 30
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from addgpt.calculator import Calculator
+from addgpt.calculator.solver import Calculator
 from addgpt.task import load_task
-from addgpt.train import train
+from addgpt.training.loop import train
 from tasks.common.ids import moved as move
 
 # Abacus ids.

@@ -18,12 +18,12 @@ ROOT = Path(addgpt.__file__).parents[1]
 DRIVER = """
 import json, os, signal, sys
 from pathlib import Path
-from addgpt import optim
-from addgpt.model import GPT
+from addgpt.training import optim
+from addgpt.model.gpt import GPT
 from benchmarks.kill import content, saved_step
-from addgpt.runs import Run
-from addgpt.settings import configure
-from addgpt.train import train
+from addgpt.runs.run import Run
+from addgpt.runs.resolve import configure
+from addgpt.training.loop import train
 
 folder, kills, optimizer = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 small = dict(digits="2", layers="1", width="16", heads="2", steps="6", batch_size="8",

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
-from test_calculator import oracle, perfect
 
-from addgpt.calculator import Calculator
-from addgpt.layout import layout
+from addgpt.calculator.layout import layout
+from addgpt.calculator.solver import Calculator
 from addgpt.task import load_task
+from tests.helpers.calculators import oracle, perfect
 
 STEP = perfect().solve("1+1").steps[0]
 
@@ -70,8 +70,11 @@ def test_layout_of_a_division():
 
 
 @given(
-    st.integers(0, 10**6), st.sampled_from("+-*/"), st.integers(1, 10**6),
-    st.text("0123456789,;=+-r#", max_size=60), st.text("0123456789 -", max_size=9),
+    st.integers(0, 10**6),
+    st.sampled_from("+-*/"),
+    st.integers(1, 10**6),
+    st.text("0123456789,;=+-r#", max_size=60),
+    st.text("0123456789 -", max_size=9),
 )
 def test_layout_never_raises(a, op, b, completion, answer):
     step = replace(STEP, problem=f"{a}{op}{b}", completion=completion, answer=answer)

@@ -7,14 +7,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from naive import Naive
 
-from addgpt.cache import Cache
-from addgpt.config import ModelConfig
-from addgpt.evaluate import tensors
-from addgpt.layers import NORMS, UnitLength
-from addgpt.model import ACTIVATIONS, GPT, next_token_loss
+from addgpt.config.schema import ModelConfig
+from addgpt.model.forward import next_token_loss, tensors
+from addgpt.model.gpt import ACTIVATIONS, GPT
+from addgpt.model.kv_cache import Cache
+from addgpt.model.layers import NORMS, UnitLength
 from addgpt.task import load_task
+from tests.helpers.naive import Naive
 
 LEVELS = (7, 5, 4)
 CONFIGS = {
@@ -26,11 +26,18 @@ CONFIGS = {
     "levels-next": {"levels": LEVELS, "next_ids": True, "norm": "plain", "qk_norm": False},
     "mixed": {"levels": LEVELS, "level_position": ("rotary", "none", "learned")},
     "mixed-next-off": {
-        "levels": LEVELS, "level_position": ("rotary", "rotary", "learned"), "next_ids": False,
+        "levels": LEVELS,
+        "level_position": ("rotary", "rotary", "learned"),
+        "next_ids": False,
     },
     "everything": {
-        "levels": LEVELS, "level_position": ("rotary", "rotary", "rotary"), "position": "rotary",
-        "width": 32, "norm": "layer", "activation": "gelu", "mlp_ratio": 3,
+        "levels": LEVELS,
+        "level_position": ("rotary", "rotary", "rotary"),
+        "position": "rotary",
+        "width": 32,
+        "norm": "layer",
+        "activation": "gelu",
+        "mlp_ratio": 3,
     },
     "one-head": {"heads": 1, "width": 6, "position": "learned", "layers": 3, "tied": True},
     "alibi": {"position": "alibi", "kv_heads": 1, "heads": 4, "norm_place": "both"},
@@ -38,20 +45,43 @@ CONFIGS = {
     "looped": {"loops": 3, "inject": True, "rank": 3, "norm_place": "after", "qk_norm": False},
     "factorised": {"embed_rank": 2},
     "grouped": {
-        "levels": LEVELS, "level_position": ("rotary", "none", "learned"), "heads": 4,
-        "width": 32, "kv_heads": 2, "share": "kv", "activation": "geglu", "loops": 2,
+        "levels": LEVELS,
+        "level_position": ("rotary", "none", "learned"),
+        "heads": 4,
+        "width": 32,
+        "kv_heads": 2,
+        "share": "kv",
+        "activation": "geglu",
+        "loops": 2,
     },
     "relative": {
-        "levels": LEVELS, "level_position": ("relative", "none", "relative"), "kv_heads": 2,
-        "heads": 4, "width": 32, "log_scale": True,
-    },
-    "ids-alone": {
-        "levels": LEVELS, "level_position": ("relative", "learned", "none"), "content": False,
-        "heads": 4, "kv_heads": 2, "norm": "none", "next_ids": False, "activation": "gelu",
+        "levels": LEVELS,
+        "level_position": ("relative", "none", "relative"),
+        "kv_heads": 2,
+        "heads": 4,
+        "width": 32,
         "log_scale": True,
     },
-    "tiny": {"heads": 1, "width": 4, "mlp_ratio": 0, "share": "qkv", "norm": "plain",
-             "position": "alibi", "tied": True},
+    "ids-alone": {
+        "levels": LEVELS,
+        "level_position": ("relative", "learned", "none"),
+        "content": False,
+        "heads": 4,
+        "kv_heads": 2,
+        "norm": "none",
+        "next_ids": False,
+        "activation": "gelu",
+        "log_scale": True,
+    },
+    "tiny": {
+        "heads": 1,
+        "width": 4,
+        "mlp_ratio": 0,
+        "share": "qkv",
+        "norm": "plain",
+        "position": "alibi",
+        "tied": True,
+    },
 }
 
 
@@ -195,8 +225,10 @@ def test_parameter_count_counts_each_scalar_once():
         ({"position": "rotary", "tied": True}, body),
         ({"levels": (5, 3), "tied": True, "next_ids": False}, body + 8 * width),
         ({"levels": (5, 3), "tied": True}, body + 16 * width),
-        ({"levels": (5, 3), "tied": True, "level_position": ("rotary", "learned")},
-         body + 6 * width),
+        (
+            {"levels": (5, 3), "tied": True, "level_position": ("rotary", "learned")},
+            body + 6 * width,
+        ),
         ({"tied": True, "loops": 4}, body),
         ({"tied": True, "kv_heads": 1}, body - 3 * 2 * width * width // 2),
         ({"tied": True, "share": "qk"}, body - 3 * width**2),

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from addgpt import optim
-from addgpt.config import TrainConfig
+from addgpt.config.schema import TrainConfig
+from addgpt.training import optim
 
 SHAPES = [(8, 8), (16, 8), (8, 24), (3, 8, 8), (2, 5, 12)]
 
@@ -139,9 +139,11 @@ def test_the_inverse_square_root_counts_in_units_of_the_warm_up():
 @pytest.mark.parametrize(("limit", "wanted"), [(0.0, 5.0), (1.0, 1.0), (50.0, 5.0)])
 def test_clipping_bounds_the_joint_norm_of_adamw_and_leaves_muon(limit, wanted):
     one, two, matrix = (torch.nn.Parameter(torch.zeros(n, n)) for n in (1, 1, 2))
-    one.grad, two.grad, matrix.grad = torch.full((1, 1), 3.0), torch.full((1, 1), 4.0), 7 * random(
-        (2, 2)
-    ).float()
+    one.grad, two.grad, matrix.grad = (
+        torch.full((1, 1), 3.0),
+        torch.full((1, 1), 4.0),
+        7 * random((2, 2)).float(),
+    )
     before = matrix.grad.clone()
     optim.clip([torch.optim.AdamW([one, two]), optim.Muon([matrix], lr=0.1)], limit)
     assert float(torch.hypot(one.grad, two.grad)) == pytest.approx(wanted, rel=1e-4)

@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from processes import Training, wait_for
 
 import addgpt
-from addgpt.config import TrainConfig
-from addgpt.parallel import Lost, World, joined
-from addgpt.runs import Run
-from addgpt.settings import configure
-from addgpt.startable import check_shares
+from addgpt.config.schema import TrainConfig
+from addgpt.runs.resolve import configure
+from addgpt.runs.run import Run
 from addgpt.task import load_task
-from addgpt.train import train
+from addgpt.training.distributed import Lost, World, joined
+from addgpt.training.loop import train
+from addgpt.training.preflight import check_shares
+from tests.helpers.processes import Training, wait_for
 
 ROOT = Path(addgpt.__file__).parents[1]
 SMALL = {
@@ -79,7 +79,7 @@ def test_two_workers_learn_as_one_and_one_goes_on_where_two_stopped(alone, tmp_p
     # The schedule of the rate depends on the number of steps, so the first 8 differ a little.
     whole = Run.create(tmp_path / "whole", configure("add", SMALL | {"steps": "8"}))
     train(whole)
-    from addgpt.settings import reconfigure
+    from addgpt.runs.resolve import reconfigure
 
     whole.reconfigure(reconfigure(whole.config, None, {"steps": "12"}))
     train(Run(whole.path))
@@ -103,7 +103,7 @@ def test_a_killed_worker_ends_the_job_and_resuming_goes_on(alone, tmp_path):
     (status, told), _ = ends(workers(2, out, more, "--resume"))
     assert status == 0 and f"step {step + 2}/" in told
     whole = Run.create(tmp_path / "whole", configure("add", slow))
-    from addgpt.train import Interrupted
+    from addgpt.training.loop import Interrupted
 
     def stop(moment):
         if moment.step == step:
@@ -176,7 +176,7 @@ LEAVING = """
 import sys, time
 from pathlib import Path
 import torch
-from addgpt.parallel import Lost, joined
+from addgpt.training.distributed import Lost, joined
 
 def threads():
     tasks = Path("/proc/self/task")
@@ -230,7 +230,7 @@ def test_more_workers_than_problems_are_refused():
 def test_a_worker_that_never_comes_is_lost(monkeypatch):
     import datetime
 
-    from addgpt import parallel
+    from addgpt.training import distributed as parallel
 
     monkeypatch.setattr(parallel, "PATIENCE", datetime.timedelta(seconds=1))
     with socket.socket() as silent:  # it does not listen, and nobody else can take its port

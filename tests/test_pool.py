@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from addgpt.runs import Run
-from addgpt.scorecard import score_run
-from addgpt.settings import configure
+from addgpt.evaluation.scorecard import score_run
+from addgpt.runs.resolve import configure
+from addgpt.runs.run import Run
 from addgpt.task import SPLITS, load_task
-from addgpt.train import train
+from addgpt.training.loop import train
 from tasks.common import digits, splits
 
 NAMES = ("add", "sub", "mul", "div")

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.func import functional_call
 
-from addgpt import positions
-from addgpt.config import ModelConfig
-from addgpt.model import GPT
+from addgpt.config.schema import ModelConfig
+from addgpt.model import positions
+from addgpt.model.gpt import GPT
 
 places = st.integers(0, 200)
 

@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from addgpt import device, optim
-from addgpt.attention import attend
-from addgpt.config import ModelConfig
+from addgpt import device
+from addgpt.config.schema import ModelConfig
 from addgpt.device import WIDE, autocast, product_type
-from addgpt.model import GPT
-from addgpt.train import Moment, train
+from addgpt.model.attention import attend
+from addgpt.model.gpt import GPT
+from addgpt.training import optim
+from addgpt.training.loop import Moment, train
 
 CPU = torch.device("cpu")
 BFLOAT16, FLOAT32 = torch.bfloat16, torch.float32

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from addgpt.runs import Run
-from addgpt.settings import configure
+from addgpt.runs.resolve import configure
+from addgpt.runs.run import Run
 from analysis import pretraining
 
 STEPS, TOKENS = 4, 50

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from addgpt.config import ModelConfig, TrainConfig, load_run_config, to_dict
+from addgpt.config.schema import ModelConfig, TrainConfig, load_run_config, to_dict
+from addgpt.runs import recipe
 from addgpt.task import load_task
-from analysis import load, recipe, seeds
+from analysis import load, seeds
 from analysis.report import data
 
 ROOT = Path(__file__).resolve().parent.parent

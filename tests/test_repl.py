@@ -13,10 +13,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from test_calculator import perfect
-
-from addgpt.repl import (
+from addgpt.calculator.repl import (
     answer,
     digit_probabilities,
     heading,
@@ -26,13 +23,14 @@ from addgpt.repl import (
     show,
     styled_answer,
 )
+from tests.helpers.calculators import perfect
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 SCRIPT = """
 import sys, time
 sys.path.insert(0, {here!r})
-from test_calculator import perfect
-from addgpt.repl import run_repl
+from tests.helpers.calculators import perfect
+from addgpt.calculator.repl import run_repl
 
 def spoil(prompt, text):
     if prompt == "77*77=":
@@ -192,7 +190,7 @@ def test_history_file(monkeypatch, tmp_path):
 
 
 def test_piped_lines_give_one_line_each_in_order(monkeypatch):
-    monkeypatch.setattr("addgpt.repl.CHUNK", 7)
+    monkeypatch.setattr("addgpt.calculator.repl.CHUNK", 7)
     lines = ["12+34\n", "17/5\n", "\n", "1/0\n", "1.5\n", "-3*4", "9999999+1\r\n", "6+7\n", "é\n"]
     lines *= 3
     calculator = perfect(spoil=lambda prompt, text: "92#" if prompt == "6+7=" else text)

@@ -12,23 +12,23 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from test_report_look import (
-    REFERENCE,
-    ROOT,
-    Reader,
-    _plain,
-    page,
-    write_findings,
-    write_results,
-    write_run,
-)
 
-from addgpt.cli import main
-from addgpt.intervals import wilson
+from addgpt.cli.main import main
+from addgpt.evaluation.intervals import wilson
 from analysis import report
 from analysis.report import data as report_data
 from analysis.report import svg as report_svg
 from analysis.report import traces as report_traces
+from tests.helpers.report import (
+    REFERENCE,
+    ROOT,
+    Reader,
+    page,
+    plain,
+    write_findings,
+    write_results,
+    write_run,
+)
 
 HOSTILE = "\"'><script>alert(1)</script><img src=http://x.example/y onerror=alert(2)>"
 
@@ -117,7 +117,7 @@ def test_mistakes_are_counted_and_shown(results: Path) -> None:
     assert "First wrong: token 2: 3 instead of 4." in shown.text
     assert "First wrong: token 3, in line 1 of the work: 1 instead of #." in shown.text
     assert "0 of 650 were in training." in shown.text and "Contaminated" not in shown.text
-    assert "10+10 = 20" in _plain(shown.text)
+    assert "10+10 = 20" in plain(shown.text)
 
 
 def test_contamination_is_said_loudly(results: Path) -> None:
@@ -129,7 +129,7 @@ def test_contamination_is_said_loudly(results: Path) -> None:
 
 
 def test_the_kinds_explained_are_those_that_exist() -> None:
-    from addgpt.errors import KINDS  # imports torch, which analysis must not
+    from addgpt.evaluation.mistakes import KINDS  # imports torch, which analysis must not
 
     assert set(report_traces.KINDS) == set(KINDS)
 
@@ -151,7 +151,7 @@ def test_pieces_hold_both_texts_and_mark_the_first_difference(target: str, writt
 
 
 def test_all_that_was_run_is_stated(results: Path) -> None:
-    text = _plain(page(results).text)
+    text = plain(page(results).text)
     for fact in ("addgpt train --seed 2", "addgpt eval results/a", "abacus", "4,321", "2.9"):
         assert fact in text
     assert "2031-02-03T04:05:06+00:00" in text
@@ -216,7 +216,7 @@ def test_nothing_in_a_folder_can_become_markup(tmp_path: Path) -> None:
     shown = page(tmp_path)
     assert shown.text.count("<script>alert(1)</script>") > 30
     assert_nothing_foreign(shown)
-    assert "b" in {tag for tag, _ in shown.tags} and "a <b> b" in _plain(shown.text)
+    assert "b" in {tag for tag, _ in shown.tags} and "a <b> b" in plain(shown.text)
 
 
 def assert_nothing_foreign(shown: Reader) -> None:
@@ -264,7 +264,7 @@ def test_damage_is_named_once_and_hides_nothing_else(results, capsys, file, cont
     assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith("seed0")
     shown = Reader(out.read_text())
     assert "Could not be read" in shown.text and "seed0" in shown.text
-    assert _plain(done.stderr)[:200] in _plain(shown.text)
+    assert plain(done.stderr)[:200] in plain(shown.text)
     assert "21 of 200" not in shown.text and "179 of 200" in shown.text  # seed 2 is there
     assert len(shown.rows("Configuration")) == 2
 
@@ -335,7 +335,7 @@ def test_what_a_user_can_mend_is_one_line(tmp_path, monkeypatch, words, code, sa
 
 def test_no_torch_and_no_matplotlib_is_loaded(results: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from addgpt.cli import main\n"
+        "import sys; from addgpt.cli.main import main\n"
         f"try: main(['report', {str(results)!r}, '--out', {str(tmp_path / 'o.html')!r}])\n"
         "finally: print({'torch', 'matplotlib'} & set(sys.modules))"
     )

@@ -30,7 +30,7 @@ def write_run(path: Path, seed: int = 0, nats: float = 1.5, layers: int = 2, sco
 
 
 def rows(name: str, seed: int, nats: float) -> list[dict]:
-    """As `addgpt.perplexity` writes them."""
+    """As `addgpt.evaluation.perplexity` writes them."""
     facts = {"run": name, "task": "shakespeare", "seed": seed, "params": 54321, "step": 3}
     facts |= {"examples": 30, "seconds": 6.0, "split": "val"}
     return [

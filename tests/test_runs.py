@@ -13,10 +13,12 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from addgpt import checkpoint
-from addgpt import runs as module
-from addgpt.model import GPT
-from addgpt.runs import EVAL_COLUMNS, Run, RunError, newest_run, read_tensors, write_atomically
+from addgpt.evaluation.schema import EVAL_COLUMNS
+from addgpt.evaluation.scorecard import write_eval
+from addgpt.model.gpt import GPT
+from addgpt.runs import checkpoint, provenance
+from addgpt.runs import run as module
+from addgpt.runs.run import Run, RunError, newest_run, read_tensors, write_atomically
 
 ROOT = Path(module.__file__).parents[1]
 json_values = st.recursive(
@@ -165,7 +167,7 @@ def test_a_full_disk_keeps_the_run_loadable(toy_run, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     for write in (
         lambda: run.save(model, {}, {"step": 2}),
-        lambda: run.write_eval([{"run": "x"}]),
+        lambda: write_eval(run.path, [{"run": "x"}]),
         lambda: run.forget_after(0),
     ):
         with pytest.raises(RunError, match="No space left on device"):
@@ -284,10 +286,24 @@ def test_any_value_in_a_config_is_taken_or_refused_in_one_line(tmp_path_factory,
 
 
 GOOD_CONFIG = {
-    "task": "add", "options": {"digits": 2}, "seed": 0, "command": "", "versions": {}, "format": 1,
-    "model": {"vocab": 19, "context": 12, "levels": [5, 1, 25], "layers": 1, "heads": 2,
-              "width": 16, "dropout": 0.0, "norm": "rms", "tied": False,
-              "level_position": ["rotary", "none", "learned"]},
+    "task": "add",
+    "options": {"digits": 2},
+    "seed": 0,
+    "command": "",
+    "versions": {},
+    "format": 1,
+    "model": {
+        "vocab": 19,
+        "context": 12,
+        "levels": [5, 1, 25],
+        "layers": 1,
+        "heads": 2,
+        "width": 16,
+        "dropout": 0.0,
+        "norm": "rms",
+        "tied": False,
+        "level_position": ["rotary", "none", "learned"],
+    },
     "train": {"steps": 3, "lr": 0.1, "stop_at": 0.5, "optimizer": "muon"},
 }
 
@@ -296,14 +312,22 @@ def test_a_config_is_complete_and_comes_back_equal(toy_run):
     run = toy_run(task="calc", seed=3)
     stored = json.loads((run.path / "config.json").read_text())
     assert set(stored) == {
-        "task", "options", "model", "train", "seed", "command", "versions", "format", "sha256"
+        "task",
+        "options",
+        "model",
+        "train",
+        "seed",
+        "command",
+        "versions",
+        "format",
+        "sha256",
     }
     assert Run(run.path).config == run.config
     assert Run(run.path).task() == run.task()
 
 
 def test_versions_name_what_a_result_depends_on():
-    found = module.versions()
+    found = provenance.versions()
     assert set(found) >= {"addgpt", "python", "torch", "numpy", "commit", "machine"}
     assert all(isinstance(value, str) for value in found.values())
     assert found["torch"] == torch.__version__
@@ -347,7 +371,7 @@ def test_metrics_survive_a_line_cut_short(toy_run):
 
 def test_eval_csv_has_the_columns_of_the_contract_in_order(toy_run):
     run = toy_run()
-    run.write_eval([{"run": "a, b", "n": 3}, {"stratum": "carry:2"}])
+    write_eval(run.path, [{"run": "a, b", "n": 3}, {"stratum": "carry:2"}])
     lines = (run.path / "eval.csv").read_text().splitlines()
     assert lines[0].split(",") == EVAL_COLUMNS
     assert EVAL_COLUMNS == (

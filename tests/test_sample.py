@@ -8,13 +8,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from addgpt.cli import main
-from addgpt.decode import generate, stream
-from addgpt.runs import Run
-from addgpt.settings import configure
+from addgpt.cli.main import main
+from addgpt.generation.decode import generate, stream
+from addgpt.generation.sample import Writer
+from addgpt.runs.resolve import configure
+from addgpt.runs.run import Run
 from addgpt.task import load_task
-from addgpt.train import train
-from addgpt.writer import Writer
+from addgpt.training.loop import train
 from tasks.common import corpus
 
 TINY = {

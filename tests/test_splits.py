@@ -71,9 +71,7 @@ def test_no_problem_is_in_two_splits(variant, digit_count, read_rows):
     more = {"sum_digits": digit_count} if name == "calc" else {}
     task = load_task(name, options | more | {"digits": digit_count})
     rng = np.random.default_rng(0)
-    drawn = {
-        split: canonical(read_rows(task, task.batch(rng, 4000, split))) for split in SPLITS
-    }
+    drawn = {split: canonical(read_rows(task, task.batch(rng, 4000, split))) for split in SPLITS}
     assert all(len(problems) > 100 for problems in drawn.values())
     for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
         assert not drawn[one] & drawn[other]

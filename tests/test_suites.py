@@ -6,15 +6,13 @@ import re
 
 import pytest
 
-from addgpt.expression import parse
-from addgpt.suites import load_suite, suite_names
+from addgpt.calculator.expression import parse
+from addgpt.evaluation.suites import load_suite, suite_names
 
 
 def test_gpt3_draws_ten_tasks_by_their_stated_ranges():
     _, parts = load_suite("gpt3")
-    assert [part.name for part in parts] == (
-        "2D+ 2D- 3D+ 3D- 4D+ 4D- 5D+ 5D- 2D* 1DC".split()
-    )
+    assert [part.name for part in parts] == ("2D+ 2D- 3D+ 3D- 4D+ 4D- 5D+ 5D- 2D* 1DC".split())
     for part in parts:
         assert len(part.problems) == 2000
         digits = int(part.name[0])

@@ -16,17 +16,17 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
-from sweeps import SMALL, refused, sweep, write_grid
 
-from addgpt.cli import main
-from addgpt.runs import Run
-from addgpt.settings import configure
+from addgpt.cli.main import main
+from addgpt.runs.resolve import configure
+from addgpt.runs.run import Run
 from addgpt.sweep.cores import shares, usable_cores
 from addgpt.sweep.grid import load_grid
 from addgpt.sweep.local import run_here, worker_command
 from addgpt.sweep.run import local_engine, plan_sweep, run_sweep
 from addgpt.sweep.worker import carry_out
-from addgpt.train import train
+from addgpt.training.loop import train
+from tests.helpers.sweeps import SMALL, refused, sweep, write_grid
 
 ONE_CORE = [usable_cores()[-1:]]
 

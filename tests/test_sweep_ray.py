@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from addgpt.cli import main
-from addgpt.runs import Run
-from addgpt.settings import configure
+from addgpt.cli.main import main
+from addgpt.runs.resolve import configure
+from addgpt.runs.run import Run
 from addgpt.sweep.grid import load_grid
 from addgpt.sweep.ray_engine import ray_engine
 from addgpt.sweep.run import plan_sweep
-from addgpt.train import train
+from addgpt.training.loop import train
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'addgpt[ray]'")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from addgpt.tables import percent, share
+from addgpt.evaluation.intervals import percent, share
 
 
 @pytest.mark.parametrize(

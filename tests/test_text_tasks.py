@@ -9,13 +9,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from addgpt.cli import main
-from addgpt.model import GPT
-from addgpt.perplexity import score_text
-from addgpt.runs import Run
-from addgpt.settings import configure
+from addgpt.cli.main import main
+from addgpt.evaluation.perplexity import score_text
+from addgpt.model.gpt import GPT
+from addgpt.runs.resolve import configure
+from addgpt.runs.run import Run
 from addgpt.task import SPLITS, load_task
-from addgpt.train import train
+from addgpt.training.loop import train
 from tasks.common import corpus
 from tasks.lines import split_of
 

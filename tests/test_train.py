@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from addgpt import optim
-from addgpt import train as module
-from addgpt.runs import Run, RunError
-from addgpt.train import Diverged, Interrupted, train
+from addgpt.runs.run import Run, RunError
+from addgpt.training import loop as module
+from addgpt.training import optim
+from addgpt.training.loop import Diverged, Interrupted, train
 
 OPTIMIZERS = ("muon", "adamw")
 ODD = {"dropout": 0.2, "save_every": 4, "eval_every": 3, "steps": 12}
@@ -271,7 +271,7 @@ def test_metrics_have_one_line_for_each_look(toy_run):
 
 def test_a_folder_in_use_refuses_a_second_process(toy_run):
     run = toy_run()
-    code = f"from addgpt.runs import Run\nwith Run({str(run.path)!r}).locked(): pass"
+    code = f"from addgpt.runs.run import Run\nwith Run({str(run.path)!r}).locked(): pass"
     with run.locked():
         with pytest.raises(RunError, match="is being written by another process"):
             train(Run(run.path))

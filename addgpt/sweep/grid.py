@@ -1,4 +1,4 @@
-"""Which runs a sweep is made of: a small TOML file, in `addgpt/grids` or anywhere.
+"""Which runs a sweep is made of: a small TOML file, in `addgpt/sweep/grids` or anywhere.
 
     task = "add"
     seeds = [0, 1, 2]             # default [0]
@@ -34,9 +34,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from addgpt.files import read_toml
+from addgpt.runs.files import read_toml
 
-FOLDER = Path(__file__).parents[1] / "grids"
+FOLDER = Path(__file__).parent / "grids"
 KEYS = ("task", "seeds", "out", "eval", "per_cell", "set", "grid", "case", "cases_of", "without")
 NAME = "[A-Za-z0-9][A-Za-z0-9._+-]*"
 MOST = 10_000  # runs

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from addgpt.runs import RunError
+from addgpt.runs.run import RunError
 from addgpt.sweep.plan import Planned
 from addgpt.sweep.worker import ENDS, failure
 

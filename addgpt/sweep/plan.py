@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from addgpt.config import RunConfig, to_dict
-from addgpt.files import RunError, read_checked, read_text
-from addgpt.runs import Run, command_line, is_empty, versions
-from addgpt.scorecard import contaminated
-from addgpt.scoring import usual_size
-from addgpt.settings import configure
+from addgpt.config.schema import RunConfig, to_dict
+from addgpt.evaluation.scorecard import contaminated
+from addgpt.evaluation.scoring import usual_size
+from addgpt.runs.files import RunError, read_checked, read_text
+from addgpt.runs.provenance import command_line, versions
+from addgpt.runs.resolve import configure
+from addgpt.runs.run import Run, is_empty
 from addgpt.sweep.grid import Grid
 from addgpt.task import load_task
 

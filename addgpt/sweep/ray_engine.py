@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import addgpt
-from addgpt.files import RunError, write_atomically
-from addgpt.runs import Run, versions
+from addgpt.runs.files import RunError, write_atomically
+from addgpt.runs.provenance import versions
+from addgpt.runs.run import Run
 from addgpt.sweep.local import Event
 from addgpt.sweep.plan import Planned
 from addgpt.sweep.worker import carry_out, failure
 from addgpt.task import task_class
-from addgpt.train import Interrupted
+from addgpt.training.loop import Interrupted
 
 ATTEMPTS = 3  # at a run whose worker is lost
 PATIENCE = 0.3  # seconds between looks at what the tasks have told

@@ -18,16 +18,16 @@ from pathlib import Path
 
 import torch
 
-from addgpt.config import RunConfig
+from addgpt.config.schema import RunConfig
 from addgpt.device import pick_device
-from addgpt.files import RunError, open_own, read_checked, read_text, write_atomically
-from addgpt.runs import Run
-from addgpt.startable import check_startable
+from addgpt.runs.files import RunError, open_own, read_checked, read_text, write_atomically
+from addgpt.runs.run import Run
 from addgpt.sweep.cores import shares
 from addgpt.sweep.grid import Grid
 from addgpt.sweep.local import Event, run_here
 from addgpt.sweep.plan import Planned, plan
 from addgpt.sweep.table import Board, Row
+from addgpt.training.preflight import check_startable
 
 FILE = "sweep.json"
 

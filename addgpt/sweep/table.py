@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from addgpt.evaluation.intervals import percent
 from addgpt.sweep.worker import ENDS
-from addgpt.tables import percent
 
 PLAIN_SECONDS = 30.0  # between plain lines of one run
 ORDER = ("training", "scoring", "failed", "interrupted", "waiting", "done")

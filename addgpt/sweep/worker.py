@@ -33,9 +33,9 @@ def carry_out(folder: str, score: bool, per_cell: int | None, tell: Tell) -> dic
     spoilt, and the run.
     """
     from addgpt.device import prepare
-    from addgpt.runs import Run, RunError
+    from addgpt.runs.run import Run, RunError
     from addgpt.sweep.plan import finished
-    from addgpt.train import Interrupted, train
+    from addgpt.training.loop import Interrupted, train
 
     try:
         run = Run(folder)
@@ -55,8 +55,8 @@ def carry_out(folder: str, score: bool, per_cell: int | None, tell: Tell) -> dic
 
 def _score(run: Any, per_cell: int | None) -> None:
     """Score a run as `addgpt eval` does. Raises RunError if the scores would not count."""
-    from addgpt import perplexity
-    from addgpt.scorecard import score_run
+    from addgpt.evaluation import perplexity
+    from addgpt.evaluation.scorecard import score_run
 
     if not run.task().cells():
         perplexity.score_run(run)

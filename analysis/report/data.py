@@ -14,8 +14,9 @@ from typing import Any
 
 import pandas as pd
 
-from addgpt.files import RunError
-from analysis import load, recipe
+from addgpt.runs import recipe
+from addgpt.runs.files import RunError
+from analysis import load
 
 # How foreign files fail: not parsing, or holding something other than what is expected.
 DAMAGE = (
@@ -35,7 +36,7 @@ Progress = Callable[[Iterable, int, str], Iterable]
 class RunData:
     """One run folder. Tables without rows stand for files that are missing or damaged.
 
-    `recipe` holds the settings that runs of a group share, see `analysis.recipe`; `metrics`,
+    `recipe` holds the settings that runs of a group share, see `addgpt.runs.recipe`; `metrics`,
     `evals` and `losses` are the tables of `analysis.load`; `errors`, `error_counts`, `examples` are
     rows of the files so named, as text; `protocol` is eval.json, flat; `faults` says in one line
     each what could not be read; `changed` is the day its newest file is from.

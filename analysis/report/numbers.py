@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from addgpt.tables import percent, share
+from addgpt.evaluation.intervals import percent, share
 from analysis import load
 from analysis.report.data import Group, RunData
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from addgpt.tables import percent
+from addgpt.evaluation.intervals import percent
 from analysis.report.numbers import shade
 
 ANNOTATED = 10  # lengths a side up to which the cells of a heat map state their percentage

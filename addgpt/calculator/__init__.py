@@ -1,0 +1,1 @@
+"""Typed expressions, each operation of which a trained model works out."""

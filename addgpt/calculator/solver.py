@@ -1,0 +1,396 @@
+"""The calculator: a trained model works out expressions, one operation at a time.
+
+Python parses the expression, deals with signs and judges; every operation on two non-negative
+numbers is written by the model, and what the model answers, right or wrong, goes into the next one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from addgpt.calculator.expression import (
+    OPERATORS,
+    Negation,
+    Number,
+    Operation,
+    Question,
+    Value,
+    brief,
+    evaluate,
+    parse,
+    rounds,
+    unsigned,
+)
+from addgpt.task import Task
+
+if TYPE_CHECKING:
+    from addgpt.generation.decode import Generated
+    from addgpt.model.build import Model
+
+MOST_TOKENS = 8_000  # of work for one operation
+MOST_PAIRS = 2_500  # digits of one operand times digits of the other, for * and /
+MOST_ANSWER = 4_000  # digits; Python turns no longer text into a number
+TOKENS_AT_ONCE = 1 << 16  # of all rows that are decoded together: bounds memory
+MANY = 16  # rows that are worth a batch of their own
+SLACK = 8  # tokens that may be written beyond those the task foresees
+ANSWER = re.compile(r"(-?[0-9]+)(?: remainder ([0-9]+))?")
+
+Write = Callable[[np.ndarray, int], "Generated"]
+"""(B, T) prompts of equal length and the most tokens to write -> what the model wrote."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation that the model worked out.
+
+    reduction      the operation as it stands in the expression, `-3 + 5`
+    result         what it became, `2`; empty where the model's answer cannot be read
+    problem        what the model was asked, signs taken away: `5-3`
+    completion     all that the model wrote, end mark included
+    answer         its answer to `problem`; the completion where no answer can be read
+    truth          the right answer to `problem`
+    correct        whether they are the same
+    probabilities  the model's probability of each token of the completion
+    covered        whether the operands are of lengths that the model was trained or is scored on
+    finished       whether the model wrote its end mark in time
+    """
+
+    reduction: str
+    result: str
+    problem: str
+    completion: str
+    answer: str
+    truth: str
+    correct: bool
+    probabilities: tuple[float, ...]
+    covered: bool
+    finished: bool
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What became of one expression.
+
+    text     as typed
+    answer   the model's result, `348` or `3 remainder 2`; what it wrote if that is not a number
+    correct  whether it is the right one; None where there is an error
+    truth    the right result by Python integers
+    steps    the operations, in the order in which a person would do them
+    error    why the expression has no result: the fault of who typed it
+    stuck    why the model got to no result: its own fault
+    """
+
+    text: str
+    answer: str = ""
+    correct: bool | None = None
+    truth: str = ""
+    steps: tuple[Step, ...] = ()
+    error: str | None = None
+    stuck: str | None = None
+
+    @property
+    def covered(self) -> bool:
+        """Whether all operands were of lengths that the model was trained or is scored on."""
+        return all(step.covered for step in self.steps)
+
+
+class Calculator:
+    """Solves expressions with a model and the task it was trained on.
+
+    Division truncates toward zero and the remainder has the sign of the dividend, so that the model
+    writes every digit of both: -17/5 is -3 remainder -2.
+
+    Args:
+        model: a trained model; not looked at if `write` is given.
+        task: what it was trained on. ValueError if that is not arithmetic.
+        name: what to call the model when talking to a person.
+        write: writes completions in place of the model, for tests.
+    """
+
+    def __init__(
+        self, model: Model | None, task: Task, name: str = "", write: Write | None = None
+    ) -> None:
+        self.task = task
+        self.name = name or task.name
+        self.operators = "".join(op for op in OPERATORS if _can(task, op))
+        if not self.operators:
+            raise ValueError(
+                f"{self.name} is no calculator: its task, {task.name}, has none of + - * / "
+                "as Python means them"
+            )
+        self._context = model.config.longest if model is not None else None
+        if write is not None:
+            self._alone = self._together = write
+        elif model is not None:
+            self._alone, self._together = _writers(model, task)
+        else:
+            raise ValueError("a calculator needs a model")
+
+    def solve(self, text: str) -> Solution:
+        """Solve one expression. Raises ValueError, in one line, if it has no answer."""
+        solution = self.solve_many([text])[0]
+        if solution.error is not None:
+            raise ValueError(solution.error)
+        return solution
+
+    def solve_many(self, texts: Iterable[str]) -> list[Solution]:
+        """Solve expressions together, in their order; faults are in `Solution.error`.
+
+        In each round, all operations that are ready, over all expressions, are decoded in batches.
+        One expression is decoded token by token; of several the right work is a draft that the
+        model confirms, so that only what it would have written otherwise takes as many passes.
+        """
+        jobs = [_Job(text) for text in texts]
+        write = self._together if len(jobs) > 1 else self._alone
+        for turn in range(max((len(job.rounds) for job in jobs), default=0)):
+            asked = [
+                (job, index, question) for job in jobs for index, question in job.questions(turn)
+            ]
+            written = self._ask((question.problem for _, _, question in asked), write)
+            for job, index, question in asked:
+                job.take(index, question, written[question.problem], self.task)
+            for job in jobs:
+                job.finish(turn)
+        return [job.solution() for job in jobs]
+
+    def _ask(self, problems: Iterable[str], write: Write) -> dict[str, _Written | str]:
+        """What the model writes about each problem, or why it cannot be asked."""
+        found: dict[str, _Written | str] = {}
+        groups: dict[tuple[int, bool], list[str]] = {}
+        prompts: dict[str, np.ndarray] = {}
+        for problem in dict.fromkeys(problems):
+            try:
+                _check_work(problem)
+                prompt = self.task.encode(self.task.prompt(problem))
+                trained = self.task.trained_on(problem)
+            except ValueError as error:
+                found[problem] = str(error)
+                continue
+            prompts[problem] = prompt
+            groups.setdefault((len(prompt), trained), []).append(problem)
+        for (length, trained), group in groups.items():
+            size = max(1, 50 * TOKENS_AT_ONCE // self._most(length, trained))
+            for start in range(0, len(group), size):
+                part = group[start : start + size]
+                rows = np.stack([prompts[problem] for problem in part])
+                self._decode(part, rows, trained, found, write)
+        return found
+
+    def _decode(
+        self,
+        problems: list[str],
+        prompts: np.ndarray,
+        trained: bool,
+        found: dict[str, _Written | str],
+        write: Write,
+    ) -> None:
+        """Have (B, T) prompts continued, in batches of bounded size and similar length."""
+        limits = self._limits(prompts, trained)
+        for row in np.flatnonzero((limits < 1) | (limits > MOST_TOKENS)):
+            found[problems[row]] = f"too long for this model: {brief(problems[row])}"
+        rows = np.flatnonzero((limits >= 1) & (limits <= MOST_TOKENS))
+        rows = rows[np.argsort(limits[rows], kind="stable")]
+        for index in _batches(rows, limits + prompts.shape[1]):
+            out = write(prompts[index], int(limits[index[-1]]))
+            # What a row is worth must not depend on the longer rows it was decoded with.
+            length = np.minimum(out.length, limits[index])
+            finished = out.terminated & (out.length <= limits[index])
+            for place, row in enumerate(index):
+                end, problem = length[place], problems[row]
+                completion = self.task.decode(out.tokens[place, :end])
+                shown = [i for i, char in enumerate(completion) if char not in self.task.hidden]
+                chances = tuple(out.probability[place, shown].tolist())
+                done = bool(finished[place])
+                value = _read(self.task, problem, completion) if done else None
+                completion = "".join(completion[i] for i in shown)
+                found[problem] = _Written(completion, chances, done, value)
+
+    def _limits(self, prompts: np.ndarray, trained: bool) -> np.ndarray:
+        """(B,) how many tokens may be written after each prompt: its slots, and some more."""
+        start = prompts.shape[1]
+        slots = max(1, self._most(start, trained) - start)
+        used = (self.task.positions(prompts, slots) != 0).any(2)  # (B, T + k)
+        size = used.shape[1]
+        if size < start + slots or not used.any():
+            limits = np.full(len(prompts), slots)  # the task does not foresee the length
+        else:
+            limits = size - used[:, ::-1].argmax(1) - start + SLACK
+        return limits if self._context is None else np.minimum(limits, self._context - start)
+
+    def _most(self, start: int, trained: bool) -> int:
+        """The longest sequence to reckon with after prompts of this length."""
+        return self._longest if trained else start + MOST_TOKENS
+
+    @cached_property
+    def _longest(self) -> int:
+        return self.task.longest()  # a task writes its longest problem to find out
+
+
+class _Written(NamedTuple):
+    """What the model wrote about a problem; `value` is None where there is no answer to read."""
+
+    completion: str
+    probabilities: tuple[float, ...]
+    finished: bool
+    value: Value | None
+
+
+class _Job:
+    """One expression while it is worked out."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.error: str | None = None
+        self.stuck: str | None = None
+        self.steps: dict[int, Step] = {}
+        self.unread = "?"
+        self.rounds: list[list[int]] = []
+        try:
+            self.nodes = parse(text)
+            # Whatever is wrong with the expression itself is told before the model is asked.
+            self.exact = evaluate(self.nodes)
+        except ValueError as error:
+            self.error = str(error)
+            return
+        self.values: list[Value] = [Value(0)] * len(self.nodes)
+        self.rounds = rounds(self.nodes)
+
+    def questions(self, turn: int) -> Iterator[tuple[int, Question]]:
+        """The operations of a round, each with its node's index."""
+        for index in self._nodes(turn):
+            node = self.nodes[index]
+            if isinstance(node, Operation):
+                left, right = self.values[node.left], self.values[node.right]
+                if left.rest or right.rest:
+                    self.stuck = "after a mistake, the model could not go on: inexact division"
+                    return
+                yield index, unsigned(node.op, left.whole, right.whole)
+
+    def take(self, index: int, question: Question, written: _Written | str, task: Task) -> None:
+        """Enter what the model wrote, or why it was not asked."""
+        if isinstance(written, str):
+            self._refused(index, written)
+            return
+        truth = task.truth(question.problem)
+        if written.value is None:
+            self.stuck = self.stuck or _no_answer(question.problem, written.finished)
+            self.unread = answer = written.completion
+            result = ""
+        else:
+            whole, rest = written.value
+            self.values[index] = Value(question.sign * whole, question.rest_sign * rest)
+            answer, result = str(written.value), str(self.values[index])
+        self.steps[index] = Step(
+            question.reduction,
+            result,
+            question.problem,
+            written.completion,
+            answer,
+            truth,
+            answer == truth,
+            written.probabilities,
+            task.covers(question.problem),
+            written.finished,
+        )
+
+    def finish(self, turn: int) -> None:
+        """Work out the nodes of a round that need no model."""
+        for index in self._nodes(turn):
+            node = self.nodes[index]
+            if isinstance(node, Number):
+                self.values[index] = Value(node.value)
+            elif isinstance(node, Negation):
+                self.values[index] = self.values[node.of].negative()
+
+    def solution(self) -> Solution:
+        steps = tuple(self.steps[index] for index in sorted(self.steps))
+        if self.error is not None:
+            return Solution(self.text, steps=steps, error=self.error)
+        truth = str(self.exact[-1])
+        if self.stuck is not None:
+            return Solution(self.text, self.unread, False, truth, steps, stuck=self.stuck)
+        answer = str(self.values[-1])
+        return Solution(self.text, answer, answer == truth, truth, steps)
+
+    def _nodes(self, turn: int) -> Sequence[int]:
+        over = self.error is not None or self.stuck is not None or turn >= len(self.rounds)
+        return () if over else self.rounds[turn]
+
+    def _refused(self, index: int, reason: str) -> None:
+        """A problem that cannot be asked: who brought it about, the typist or the model?"""
+        node = self.nodes[index]
+        assert isinstance(node, Operation), node
+        sides = (node.left, node.right)
+        if all(self.values[side] == self.exact[side] for side in sides):
+            self.error = self.error or reason
+        else:
+            self.stuck = self.stuck or f"after a mistake, the model could not go on: {reason}"
+
+
+def _read(task: Task, problem: str, completion: str) -> Value | None:
+    """The answer that a finished completion gives; None where there is none to read."""
+    try:
+        match = ANSWER.fullmatch(task.answer(completion))
+    except ValueError:
+        return None
+    if match is None or len(match[0]) > MOST_ANSWER or (match[2] and "/" not in problem):
+        return None
+    return Value(int(match[1]), int(match[2] or 0))
+
+
+def _no_answer(problem: str, finished: bool) -> str:
+    if finished:
+        return f"the model wrote no readable answer to {brief(problem)}"
+    return f"the model did not come to an end with {brief(problem)}"
+
+
+def _can(task: Task, op: str) -> bool:
+    """Whether a task has the operation, and means by it what Python does."""
+    text = f"7{op}3"
+    try:
+        return task.truth(text) == str(evaluate(parse(text))[-1])
+    except ValueError:
+        return False
+
+
+def _check_work(problem: str) -> None:
+    """Refuse what would be too much to write, before any of it is laid out."""
+    for op in "*/":
+        a, _, b = problem.partition(op)
+        rows = len(b) if op == "*" else max(1, len(a) - len(b) + 1)  # partial products, or steps
+        if rows * (len(a) if op == "*" else len(b)) > MOST_PAIRS:
+            raise ValueError(
+                f"too much work: {len(a):,} digits {op} {len(b):,} digits; "
+                f"the most is {MOST_PAIRS:,} pairs of digits"
+            )
+
+
+def _batches(rows: np.ndarray, lengths: np.ndarray) -> Iterator[np.ndarray]:
+    """Rows, sorted by length, in groups of at most TOKENS_AT_ONCE tokens (but at least a row).
+
+    Many short rows are kept apart from long ones, whose cache they would only carry around.
+    """
+    start = 0
+    for end in range(1, len(rows) + 1):
+        if end < len(rows):
+            count, length = end - start, lengths[rows[end]]
+            apart = count >= MANY and length > 2 * lengths[rows[start]]
+            if not apart and (count + 1) * length <= TOKENS_AT_ONCE:
+                continue
+        yield rows[start:end]
+        start = end
+
+
+def _writers(model: Model, task: Task) -> tuple[Write, Write]:
+    """Greedy decoding with a model, token by token and with drafts."""
+    from addgpt.generation.decode import write  # torch is not needed to read this module
+    from addgpt.generation.verify import write_by_draft
+
+    model.eval()
+    return partial(write, model, task), partial(write_by_draft, model, task)

@@ -1,0 +1,55 @@
+"""addgpt calc"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from addgpt.calculator.load import load_calculator
+
+
+@click.command("calc", context_settings={"ignore_unknown_options": True})
+@click.argument("expression", nargs=-1)
+@click.option("--model", type=click.Path(path_type=Path), help="A run folder.")
+@click.option("--steps", is_flag=True, help="Show the work, as one would write it on paper.")
+def command(expression: tuple[str, ...], model: Path | None, steps: bool) -> None:
+    """Calculate with a model: + - * / of whole numbers, and parentheses.
+
+    Without an expression: a prompt; with lines piped in: one answer a line. Python checks each
+    answer. Division truncates toward zero and leaves a remainder, which ends an expression:
+    17/5 is 3 remainder 2, 17/5+1 is an error. The model of the package was trained on
+    operands of up to 20 digits for + and -, 12 for * and /.
+
+    Exit code 1: an answer was wrong (piped lines: which ones is told on stderr); 2: bad input.
+
+    \b
+    Example:
+      addgpt calc "12*(34-5)/2"
+      addgpt calc --steps "345-1234"
+      addgpt calc < problems.txt
+    """
+    piped = not expression and not sys.stdin.isatty()
+    if piped and steps:
+        raise ValueError('--steps is for the prompt or an expression: addgpt calc --steps "12*34"')
+    calculator = load_calculator(model)
+    if expression:
+        from addgpt.calculator.repl import notes, show
+
+        solution = calculator.solve(" ".join(expression))
+        click.echo(show(solution, steps))
+        for note in notes(solution):
+            click.echo(note, err=True)
+        sys.exit(0 if solution.correct else 1)
+    from addgpt.calculator.repl import run_lines, run_repl
+
+    if not piped:
+        run_repl(calculator, load_calculator, steps)
+        return
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(errors="replace")
+    tally = run_lines(calculator, sys.stdin, sys.stdout, lambda note: click.echo(note, err=True))
+    if tally.errors or tally.wrong or tally.uncovered:
+        click.echo(str(tally), err=True)
+    sys.exit(1 if tally.wrong else 0)

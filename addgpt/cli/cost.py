@@ -1,0 +1,129 @@
+"""addgpt cost"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import click
+
+
+@click.command("cost")
+@click.option("--task", help="What to learn; `addgpt tasks` lists them.")
+@click.option("--digits", type=int, help="Longest operand; short for --set digits=N.")
+@click.option("--run", "run_folder", type=click.Path(path_type=Path), help="Of this run instead.")
+@click.option("--examples", type=click.IntRange(1), help="For so many problems [all steps].")
+@click.option(
+    "--utilisation",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.3,
+    show_default=True,
+    help="Share of a GPU's peak that is reached; small models reach far less.",
+)
+@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="As of addgpt train.")
+@click.option("--json", "as_json", is_flag=True, help="JSON on stdout, nothing else.")
+def command(
+    task: str | None,
+    digits: int | None,
+    run_folder: Path | None,
+    examples: int | None,
+    utilisation: float,
+    pairs: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Work out what a training costs before it is begun: tokens, FLOPs, time.
+
+    FLOPs are those of the matrix products. The time on this machine is measured on a few steps; on
+    GPUs it is the published peak rate times --utilisation, but 5 ms a step at least: both guesses.
+
+    \b
+    Example:
+      addgpt cost --task add --digits 3
+      addgpt cost --task mul --digits 8 --set width=256 --examples 1000000
+      addgpt cost --run results/add-3 --json
+    """
+    from addgpt.runs import resolve as settings
+    from addgpt.runs.run import Run
+    from addgpt.training import cost
+    from addgpt.training.preflight import check_startable
+
+    if (task is None) == (run_folder is None):
+        raise ValueError("give --task or --run; `addgpt tasks` lists the tasks")
+    if run_folder is not None:
+        if pairs or digits is not None:
+            raise ValueError("--run has its settings; drop --set and --digits")
+        config = _here(Run(run_folder).config)
+    else:
+        chosen = settings.parse_pairs(pairs)
+        chosen |= {"digits": str(digits)} if digits is not None else {}
+        config = settings.configure(task, chosen)
+    check_startable(config)
+    plan, lengths = cost.plan(config, examples), cost.by_length(config)
+    rate = cost.speed(config)
+    machines = [{"machine": "this one, measured", "flops_per_second": rate, "source": ""}]
+    machines += [
+        {"machine": name, "flops_per_second": peak * utilisation, "source": source}
+        for name, (peak, source) in cost.HARDWARE.items()
+    ]
+    for machine in machines:
+        gpu = machine["source"] != ""
+        machine["seconds"] = plan.seconds(machine["flops_per_second"], gpu)
+    if as_json:
+        told = asdict(plan) | {"tokens": plan.tokens, "flops": plan.flops}
+        told |= {"utilisation": utilisation, "lengths": [asdict(row) for row in lengths]}
+        click.echo(json.dumps(told | {"machines": machines}))
+        return
+    _print(plan, lengths, machines, utilisation)
+
+
+def _here(config):
+    """A run's config, measured on what this machine has where its own device is not here."""
+    from addgpt.device import pick_device
+
+    try:
+        pick_device(config.train.device)
+    except ValueError:
+        return replace(config, train=replace(config.train, device="auto"))
+    return config
+
+
+def _print(plan, lengths: list, machines: list[dict], utilisation: float) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from addgpt.training.cost import STEP
+
+    console = Console()
+    if lengths:
+        table = Table("problem", "tokens", "FLOPs, forward", "FLOPs, training")
+        for row in [*lengths, plan.example]:
+            sizes = f"{row.tokens:,.1f}", _short(row.forward), _short(row.training)
+            table.add_row(row.what, *sizes)
+        console.print(table)
+    console.print(
+        f"{plan.parameters:,} parameters; {plan.examples:,} problems of "
+        f"{plan.example.tokens:,.1f} tokens are {_short(plan.tokens)} tokens and "
+        f"{_short(plan.flops)} FLOPs of training steps; looks at val take "
+        f"{100 * plan.looks:.1f} % of that besides"
+    )
+    title = f"GPUs at {utilisation:.0%} of peak, {1e3 * STEP:g} ms a step at least"
+    table = Table("machine", "FLOP/s", "time", "source", title=title)
+    for machine in machines:
+        rate, took = _short(machine["flops_per_second"]), _clock(machine["seconds"])
+        table.add_row(machine["machine"], rate, took, machine["source"])
+    console.print(table)
+
+
+def _short(number: float) -> str:
+    """1234567 as 1.23 M."""
+    for size, unit in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:.3g}"
+
+
+def _clock(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:,.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"

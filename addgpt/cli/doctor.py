@@ -1,0 +1,44 @@
+"""addgpt doctor"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from addgpt.cli.main import RESULTS
+
+
+@click.command("doctor")
+@click.option(
+    "--results", type=click.Path(path_type=Path), default=RESULTS, help="Folder of runs [results]."
+)
+@click.option("--json", "as_json", is_flag=True, help="JSON on stdout, nothing else.")
+def command(results: Path, as_json: bool) -> None:
+    """Look whether all is in order: versions, device, speed, extras, and every run's files.
+
+    Ends with what to do. Exit code 1 if something is broken.
+
+    \b
+    Example:
+      addgpt doctor
+      addgpt doctor --results /scratch/runs --json
+    """
+    from addgpt.runs.doctor import examine
+
+    found = []
+    for finding in examine(results):
+        found.append(finding)
+        if not as_json:
+            mark = "BROKEN" if finding.bad else "note" if finding.advice else "ok"
+            click.echo(f"{mark:>6}  {finding.what}: {finding.found}")
+    if as_json:
+        click.echo(json.dumps([finding._asdict() for finding in found]))
+    else:
+        advice = [f"{f.what}: {f.advice}" for f in found if f.advice]
+        click.echo("\nWhat to do:")
+        for line in dict.fromkeys(advice or ["nothing; try: addgpt train --task add --digits 3"]):
+            click.echo(f"  {line}")
+    sys.exit(1 if any(finding.bad for finding in found) else 0)

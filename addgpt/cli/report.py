@@ -1,0 +1,35 @@
+"""addgpt report"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from addgpt.cli.main import RESULTS
+
+
+@click.command("report")
+@click.argument("folder", default=RESULTS, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), default="report.html", show_default=True)
+@click.option("--date", default="", help="The day stated on the page [that of the newest file].")
+def command(folder: Path, out: Path, date: str) -> None:
+    """Show all runs of a folder on one page: a single html file that needs nothing else.
+
+    Without FOLDER, the runs in results. What cannot be read is named on the page and on stderr.
+
+    \b
+    Example:
+      addgpt report
+      addgpt report results/add-3 --out add-3.html
+    """
+    from addgpt.runs.files import write_atomically
+    from addgpt.training.progress import counted
+    from analysis.report import build
+
+    page = build(folder, progress=counted, date=date)
+    write_atomically(out, page.html)
+    for fault in page.faults:
+        click.echo(fault, err=True)
+    runs = "1 run" if page.runs == 1 else f"{page.runs:,} runs"
+    click.echo(f"{out}: {runs}, {out.stat().st_size / 1e6:.1f} MB")

@@ -1,0 +1,104 @@
+"""addgpt sample"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command("sample")
+@click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--prompt", help="What the text begins with [nothing; a newline in running text].")
+@click.option("--tokens", type=click.IntRange(1), default=500, show_default=True, help="At most.")
+@click.option("--lines", type=click.IntRange(1), help="Stop after so many lines, or samples.")
+@click.option("--temperature", type=click.FloatRange(0), default=0.8, show_default=True)
+@click.option("--top-k", type=click.IntRange(0), default=0, help="Of the K likeliest alone [all].")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draws.")
+def command(
+    run_folder: Path,
+    prompt: str | None,
+    tokens: int,
+    lines: int | None,
+    temperature: float,
+    top_k: int,
+    seed: int,
+) -> None:
+    """Let a model write, character by character.
+
+    Temperature 0 takes the likeliest character each time. Running text goes on for --tokens
+    characters or --lines lines; beyond the block of training the model reads the last block alone.
+    Sequences that end by themselves (lines, problems) are written --lines times, each to its end;
+    of a list's lines it is said whether they are in its train, val or test part, or new. Problems
+    are shown as the model writes them: sums lowest digit first (`addgpt calc` turns them round).
+
+    \b
+    Example:
+      addgpt sample results/shakespeare --prompt "ROMEO:"
+      addgpt sample results/lines --lines 20 --temperature 1
+      addgpt sample results/add-3 --prompt "12+34=" --temperature 0
+    """
+    import torch
+
+    from addgpt.device import prepare
+    from addgpt.generation.sample import Writer
+    from addgpt.runs.run import Run
+
+    prepare()
+    run = Run(run_folder)
+    writer = Writer(run.model(), run.task(), temperature, top_k)
+    rng = torch.Generator().manual_seed(seed)
+    if prompt is None:
+        _check_begins(writer.task)
+    if writer.task.end:
+        _write_samples(writer, prompt or "", tokens, lines or 1, rng)
+    else:
+        _write_text(writer, "\n" if prompt is None else prompt, tokens, lines, rng)
+
+
+def _check_begins(task) -> None:
+    """Raise ValueError if a task cannot begin with nothing."""
+    try:
+        task.prompt("")
+    except ValueError:
+        example = f'"12{task.cells()[0].op}34="' if task.cells() else "TEXT"
+        raise ValueError(f"a model of {task.name} needs a problem: --prompt {example}") from None
+
+
+def _write_text(writer, prompt: str, tokens: int, lines: int | None, rng) -> None:
+    """A prompt and what follows, as it is written."""
+    stream = writer.stream(prompt, tokens, rng)
+    _show(writer.task.prompt(prompt).removeprefix("\n"))
+    last = "\n"
+    for char in stream:
+        _show(char)
+        last = char
+        lines = lines - (char == "\n") if lines else lines
+        if lines == 0:
+            break
+    if last != "\n":
+        _show("\n")
+
+
+def _write_samples(writer, prompt: str, tokens: int, count: int, rng) -> None:
+    """Sequences from a prompt to the end mark, one a line, and where the task knows them from."""
+    tally: dict[str, int] = {}
+    for _ in range(count):
+        stream = writer.stream(prompt, tokens, rng)
+        _show(writer.task.prompt(prompt).removeprefix("\n"))
+        text = ""
+        for char in stream:
+            _show(char if char != "\n" else "")
+            text += char
+        origin = writer.origin(prompt + text.removesuffix(writer.task.end))
+        tally[origin] = tally.get(origin, 0) + 1
+        _show(f"\t{origin}\n" if origin else "\n")
+    if any(tally):
+        parts = ", ".join(f"{number} {origin}" for origin, number in sorted(tally.items()))
+        click.echo(f"{count} samples: {parts}", err=True)
+
+
+def _show(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()

@@ -1,0 +1,82 @@
+"""addgpt sweep"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from addgpt.cli.main import fail
+
+
+@click.command("sweep")
+@click.argument("grid_name", metavar="GRID")
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
+@click.option("--workers", type=click.IntRange(1), help="Runs at a time [local: one a core].")
+@click.option("--ray-address", help="Of a Ray cluster [start Ray on this machine].")
+@click.option("--dry-run", is_flag=True, help="Only list the runs, and what is left to do of each.")
+def command(
+    grid_name: str, engine: str, workers: int | None, ray_address: str | None, dry_run: bool
+) -> None:
+    """Train and score a grid of settings and seeds, several runs at a time.
+
+    GRID is a toml file, or the name of one that comes with addgpt. Ctrl-C saves; the same command
+    goes on. Finished runs are passed over, so a grid may grow; a run that fails is told of at the
+    end, and does not stop the others. sweep.json says how each one stands.
+
+    \b
+    Grids that come with addgpt:
+      formats, sample-efficiency, length, length-3, length-200, length-mul,
+      ablation-add, ablation-length, ablation-mul, ablation-text,
+      gated-mul, gated-text, baselines-add, baselines-lines, smallest
+
+    \b
+    A grid:
+      task = "add"
+      seeds = [0, 1, 2]
+      out = "results/widths"        # default: results/NAME-OF-THE-FILE
+      per_cell = 500                # problems a cell in scoring; eval = false: no scoring
+      [set]                         # settings of all runs, as --set of addgpt train
+      digits = 3
+      [grid]                        # every combination of these values
+      width = [32, 64]
+      format = ["plain", "reverse"]
+      [[case]]                      # and named combinations
+      name = "tiny"
+      set = {width = 16, heads = 2}
+
+    \b
+    Example:
+      addgpt sweep formats
+      addgpt sweep widths.toml --workers 2
+      addgpt sweep widths.toml --engine ray --ray-address 10.0.0.1:6379
+    """
+    from rich.console import Console
+
+    from addgpt.sweep.cores import usable_cores
+    from addgpt.sweep.grid import load_grid
+    from addgpt.sweep.run import local_engine, plan_sweep, run_sweep
+    from addgpt.sweep.table import outcome_table, tally
+
+    if ray_address and engine != "ray":
+        raise ValueError("--ray-address goes with --engine ray")
+    grid = load_grid(grid_name)
+    planned = plan_sweep(grid, on_this_machine=engine == "local")
+    if engine == "ray":
+        from addgpt.sweep.ray_engine import ray_engine
+
+        carry_out = ray_engine(ray_address, usable_cores(), workers)
+    else:
+        carry_out = local_engine(planned, usable_cores(), workers)
+    if dry_run:
+        for one in planned:
+            click.echo(f"{one.todo:7} {one.path}")
+        return
+    rows, stopped = run_sweep(grid, planned, carry_out)
+    for row in rows:
+        if row["state"] == "failed":
+            click.echo(f"failed: {row['run']}: {row['error']}", err=True)
+    if stopped:
+        fail(f"stopped: {tally(rows)}; everything is saved, the same command goes on", 130)
+    Console().print(outcome_table(f"{grid.out} ({tally(rows)})", rows))
+    sys.exit(0 if all(row["state"] == "done" for row in rows) else 1)

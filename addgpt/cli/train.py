@@ -1,0 +1,139 @@
+"""addgpt train"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from addgpt.cli.main import RESULTS, fail, leave
+
+
+@click.command("train")
+@click.option("--task", help="What to learn; `addgpt tasks` lists them.")
+@click.option("--digits", type=int, help="Longest operand; short for --set digits=N.")
+@click.option("--seed", type=click.IntRange(0), help="Of weights and problems [0].")
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder [results/TASK-DIGITS].")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out, if there is one.")
+@click.option("--previous", is_flag=True, help="Resume from the checkpoint before the last.")
+@click.option("--init-from", type=click.Path(path_type=Path), help="Start from this run's model.")
+@click.option("--stop-at", help="Stop once val exact match reaches this share, such as 0.999.")
+@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any other setting.")
+def command(
+    task: str | None,
+    digits: int | None,
+    seed: int | None,
+    out: Path | None,
+    resume: bool,
+    previous: bool,
+    init_from: Path | None,
+    stop_at: str | None,
+    pairs: tuple[str, ...],
+) -> None:
+    """Train a model on a task and keep the run in a folder.
+
+    The task's recipe is the default; --set changes options of the task (digits=5), the model
+    (width=128) and the training (steps=2000). Ctrl-C saves; --resume goes on. Under torchrun, all
+    workers share each batch (docs/scaling.md).
+
+    \b
+    Example:
+      addgpt train --task add --digits 3
+      addgpt train --task mul --digits 4 --set steps=3000 --out results/mul-4
+      addgpt train --resume --out results/mul-4
+      torchrun --nproc-per-node 2 -m addgpt train --task add --digits 3
+    """
+    from addgpt.runs import resolve as chosen
+    from addgpt.runs.run import is_empty
+    from addgpt.training.distributed import joined
+
+    settings = chosen.parse_pairs(pairs)
+    settings |= {"digits": str(digits)} if digits is not None else {}
+    settings |= {"stop_at": stop_at} if stop_at is not None else {}
+    if resume and out is None:
+        raise ValueError("--resume needs --out, the run folder to go on with")
+    if previous and (not resume or is_empty(out)):
+        raise ValueError("--previous is for --resume, and a run that has begun")
+    with joined() as world:
+        if world.main:  # the others wait, so that one alone checks, complains and makes the folder
+            if resume and not is_empty(out):
+                if seed is not None or init_from:
+                    what = "has its seed and weights; drop --seed and --init-from"
+                    raise ValueError(f"a resumed run {what}")
+                _resumed(out, task, settings, previous, world)
+            else:
+                out = _started(out, task, settings, seed or 0, init_from, world)
+        _train(Path(world.tell(str(out))), init_from, world)
+
+
+def _started(
+    out: Path | None, task: str | None, settings: dict, seed: int, init_from: Path | None, world
+) -> Path:
+    """Check what was asked for, then make the folder of a new run."""
+    from addgpt.runs import resolve as chosen
+    from addgpt.runs.provenance import command_line, versions
+    from addgpt.runs.run import Run, initial_weights
+    from addgpt.training.preflight import check_startable
+
+    if task is None:
+        raise ValueError("--task is missing; `addgpt tasks` lists the tasks")
+    shape = Run(init_from).config.model if init_from else None
+    config = chosen.configure(task, settings, seed, command_line(), versions(), shape)
+    check_startable(config, world)
+    if init_from:
+        initial_weights(init_from, config)
+    return Run.create(out or _free_folder(config.task, config.options, seed), config).path
+
+
+def _resumed(out: Path, task: str | None, settings: dict, previous: bool, world) -> None:
+    """Check what was asked for, then change the settings of a run."""
+    from addgpt.runs import resolve as chosen
+    from addgpt.runs.provenance import command_line
+    from addgpt.runs.run import Run
+    from addgpt.training.preflight import check_startable
+
+    run = Run(out)
+    config = chosen.reconfigure(run.config, task, settings, command_line())
+    check_startable(config, world)
+    run.reconfigure(config)
+    if previous:
+        run.fall_back()
+
+
+def _train(out: Path, init_from: Path | None, world) -> None:
+    """Train the run of a folder and say how it went."""
+    from addgpt.runs.run import Run, initial_weights
+    from addgpt.training.loop import Interrupted, Lost, train
+    from addgpt.training.progress import TrainingProgress
+
+    run = Run(out)
+    weights = initial_weights(init_from, run.config) if init_from else None
+    again = f"addgpt train --resume --out {run.path}"
+    try:
+        with TrainingProgress(quiet=not world.main) as watch:
+            end = train(run, watch, weights, world)
+    except (Interrupted, Lost) as stop:
+        if not world.main:
+            sys.exit(1)
+        if isinstance(stop, Lost):
+            fail(f"{stop}; go on from the last checkpoint with: {again}", 1)
+        leave(f"{stop}; everything is saved, go on with: {again}", 130)
+    if world.main:
+        exact = end.look.get("val_exact")
+        score = f"val loss {end.look['val_loss']:.4f}" if "val_loss" in end.look else "done"
+        score = f"val exact match {100 * exact:.2f} %" if exact is not None else score
+        n = f" (n={run.config.train.eval_size:,})" if exact is not None else ""
+        took = f"after {end.step:,} steps, {end.seconds:.1f} s of training"
+        click.echo(f"{run.path}: {score}{n} {took}")
+
+
+def _free_folder(task: str, options: dict, seed: int) -> Path:
+    """results/TASK-DIGITS-sSEED, or the first with -2, -3, ... that is free; no -s0 for seed 0."""
+    name = f"{task}-{options['digits']}" if "digits" in options else task
+    name += f"-s{seed}" if seed else ""
+    path, number = Path(RESULTS) / name, 1
+    while path.exists():
+        number += 1
+        path = Path(RESULTS) / f"{name}-{number}"
+    return path

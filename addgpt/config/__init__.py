@@ -1,0 +1,1 @@
+"""Settings and their valid values. Nothing here imports torch."""

@@ -1,0 +1,155 @@
+"""Groups of runs: found by name, made sure to be asked the same problems, read as stored."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from glob import glob
+from pathlib import Path
+
+from addgpt.evaluation.compare.statistics import Marks, Scored
+from addgpt.evaluation.contamination import problems
+from addgpt.evaluation.exact_match import Examined, problems_of
+from addgpt.evaluation.schema import read_eval
+from addgpt.evaluation.scorecard import contaminated, file_of
+from addgpt.runs.files import RunError, read_checked
+from addgpt.runs.run import Run
+from addgpt.task import Cell, Task
+
+LOOKED_AT = 100  # cells
+
+
+def find_runs(names: Iterable[str]) -> list[Run]:
+    """The runs of some names: run folders, folders that hold runs, patterns like `results/add-*`.
+
+    Each run is there once. Raises ValueError for a pattern that no run matches, RunError for a
+    folder that is no run and holds none.
+    """
+    paths: dict[Path, Path] = {}
+    for name in names:
+        for path in _paths(name):
+            paths.setdefault(path.resolve(), path)
+    return [Run(path) for path in paths.values()]
+
+
+def check_apart(a: Sequence[Run], b: Sequence[Run]) -> None:
+    """Raises ValueError if a run is in both groups."""
+    mine = {run.path.resolve() for run in a}
+    both = [str(run.path) for run in b if run.path.resolve() in mine]
+    if both:
+        raise ValueError(f"{', '.join(both)}: on both sides of --against")
+
+
+def repeats(runs: Iterable[Run]) -> list[str]:
+    """What to tell of runs that are the same training over again, of which only one counts."""
+    first: dict[str, Path] = {}
+    told = []
+    for run in runs:
+        c = run.config
+        train = dataclasses.replace(c.train, device="auto", threads=0, save_every=1)
+        key = repr((c.task, sorted(c.options.items()), c.model, train, c.seed))
+        if key in first:
+            told.append(f"{run.path} is {first[key]} over again, not another seed: leave one out")
+        first.setdefault(key, run.path)
+    return told
+
+
+def check_trained(runs: Iterable[Run]) -> None:
+    """Raises RunError naming the first run without a saved model."""
+    for run in runs:
+        if not (run.path / "model.safetensors").is_file():
+            raise RunError(
+                f"{run.path} has no model.safetensors to score; with --stored, its eval.csv is read"
+            )
+
+
+def check_alike(
+    runs: Sequence[Run], per_cell: int = 20, split: str = "test", seed: int = 0
+) -> None:
+    """Raises ValueError naming what differs, if runs would be asked different problems.
+
+    Problems follow from the task and its options, the settings of the evaluation and the cell. Only
+    where tasks or options differ, `per_cell` problems are drawn of each cell, or where cells are
+    many, of about `LOOKED_AT` of them, and compared as a person types them: so runs of different
+    formats or traces go together. `statistics.check_same` looks at all that was scored, afterwards.
+    """
+    first, *others = runs
+    task = first.task()
+    wanted: list[str] | None = None
+    for run in others:
+        other = run.task()
+        if other == task:
+            continue
+        wanted = wanted or _asked(task, per_cell, split, seed)
+        if other.cells() != task.cells() or _asked(other, per_cell, split, seed) != wanted:
+            difference = _difference(task, other)
+            names = f"{first.path} and {run.path}"
+            raise ValueError(f"{names} are not asked the same problems: {difference}")
+
+
+def read_scored(run: Run, split: str = "test") -> Scored:
+    """A run as its eval.csv says that it was scored. Raises RunError."""
+    file, facts = (file_of(run.path, name, split) for name in ("eval.csv", "eval.json"))
+    if not file.is_file():
+        raise RunError(f"{run.path} has no {file.name}; addgpt eval without --stored writes it")
+    rows = read_eval(file)
+    try:
+        found = json.loads(read_checked(facts)) if facts.is_file() else {}
+        exam_seed = found["evaluation_seed"] if found else None
+        leaked = contaminated(found)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{facts} is damaged: {error}") from None
+    if leaked:
+        raise RunError(f"{facts}: CONTAMINATED, the scores do not count")
+    return Scored(str(run.path), run.config.seed, rows, exam_seed=exam_seed)
+
+
+class Marker:
+    """Keeps what a run got right in the cells that are shown to it, problem by problem."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.marks: dict[Cell, Marks] = {}
+
+    def add(self, examined: Examined) -> None:
+        asked = "\n".join(problems(self.task, examined.batch))
+        digest = hashlib.sha256(asked.encode()).hexdigest()
+        self.marks[examined.cell] = Marks(examined.outcome.answer_correct, digest)
+
+
+def _paths(name: str) -> list[Path]:
+    """The run folders of a name, or the name itself, for opening it to say what is wrong."""
+    path = Path(name)
+    if path.is_dir() and not (path / "config.json").exists():
+        below = sorted(file.parent for file in path.glob("*/config.json"))
+        return [folder for folder in below if not folder.name.startswith(".")] or [path]
+    if path.exists() or not any(sign in name for sign in "*?["):
+        return [path]
+    found = [Path(match) for match in sorted(glob(name))]
+    found = [folder for folder in found if (folder / "config.json").exists()]
+    if not found:
+        raise ValueError(f"no run matches {name}")
+    return found
+
+
+def _asked(task: Task, per_cell: int, split: str, seed: int) -> list[str]:
+    """The problems of cells all over the grid; each cell's first one with its right answer."""
+    cells, texts = task.cells(), []
+    for cell in cells[:: max(1, len(cells) // LOOKED_AT)]:
+        batch, _ = problems_of(task, cell, per_cell, split, seed)
+        asked = problems(task, batch)
+        texts += [*asked, task.truth(asked[0])] if asked else []
+    return texts
+
+
+def _difference(one: Task, other: Task) -> str:
+    """What tells two tasks apart, of which the second is another one."""
+    if type(one) is not type(other):
+        return f"tasks {one.name} and {other.name}"
+    pairs = [
+        (field.name, getattr(one, field.name), getattr(other, field.name))
+        for field in dataclasses.fields(one)
+    ]
+    return ", ".join(f"{name} {a} and {b}" for name, a, b in pairs if a != b)

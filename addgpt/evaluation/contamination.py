@@ -1,0 +1,111 @@
+"""Whether a model was scored on problems that it could have been trained on. It must not be.
+
+Two checks of every held-out problem that was scored, neither of which asks the code that draws
+problems whether it kept to its split:
+
+1.  The split is worked out again, one problem at a time, from the text of the problem, with the
+    operands in either order where they commute (`Task.in_train`). For the arithmetic tasks that is
+    another implementation of the rule, on Python integers; the rule itself is the same. A problem
+    drawn into the wrong split, or written otherwise than it was drawn, shows.
+2.  Problems are drawn as training draws them (`Task.batch`), and the scored ones are looked for
+    among them. That relies on no rule at all, but finds a rare leak only by chance.
+
+Problems of cells too small to be held out (`seen`) are no part of this: those are all in train.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from addgpt.evaluation.exact_match import Examined
+from addgpt.task import Batch, Task
+
+DRAWN = 100_000  # training problems
+AT_ONCE = 2000  # of them in a batch
+DRAW_SEED = 7_919  # not the streams of training, which start with the seed of the run
+NAMED = 3  # offending problems in a message
+
+
+@dataclass(frozen=True)
+class Contamination:
+    """What was found.
+
+    problems  held-out problems that were scored, all of which were looked at
+    drawable  how many of them training can draw; None: the task cannot tell
+    drawn     how many problems were drawn as training draws them
+    met       how many of the held-out problems were among these
+    found     some offending problems
+    """
+
+    problems: int
+    drawable: int | None
+    drawn: int
+    met: int
+    found: tuple[str, ...] = ()
+
+    @property
+    def clean(self) -> bool:
+        return not self.drawable and not self.met
+
+    def __str__(self) -> str:
+        if not self.problems:
+            return "contamination: no held-out problem was scored"
+        rule = f"{self.problems:,} held-out problems"
+        rule = (
+            f"{rule}: the task cannot tell which of them can be drawn in training"
+            if self.drawable is None
+            else f"{self.drawable:,} of {rule} can be drawn in training (split recomputed one by "
+            "one)"
+        )
+        return f"{rule}; {self.met:,} met in {self.drawn:,} drawn"
+
+
+class Audit:
+    """Collects the held-out problems of the cells that are shown to it."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.problems: list[str] = []
+
+    def add(self, examined: Examined) -> None:
+        if not examined.seen and examined.split != "train":
+            self.problems += problems(self.task, examined.batch)
+
+    def result(self, seed: int = 0, draw: int = DRAWN) -> Contamination:
+        """Check all problems, against `draw` training problems among others."""
+        task = self.task
+        orders = [task.orders(problem) for problem in self.problems]
+        verdicts = [[task.in_train(order) for order in same] for same in orders]
+        known = all(verdict is not None for same in verdicts for verdict in same)
+        drawable = [any(same) for same in verdicts]
+        drawn = drawn_in_training(task, seed, draw) if self.problems else set()
+        met = [not drawn.isdisjoint(same) for same in orders]
+        bad = [p for p, *how in zip(self.problems, drawable, met, strict=True) if any(how)]
+        return Contamination(
+            problems=len(self.problems),
+            drawable=sum(drawable) if known else None,
+            drawn=draw if self.problems else 0,
+            met=sum(met),
+            found=tuple(bad[:NAMED]),
+        )
+
+
+def drawn_in_training(task: Task, seed: int, count: int) -> set[str]:
+    """The problems among `count` that are drawn as training draws them."""
+    rng = np.random.default_rng((DRAW_SEED, seed))
+    drawn: set[str] = set()
+    for start in range(0, count, AT_ONCE):
+        batch = task.batch(rng, min(AT_ONCE, count - start), "train")
+        drawn.update(problems(task, batch))
+    return drawn
+
+
+def problems(task: Task, batch: Batch) -> list[str]:
+    """The problems of a batch, as a person types them."""
+    starts = batch.scored.argmax(1)
+    return [
+        task.problem(task.decode(tokens[:start]))
+        for tokens, start in zip(batch.tokens, starts, strict=True)
+    ]

@@ -1,0 +1,127 @@
+"""Exact match by cell, with free-running greedy decoding.
+
+Greedy decoding reproduces the target if and only if every argmax, given the true prefix, is right.
+So one forward pass settles each row that is fully right; only the others are decoded, to see
+whether the answer came out right all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from addgpt.generation.decode import batch_within_tables, write
+from addgpt.model.build import Model
+from addgpt.model.forward import TOKENS_AT_ONCE, exact_rows, groups
+from addgpt.task import SPLITS, Batch, Cell, Task
+
+LONGEST = 1 << 20  # tokens of a sequence, where the model sets no bound
+SLACK = 8  # tokens that decoding may write beyond the target's length
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a model did on B rows: (B,) bool each, and its text for the rows it got wrong."""
+
+    answer_correct: np.ndarray
+    trace_correct: np.ndarray
+    unterminated: np.ndarray
+    wrong: dict[int, str]
+
+
+def score(model: Model, task: Task, batch: Batch, fast: bool = True) -> Outcome:
+    """Judge every row of a batch. With `fast` off, every row is decoded.
+
+    Raises ValueError if the model cannot read as many tokens.
+    """
+    rows, longest = len(batch), model.config.longest or LONGEST
+    read = int(batch.lengths.max(initial=1)) - 1  # the last one is only written
+    if read > longest:
+        raise ValueError(f"problems of {read} tokens: the model reads at most {longest}")
+    batch = batch_within_tables(batch, model.config)
+    exact = exact_rows(model, batch) if fast else np.zeros(rows, bool)
+    answer, trace, unterminated = exact.copy(), exact.copy(), np.zeros(rows, bool)
+    wrong: dict[int, str] = {}
+    for index in groups(batch, np.flatnonzero(~exact), TOKENS_AT_ONCE, equal_prompts=True):
+        start = int(batch.scored[index[0]].argmax())
+        limits = np.minimum(batch.lengths[index] + SLACK, longest) - start
+        out = write(model, task, batch.tokens[index, :start], int(limits.max()))
+        # Each row has its own limit: what it may write does not depend on the rows beside it.
+        finished = out.terminated & (out.length <= limits)
+        for place, row in enumerate(index):
+            target = task.decode(batch.tokens[row, start : batch.lengths[row]])
+            text = task.decode(out.tokens[place, : min(out.length[place], limits[place])])
+            unterminated[row] = not finished[place]
+            trace[row] = text == target
+            answer[row] = finished[place] and _same_answer(task, text, target)
+            if not answer[row]:
+                wrong[int(row)] = text
+    return Outcome(answer, trace, unterminated, wrong)
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A model's outcome on the N problems of one cell."""
+
+    cell: Cell
+    split: str
+    seen: bool
+    batch: Batch
+    outcome: Outcome
+
+    def row(self) -> dict:
+        """The cell's part of a row of eval.csv: counts."""
+        return {
+            **self.cell._asdict(),
+            "split": self.split,
+            "seen": self.seen,
+            "n": len(self.batch),
+            "answer_correct": int(self.outcome.answer_correct.sum()),
+            "trace_correct": int(self.outcome.trace_correct.sum()),
+            "unterminated": int(self.outcome.unterminated.sum()),
+        }
+
+
+def examine(
+    model: Model,
+    task: Task,
+    cells: Sequence[Cell],
+    per_cell: int = 1000,
+    split: str = "test",
+    seed: int = 0,
+) -> Iterator[Examined]:
+    """Score cells one after the other; a cell without problems is passed over.
+
+    Small cells, whose problems are all in train, are scored on all of them and marked `seen`. A
+    cell's problems depend on `seed` and the cell alone, not on which other cells are scored.
+    """
+    model.eval()
+    for cell in cells:
+        batch, source = problems_of(task, cell, per_cell, split, seed)
+        if len(batch):
+            seen = bool(task.seen(cell))
+            yield Examined(cell, source, seen, batch, score(model, task, batch))
+
+
+def problems_of(
+    task: Task, cell: Cell, per_cell: int = 1000, split: str = "test", seed: int = 0
+) -> tuple[Batch, str]:
+    """The problems that `examine` scores in a cell, and the split they are from."""
+    key = [seed, SPLITS.index(split), cell.len_a, cell.len_b, *cell.op.encode()]
+    rng = np.random.default_rng([*key, *cell.stratum.encode()])
+    source = "train" if task.seen(cell) else split
+    return task.exam(rng, per_cell, source, cell), source
+
+
+def evaluate(model: Model, task: Task, cells: Sequence[Cell], **how) -> Iterator[dict]:
+    """The rows of `examine`, whose arguments it takes."""
+    return (examined.row() for examined in examine(model, task, cells, **how))
+
+
+def _same_answer(task: Task, text: str, target: str) -> bool:
+    try:
+        return task.answer(text) == task.answer(target)
+    except ValueError:
+        return False

@@ -1,0 +1,194 @@
+"""Why answers are wrong: each is of exactly one kind, the first of this list that applies.
+
+    unterminated  no end mark was written: there is no answer to judge
+    unreadable    there is an end mark, but what stands before it is no answer
+    sign          the right size, the wrong sign
+    carry         of a sum: each digit is that of its column with or without a carry coming in
+    borrow        the same of a difference
+    copy          the first wrong character is in a line of the trace, where the right one only
+                  repeats an operand or an earlier line
+    trace         the first wrong character is in a line of the trace
+    length        the trace, if there is one, is right; the answer has another number of digits
+    answer        the trace is right, the answer that is read off it is not
+    digit         there is no trace, and digits are wrong
+
+So a kind that explains the whole answer comes before the place where it went wrong, and a wrong
+trace before its consequences. In the formats of the tasks that come with addgpt:
+
+    unterminated  128+367=  59459459459…       unreadable  12-345=  766#         no sign
+    sign          12-345=   766+333#           carry       128+367= 584#         485: lost the 1
+    borrow        52-17=    54+54#             copy        12*41=   120,…        12 is 210
+    trace         12*34=    940,…              length      12*34=   …040;=80#
+    answer        12*34=    …040;=8140#        digit       128+367= 794#
+
+Which sums are carry slips, which characters of a trace repeat earlier ones and what is a line, the
+task says (`slip`, `copied` and `lines` of `addgpt.task.Task`). Besides its kind, a mistake has
+
+    digit   place value of the lowest wrong digit of the answer, 0 for the ones; of a quotient with
+            remainder q0, q1, … if the quotient is wrong and r0, r1, … if only the remainder is;
+            empty where there is no answer or only its sign is wrong
+    line    number of the first wrong line of the trace, from 1; empty if the trace is right
+    place   index of the first wrong character after the prompt, from 0
+"""
+
+from __future__ import annotations
+
+import heapq
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import accumulate, zip_longest
+
+import numpy as np
+
+from addgpt.evaluation.exact_match import Examined
+from addgpt.task import Batch, Cell, Task
+
+KINDS = tuple("unterminated unreadable sign carry borrow copy trace length answer digit".split())
+EXPLAINED = ("sign", "carry", "borrow")  # by the answer alone
+EACH, MOST = 20, 2000  # mistakes kept of an operation, stratum and kind; in all
+SHOWN = 2  # right problems kept of an operation
+
+ERROR_COLUMNS = (
+    "op len_a len_b stratum problem truth answer kind digit line place target written".split()
+)
+COUNT_COLUMNS = "op len_a len_b stratum kind digit line n".split()
+EXAMPLE_COLUMNS = "op len_a len_b stratum problem truth written".split()
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong answer. `target` and `written` are what follows the prompt, the end mark included."""
+
+    problem: str
+    truth: str
+    answer: str
+    kind: str
+    digit: str
+    line: int | None
+    place: int
+    target: str
+    written: str
+
+
+def diagnose(
+    task: Task, problem: str, target: str, written: str, terminated: bool = True
+) -> Mistake:
+    """What is wrong with a text that does not answer a problem as `target` does."""
+    pairs = zip_longest(target, written)
+    place = next((i for i, (right, wrong) in enumerate(pairs) if right != wrong), len(target))
+    lines = task.lines(target)
+    ends = list(accumulate(map(len, lines)))
+    line = sum(end <= place for end in ends)  # the first wrong one, from 0
+    in_trace = line < len(lines) - 1
+    kind, digit, answer = "unterminated", "", ""
+    if terminated:
+        try:
+            answer = task.answer(written)
+            kind, digit = task.slip(problem, answer)
+        except ValueError:
+            kind, answer = "unreadable", ""
+    if kind not in EXPLAINED and answer:
+        if in_trace:
+            inside = place - ends[line] + len(lines[line])
+            kind = "copy" if task.copied(problem, lines, line, inside) else "trace"
+        elif kind != "length":
+            kind = "answer" if len(lines) > 1 else "digit"
+    return Mistake(
+        problem,
+        task.answer(target),
+        answer,
+        kind,
+        digit,
+        line + 1 if in_trace else None,
+        place,
+        target,
+        written,
+    )
+
+
+def mistakes(task: Task, examined: Examined) -> Iterator[Mistake]:
+    """The wrong answers of a cell, in the order of its rows."""
+    batch, outcome = examined.batch, examined.outcome
+    for row, written in sorted(outcome.wrong.items()):
+        prompt, target = texts(task, batch, row)
+        yield diagnose(task, task.problem(prompt), target, written, not outcome.unterminated[row])
+
+
+def texts(task: Task, batch: Batch, row: int) -> tuple[str, str]:
+    """A row's prompt, and what is to follow it."""
+    start = int(batch.scored[row].argmax())
+    tokens = batch.tokens[row]
+    return task.decode(tokens[:start]), task.decode(tokens[start : batch.lengths[row]])
+
+
+class Tally:
+    """Counts the mistakes of cells that are shown to it, and keeps some of them.
+
+    What is kept does not depend on the order of the cells: of each operation, stratum and kind, the
+    `EACH` mistakes whose problems have the smallest checksums.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self._counts: Counter[tuple] = Counter()
+        self._kept: dict[tuple, list] = defaultdict(list)
+        self._right: dict[str, tuple] = {}
+
+    def add(self, examined: Examined) -> None:
+        cell = examined.cell
+        fresh = defaultdict(list)
+        for mistake in mistakes(self.task, examined):
+            self._counts[(cell, mistake.kind, mistake.digit, mistake.line)] += 1
+            rank = zlib.crc32(mistake.problem.encode())
+            fresh[cell.op, cell.stratum, mistake.kind].append((rank, cell, mistake))
+        for group, found in fresh.items():
+            kept = self._kept[group] + found
+            self._kept[group] = heapq.nsmallest(EACH, kept, key=lambda entry: entry[:2])
+        if cell.stratum == "all":
+            self._show(examined)
+
+    def kinds(self) -> dict[str, int]:
+        """How many mistakes are of each kind there is, the most frequent first."""
+        total: Counter[str] = Counter()
+        for (_, kind, _, _), n in self._counts.items():
+            total[kind] += n
+        return dict(total.most_common())
+
+    def sample(self) -> list[dict]:
+        """Rows of errors.csv: at most `MOST`, as even over the groups as can be."""
+        ranked = [
+            (turn, group, cell, mistake)
+            for group, found in sorted(self._kept.items())
+            for turn, (_, cell, mistake) in enumerate(found)
+        ]
+        chosen = sorted(ranked, key=lambda entry: entry[:2])[:MOST]
+        chosen.sort(key=lambda entry: (entry[2].op, entry[2].stratum, entry[2], entry[3].problem))
+        return [cell._asdict() | asdict(mistake) for _, _, cell, mistake in chosen]
+
+    def counts(self) -> list[dict]:
+        """Rows of error_counts.csv: every mistake is counted in exactly one."""
+        names = COUNT_COLUMNS[len(Cell._fields) : -1]
+        return [
+            cell._asdict() | dict(zip(names, what, strict=True)) | {"n": n}
+            for (cell, *what), n in self._counts.items()
+        ]
+
+    def examples(self) -> list[dict]:
+        """Rows of examples.csv: some problems of each operation whose work is right throughout."""
+        return [row for _, rows in self._right.values() for row in rows]
+
+    def _show(self, examined: Examined) -> None:
+        """Keep right problems of the cell whose work is longest, of several the larger cell."""
+        cell, batch = examined.cell, examined.batch
+        rows = np.flatnonzero(examined.outcome.trace_correct)[:SHOWN]
+        rank = (int(batch.lengths.max()), cell.len_a * cell.len_b)
+        if not len(rows) or rank <= self._right.get(cell.op, ((0, 0),))[0]:
+            return
+        shown = []
+        for row in rows:
+            prompt, written = texts(self.task, batch, row)
+            what = {"problem": self.task.problem(prompt), "truth": self.task.answer(written)}
+            shown.append(cell._asdict() | what | {"written": written})
+        self._right[cell.op] = rank, shown

@@ -1,0 +1,114 @@
+"""Loss on the whole of a held-out text, each of its characters predicted once."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from addgpt.model.build import Model
+from addgpt.model.forward import forward, next_token_loss
+from addgpt.runs.files import write_atomically
+from addgpt.runs.run import Run
+from addgpt.task import Batch, Task
+
+Show = Callable[..., Iterable[Batch]]
+
+
+def silently(batches: Iterable[Batch], *about: object) -> Iterable[Batch]:
+    """The batches, and not a word about how far it is."""
+    return batches
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a model foretells `n` characters.
+
+    context    characters that each one but the first ones had before it, at least
+    nats       mean cross-entropy of a character
+    """
+
+    split: str
+    context: int
+    n: int
+    nats: float
+
+    @property
+    def bits(self) -> float:
+        """Mean cross-entropy of a character in bits."""
+        return self.nats / math.log(2)
+
+    @property
+    def perplexity(self) -> float:
+        """Among how many equally likely characters the model would be as unsure."""
+        return math.exp(self.nats)
+
+    def row(self) -> dict[str, Any]:
+        return {
+            "split": self.split,
+            "context": self.context,
+            "n": self.n,
+            "nats": self.nats,
+            "bits": self.bits,
+            "perplexity": self.perplexity,
+        }
+
+
+@torch.inference_mode()
+def score_text(
+    model: Model, task: Task, split: str, context: int = 0, show: Show = silently
+) -> Score:
+    """The loss on all of a split. Raises ValueError if the task has no whole to go over.
+
+    A running text is cut into consecutive blocks as long as those of training, each read by itself:
+    its k-th character is predicted from k - 1 before it. With `context`, blocks overlap by so much
+    and every character but the first `context` is predicted from at least so many. `show` passes
+    the batches on and tells a person how far it is (`progress.counted`).
+    """
+    model.eval()
+    total, count = 0.0, 0
+    size = task.whole_size(split)
+    for batch in show(task.whole(split, context), size, f"scoring {size:,} characters", _scored):
+        logits, targets = forward(model, batch)
+        total += float(next_token_loss(logits, targets))
+        count += _scored(batch)
+    if not count:
+        raise ValueError(f"task {task.name} has no text to score")
+    return Score(split, context, count, total / count)
+
+
+def _scored(batch: Batch) -> int:
+    return int(batch.scored[:, 1:].sum())
+
+
+def score_run(run: Run, split: str = "test", show: Show = silently) -> list[dict[str, Any]]:
+    """The loss of a run's model on a whole split, written to `file_of` its folder.
+
+    Two rows for running text: consecutive blocks, and blocks that overlap by half. A task without
+    that split is scored on its last one, val.
+    """
+    task, model = run.task(), run.model()
+    split = split if split in task.splits else task.splits[-1]
+    progress = run.progress()
+    facts = {
+        "run": run.name,
+        "task": task.name,
+        "seed": run.config.seed,
+        "params": model.parameter_count(),
+        **{key: progress[key] for key in ("step", "examples", "seconds")},
+    }
+    block = task.longest() - 1
+    contexts = (0,) if task.end or block < 2 else (0, block // 2)
+    rows = [facts | score_text(model, task, split, context, show).row() for context in contexts]
+    write_atomically(file_of(run.path, split), json.dumps(rows, indent=2) + "\n")
+    return rows
+
+
+def file_of(folder: Path, split: str) -> Path:
+    """loss.json holds the loss on held-out text, loss-train.json that on what was trained on."""
+    return folder / ("loss-train.json" if split == "train" else "loss.json")

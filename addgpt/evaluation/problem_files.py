@@ -1,0 +1,84 @@
+"""Anybody's problems: a csv or jsonl file with `problem` and optionally `answer`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from addgpt.runs.files import RunError, read_text
+
+MOST_BYTES, MOST_PROBLEMS = 256 << 20, 1_000_000
+MOST_ANSWER = 4000
+ANSWER = re.compile(r"([-+]?[0-9]+)(?:\.0+|\s*(?:r|remainder)\s*(-?[0-9]+))?", re.ASCII)
+
+
+class Problem(NamedTuple):
+    """A problem as typed, the right answer if the file gives one, and its line."""
+
+    text: str
+    answer: str | None
+    line: int
+
+
+def read_problems(path: str | Path) -> list[Problem]:
+    """The problems of a file. Raises ValueError naming file and line."""
+    path = Path(path)
+    try:
+        text = read_text(path, MOST_BYTES).removeprefix("\ufeff")
+        is_json = path.suffix in (".jsonl", ".json")
+        return _problems(path, _from_jsonl(path, text) if is_json else _from_csv(path, text))
+    except RunError as error:
+        raise ValueError(error) from None
+    except (csv.Error, RecursionError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _problems(path: Path, rows: Iterable[tuple[int, dict]]) -> list[Problem]:
+    problems = []
+    for line, row in rows:
+        if len(problems) == MOST_PROBLEMS:
+            raise ValueError(f"{path} holds more than {MOST_PROBLEMS:,} problems")
+        problem, answer = row.get("problem"), row.get("answer")
+        if problem is None or not str(problem).strip():
+            raise ValueError(f"{path}, line {line}: no problem")
+        blank = answer is None or not str(answer).strip()
+        try:
+            problems.append(Problem(str(problem), None if blank else _plain(str(answer)), line))
+        except ValueError as error:
+            raise ValueError(f"{path}, line {line}: {error}") from None
+    if not problems:
+        raise ValueError(f"{path} holds no problems")
+    return problems
+
+
+def _plain(answer: str) -> str:
+    """An answer as the calculator writes it: `+03` as `3`, `3r2` as `3 remainder 2`."""
+    match = ANSWER.fullmatch(answer.strip())
+    if match is None or len(answer) > MOST_ANSWER:
+        raise ValueError(f"{answer!r} is not an answer like -3 or 3 remainder 2")
+    quotient = str(int(match[1]))
+    return f"{quotient} remainder {int(match[2])}" if int(match[2] or 0) else quotient
+
+
+def _from_csv(path: Path, text: str):
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    if "problem" not in (reader.fieldnames or []):
+        raise ValueError(f"{path} has no column `problem` in its first line")
+    for row in reader:
+        yield reader.line_num, row
+
+
+def _from_jsonl(path: Path, text: str):
+    for line, content in enumerate(io.StringIO(text), 1):
+        if not content.strip():
+            continue
+        try:
+            row = json.loads(content)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}, line {line}: not JSON ({error.msg})") from None
+        yield line, row if isinstance(row, dict) else {}

@@ -1,0 +1,74 @@
+"""The columns of eval.csv and the one reader that gives them their types. Needs no torch."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from addgpt.runs.files import RunError, read_checked
+
+COUNTS = ("n", "answer_correct", "trace_correct", "unterminated")
+NUMBERS = (
+    "seed",
+    "params",
+    "step",
+    "examples",
+    "seconds",
+)  # facts of the run
+EVAL_COLUMNS = tuple(
+    "run task seed params step examples seconds split op len_a len_b stratum seen n "
+    "answer_correct trace_correct unterminated".split()
+)
+
+
+def read_eval(file: Path) -> list[dict[str, Any]]:
+    """The rows of an eval.csv: counts and lengths as integers, `seen` as a bool, facts as numbers.
+
+    A fact of the run that is not known is None. Raises RunError if the file cannot be read or is
+    damaged.
+    """
+    rows = list(csv_rows(file, EVAL_COLUMNS, _typed))
+    if not rows:
+        raise RunError(f"{file} is damaged: it has no rows")
+    return rows
+
+
+def csv_rows(
+    file: Path, columns: Sequence[str], typed: Callable[[dict[str, str]], dict[str, Any]] = dict
+) -> Iterator[dict[str, Any]]:
+    """The rows of a file that has at least these columns, as `typed` makes them of texts.
+
+    Raises RunError naming the file and the line; what `typed` raises is taken into it.
+    """
+    reader = csv.DictReader(io.StringIO(read_checked(file), newline=""))
+    try:
+        missing = [name for name in columns if name not in (reader.fieldnames or [])]
+        if missing:
+            raise ValueError(f"no column {', '.join(missing)}")
+        for row in reader:
+            if None in row or None in row.values():
+                raise ValueError("wrong number of fields")
+            yield typed(row)
+    except (ValueError, csv.Error) as error:
+        where = f"line {reader.line_num}: " if reader.line_num > 1 else ""
+        raise RunError(f"{file} is damaged: {where}{error}") from None
+
+
+def _typed(row: dict[str, str]) -> dict[str, Any]:
+    """A row of text with its types. Raises ValueError."""
+    whole = {name: int(row[name]) for name in (*COUNTS, "len_a", "len_b")}
+    if not all(0 <= whole[name] <= whole["n"] for name in COUNTS) or not whole["n"]:
+        raise ValueError("counts must be in 0..n, and n above 0")
+    if row["seen"] not in ("True", "False"):
+        raise ValueError(f"seen must be True or False, not {row['seen']!r}")
+    facts = {name: _number(row[name]) for name in NUMBERS}
+    return row | whole | facts | {"seen": row["seen"] == "True"}
+
+
+def _number(text: str) -> float | int | None:
+    if not text:
+        return None
+    return int(text) if text.isdecimal() else float(text)

@@ -1,0 +1,144 @@
+"""Evaluation rows as tables for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from addgpt.evaluation.intervals import percent, round_down, share, wilson
+
+WIDEST_GRID = 8  # operand lengths that still fit side by side
+
+
+def print_eval(console: Console, rows: Sequence[dict]) -> None:
+    """Exact match by operand length, then by stratum, then a summary of each operation."""
+    for op in dict.fromkeys(row["op"] for row in rows):
+        grid = [row for row in rows if row["op"] == op and row["stratum"] == "all"]
+        longest = max(max(row["len_a"], row["len_b"]) for row in grid) if grid else 0
+        if 0 < longest <= WIDEST_GRID:
+            console.print(_grid_table(op, grid))
+        elif grid:
+            console.print(_length_table(op, grid))
+        strata = [row for row in rows if row["op"] == op and row["stratum"] != "all"]
+        if strata:
+            console.print(_strata_table(op, strata))
+    held_out = [row for row in rows if not row["seen"]]
+    right, n = (sum(row[key] for row in held_out) for key in ("answer_correct", "n"))
+    if n:
+        where = "trained on" if {row["split"] for row in held_out} == {"train"} else "held out"
+        console.print(f"{where}, all cells: {right:,} of {n:,} right, {share(right, n)}")
+
+
+def _grid_table(op: str, rows: list[dict]) -> Table:
+    lengths = sorted({row["len_b"] for row in rows})
+    table = Table(title=f"a {op} b: exact match in % (Wilson 95 % interval)")
+    table.add_column("digits of a", justify="right")
+    for length in lengths:
+        table.add_column(f"b: {length}", justify="right")
+    for len_a in sorted({row["len_a"] for row in rows}):
+        texts = []
+        for len_b in lengths:
+            cell = [r for r in rows if (r["len_a"], r["len_b"]) == (len_a, len_b)]
+            texts.append("\n".join(_cell_text(r) for r in cell))
+        table.add_row(str(len_a), *texts)
+    table.caption = "* all problems of so small a cell are in training"
+    return table
+
+
+def _cell_text(row: dict) -> str:
+    low, high = (round_down(float(bound)) for bound in wilson(row["answer_correct"], row["n"]))
+    mark = "*" if row["seen"] else ""
+    return f"{percent(row['answer_correct'], row['n'])}{mark}\n{low}-{high}\nn={row['n']}"
+
+
+def _length_table(op: str, rows: list[dict]) -> Table:
+    table = Table(title=f"a {op} b: exact match by the longer operand")
+    for name in ("digits", "cells", "n", "right", "exact match", "worst cell"):
+        table.add_column(name, justify="right")
+    for length in sorted({max(row["len_a"], row["len_b"]) for row in rows}):
+        part = [row for row in rows if max(row["len_a"], row["len_b"]) == length]
+        right, n = (sum(row[key] for row in part) for key in ("answer_correct", "n"))
+        worst = min(part, key=lambda row: row["answer_correct"] / row["n"])
+        where = f"{worst['len_a']}{op}{worst['len_b']}: "
+        where += f"{worst['answer_correct']}/{worst['n']}"
+        table.add_row(str(length), str(len(part)), f"{n:,}", f"{right:,}", share(right, n), where)
+    return table
+
+
+def _strata_table(op: str, rows: list[dict]) -> Table:
+    table = Table(title=f"a {op} b: special problems")
+    for name in ("stratum", "digits", "n", "right", "exact match"):
+        table.add_column(name, justify="left" if name == "stratum" else "right")
+    for row in rows:
+        right, n = row["answer_correct"], row["n"]
+        size = f"{row['len_a']}{op}{row['len_b']}"
+        table.add_row(row["stratum"], size, f"{n:,}", f"{right:,}", share(right, n))
+    return table
+
+
+def print_mistakes(console: Console, counts: Sequence[dict], facts: dict) -> None:
+    """Why answers are wrong: rows of error_counts.csv by kind; `facts` are those of eval.json.
+
+    Then whether the model could have been trained on a problem it was scored on.
+    """
+    _print_kinds(console, counts, facts)
+    console.print(facts["contamination"]["summary"], soft_wrap=True)
+
+
+def _print_kinds(console: Console, counts: Sequence[dict], facts: dict) -> None:
+    lucky = facts["answer_correct"] - facts["trace_correct"]
+    note = f"{lucky:,} right answers follow a wrong trace" if lucky else ""
+    if not counts:
+        console.print("no answer is wrong" + (f"; {note}" if note else ""))
+        return
+    wrong = sum(row["n"] for row in counts)
+    table = Table(title=f"why {wrong:,} of {facts['n']:,} answers are wrong", caption=note or None)
+    for name in ("", "kind", "wrong", "share", "most at"):
+        table.add_column(name, justify="left" if name in ("", "kind", "most at") else "right")
+    groups: dict[tuple[str, str], list[dict]] = {}
+    for row in counts:
+        groups.setdefault((row["op"], row["kind"]), []).append(row)
+    sizes = {group: sum(row["n"] for row in rows) for group, rows in groups.items()}
+    for (op, kind), n in sorted(sizes.items(), key=lambda item: (item[0][0], -item[1])):
+        where = _most_frequent(groups[op, kind])
+        table.add_row(f"a {op} b", kind, f"{n:,}", f"{100 * n / wrong:.1f} %", where)
+    console.print(table)
+
+
+def _most_frequent(counts: list[dict]) -> str:
+    """The line of the trace or, without one, the digit where most of some mistakes are."""
+    places: dict[str, int] = {}
+    for row in counts:
+        line = f"line {row['line']}" if row["line"] else ""
+        digit = f"digit {row['digit']}" if row["digit"] else ""
+        places[line or digit] = places.get(line or digit, 0) + row["n"]
+    place, n = max(places.items(), key=lambda item: item[1])
+    return f"{place} ({n:,})" if place else ""
+
+
+def loss_table(rows: Sequence[dict]) -> Table:
+    """Loss on whole texts, a line each."""
+    table = Table(title="loss a character, each of the text predicted once")
+    for name in ("run", "split", "least context", "characters"):
+        table.add_column(name)
+    for name in ("nats", "bits", "perplexity"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        sizes = f"{row['context']:,}", f"{row['n']:,}"
+        values = (f"{row[name]:.4f}" for name in ("nats", "bits", "perplexity"))
+        table.add_row(row["run"], row["split"], *sizes, *values)
+    return table
+
+
+def suite_table(title: str, rows: list[dict]) -> Table:
+    """Parts of a suite beside what was published for them."""
+    table = Table(title=title)
+    for name in ("part", "n", "right", "exact match", "published"):
+        table.add_column(name, justify="left" if name == "part" else "right")
+    for row in rows:
+        right, n = row["answer_correct"], row["n"]
+        other = "" if row["published"] is None else f"{row['published']:.1f} %"
+        table.add_row(row["part"], f"{n:,}", f"{right:,}", share(right, n), other)
+    return table

@@ -1,0 +1,1 @@
+"""Writing with a trained model: decoding, verifying a whole draft, sampling text."""

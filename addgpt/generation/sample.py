@@ -1,0 +1,50 @@
+"""A model writing freely: a prompt in, characters out as they are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from addgpt.generation.decode import stream, within_tables
+from addgpt.model.build import Model
+from addgpt.task import Task
+
+
+class Writer:
+    """Writes with a model of a task; temperature and top_k as in `generation.decode`."""
+
+    def __init__(self, model: Model, task: Task, temperature: float = 0.8, top_k: int = 0) -> None:
+        self.model, self.task = model.eval(), task
+        self.temperature, self.top_k = temperature, top_k
+
+    def stream(self, prompt: str, tokens: int, rng: torch.Generator) -> Iterator[str]:
+        """Up to `tokens` characters after a prompt, the end mark included.
+
+        What a task writes to an end is at most as long as in training; running text goes on, and
+        beyond the block of training the model reads the last block alone. Raises ValueError for a
+        prompt that the task cannot begin with.
+        """
+        task = self.task
+        start = task.encode(task.prompt(prompt))
+        end = task.alphabet.index(task.end) if task.end else None
+        if not len(start):
+            raise ValueError("the prompt is empty; the model needs a character to begin with")
+        most = min(self.model.config.longest or task.longest(), task.longest())
+        if end is not None:
+            tokens = min(tokens, most - len(start))
+            if tokens < 1:
+                raise ValueError(f"prompt {prompt!r} leaves no room: {most} tokens are the most")
+        window = most - 1 if end is None else None
+        numbers = stream(
+            self.model, within_tables(task.positions, self.model.config), start, tokens, end,
+            window, self.temperature, self.top_k, rng,
+        )  # fmt: skip
+        return (task.alphabet[number] for number in numbers)
+
+    def origin(self, text: str) -> str:
+        """See `Task.origin`; empty where the text that the task learned is not to be had."""
+        try:
+            return self.task.origin(text)
+        except (ValueError, OSError):
+            return ""

@@ -1,0 +1,1 @@
+"""The GPT, its parts, and the baselines it is compared with."""

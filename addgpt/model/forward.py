@@ -1,0 +1,111 @@
+"""Batches through a model: logits, targets, the loss, and which rows are right throughout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from addgpt.model.build import Model
+from addgpt.task import Batch
+
+# Bound memory: rows are settled in groups of about so many tokens, or pairs of query and key.
+TOKENS_AT_ONCE = 1 << 15
+PAIRS_AT_ONCE = 1 << 24
+IN_CACHE = 1 << 12  # tokens of one pass on a CPU, whose caches then hold what a block works on
+FEW = 0.7  # share of scored tokens below which only their logits are worked out
+
+
+def forward(model: Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (B, S, V) and targets (B, S), -1 where not scored.
+
+    S is T - 1, or where the scored tokens are few, just enough places to hold those of each row.
+    """
+    tokens, ids, targets = tensors(batch, next(model.parameters()).device)
+    length, most = targets.shape[1], int((batch.scored[:, 1:].sum(1)).max(initial=1))
+    prompt = None
+    if model.config.prefix:
+        prompt = torch.from_numpy(batch.scored.argmax(1)).to(tokens.device)
+    if most > FEW * length:
+        return model(tokens, ids, prompt=prompt), targets
+    first = np.minimum(batch.scored[:, 1:].argmax(1), length - most)
+    at = torch.from_numpy(first[:, None] + np.arange(most)).to(tokens.device)
+    return model(tokens, ids, at=at, prompt=prompt), targets.gather(1, at)
+
+
+def tensors(batch: Batch, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What the model is given and what it should say: (B, T-1), (B, T, L), (B, T-1)."""
+    targets = np.where(batch.scored, batch.tokens.astype(np.int64), -1)
+    return (
+        torch.from_numpy(batch.tokens[:, :-1].astype(np.int64)).to(device),
+        torch.from_numpy(batch.positions.astype(np.int64)).to(device),
+        torch.from_numpy(targets[:, 1:]).to(device),
+    )
+
+
+def next_token_loss(
+    logits: Tensor, targets: Tensor, smoothing: float = 0.0, z_loss: float = 0.0
+) -> Tensor:
+    """Summed cross-entropy of (B, T, V) logits against (B, T) targets, -1 meaning "not scored".
+
+    Args:
+        smoothing: share of each target that is spread over all tokens (Szegedy et al. 2016,
+            arXiv:1512.00567).
+        z_loss: weight of log(Z)^2, Z the sum of the softmax (Chowdhery et al. 2022,
+            arXiv:2204.02311).
+    """
+    logits, targets = logits.flatten(0, 1).float(), targets.flatten()
+    loss = F.cross_entropy(
+        logits, targets, ignore_index=-1, reduction="sum", label_smoothing=smoothing
+    )
+    if z_loss:
+        loss = loss + z_loss * logits[targets >= 0].logsumexp(-1).square().sum()
+    return loss
+
+
+def loss(model: Model, batch: Batch) -> float:
+    """Mean cross-entropy of the scored tokens, in nats."""
+    parts = (next_token_loss(logits, targets) for _, logits, targets in passes(model, batch))
+    total = sum(map(float, parts))
+    return total / max(1, int(batch.scored[:, 1:].sum()))
+
+
+def exact_rows(model: Model, batch: Batch) -> np.ndarray:
+    """(B,) whether every scored token is the argmax, given the true tokens before it."""
+    right = np.zeros(len(batch), bool)
+    for index, logits, targets in passes(model, batch):
+        right[index] = all_hit(logits, targets)
+    return right
+
+
+def all_hit(logits: torch.Tensor, targets: torch.Tensor) -> np.ndarray:
+    """(B,) whether each target (B, S) that is scored is the argmax of its logits (B, S, V)."""
+    return ((logits.argmax(-1) == targets) | (targets < 0)).all(1).cpu().numpy()
+
+
+@torch.inference_mode()
+def passes(model: Model, batch: Batch) -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor]]:
+    """The rows of a batch in groups of bounded size: which they are, and `forward` of them."""
+    tokens = IN_CACHE if next(model.parameters()).device.type == "cpu" else TOKENS_AT_ONCE
+    for index in groups(batch, np.arange(len(batch)), tokens):
+        yield index, *forward(model, batch.rows(index))
+
+
+def groups(
+    batch: Batch, rows: np.ndarray, tokens: int, equal_prompts: bool = False
+) -> Iterator[np.ndarray]:
+    """Rows in groups of so many tokens, of similar (and if asked for, equal prompt) length."""
+    lengths, prompt = batch.lengths, batch.scored.argmax(1)
+    order = rows[np.lexsort((lengths[rows], prompt[rows] if equal_prompts else lengths[rows]))]
+    start = 0
+    while start < len(order):
+        longest = int(lengths[order[start:]].max())
+        size = max(1, min(tokens // longest, PAIRS_AT_ONCE // longest**2))
+        group = order[start : start + size]
+        if equal_prompts:
+            group = group[prompt[group] == prompt[group[0]]]
+        yield group
+        start += len(group)

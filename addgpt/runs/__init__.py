@@ -1,0 +1,1 @@
+"""Run folders: what is in them, how they are written, and how settings become one."""

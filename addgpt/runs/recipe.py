@@ -1,0 +1,69 @@
+"""What makes runs repeat one another: all settings that say what is learned and how, but the seed.
+
+This is the one rule of the report, of the figures of seeds, and of whoever else groups runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from addgpt.config.schema import ModelConfig, TrainConfig
+from addgpt.task import task_class
+
+# How long a run takes and how often it saves; none of it changes what is learned.
+ASIDE = ("train.device", "train.threads", "train.save_every")
+# Nor how often it looks at val, unless a look can end the training (`stop_at`).
+LOOKS = ("train.eval_every", "train.eval_size")
+
+
+def complete(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a config.json with the defaults of settings that it does not name.
+
+    A version that did not know a setting did what is now its default, see `config.schema`. The
+    options of a task that is not installed stay as they are.
+    """
+    defaults = {
+        "options": _options(config["task"]),
+        "model": _defaults(ModelConfig),
+        "train": _defaults(TrainConfig),
+    }
+    filled = {part: known | (config.get(part) or {}) for part, known in defaults.items()}
+    return {**config, **filled}
+
+
+def recipe(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a run's flat settings (`train.lr`, see `load.flat`) that make its recipe.
+
+    Settings without a value (None or NaN: a table has one for each run) are left out.
+    """
+    aside = ASIDE if settings.get("train.stop_at") else (*ASIDE, *LOOKS)
+    return {
+        name: value
+        for name, value in settings.items()
+        if (name == "task" or name.startswith(("options.", "model.", "train.")))
+        and name not in aside
+        and not (value is None or (isinstance(value, float) and math.isnan(value)))
+    }
+
+
+def key(settings: Mapping[str, Any]) -> str:
+    """The same text for flat settings of the same recipe, and for no others."""
+    return json.dumps(recipe(settings), sort_keys=True)
+
+
+def _options(task: str) -> dict[str, Any]:
+    try:
+        return _defaults(task_class(task))
+    except ValueError:
+        return {}
+
+
+def _defaults(cls: type) -> dict[str, Any]:
+    """The defaults of a dataclass of settings, as JSON has them."""
+    known = {item.name: item.default for item in dataclasses.fields(cls)}
+    given = {name: value for name, value in known.items() if value is not dataclasses.MISSING}
+    return json.loads(json.dumps(given))

@@ -1,0 +1,101 @@
+"""From a task's recipe and a person's `key=value` settings to the config of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import replace
+from typing import Any
+
+from addgpt.config import architectures as kinds
+from addgpt.config.schema import ModelConfig, RunConfig, TrainConfig, to_dict, with_settings
+from addgpt.task import Task, load_task, task_class
+
+FROM_TASK = ("vocab", "context", "levels")  # model fields that a person does not set
+
+
+def parse_pairs(pairs: tuple[str, ...]) -> dict[str, str]:
+    """`("digits=3",)` as `{"digits": "3"}`. Raises ValueError."""
+    settings = {}
+    for pair in pairs:
+        key, sign, value = pair.partition("=")
+        if not sign or not key.strip():
+            raise ValueError(f"--set takes key=value, not {pair!r}")
+        settings[key.strip().replace("-", "_")] = value.strip()
+    return settings
+
+
+def split_settings(task: str, settings: dict[str, str]) -> tuple[dict[str, str], ...]:
+    """Settings sorted into task options, model and training. Raises ValueError for unknown keys."""
+    names = (
+        list(task_class(task).options()),
+        [f.name for f in dataclasses.fields(ModelConfig) if f.name not in FROM_TASK],
+        [f.name for f in dataclasses.fields(TrainConfig)],
+    )
+    known = sorted(name for group in names for name in group)
+    for key in settings:
+        if key not in known:
+            raise ValueError(f"unknown setting {key!r}; valid: {', '.join(known)}")
+    return tuple({k: v for k, v in settings.items() if k in group} for group in names)
+
+
+def configure(
+    task_name: str,
+    settings: dict[str, str],
+    seed: int = 0,
+    command: str = "",
+    versions: dict[str, str] | None = None,
+    shape: ModelConfig | None = None,
+) -> RunConfig:
+    """The config of a new run: the task's recipe with a person's settings on top.
+
+    The model is that of the recipe, or has another one's `shape`.
+    """
+    options, model, train = split_settings(task_name, settings)
+    task = load_task(task_name, options).settled()
+    if "stop_at" in train and not task.cells():
+        raise ValueError(f"stop_at is a share of exact match, which task {task_name} has none of")
+    recipe = task.recipe()
+    base = replace(
+        shape or ModelConfig(),
+        **({} if shape else recipe.model),
+        vocab=len(task.alphabet),
+        context=task.longest(),
+        levels=task.levels,
+    )
+    built = with_settings(base, model)
+    learned = kinds.training(built.kind, recipe.train)
+    return RunConfig(
+        task_name,
+        to_dict(task),
+        built,
+        with_settings(TrainConfig(**learned), train),
+        seed,
+        command,
+        versions or {},
+    )
+
+
+def reconfigure(
+    config: RunConfig, task_name: str | None, settings: dict[str, str], command: str = ""
+) -> RunConfig:
+    """The config of a run to be resumed: training settings may change, task and model may not."""
+    if task_name not in (None, config.task):
+        raise ValueError(f"the run to resume is of task {config.task}, not {task_name}")
+    options, model, train = split_settings(config.task, settings)
+    task = load_task(config.task, config.options)
+    wanted = load_task(config.task, config.options | _typed(task, options))
+    if wanted != task or with_settings(config.model, model) != config.model:
+        raise ValueError("a resumed run keeps its task and model; training settings may change")
+    new = replace(config, train=with_settings(config.train, train))
+    if new.train.optimizer != config.train.optimizer:
+        raise ValueError(f"a resumed run keeps its optimizer, {config.train.optimizer}")
+    return (
+        new
+        if new == config
+        else replace(new, command="; ".join(filter(None, (config.command, command))))
+    )
+
+
+def _typed(task: Task, options: dict[str, str]) -> dict[str, Any]:
+    """Text options as the task's own types."""
+    return to_dict(with_settings(task, options)) if options else {}

@@ -1,0 +1,167 @@
+"""What training costs: tokens and floating-point operations an example, and time on known machines.
+
+Operations are those of the matrix products, counted on the model itself without running it (torch's
+`FlopCounterMode` on tensors that have shapes but no memory); a product of (m, k) and (k, n) is
+2 m k n. A common estimate is 6 a weight and token for training and 2 for a forward pass (Kaplan
+et al. 2020, arXiv:2001.08361); ours also count attention and padding, and leave out what the last
+block saves where few tokens are scored.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from torch.utils.flop_counter import FlopCounterMode
+
+from addgpt.config.architectures import TABLES
+from addgpt.config.schema import ModelConfig, RunConfig
+from addgpt.device import autocast, pick_device, prepare, product_type
+from addgpt.evaluation.exact_match import problems_of
+from addgpt.model.build import Model, build
+from addgpt.model.forward import forward, next_token_loss
+from addgpt.runs.checkpoint import outline
+from addgpt.task import Batch, load_task
+from addgpt.training import optim
+
+SAMPLE = 128  # problems that lengths and padding are estimated from
+ROWS, LENGTHS = 16, 10  # problems of a cell; lengths that are shown
+STEP = 5e-3  # seconds that a step on a GPU takes at least, however small it is: a guess
+
+# Peak rates of dense bfloat16 products (float16 where there is no bfloat16) in FLOP/s.
+HARDWARE = {
+    "NVIDIA T4": (65e12, "NVIDIA T4 datasheet, 2019"),
+    "NVIDIA V100 SXM2": (125e12, "NVIDIA V100 datasheet, 2020"),
+    "NVIDIA RTX 3090": (71e12, "NVIDIA Ampere GA102 whitepaper, 2020"),
+    "NVIDIA A100": (312e12, "NVIDIA A100 datasheet, 2020"),
+    "NVIDIA RTX 4090": (165e12, "NVIDIA Ada whitepaper, 2022"),
+    "NVIDIA H100 SXM": (989e12, "NVIDIA H100 datasheet, 2022"),
+}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one example of a kind: tokens, and FLOPs of a forward pass and of training on it."""
+
+    what: str
+    tokens: float
+    forward: float
+    training: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Of a whole training: what its steps draw and compute, padding included."""
+
+    example: Cost
+    examples: int
+    steps: int
+    looks: float  # FLOPs of all looks at val over those of the training steps
+    parameters: int
+
+    @property
+    def tokens(self) -> float:
+        return self.example.tokens * self.examples
+
+    @property
+    def flops(self) -> float:
+        """Of the training steps."""
+        return self.example.training * self.examples
+
+    def seconds(self, rate: float, gpu: bool) -> float:
+        """Of the training steps, at so many FLOP/s."""
+        return max(self.flops / rate, self.steps * STEP if gpu else 0.0)
+
+
+def flops(model: Model, batch: Batch) -> tuple[int, int]:
+    """FLOPs of a batch: of the forward pass, and of forward and backward pass together."""
+    with FlopCounterMode(display=False) as counter:
+        logits, targets = forward(model, batch)
+        first = counter.get_total_flops()
+        next_token_loss(logits, targets).backward()
+    return first, counter.get_total_flops()
+
+
+def by_length(config: RunConfig) -> list[Cost]:
+    """The cost of an example of each operation with operands of equal length, length by length."""
+    task, rows = load_task(config.task, config.options), []
+    cells = [c for c in task.cells() if c.stratum == "all" and c.len_a == c.len_b]
+    longest = max((cell.len_a for cell in cells), default=0)
+    shown = {round(n) for n in np.linspace(1, longest, LENGTHS)}
+    for cell in cells:
+        if cell.len_a in shown:
+            batch, _ = problems_of(task, cell, ROWS)
+            rows.append(_cost(f"{cell.len_a}{cell.op}{cell.len_b}", config.model, [batch]))
+    return rows
+
+
+def plan(config: RunConfig, examples: int | None = None) -> Plan:
+    """The cost of training, of all steps or of so many examples."""
+    if config.model.kind in TABLES:
+        raise ValueError(f"kind={config.model.kind} looks rows up: it has no products to count")
+    task, train = load_task(config.task, config.options), config.train
+    batch = task.batch(np.random.default_rng(0), train.batch_size, "train")
+    count = -(-SAMPLE // train.batch_size)
+    drawn = [task.batch(np.random.default_rng(i), train.batch_size, "train") for i in range(count)]
+    size = train.micro_batch or train.batch_size
+    example = _cost("training", config.model, [p for batch in drawn for p in _passes(batch, size)])
+    exam = task.batch(np.random.default_rng(0), min(train.eval_size, SAMPLE), "val")
+    look = flops(outline(config.model), exam)[0] / len(exam) * train.eval_size
+    if task.cells():  # the loss and exact match are worked out in a pass each
+        look *= 2
+    step = example.training * len(batch)
+    steps = -(-examples // train.batch_size) if examples else train.steps
+    share = look / (step * min(train.eval_every, steps))
+    total = examples or steps * train.batch_size
+    return Plan(example, total, steps, share, outline(config.model).parameter_count())
+
+
+def speed(config: RunConfig, seconds: float = 2.0) -> float:
+    """FLOP/s that training steps reach on this machine, measured for about so long."""
+    task, train = load_task(config.task, config.options), config.train
+    prepare(train.threads)
+    device = pick_device(train.device)
+    model = build(config.model, config.seed).to(device).train()
+    dtype = product_type(device, train.precision, config.model)
+    optimizers = optim.build(model, train, dtype)
+    batch = task.batch(np.random.default_rng(0), train.batch_size, "train")
+    parts = _passes(batch, train.micro_batch or len(batch))
+    work = sum(flops(outline(config.model), part)[1] for part in parts)
+
+    def step() -> None:
+        for part in parts:
+            with autocast(device, dtype):
+                logits, targets = forward(model, part)
+            (next_token_loss(logits, targets) / len(batch)).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        next(model.parameters()).detach().flatten()[0].item()  # waits for the device
+
+    step()
+    began, steps = time.perf_counter(), 0
+    while not steps or time.perf_counter() - began < seconds:
+        step()
+        steps += 1
+    return work * steps / (time.perf_counter() - began)
+
+
+def _cost(what: str, config: ModelConfig, batches: list[Batch]) -> Cost:
+    """The mean over the rows of some batches."""
+    model, rows = outline(config), sum(map(len, batches))
+    tokens, both = sum(int(batch.lengths.sum()) for batch in batches), []
+    known: dict[tuple, tuple[int, int]] = {}  # by all that it depends on
+    for batch in batches:
+        shape = (*batch.tokens.shape, int(batch.scored[:, 1:].sum(1).max()))
+        known[shape] = known.get(shape) or flops(model, batch)
+        both.append(known[shape])
+    return Cost(what, tokens / rows, sum(f for f, _ in both) / rows, sum(t for _, t in both) / rows)
+
+
+def _passes(batch: Batch, rows: int) -> list[Batch]:
+    """A batch as training passes it through the model: rows of like length together."""
+    if rows >= len(batch):
+        return [batch]
+    order = np.argsort(batch.lengths, kind="stable")
+    return [batch.rows(order[i : i + rows]) for i in range(0, len(batch), rows)]

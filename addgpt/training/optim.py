@@ -1,0 +1,126 @@
+"""Optimizers, parameter groups and schedules."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from addgpt.config.schema import TrainConfig
+
+# Share of the peak rate after warm-up. `done` runs from 0 to 1; `age` is the step in units of the
+# warm-up, from 1. What each is, and its paper: addgpt/config/catalogue.py.
+SCHEDULES = {
+    "constant": lambda done, age: 1.0,
+    "linear": lambda done, age: 1.0 - done,
+    "cosine": lambda done, age: 0.5 * (1 + math.cos(math.pi * done)),
+    "wsd": lambda done, age: min(1.0, (1.0 - done) / DECAY_SHARE),
+    "inverse_sqrt": lambda done, age: age**-0.5,
+}
+DECAY_SHARE = 0.2  # of the steps after warm-up, in which `wsd` lets the rate fall
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update is orthogonalised (Jordan et al. 2024, "Muon").
+
+    Every parameter is a matrix or a stack of matrices (..., rows, columns). The Newton-Schulz
+    iteration runs in `dtype` (None: that of the parameter): bfloat16 is precise enough for it, but
+    slow on many CPUs.
+    """
+
+    def __init__(
+        self,
+        params,
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.dtype = dtype
+
+    @torch.no_grad()
+    def step(self, closure=None) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                if not state:
+                    state["momentum"] = torch.zeros_like(parameter)
+                momentum = state["momentum"].mul_(group["momentum"]).add_(parameter.grad)
+                ahead = parameter.grad.add(momentum, alpha=group["momentum"])
+                update = orthogonalise(ahead.to(self.dtype))
+                rows, columns = parameter.shape[-2:]
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(update, alpha=-group["lr"] * max(1, rows / columns) ** 0.5)
+
+
+def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
+    """The nearest (semi-)orthogonal matrix, roughly: singular values come out near 1."""
+    a, b, c = NEWTON_SCHULZ
+    tall = matrix.shape[-2] > matrix.shape[-1]
+    x = matrix.mT if tall else matrix
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.mT if tall else x
+
+
+def build(
+    model: nn.Module, config: TrainConfig, dtype: torch.dtype | None = None
+) -> list[torch.optim.Optimizer]:
+    """The optimizers of a model: Muon for the matrices of its blocks if it has any, AdamW for the
+    rest, none for what has no gradient.
+
+    `dtype` is what Muon multiplies matrices in.
+    """
+    matrices, rest = [], []
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        inside = name.startswith("blocks.") and parameter.ndim >= 2 and not name.endswith("gain")
+        (matrices if inside else rest).append(parameter)
+    if config.optimizer == "adamw" and matrices:
+        groups = [
+            {"params": matrices, "weight_decay": config.weight_decay},
+            {"params": rest, "weight_decay": 0.0},
+        ]
+        return [torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.95), fused=True)]
+    built: list[torch.optim.Optimizer] = []
+    if matrices:
+        built += [Muon(matrices, config.muon_lr, weight_decay=config.weight_decay, dtype=dtype)]
+    if rest:
+        built += [torch.optim.AdamW(rest, config.lr, betas=(0.9, 0.95), weight_decay=0, fused=True)]
+    return built
+
+
+def rate(step: int, config: TrainConfig) -> float:
+    """Learning rate at a step (0, 1, ...) as a share of the peak rate."""
+    warm = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
+    done = min(1.0, max(0, step - config.warmup) / max(1, config.steps - config.warmup))
+    age = max(1.0, step / max(1, config.warmup))
+    return warm * max(config.final_lr, SCHEDULES[config.schedule](done, age))
+
+
+@torch.no_grad()
+def average(averaged: nn.Module, model: nn.Module, step: int, decay: float) -> None:
+    """Move averaged weights towards those of a model after `step` steps (1, 2, ...).
+
+    An exponential average (Tarvainen and Valpola 2017, arXiv:1703.01780). Early on the decay is
+    lower, (1 + step) / (10 + step), so that the random start is soon forgotten.
+    """
+    share = 1 - min(decay, (1 + step) / (10 + step))
+    torch._foreach_lerp_(list(averaged.parameters()), list(model.parameters()), share)
+
+
+def clip(optimizers: list[torch.optim.Optimizer], limit: float) -> None:
+    """Scale AdamW's gradients to a joint norm of at most `limit`; Muon's step has its own norm."""
+    if limit:
+        for optimizer in optimizers:
+            if not isinstance(optimizer, Muon):
+                params = [p for group in optimizer.param_groups for p in group["params"]]
+                torch.nn.utils.clip_grad_norm_(params, limit)

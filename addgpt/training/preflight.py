@@ -1,0 +1,80 @@
+"""What cannot be trained is refused with the reason, before anything is written."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from addgpt.config.schema import RunConfig
+from addgpt.device import memory, pick_device
+from addgpt.runs.checkpoint import weight_count
+from addgpt.task import Task, load_task
+from addgpt.training.distributed import World
+
+FLOAT = 4  # bytes
+PER_WEIGHT = 4  # floats of a weight in training: itself, its gradient and up to two averages
+PER_TOKEN = 4  # numbers at the least that a block keeps of each channel of a token for its gradient
+PER_PAIR = 2  # floats at the least of two tokens and a head: the bias of their ids, its gradient
+
+
+def check_startable(config: RunConfig, world: World = World()) -> None:  # noqa: B008
+    """Raise ValueError if the model of a config cannot be, or its device is not here."""
+    pick_device(config.train.device)
+    check_shares(config, world)
+    check_memory(config, world)
+    check_reach(config)
+    if config.model.prefix:
+        check_prompt(load_task(config.task, config.options))
+
+
+def check_memory(config: RunConfig, world: World = World()) -> None:  # noqa: B008
+    """Raise ValueError if training takes more memory than there is, by a low estimate."""
+    model, train = config.model, config.train
+    weights = weight_count(model)
+    rows = min(train.micro_batch or train.batch_size, -(-train.batch_size // world.size))
+    tokens = model.context // 4  # of a row, at the least
+    kept = rows * tokens * model.depth * model.width * PER_TOKEN
+    if "relative" in model.scheme:
+        # The longest pass decides, and a batch has problems that are at least half as long.
+        kept += rows * (model.context // 2) ** 2 * model.heads * PER_PAIR
+    drawn = (train.batch_size + train.eval_size) * tokens * (2 + 2 * len(model.levels))
+    need, have = FLOAT * (weights * PER_WEIGHT + kept) + drawn, memory()
+    if need > have:
+        raise ValueError(
+            f"{weights:,} weights and passes of {rows:,} rows take {need / 2**30:,.0f} GiB or more "
+            f"to train, this machine has {have / 2**30:,.0f}; "
+            "try a smaller --set width, batch_size or micro_batch, or shorter problems"
+        )
+
+
+def check_reach(config: RunConfig) -> None:
+    """Raise ValueError if problems that are to be scored are longer than the model can read."""
+    most = config.model.longest
+    if most is None:
+        return
+    task, rng = load_task(config.task, config.options), np.random.default_rng(0)
+    cells = task.cells()
+    sizes = [int(task.exam(rng, 8, "test", cell).lengths.max(initial=1)) - 1 for cell in cells]
+    read, cell = max(zip(sizes, cells, strict=True), default=(0, None))
+    if read > most:
+        raise ValueError(
+            f"problems of {cell.len_a}{cell.op}{cell.len_b} digits take {read} tokens, a model "
+            f"with position={config.model.position} reads at most {most}; set another "
+            "position, or a larger random_index"
+        )
+
+
+def check_prompt(task: Task) -> None:
+    """Raise ValueError if a task scores its prompt: a prefix LM would see its own answers."""
+    batch = task.batch(np.random.default_rng(0), 8, "train")
+    if (batch.scored.argmax(1) < 2).any():  # one token alone has nothing to look ahead to
+        raise ValueError(
+            f"prefix=true lets the prompt see all of itself, and task {task.name} scores its "
+            "prompt; set prefix=false"
+        )
+
+
+def check_shares(config: RunConfig, world: World) -> None:
+    """Raise ValueError if there are more workers than problems in a batch."""
+    if config.train.batch_size < world.size:
+        size = config.train.batch_size
+        raise ValueError(f"batch_size={size} is too small for {world.size} workers")
