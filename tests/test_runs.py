@@ -373,8 +373,8 @@ def test_eval_csv_has_the_columns_of_the_contract_in_order(toy_run):
     run = toy_run()
     write_eval(run.path, [{"run": "a, b", "n": 3}, {"stratum": "carry:2"}])
     lines = (run.path / "eval.csv").read_text().splitlines()
-    assert lines[0].split(",") == EVAL_COLUMNS
-    assert EVAL_COLUMNS == (
+    assert lines[0].split(",") == list(EVAL_COLUMNS)
+    assert list(EVAL_COLUMNS) == (
         "run,task,seed,params,step,examples,seconds,split,op,len_a,len_b,stratum,seen,n,"
         "answer_correct,trace_correct,unterminated"
     ).split(",")
