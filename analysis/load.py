@@ -19,8 +19,8 @@ import pandas as pd
 from addgpt.evaluation import schema
 from addgpt.evaluation.intervals import wilson
 from addgpt.evaluation.schema import COUNTS, EVAL_COLUMNS, NUMBERS, read_eval
-from addgpt.runs.files import RunError, open_table, read_checked, read_log
-from addgpt.runs.recipe import complete
+from addgpt.runs.files import RunError, read_checked, read_log
+from addgpt.runs.recipe import complete, flat
 
 T = TypeVar("T")
 
@@ -169,13 +169,13 @@ def read_config(path: Path) -> dict[str, Any]:
     """The settings of the run in a folder, as config.json has them. Raises ValueError."""
     file = path / "config.json"
     try:
-        config, sound = open_table(_text(file))
+        config = json.loads(_text(file))
+    except RecursionError:
+        raise ValueError(f"{file} is damaged: nested too deep") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"{file} is damaged: {error}") from None
     if not isinstance(config, dict) or not {"task", "seed"} <= config.keys():
         raise ValueError(f"{file} is not the config of a run: it names no task and seed")
-    if not sound:
-        raise ValueError(f"{file} is damaged or was edited: it does not match its checksum")
     for part in ("options", "model", "train", "versions"):
         if not isinstance(config.get(part) or {}, dict):
             raise ValueError(f"{file} is damaged: {part} is not a set of settings")
@@ -222,7 +222,7 @@ def _looks(path: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl; a last line still being written is left out."""
     file = path / "metrics.jsonl"
     try:
-        return [look for look, _ in read_log(file)] if file.is_file() else []
+        return read_log(file) if file.is_file() else []
     except RunError as error:
         raise ValueError(error) from None
 
@@ -261,15 +261,6 @@ def _frame(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
     """The rows, those columns first, in order, whether or not there are rows."""
     frame = pd.DataFrame(rows, columns=None if rows else list(columns))
     return frame.reindex(columns=list(dict.fromkeys([*columns, *frame.columns])))
-
-
-def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings on one level: `{"model": {"width": 64}}` as `{"model.width": 64}`."""
-    level = {}
-    for key, value in settings.items():
-        nested = flat(value, f"{prefix}{key}.") if isinstance(value, dict) else None
-        level |= {prefix + key: value} if nested is None else nested
-    return level
 
 
 def _checked(read: Callable[[], T]) -> T:

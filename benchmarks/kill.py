@@ -124,7 +124,7 @@ def saved_step(path: Path) -> int:
     if not run.started:
         return -1
     progress = run.state()[1]
-    run.check_log(progress["step"], progress["log"])
+    run.metrics()
     return progress["step"]
 
 

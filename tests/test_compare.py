@@ -107,7 +107,7 @@ def test_one_cell_and_one_run_a_side_is_bonett_and_price():
     result = difference(*counts(6, 26, 4, 12))
     assert (result.low, result.high) == pytest.approx((0.2548067, 0.6251933), abs=1e-7)
     assert result.difference == pytest.approx(22 / 48)
-    assert (result.n, result.cells) == (48, 1) and result.clear
+    assert (result.n, result.cells) == (48, 1) and result.significant
 
 
 @pytest.mark.parametrize("table", [(1, 1, 7, 12), (59, 6, 16, 80), (0, 0, 0, 9), (5, 0, 0, 0)])
@@ -231,9 +231,9 @@ def test_compare_uses_held_out_cells_and_says_what_it_cannot_know():
     assert result.ops["-"].difference == pytest.approx(gaps[MINUS])
     assert result.special.difference == pytest.approx(gaps[CHAIN])
     assert result.overall.n == 650
-    assert result.blind().startswith("B has one run")
-    assert compare(a, a[:1] + b).blind() == ""
-    assert compare(a[:1], b).blind().startswith("A and B have one run each")
+    assert result.caveat().startswith("B has one run")
+    assert compare(a, a[:1] + b).caveat() == ""
+    assert compare(a[:1], b).caveat().startswith("A and B have one run each")
 
 
 def test_problems_that_differ_are_refused():

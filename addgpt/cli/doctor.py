@@ -17,7 +17,7 @@ from addgpt.cli.main import RESULTS
 )
 @click.option("--json", "as_json", is_flag=True, help="JSON on stdout, nothing else.")
 def command(results: Path, as_json: bool) -> None:
-    """Look whether all is in order: versions, device, speed, extras, and every run's files.
+    """Check the installation: versions, device, speed, extras, and every run's files.
 
     Ends with what to do. Exit code 1 if something is broken.
 
@@ -26,10 +26,10 @@ def command(results: Path, as_json: bool) -> None:
       addgpt doctor
       addgpt doctor --results /scratch/runs --json
     """
-    from addgpt.runs.doctor import examine
+    from addgpt.runs.doctor import diagnose
 
     found = []
-    for finding in examine(results):
+    for finding in diagnose(results):
         found.append(finding)
         if not as_json:
             mark = "BROKEN" if finding.bad else "note" if finding.advice else "ok"

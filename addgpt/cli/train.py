@@ -98,7 +98,7 @@ def _resumed(out: Path, task: str | None, settings: dict, previous: bool, world)
     check_startable(config, world)
     run.reconfigure(config)
     if previous:
-        run.fall_back()
+        run.restore_previous()
 
 
 def _train(out: Path, init_from: Path | None, world) -> None:

@@ -36,19 +36,23 @@ def wilson(
     return low, high
 
 
-def share(right: int, n: int) -> str:
-    """`99.80 % (99.29-99.94)` with the Wilson 95 % interval; 100 only where all are right."""
-    low, high = (float(bound) for bound in wilson(right, n))
-    return f"{percent(right, n)} % ({round_down(low)}-{round_down(high)})"
+def percent(right: float, n: float) -> str:
+    """A share in per cent, never rounded up; two decimals above 99, and 100 only for all.
 
-
-def percent(right: int, n: int) -> str:
-    return round_down(right / n) if n else "-"
-
-
-def round_down(share: float) -> str:
-    """A share in per cent, never rounded up; two decimals where it is near 100."""
-    if share >= 1:
+    >>> percent(1999, 2000), percent(2000, 2000), percent(1, 3), percent(0, 0)
+    ('99.95', '100', '33.3', '-')
+    """
+    if not n:
+        return "-"
+    if right >= n:
         return "100"
-    decimals = 2 if share > 0.99 else 1
-    return f"{math.floor(share * 100 * 10**decimals + 1e-9) / 10**decimals:.{decimals}f}"
+    decimals = 2 if right > 0.99 * n else 1
+    scale = 10**decimals
+    steps = min(math.floor(100 * scale * right / n + 1e-9), 100 * scale - 1)
+    return f"{steps / scale:.{decimals}f}"
+
+
+def share(right: int, n: int) -> str:
+    """`99.80 % (99.27-99.94)`: per cent with the Wilson 95 % interval."""
+    low, high = (percent(float(bound), 1) for bound in wilson(right, n))
+    return f"{percent(right, n)} % ({low}-{high})"

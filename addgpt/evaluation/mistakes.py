@@ -43,9 +43,10 @@ from itertools import accumulate, zip_longest
 import numpy as np
 
 from addgpt.evaluation.exact_match import Examined
+from addgpt.evaluation.schema import ERROR_KINDS
 from addgpt.task import Batch, Cell, Task
 
-KINDS = tuple("unterminated unreadable sign carry borrow copy trace length answer digit".split())
+KINDS = tuple(ERROR_KINDS)
 EXPLAINED = ("sign", "carry", "borrow")  # by the answer alone
 EACH, MOST = 20, 2000  # mistakes kept of an operation, stratum and kind; in all
 SHOWN = 2  # right problems kept of an operation

@@ -1,4 +1,4 @@
-"""Loss on the whole of a held-out text, each of its characters predicted once."""
+"""Loss on a whole held-out text, each of its characters predicted once."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
+from addgpt.evaluation.scorecard import run_facts
 from addgpt.model.build import Model
 from addgpt.model.forward import forward, next_token_loss
-from addgpt.runs.files import write_atomically
+from addgpt.runs.files import write_checked
 from addgpt.runs.run import Run
 from addgpt.task import Batch, Task
 
@@ -27,7 +28,7 @@ def silently(batches: Iterable[Batch], *about: object) -> Iterable[Batch]:
 
 @dataclass(frozen=True)
 class Score:
-    """How well a model foretells `n` characters.
+    """Loss on `n` characters.
 
     context    characters that each one but the first ones had before it, at least
     nats       mean cross-entropy of a character
@@ -45,7 +46,7 @@ class Score:
 
     @property
     def perplexity(self) -> float:
-        """Among how many equally likely characters the model would be as unsure."""
+        """exp(nats): among how many equally likely characters the model would be as unsure."""
         return math.exp(self.nats)
 
     def row(self) -> dict[str, Any]:
@@ -63,7 +64,7 @@ class Score:
 def score_text(
     model: Model, task: Task, split: str, context: int = 0, show: Show = silently
 ) -> Score:
-    """The loss on all of a split. Raises ValueError if the task has no whole to go over.
+    """The loss on all of a split. Raises ValueError if the task is no text.
 
     A running text is cut into consecutive blocks as long as those of training, each read by itself:
     its k-th character is predicted from k - 1 before it. With `context`, blocks overlap by so much
@@ -87,26 +88,25 @@ def _scored(batch: Batch) -> int:
 
 
 def score_run(run: Run, split: str = "test", show: Show = silently) -> list[dict[str, Any]]:
-    """The loss of a run's model on a whole split, written to `file_of` its folder.
+    """The loss of a run's model on a whole split, a row for each way of scoring it.
 
     Two rows for running text: consecutive blocks, and blocks that overlap by half. A task without
     that split is scored on its last one, val.
     """
-    task, model = run.task(), run.model()
+    task = run.task()
     split = split if split in task.splits else task.splits[-1]
-    progress = run.progress()
-    facts = {
-        "run": run.name,
-        "task": task.name,
-        "seed": run.config.seed,
-        "params": model.parameter_count(),
-        **{key: progress[key] for key in ("step", "examples", "seconds")},
-    }
+    model, progress = run.load()
+    facts = run_facts(run, model, progress)
     block = task.longest() - 1
     contexts = (0,) if task.end or block < 2 else (0, block // 2)
-    rows = [facts | score_text(model, task, split, context, show).row() for context in contexts]
-    write_atomically(file_of(run.path, split), json.dumps(rows, indent=2) + "\n")
-    return rows
+    return [facts | score_text(model, task, split, context, show).row() for context in contexts]
+
+
+def write_loss(folder: Path, rows: list[dict[str, Any]], split: str = "test") -> Path:
+    """Write the rows of `score_run` to `file_of` a folder; returns its path. Raises RunError."""
+    file = file_of(folder, split)
+    write_checked(folder, {file.name: json.dumps(rows, indent=2) + "\n"})
+    return file
 
 
 def file_of(folder: Path, split: str) -> Path:

@@ -6,18 +6,20 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from addgpt.runs.files import RunError, read_text
 
-MOST_BYTES, MOST_PROBLEMS = 256 << 20, 1_000_000
-MOST_ANSWER = 4000
+if TYPE_CHECKING:
+    from addgpt.calculator.solver import Calculator
+
+MAX_ANSWER = 4000  # digits; Python turns no longer text into a number
 ANSWER = re.compile(r"([-+]?[0-9]+)(?:\.0+|\s*(?:r|remainder)\s*(-?[0-9]+))?", re.ASCII)
 
 
-class Problem(NamedTuple):
+class Given(NamedTuple):
     """A problem as typed, the right answer if the file gives one, and its line."""
 
     text: str
@@ -25,11 +27,11 @@ class Problem(NamedTuple):
     line: int
 
 
-def read_problems(path: str | Path) -> list[Problem]:
+def read_problems(path: str | Path) -> list[Given]:
     """The problems of a file. Raises ValueError naming file and line."""
     path = Path(path)
     try:
-        text = read_text(path, MOST_BYTES).removeprefix("\ufeff")
+        text = read_text(path).removeprefix("\ufeff")
         is_json = path.suffix in (".jsonl", ".json")
         return _problems(path, _from_jsonl(path, text) if is_json else _from_csv(path, text))
     except RunError as error:
@@ -38,17 +40,39 @@ def read_problems(path: str | Path) -> list[Problem]:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _problems(path: Path, rows: Iterable[tuple[int, dict]]) -> list[Problem]:
+def score_problems(
+    calculator: Calculator, given: Sequence[Given]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """A row for each problem, and what to tell of answers in the file that are not Python's.
+
+    Rows have `problem`, `answer` (of the file, or else Python's), `model` and `correct`. Raises
+    ValueError naming the line of a problem that the model cannot be asked.
+    """
+    rows, notes = [], []
+    solutions = calculator.solve_many([problem.text for problem in given])
+    for problem, solution in zip(given, solutions, strict=True):
+        if solution.error:
+            raise ValueError(f"line {problem.line}: {solution.error}")
+        if problem.answer not in (None, solution.truth):
+            notes.append(
+                f"line {problem.line} answers {problem.answer}, Python {solution.truth}; scored by "
+                "the file"
+            )
+        truth = problem.answer or solution.truth
+        row = {"problem": problem.text, "answer": truth, "model": solution.answer}
+        rows.append(row | {"correct": solution.answer == truth})
+    return rows, notes
+
+
+def _problems(path: Path, rows: Iterable[tuple[int, dict]]) -> list[Given]:
     problems = []
     for line, row in rows:
-        if len(problems) == MOST_PROBLEMS:
-            raise ValueError(f"{path} holds more than {MOST_PROBLEMS:,} problems")
         problem, answer = row.get("problem"), row.get("answer")
         if problem is None or not str(problem).strip():
             raise ValueError(f"{path}, line {line}: no problem")
         blank = answer is None or not str(answer).strip()
         try:
-            problems.append(Problem(str(problem), None if blank else _plain(str(answer)), line))
+            problems.append(Given(str(problem), None if blank else _plain(str(answer)), line))
         except ValueError as error:
             raise ValueError(f"{path}, line {line}: {error}") from None
     if not problems:
@@ -59,7 +83,7 @@ def _problems(path: Path, rows: Iterable[tuple[int, dict]]) -> list[Problem]:
 def _plain(answer: str) -> str:
     """An answer as the calculator writes it: `+03` as `3`, `3r2` as `3 remainder 2`."""
     match = ANSWER.fullmatch(answer.strip())
-    if match is None or len(answer) > MOST_ANSWER:
+    if match is None or len(answer) > MAX_ANSWER:
         raise ValueError(f"{answer!r} is not an answer like -3 or 3 remainder 2")
     quotient = str(int(match[1]))
     return f"{quotient} remainder {int(match[2])}" if int(match[2] or 0) else quotient

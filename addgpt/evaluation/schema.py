@@ -1,4 +1,4 @@
-"""The columns of eval.csv and the one reader that gives them their types. Needs no torch."""
+"""What the files of an evaluation hold: columns, typed reader, kinds of mistakes. No torch here."""
 
 from __future__ import annotations
 
@@ -11,17 +11,26 @@ from typing import Any
 from addgpt.runs.files import RunError, read_checked
 
 COUNTS = ("n", "answer_correct", "trace_correct", "unterminated")
-NUMBERS = (
-    "seed",
-    "params",
-    "step",
-    "examples",
-    "seconds",
-)  # facts of the run
+NUMBERS = ("seed", "params", "step", "examples", "seconds")  # facts of the run
 EVAL_COLUMNS = tuple(
     "run task seed params step examples seconds split op len_a len_b stratum seen n "
     "answer_correct trace_correct unterminated".split()
 )
+
+# Each mistake is of exactly one kind: the first of these that applies. What each looks like in the
+# formats of the tasks is shown in `addgpt.evaluation.mistakes`.
+ERROR_KINDS = {
+    "unterminated": "no end mark was written",
+    "unreadable": "what was written is no answer",
+    "sign": "the right size, the wrong sign",
+    "carry": "every digit is right but for the carry into its column",
+    "borrow": "every digit is right but for the borrow from its column",
+    "copy": "a line of the work was not copied rightly",
+    "trace": "a line of the work is wrong",
+    "length": "the work is right, the answer has another number of digits",
+    "answer": "the work is right, the answer read off it is not",
+    "digit": "a digit of the answer is wrong",
+}
 
 
 def read_eval(file: Path) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""All that `addgpt eval` finds out about a run, and the files it writes into the run folder.
+"""Scoring a run: what `addgpt eval` finds out about it, and the files it writes.
 
     eval.csv           exact match of each cell, as counts
     errors.csv         some wrong answers, and why each is wrong (see `addgpt.evaluation.mistakes`)
@@ -6,7 +6,9 @@
     examples.csv       some right answers of each operation, with the work that led to them
     eval.json          how, when and where this was scored, and the check for contamination
 
-Another split than test has its name in the names of the files: `eval-val.csv`.
+Another split than test has its name in the names of the files: `eval-val.csv`. A score on fewer
+problems than what is stored of the same checkpoint does not replace that: it is written beside it,
+to `eval-quick.csv` and so on.
 """
 
 from __future__ import annotations
@@ -21,22 +23,16 @@ from pathlib import Path
 from typing import Any
 
 from addgpt.evaluation.contamination import Audit, Contamination
-from addgpt.evaluation.exact_match import Examined
+from addgpt.evaluation.exact_match import Examined, examine
 from addgpt.evaluation.mistakes import COUNT_COLUMNS, ERROR_COLUMNS, EXAMPLE_COLUMNS, Tally
-from addgpt.evaluation.schema import EVAL_COLUMNS
-from addgpt.evaluation.scoring import eval_rows, usual_size
-from addgpt.runs.files import (
-    RunError,
-    csv_text,
-    read_checked,
-    write_atomically,
-    write_checked,
-    write_csv,
-)
+from addgpt.evaluation.schema import COUNTS, EVAL_COLUMNS, read_eval
+from addgpt.model.build import Model
+from addgpt.runs.files import RunError, csv_text, read_checked, write_checked
 from addgpt.runs.provenance import command_line, versions
 from addgpt.runs.run import Run
+from addgpt.task import Task
 
-TOTALS = ("n", "answer_correct", "trace_correct", "unterminated")
+CHECKPOINT = ("step", "examples", "seconds")  # columns that say which checkpoint was scored
 
 
 @dataclass(frozen=True)
@@ -50,19 +46,24 @@ class Scorecard:
     contamination: Contamination
     facts: dict[str, Any]
 
-    def write(self) -> list[Path]:
-        """Write all files, eval.csv first; returns their paths. Raises RunError."""
-        tables = {
-            "errors": (ERROR_COLUMNS, self.mistakes.sample()),
-            "error_counts": (COUNT_COLUMNS, self.mistakes.counts()),
-            "examples": (EXAMPLE_COLUMNS, self.mistakes.examples()),
+    def write(self, folder: Path | None = None) -> list[Path]:
+        """Write all files into the run folder or another one, eval.csv first; returns their paths.
+
+        They have `-quick` in their names where a fuller score of this checkpoint is stored there.
+        Raises RunError.
+        """
+        folder = folder or self.run.path
+        quick = self._less_than(file_of(folder, "eval.csv", self.split))
+        contents = {
+            "eval.csv": csv_text(EVAL_COLUMNS, self.rows),
+            "errors.csv": csv_text(ERROR_COLUMNS, self.mistakes.sample()),
+            "error_counts.csv": csv_text(COUNT_COLUMNS, self.mistakes.counts()),
+            "examples.csv": csv_text(EXAMPLE_COLUMNS, self.mistakes.examples()),
+            "eval.json": json.dumps(self.facts, indent=2) + "\n",
         }
-        paths = [write_eval(self.run.path, self.rows, self.split)]
-        for name, (columns, rows) in tables.items():
-            paths.append(self._path(f"{name}.csv"))
-            write_csv(paths[-1], columns, rows)
-        paths.append(self._path("eval.json"))
-        write_atomically(paths[-1], json.dumps(self.facts, indent=2) + "\n")
+        paths = [file_of(folder, name, self.split, quick) for name in contents]
+        names = (path.name for path in paths)
+        write_checked(folder, dict(zip(names, contents.values(), strict=True)))
         return paths
 
     def check(self) -> None:
@@ -71,8 +72,15 @@ class Scorecard:
             found = ", ".join(self.contamination.found)
             raise RunError(f"CONTAMINATED, the scores do not count: {self.contamination} ({found})")
 
-    def _path(self, name: str) -> Path:
-        return file_of(self.run.path, name, self.split)
+    def _less_than(self, file: Path) -> bool:
+        """Whether a stored score is of the same checkpoint, and of more problems in some cell."""
+        try:
+            stored = read_eval(file)
+        except RunError:  # none, or damaged: it has nothing to lose
+            return False
+        same = all(stored[0][name] == self.rows[0][name] for name in CHECKPOINT)
+        asked = {_cell(row): row["n"] for row in self.rows}
+        return same and any(row["n"] > asked.get(_cell(row), 0) for row in stored)
 
 
 def score_run(
@@ -85,28 +93,38 @@ def score_run(
 ) -> Scorecard:
     """Score all cells of a run, say why answers are wrong, and check for contamination.
 
-    `watch` is shown each cell's problems and outcomes, `show` tells a person how far it is. Raises
-    ValueError if the task has no cells.
+    Args:
+        per_cell: problems of each cell; `usual_size` by default.
+        seed: of the problems.
+        watch: called with each cell's problems and outcomes.
+        show: passes the cells on and tells a person how far it is.
+
+    Raises:
+        ValueError: the task has no cells.
+        RunError: the run has no sound model.
     """
     began = time.perf_counter()
     task = run.task()
+    cells, size = task.cells(), per_cell or usual_size(task)
+    if not cells:
+        raise ValueError(f"task {task.name} has no cells to score; its loss is in metrics.jsonl")
+    model, progress = run.load()
+    facts, rows = run_facts(run, model, progress), []
     tally, audit = Tally(task), Audit(task)
-
-    def see(examined: Examined) -> None:
-        tally.add(examined)
-        audit.add(examined)
-        watch(examined)
-
-    rows = eval_rows(run, per_cell, split, seed, see)
-    rows = list(show(rows, len(task.cells()), f"scoring {run.name}"))
+    results = examine(model, task, cells, per_cell=size, split=split, seed=seed)
+    for result in show(results, len(cells), f"scoring {run.name}"):
+        tally.add(result)
+        audit.add(result)
+        watch(result)
+        rows.append(facts | result.row())
     contamination = audit.result(seed)
-    facts = {
+    found = {
         "run": run.name,
         "task": task.name,
         "split": split,
         "evaluation_seed": seed,
-        "per_cell": per_cell or usual_size(task),
-        **{name: sum(row[name] for row in rows) for name in TOTALS},
+        "per_cell": size,
+        **{name: sum(row[name] for row in rows) for name in COUNTS},
         "mistakes": tally.kinds(),
         "contamination": {"summary": str(contamination)} | asdict(contamination),
         "seconds": round(time.perf_counter() - began, 1),
@@ -114,13 +132,29 @@ def score_run(
         "command": command_line(),
         "versions": versions(),
     }
-    return Scorecard(run, split, rows, tally, contamination, facts)
+    return Scorecard(run, split, rows, tally, contamination, found)
+
+
+def run_facts(run: Run, model: Model, progress: dict[str, Any]) -> dict[str, Any]:
+    """What stands in every row of scores of a run: which it is, and how long it was trained."""
+    return {
+        "run": run.name,
+        "task": run.config.task,
+        "seed": run.config.seed,
+        "params": model.parameter_count(),
+        **{key: progress[key] for key in CHECKPOINT},
+    }
+
+
+def usual_size(task: Task) -> int:
+    """Problems a cell by default: 1,000, fewer where the task has more than 100 cells."""
+    return max(100, min(1000, 100_000 // max(1, len(task.cells()))))
 
 
 def write_eval(folder: Path, rows: Iterable[dict[str, Any]], split: str = "test") -> Path:
     """Write eval.csv, or eval-SPLIT.csv for another split than test; returns its path."""
     file = file_of(folder, "eval.csv", split)
-    write_checked(file, csv_text(EVAL_COLUMNS, rows))
+    write_checked(folder, {file.name: csv_text(EVAL_COLUMNS, rows)})
     return file
 
 
@@ -136,7 +170,7 @@ def read_findings(folder: Path, split: str = "test") -> tuple[list[dict], dict] 
         reader = csv.DictReader(read_checked(counted).splitlines())
         rows = [row | {"n": int(row["n"])} for row in reader]
         found = json.loads(read_checked(facts))
-        if reader.fieldnames != COUNT_COLUMNS or not {*TOTALS, "contamination"} <= set(found):
+        if reader.fieldnames != COUNT_COLUMNS or not {*COUNTS, "contamination"} <= set(found):
             raise ValueError("something is missing")
         return rows, found | {"contamination": {"summary": ""} | found["contamination"]}
     except (ValueError, KeyError, TypeError, csv.Error) as error:
@@ -149,7 +183,12 @@ def contaminated(facts: dict[str, Any]) -> bool:
     return bool(check.get("drawable") or check.get("met"))
 
 
-def file_of(folder: Path, name: str, split: str) -> Path:
+def file_of(folder: Path, name: str, split: str, quick: bool = False) -> Path:
     """A file of an evaluation: `eval.csv`, or `eval-val.csv` of another split than test."""
     stem, _, ending = name.rpartition(".")
-    return folder / (name if split == "test" else f"{stem}-{split}.{ending}")
+    stem += "" if split == "test" else f"-{split}"
+    return folder / f"{stem}{'-quick' if quick else ''}.{ending}"
+
+
+def _cell(row: dict[str, Any]) -> tuple:
+    return tuple(row[name] for name in ("op", "len_a", "len_b", "stratum"))

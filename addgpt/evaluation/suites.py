@@ -12,21 +12,35 @@ A suite has parts; a part draws `n` problems from a pattern, and says what other
     op = ["+", "-", "*"]           # or one of some texts
     published = 100.0              # per cent
     problems = ["0+0", "1+1"]      # fixed ones, instead of a pattern
+
+A suite knows nothing of what a model was trained on. So a part is scored in two groups: problems
+that were held out of training, none of whose operations training can have drawn; and the others,
+which may have been seen.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from addgpt.runs.files import read_toml
+from addgpt.calculator.expression import Operation, evaluate, parse, unsigned, whole
+from addgpt.runs.files import csv_text, read_toml, write_checked
+from addgpt.task import Task
+
+if TYPE_CHECKING:
+    from addgpt.calculator.solver import Calculator
 
 FOLDER = Path(__file__).parent / "suite_files"
-MOST = 1_000_000  # problems in a part
+MAX_PROBLEMS = 1_000_000  # of a suite
+COLUMNS = tuple(
+    "part n answer_correct held_out_n held_out_answer_correct seen_n seen_answer_correct "
+    "published".split()
+)
 KEYS = ("name", "problem", "problems", "n", "published")
 
 
@@ -52,8 +66,8 @@ def load_suite(name: str, seed: int = 0) -> tuple[str, list[Part]]:
         data = read_toml(path)
         title, parts = data.get("title", name), data["part"]
         rng = np.random.default_rng(data.get("seed", seed))
-        if sum(entry.get("n", 0) for entry in parts) > MOST:
-            raise ValueError(f"n of all parts must be in 1..{MOST}")
+        if sum(entry.get("n", 0) for entry in parts) > MAX_PROBLEMS:
+            raise ValueError(f"n of all parts must be in 1..{MAX_PROBLEMS}")
         parts = [_part(entry, rng) for entry in parts]
         if not parts or not all(part.problems for part in parts):
             raise ValueError("a suite needs parts, and a part problems")
@@ -64,13 +78,63 @@ def load_suite(name: str, seed: int = 0) -> tuple[str, list[Part]]:
         raise ValueError(f"{path}: {error}") from None
 
 
+def score_suite(calculator: Calculator, parts: Iterable[Part]) -> list[dict[str, Any]]:
+    """Exact match on each part, a row of COLUMNS each.
+
+    `n` and `answer_correct` are over all problems; those with `held_out_` or `seen_` before them
+    over the problems that training cannot, or may, have drawn. Where the task cannot tell, problems
+    count as seen.
+
+    Raises:
+        ValueError: a problem is no expression that the model can be asked.
+    """
+    rows = []
+    for part in parts:
+        row = dict.fromkeys(COLUMNS, 0) | {"part": part.name, "published": part.published}
+        for problem, solution in zip(
+            part.problems, calculator.solve_many(part.problems), strict=True
+        ):
+            if solution.error:
+                raise ValueError(f"{part.name}, {problem}: {solution.error}")
+            group = "seen" if may_be_seen(calculator.task, problem) else "held_out"
+            for prefix in ("", f"{group}_"):
+                row[f"{prefix}n"] += 1
+                row[f"{prefix}answer_correct"] += solution.correct is True
+        rows.append(row)
+    return rows
+
+
+def may_be_seen(task: Task, expression: str) -> bool:
+    """Whether training may have drawn an operation of an expression, the intermediate ones too.
+
+    An operation is judged with its right operands, as a problem without signs: -3+5 is 5-3.
+    """
+    nodes = parse(expression)
+    values = evaluate(nodes)
+    for node in nodes:
+        if isinstance(node, Operation):
+            left, right = whole(values[node.left]), whole(values[node.right])
+            problem = unsigned(node.op, left, right).problem
+            same = task.orders(problem)
+            if any(task.trained_on(p) and task.in_train(p) is not False for p in same):
+                return True
+    return False
+
+
+def write_suite(folder: Path, name: str, rows: list[dict[str, Any]]) -> Path:
+    """Write suite-NAME.csv into a folder; returns its path. Raises RunError."""
+    file = folder / f"suite-{Path(name).stem}.csv"
+    write_checked(folder, {file.name: csv_text(list(rows[0]), rows)})
+    return file
+
+
 def _part(entry: dict[str, Any], rng: np.random.Generator) -> Part:
     published = entry.get("published")
     if "problems" in entry:
         return Part(entry["name"], tuple(map(str, entry["problems"])), published)
     count = entry["n"]
-    if not (isinstance(count, int) and 1 <= count <= MOST):
-        raise ValueError(f"n must be in 1..{MOST}, not {count!r}")
+    if not (isinstance(count, int) and 1 <= count <= MAX_PROBLEMS):
+        raise ValueError(f"n must be in 1..{MAX_PROBLEMS}, not {count!r}")
     names = [key for key in entry if key not in KEYS]
     columns = {key: _values(entry[key], count, rng) for key in names}
     problems = (

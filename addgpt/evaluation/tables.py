@@ -1,15 +1,23 @@
-"""Evaluation rows as tables for a terminal."""
+"""Scores as tables for a terminal; in a pipe a table is as wide as it needs to be."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from addgpt.evaluation.intervals import percent, round_down, share, wilson
+from addgpt.evaluation.intervals import percent, share, wilson
 
 WIDEST_GRID = 8  # operand lengths that still fit side by side
+WIDEST_TABLE = 400  # characters, where no terminal sets a bound
+
+
+def console() -> Console:
+    """Where tables go: stdout, as wide as the terminal, or as a table needs if there is none."""
+    return Console(width=None if sys.stdout.isatty() else WIDEST_TABLE, soft_wrap=False)
 
 
 def print_eval(console: Console, rows: Sequence[dict]) -> None:
@@ -33,7 +41,7 @@ def print_eval(console: Console, rows: Sequence[dict]) -> None:
 
 def _grid_table(op: str, rows: list[dict]) -> Table:
     lengths = sorted({row["len_b"] for row in rows})
-    table = Table(title=f"a {op} b: exact match in % (Wilson 95 % interval)")
+    table = Table(title=f"a {escape(op)} b: exact match in % (Wilson 95 % interval)")
     table.add_column("digits of a", justify="right")
     for length in lengths:
         table.add_column(f"b: {length}", justify="right")
@@ -48,13 +56,13 @@ def _grid_table(op: str, rows: list[dict]) -> Table:
 
 
 def _cell_text(row: dict) -> str:
-    low, high = (round_down(float(bound)) for bound in wilson(row["answer_correct"], row["n"]))
+    low, high = (percent(float(b), 1) for b in wilson(row["answer_correct"], row["n"]))
     mark = "*" if row["seen"] else ""
     return f"{percent(row['answer_correct'], row['n'])}{mark}\n{low}-{high}\nn={row['n']}"
 
 
 def _length_table(op: str, rows: list[dict]) -> Table:
-    table = Table(title=f"a {op} b: exact match by the longer operand")
+    table = Table(title=f"a {escape(op)} b: exact match by the longer operand")
     for name in ("digits", "cells", "n", "right", "exact match", "worst cell"):
         table.add_column(name, justify="right")
     for length in sorted({max(row["len_a"], row["len_b"]) for row in rows}):
@@ -68,13 +76,13 @@ def _length_table(op: str, rows: list[dict]) -> Table:
 
 
 def _strata_table(op: str, rows: list[dict]) -> Table:
-    table = Table(title=f"a {op} b: special problems")
+    table = Table(title=f"a {escape(op)} b: exact match by stratum")
     for name in ("stratum", "digits", "n", "right", "exact match"):
         table.add_column(name, justify="left" if name == "stratum" else "right")
     for row in rows:
         right, n = row["answer_correct"], row["n"]
         size = f"{row['len_a']}{op}{row['len_b']}"
-        table.add_row(row["stratum"], size, f"{n:,}", f"{right:,}", share(right, n))
+        table.add_row(escape(row["stratum"]), size, f"{n:,}", f"{right:,}", share(right, n))
     return table
 
 
@@ -84,7 +92,7 @@ def print_mistakes(console: Console, counts: Sequence[dict], facts: dict) -> Non
     Then whether the model could have been trained on a problem it was scored on.
     """
     _print_kinds(console, counts, facts)
-    console.print(facts["contamination"]["summary"], soft_wrap=True)
+    console.print(facts["contamination"]["summary"], soft_wrap=True, markup=False)
 
 
 def _print_kinds(console: Console, counts: Sequence[dict], facts: dict) -> None:
@@ -103,7 +111,7 @@ def _print_kinds(console: Console, counts: Sequence[dict], facts: dict) -> None:
     sizes = {group: sum(row["n"] for row in rows) for group, rows in groups.items()}
     for (op, kind), n in sorted(sizes.items(), key=lambda item: (item[0][0], -item[1])):
         where = _most_frequent(groups[op, kind])
-        table.add_row(f"a {op} b", kind, f"{n:,}", f"{100 * n / wrong:.1f} %", where)
+        table.add_row(escape(f"a {op} b"), kind, f"{n:,}", f"{percent(n, wrong)} %", where)
     console.print(table)
 
 
@@ -128,17 +136,28 @@ def loss_table(rows: Sequence[dict]) -> Table:
     for row in rows:
         sizes = f"{row['context']:,}", f"{row['n']:,}"
         values = (f"{row[name]:.4f}" for name in ("nats", "bits", "perplexity"))
-        table.add_row(row["run"], row["split"], *sizes, *values)
+        table.add_row(escape(row["run"]), row["split"], *sizes, *values)
     return table
 
 
 def suite_table(title: str, rows: list[dict]) -> Table:
-    """Parts of a suite beside what was published for them."""
-    table = Table(title=title)
-    for name in ("part", "n", "right", "exact match", "published"):
-        table.add_column(name, justify="left" if name == "part" else "right")
+    """Parts of a suite beside what was published for them; held-out problems apart from others."""
+    table = Table(title=escape(title))
+    table.add_column("part")
+    for name in ("n", "right", "exact match", "held out", "may have been seen", "published"):
+        table.add_column(name, justify="right")
     for row in rows:
         right, n = row["answer_correct"], row["n"]
         other = "" if row["published"] is None else f"{row['published']:.1f} %"
-        table.add_row(row["part"], f"{n:,}", f"{right:,}", share(right, n), other)
+        groups = [
+            _group_text(row[f"{group}_answer_correct"], row[f"{group}_n"])
+            for group in ("held_out", "seen")
+        ]
+        table.add_row(escape(row["part"]), f"{n:,}", f"{right:,}", share(right, n), *groups, other)
+    table.caption = "held out: training can draw none of the problem's operations"
     return table
+
+
+def _group_text(right: int, n: int) -> str:
+    """`1,999 of 2,000, 99.95 %`, or a dash where there are none."""
+    return f"{right:,} of {n:,}, {percent(right, n)} %" if n else "-"

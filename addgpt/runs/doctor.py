@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import re
+import shlex
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from packaging.requirements import Requirement
 
 from addgpt.device import memory, pick_device, product_rate
-from addgpt.runs import files
+from addgpt.runs.checkpoint import read_tensors
+from addgpt.runs.files import Damaged, RunError, Unsupported, check
 from addgpt.runs.provenance import versions
-from addgpt.runs.run import METRICS, MODEL, SHIPPED, STATE, Run, RunError
+from addgpt.runs.run import METRICS, MODEL, PREVIOUS, SHIPPED, STATE, Run
 
-LOOK_SECONDS = 4.0  # for looking through results, so that the doctor is never late
+CHECK_SECONDS = 4.0  # for going through results, so that the doctor is never late
 LEAST_DISK = 1 << 30  # bytes
 
 
@@ -32,7 +37,7 @@ class Finding(NamedTuple):
     bad: bool = False
 
 
-def examine(results: Path) -> Iterator[Finding]:
+def diagnose(results: Path) -> Iterator[Finding]:
     """All there is to say about this installation and a results folder."""
     yield from _software()
     yield from _machine()
@@ -41,35 +46,59 @@ def examine(results: Path) -> Iterator[Finding]:
     yield from _results(results)
 
 
-def faults(path: Path) -> list[str]:
-    """What is wrong with a run folder, a line each. That something is not there yet is no fault."""
+def open_run(path: Path) -> Run:
+    """The run in a folder. Raises RunError; Unsupported where this version lacks its task."""
+    run = Run(path)
     try:
-        run = Run(path)
         run.task()
-    except (RunError, ValueError) as error:
-        return [_naming(path, error)]
+    except ValueError as error:
+        raise Unsupported(f"{path}: {error}") from None
+    return run
+
+
+def faults(path: Path) -> list[str]:
+    """What is damaged in a run folder, a line each. That something is not there is no fault.
+
+    Raises Unsupported for a run of a task, or with a setting, that this version does not know.
+    """
+    try:
+        run = open_run(path)
+    except Unsupported:
+        raise
+    except RunError as error:
+        return [str(error)]
+    checks = {MODEL: run.model, STATE: run.state, METRICS: run.metrics}
+    for file in sorted(path.glob("eval*.*")):
+        checks[file.name] = partial(check, file)
     found = []
-
-    def check(name: str, act) -> object:
+    for name, act in checks.items():
         try:
-            return act() if (path / name).exists() else None
-        except (RunError, ValueError) as error:
-            found.append(_naming(path, error))
-
-    check(MODEL, run.model)
-    state = check(STATE, run.state)
-    if state is not None:
-        check(METRICS, lambda: run.check_log(state[1].get("step", 0), state[1].get("log")))
-    else:
-        check(METRICS, run.metrics)
-    for file in sorted(path.glob("eval*.csv")):
-        check(file.name, lambda file=file: files.read_checked(file))
+            if (path / name).exists():
+                act()
+        except RunError as error:
+            hint = recovery_hint(error.path) if isinstance(error, Damaged) else ""
+            found.append(f"{error}{hint}")
     return found
 
 
-def _naming(path: Path, error: Exception) -> str:
-    """The message, with the folder in it."""
-    return str(error) if str(path) in str(error) else f"{path}: {error}"
+def recovery_hint(damaged: Path) -> str:
+    """How to go on where a file of a run is damaged or missing, to put after the error."""
+    folder = damaged.parent
+    out = shlex.quote(str(folder))
+
+    def step(name: str) -> float | None:
+        with contextlib.suppress(RunError):
+            return read_tensors(folder / name)[1].get("step")
+        return None
+
+    if damaged.name == MODEL and step(STATE) is not None:
+        return f"; its checkpoint is sound, this writes it anew: addgpt train --resume --out {out}"
+    if damaged.name == STATE and (before := step(PREVIOUS)) is not None:
+        resume = f"addgpt train --resume --previous --out {out}"
+        return f"; the checkpoint before it (step {before}) is sound, resume from it: {resume}"
+    if damaged.name == STATE and step(MODEL) is not None:
+        return f"; {MODEL} is sound: start a new run from it with --init-from {out}"
+    return ""
 
 
 def _software() -> Iterator[Finding]:
@@ -86,10 +115,7 @@ def _machine() -> Iterator[Finding]:
     device = pick_device()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else versions()["machine"]
     yield Finding("device", f"{device.type}: {name}")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = torch.get_num_threads()
-    slow = "more threads than cores wait for each other: --set threads=N" if threads > cores else ""
-    yield Finding("threads", f"{threads} of torch on {cores} cores", slow)
+    yield _threads()
     yield Finding("memory", f"{memory() / 2**30:.1f} GiB")
     for dtype in (torch.float32, torch.bfloat16):
         kind = str(dtype).removeprefix("torch.")
@@ -97,20 +123,25 @@ def _machine() -> Iterator[Finding]:
         yield Finding(f"matrix products, {kind}", f"{rate / 1e9:,.0f} GFLOP/s")
 
 
+def _threads() -> Finding:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = torch.get_num_threads()
+    slow = "more threads than cores wait for each other: --set threads=N" if threads > cores else ""
+    return Finding("threads", f"{threads} of torch on {cores} cores", slow)
+
+
 def _extras() -> Iterator[Finding]:
+    """Whether what this package and each of its extras need is installed."""
     try:
-        needs = importlib.metadata.requires("addgpt") or []
+        about = importlib.metadata.metadata("addgpt")
     except importlib.metadata.PackageNotFoundError:
         yield Finding("package", "not installed", "pip install -e . in the source folder")
         return
-    extras: dict[str, list[str]] = {}
-    for need in needs:
-        extra = re.search(r"extra == ['\"](\w+)['\"]", need)
-        name = re.match(r"[\w.-]+", need)
-        if name and name[0] != "addgpt":
-            extras.setdefault(extra[1] if extra else "", []).append(name[0])
-    for extra, names in sorted(extras.items()):
-        missing = [name for name in names if not _installed(name)]
+    needs = [Requirement(text) for text in about.get_all("Requires-Dist") or []]
+    base = [need for need in needs if _wanted(need, "")]
+    for extra in ("", *sorted(about.get_all("Provides-Extra") or [])):
+        mine = [n for n in needs if _wanted(n, extra) and (not extra or n not in base)]
+        missing = [str(n).partition(";")[0].strip() for n in mine if not _installed(n)]
         told = f"missing: {', '.join(missing)}" if missing else "there"
         install = f"pip install -e '.[{extra}]'" if extra else "pip install -e ."
         advice = f"{install}, if you want it" if missing else ""
@@ -118,19 +149,27 @@ def _extras() -> Iterator[Finding]:
         yield Finding(name, told, advice, bool(missing and not extra))
 
 
-def _installed(name: str) -> bool:
+def _wanted(need: Requirement, extra: str) -> bool:
+    itself = need.name == "addgpt"  # an extra that takes in another one
+    return not itself and (need.marker is None or need.marker.evaluate({"extra": extra}))
+
+
+def _installed(need: Requirement) -> bool:
     try:
-        importlib.metadata.version(name)
+        found = importlib.metadata.version(need.name)
     except importlib.metadata.PackageNotFoundError:
         return False
-    return True
+    return need.specifier.contains(found, prereleases=True)
 
 
 def _shipped() -> Iterator[Finding]:
     if not (SHIPPED / "config.json").exists():
         yield Finding("calculator", "not shipped", "addgpt calc --model RUN uses a run of yours")
         return
-    wrong = faults(SHIPPED)
+    try:
+        wrong = faults(SHIPPED)
+    except Unsupported as error:
+        wrong = [str(error)]
     advice = "install addgpt anew" if wrong else ""
     yield Finding("calculator", wrong[0] if wrong else "sound", advice, bool(wrong))
 
@@ -146,19 +185,30 @@ def _results(results: Path) -> Iterator[Finding]:
         advice = f"make {home} writable, or use --out elsewhere"
         yield Finding("results", f"{home}: {error.strerror}", advice, True)
     room = shutil.disk_usage(home).free
-    advice = "make room: a checkpoint that does not fit is not written" * (room < LEAST_DISK)
-    yield Finding("free disk", f"{room / 2**30:,.1f} GiB", advice, room < LEAST_DISK)
+    full = room < LEAST_DISK
+    advice = "make room: a checkpoint that does not fit is not written" if full else ""
+    yield Finding("free disk", f"{room / 2**30:,.1f} GiB", advice, full)
+    yield from _runs(results)
+
+
+def _runs(results: Path) -> Iterator[Finding]:
+    """Each run in a folder that is damaged, or that this version cannot open."""
     runs = sorted(file.parent for file in results.rglob("config.json")) if results.is_dir() else []
-    end, sound = time.monotonic() + LOOK_SECONDS, 0
+    end, sound = time.monotonic() + CHECK_SECONDS, 0
     for number, path in enumerate(runs):
         if time.monotonic() > end:
             left = f"{len(runs) - number:,} runs were not looked at, for lack of time"
             yield Finding("more runs", left, "addgpt doctor --results FOLDER looks at some of them")
             break
-        wrong = faults(path)
+        try:
+            wrong = faults(path)
+        except Unsupported as error:
+            advice = "sound, but of another version of addgpt or of a task of one's own: use that"
+            yield Finding("another version", str(error), advice)
+            continue
         sound += not wrong
         for line in wrong:
-            advice = "see above; restore it, go on as the line says, or remove it"
+            advice = "restore it, go on as the line says, or remove it"
             yield Finding("damaged", line, advice, True)
     if runs:
         yield Finding("sound runs", f"{sound:,} of {len(runs):,}")

@@ -1,6 +1,6 @@
 """What makes runs repeat one another: all settings that say what is learned and how, but the seed.
 
-This is the one rule of the report, of the figures of seeds, and of whoever else groups runs.
+This is the one rule: of `addgpt eval`, of sweeps, of the report and of the figures of seeds.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from addgpt.config.schema import ModelConfig, TrainConfig
+from addgpt.config.schema import ModelConfig, RunConfig, TrainConfig, to_dict
 from addgpt.task import task_class
 
 # How long a run takes and how often it saves; none of it changes what is learned.
 ASIDE = ("train.device", "train.threads", "train.save_every")
-# Nor how often it looks at val, unless a look can end the training (`stop_at`).
-LOOKS = ("train.eval_every", "train.eval_size")
+# Nor how often val is scored, unless that can end the training (`stop_at`).
+VALIDATION = ("train.eval_every", "train.eval_size")
 
 
 def complete(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,11 +36,11 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def recipe(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of a run's flat settings (`train.lr`, see `load.flat`) that make its recipe.
+    """Those of a run's flat settings (`train.lr`, see `flat`) that make its recipe.
 
     Settings without a value (None or NaN: a table has one for each run) are left out.
     """
-    aside = ASIDE if settings.get("train.stop_at") else (*ASIDE, *LOOKS)
+    aside = ASIDE if settings.get("train.stop_at") else (*ASIDE, *VALIDATION)
     return {
         name: value
         for name, value in settings.items()
@@ -53,6 +53,20 @@ def recipe(settings: Mapping[str, Any]) -> dict[str, Any]:
 def key(settings: Mapping[str, Any]) -> str:
     """The same text for flat settings of the same recipe, and for no others."""
     return json.dumps(recipe(settings), sort_keys=True)
+
+
+def key_of(config: RunConfig) -> str:
+    """`key` of a config as `Run.config` has it."""
+    return key(flat(complete(json.loads(json.dumps(to_dict(config))))))
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings on one level: `{"model": {"width": 64}}` as `{"model.width": 64}`."""
+    level: dict[str, Any] = {}
+    for name, value in settings.items():
+        inner = flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else None
+        level |= {prefix + name: value} if inner is None else inner
+    return level
 
 
 def _options(task: str) -> dict[str, Any]:

@@ -1,15 +1,14 @@
 """A run folder: config.json, metrics.jsonl, eval.csv, model.safetensors, state.safetensors.
 
 Every file is written under a temporary name, flushed and renamed, so that a reader never meets half
-a file; metrics.jsonl grows by whole lines. These carry a checksum of their content (see
+a file; metrics.jsonl grows by whole lines. Their checksums stand in SHA256SUMS (see
 `addgpt.runs.files`), and the checkpoint before the last is kept. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,13 +20,12 @@ from addgpt.config.architectures import TABLES
 from addgpt.config.schema import ModelConfig, RunConfig, load_run_config, to_dict
 from addgpt.model.build import Model, build
 from addgpt.runs import files
-from addgpt.runs.checkpoint import check_fits, load_weights, read_tensors, write_tensors
-from addgpt.runs.files import RunError, write_atomically
+from addgpt.runs.checkpoint import check_fits, packed, read_tensors
+from addgpt.runs.files import RunError
 from addgpt.task import Task, load_task
 
 # Weights with a row for each character of the alphabet.
 BY_TOKEN = ("token.weight", "token.weight.left", "head", "head.left")
-MOST_CONFIG = 1 << 20  # bytes of config.json
 CONFIG, METRICS, MODEL = "config.json", "metrics.jsonl", "model.safetensors"
 STATE, PREVIOUS = "state.safetensors", "state.previous.safetensors"
 
@@ -41,7 +39,7 @@ class Run:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.config = self._read_config()
-        self._crc: int | None = None  # of the lines of metrics.jsonl; None: not yet read
+        self._task: Task | None = None
 
     @classmethod
     def create(cls, path: str | Path, config: RunConfig) -> Run:
@@ -62,19 +60,10 @@ class Run:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder for writing. Raises RunError if another process does."""
-        try:
-            handle = os.fdopen(files.open_own(self.path / ".lock"), "w")
-        except OSError as error:
-            raise RunError(f"cannot write {self.path}: {error.strerror}") from None
-        with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                    raise RunError(f"cannot lock {self.path}: {error.strerror}") from None
-                raise RunError(f"{self.path} is being written by another process") from None
-            files.remove_leftovers(self.path, (CONFIG, METRICS, MODEL, STATE))
+        """Hold the folder for training. Raises RunError if another process does."""
+        message = f"{self.path} is being written by another process"
+        with files.locked(self.path / ".lock", message):
+            files.remove_leftovers(self.path, CONFIG, METRICS, MODEL, STATE)
             yield
 
     def reconfigure(self, config: RunConfig) -> None:
@@ -85,15 +74,22 @@ class Run:
             self.config = config
 
     def task(self) -> Task:
-        return load_task(self.config.task, self.config.options)
+        """The task, with its options. Raises ValueError if this version has none such."""
+        if self._task is None:
+            self._task = load_task(self.config.task, self.config.options)
+        return self._task
 
     def model(self) -> Model:
         """The trained model, in evaluation mode, on the CPU. Raises RunError."""
-        tensors, _ = self._weights()
-        check_fits(tensors, self.config.model, self.path / MODEL)
+        return self.load()[0]
+
+    def load(self) -> tuple[Model, dict[str, Any]]:
+        """The trained model, and its step, examples and seconds; the file is read once."""
+        tensors, progress = read_tensors(self.path / MODEL)
+        check_fits(tensors, self.config.model, self.path / MODEL)  # before a model is made
         model = build(self.config.model)
-        load_weights(model, tensors, self.path / MODEL)
-        return model.eval()
+        model.load_state_dict(tensors)
+        return model.eval(), progress
 
     def weights_for(
         self, config: ModelConfig, alphabet: str | None = None, seed: int = 0
@@ -103,7 +99,7 @@ class Run:
         The new task may have more position ids: their rows start at zero. It may have another
         alphabet: rows go by character, and those of new characters are as `seed` draws them.
         """
-        tensors, _ = self._weights()
+        tensors, _ = read_tensors(self.path / MODEL)
         own = self.task().alphabet
         if config.kind in TABLES and alphabet not in (None, own):
             raise ValueError(
@@ -129,40 +125,36 @@ class Run:
 
     def progress(self) -> dict[str, Any]:
         """step, examples and seconds of the saved model."""
-        return self._weights()[1]
+        return read_tensors(self.path / MODEL)[1]
 
     def save(self, model: Model, state: dict[str, torch.Tensor], progress: dict[str, Any]) -> None:
         """Write the weights, and a state that holds all that resuming needs, weights included.
 
-        The state before is kept. `log` is added to the progress: the CRC of the metrics so far.
+        The state before is kept.
         """
         weights = dict(model.state_dict())
         full = {f"model.{name}": tensor for name, tensor in weights.items()} | state
-        progress = progress | {"log": self._log_crc()}
-        write_tensors(self.path / STATE, full, progress, keep=self.path / PREVIOUS)
-        write_tensors(self.path / MODEL, weights, progress)
+        contents = {STATE: packed(full, progress), MODEL: packed(weights, progress)}
+        files.write_checked(self.path, contents, keep={STATE: PREVIOUS}, grown=[METRICS])
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """What `save` was given: the tensors, weights under `model.`, and the progress.
-
-        Raises RunError, which says how to go on, if the file is damaged.
-        """
-        try:
-            tensors, progress = read_tensors(self.path / STATE)
-        except RunError as error:
-            raise RunError(f"{error}{self._way_on()}") from None
+        """What `save` was given: the tensors, weights under `model.`, and the progress."""
+        tensors, progress = read_tensors(self.path / STATE)
         weights = {n.removeprefix("model."): t for n, t in tensors.items() if n[:6] == "model."}
         check_fits(weights, self.config.model, self.path / STATE)
         return tensors, progress
 
-    def fall_back(self) -> None:
-        """Have the checkpoint before the last be the one to go on from. Raises RunError."""
+    def restore_previous(self) -> None:
+        """Have the checkpoint before the last be the one to resume from. Raises RunError."""
         with self.locked():
             with contextlib.suppress(RunError):
                 read_tensors(self.path / STATE)
                 raise ValueError(f"{self.path / STATE} is sound; drop --previous")
             read_tensors(self.path / PREVIOUS)
+            known = files.checksums(self.path).get(PREVIOUS)
+            files.record(self.path, {STATE: None, PREVIOUS: None})
             os.replace(self.path / PREVIOUS, self.path / STATE)
+            files.record(self.path, {STATE: known})
 
     @property
     def started(self) -> bool:
@@ -171,65 +163,25 @@ class Run:
 
     def log(self, row: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl. Raises RunError."""
-        line, crc = files.seal(row, self._log_crc())
-        files.append_line(self.path / METRICS, line)
-        self._crc = crc
+        files.append_line(self.path / METRICS, json.dumps(row) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl; a last line cut short by a crash is left out.
 
-        Raises RunError if a line was changed or lines are missing in between.
+        Raises RunError if lines up to the last checkpoint were changed or are missing.
         """
         path = self.path / METRICS
-        return [row for row, _ in files.read_log(path)] if path.exists() else []
+        return files.read_log(path) if path.exists() else []
 
-    def check_log(self, step: int, crc: int | None) -> None:
-        """Raise RunError unless metrics.jsonl has all the lines that a checkpoint knew of."""
-        path = self.path / METRICS
-        if crc is None or not path.exists():  # removed by who wants to go on without it
-            return
-        last = [0] + [found for row, found in files.read_log(path) if row.get("step", 0) <= step]
-        if last[-1] != crc:
-            raise RunError(f"{path} is damaged: lines are missing; to do without it, remove it")
-
-    def forget_after(self, step: int) -> None:
+    def truncate_log(self, step: int) -> None:
         """Drop metrics later than a step, which resuming will write again."""
         rows = [row for row in self.metrics() if row.get("step", 0) <= step] if step else []
-        text, self._crc = "", 0
-        for row in rows:
-            line, self._crc = files.seal(row, self._crc)
-            text += line
-        write_atomically(self.path / METRICS, text)
-
-    def _weights(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        try:
-            return read_tensors(self.path / MODEL)
-        except RunError as error:
-            again = f"addgpt train --resume --out {self.path}"
-            hint = f"; if its checkpoint is sound, this writes it anew: {again}"
-            known = (self.path / MODEL).exists() and (self.path / STATE).exists()
-            raise RunError(f"{error}{hint if known else ''}") from None
-
-    def _way_on(self) -> str:
-        """What can be done if the state is damaged or missing."""
-        with contextlib.suppress(RunError):
-            step = read_tensors(self.path / PREVIOUS)[1].get("step")
-            command = f"addgpt train --resume --previous --out {self.path}"
-            return f"; the checkpoint before it (step {step}) is sound, go on from there: {command}"
-        with contextlib.suppress(RunError):
-            read_tensors(self.path / MODEL)
-            return f"; {MODEL} is sound: start a new run from it with --init-from {self.path}"
-        return ""
-
-    def _log_crc(self) -> int:
-        if self._crc is None:
-            path = self.path / METRICS
-            self._crc = ([0] + [crc for _, crc in files.read_log(path)])[-1] if path.exists() else 0
-        return self._crc
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        files.write_checked(self.path, {METRICS: text})
 
     @staticmethod
     def _write_config(path: Path, config: RunConfig) -> None:
-        write_atomically(path / CONFIG, files.sealed_table(to_dict(config)))
+        files.write_checked(path, {CONFIG: json.dumps(to_dict(config), indent=2) + "\n"})
 
     def _read_config(self) -> RunConfig:
         file = self.path / CONFIG
@@ -237,16 +189,13 @@ class Run:
             what = "it has no config.json" if self.path.is_dir() else "there is no such folder"
             raise RunError(f"{self.path} is not a run: {what}")
         try:
-            data, sound = files.open_table(files.read_text(file, MOST_CONFIG))
-            config = load_run_config(data)
+            table = json.loads(files.read_checked(file))
+        except (ValueError, RecursionError) as error:
+            raise files.Damaged(file, f"damaged: not JSON ({error})") from None
+        try:
+            return load_run_config(table)
         except ValueError as error:
-            raise RunError(f"{file}: {error}") from None
-        if not sound:
-            raise RunError(
-                f"{file} is damaged or was edited: its content does not match its checksum; "
-                "if it was edited on purpose, remove its sha256"
-            )
-        return config
+            raise files.Unsupported(f"{file}: {error}") from None
 
 
 def initial_weights(path: Path, config: RunConfig) -> dict[str, torch.Tensor]:
@@ -264,7 +213,7 @@ def is_empty(path: Path) -> bool:
     A config.json that a process was killed in writing is nothing.
     """
     if path.is_dir():
-        files.remove_leftovers(path, (CONFIG,))
+        files.remove_leftovers(path, CONFIG)
         return not any(path.iterdir())
     return not path.exists()
 

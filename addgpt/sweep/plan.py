@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from addgpt.config.schema import RunConfig, to_dict
-from addgpt.evaluation.scorecard import contaminated
-from addgpt.evaluation.scoring import usual_size
+from addgpt.evaluation.scorecard import contaminated, usual_size
 from addgpt.runs.files import RunError, read_checked, read_text
 from addgpt.runs.provenance import command_line, versions
 from addgpt.runs.resolve import configure

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import fcntl
 import json
-import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -20,7 +18,14 @@ import torch
 
 from addgpt.config.schema import RunConfig
 from addgpt.device import pick_device
-from addgpt.runs.files import RunError, open_own, read_checked, read_text, write_atomically
+from addgpt.runs.files import (
+    RunError,
+    check_writable,
+    locked,
+    read_checked,
+    read_text,
+    write_atomically,
+)
 from addgpt.runs.run import Run
 from addgpt.sweep.cores import shares
 from addgpt.sweep.grid import Grid
@@ -142,16 +147,8 @@ def _write(grid: Grid, rows: dict[str, Row]) -> None:
 @contextlib.contextmanager
 def _held(out: Path) -> Iterator[None]:
     """Hold the folder of a sweep. Raises RunError if another process does."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        handle = os.fdopen(open_own(out / ".lock"), "w")
-    except OSError as error:
-        raise RunError(f"cannot write {out}: {error.strerror}") from None
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RunError(f"another process is at the sweep in {out}") from None
+    check_writable(out)
+    with locked(out / ".lock", f"another process is at the sweep in {out}"):
         yield
 
 

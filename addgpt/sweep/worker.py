@@ -59,7 +59,7 @@ def _score(run: Any, per_cell: int | None) -> None:
     from addgpt.evaluation.scorecard import score_run
 
     if not run.task().cells():
-        perplexity.score_run(run)
+        perplexity.write_loss(run.path, perplexity.score_run(run))
         return
     card = score_run(run, per_cell)
     card.facts["command"] = run.config.command  # this process has none of its own

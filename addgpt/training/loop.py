@@ -129,7 +129,7 @@ class _Loop:
             self._resume(*checkpoint)
         world.sum([0.0])  # all have read the checkpoint before the main worker writes anything
         if world.main:  # of lines after the checkpoint, or of an attempt that never saved
-            run.forget_after(self.moment.step)
+            run.truncate_log(self.moment.step)
         if weights is not None and checkpoint is None:
             self.save()  # or resuming before the first checkpoint would start at random
 
@@ -276,7 +276,6 @@ class _Loop:
             self.reached = self._reached(float(progress["val_exact"]))
         except (ValueError, KeyError, IndexError):
             raise RunError(f"{source} is not the checkpoint of such a training") from None
-        self.run.check_log(self.moment.step, progress.get("log"))
         looks = [row for row in self.run.metrics() if row.get("step", 0) <= self.moment.step]
         self.moment.look = looks[-1] if looks else {}
 

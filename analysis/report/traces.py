@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 
+from addgpt.evaluation.schema import ERROR_KINDS as KINDS
 from analysis.report.data import Group
 
 WRONG = 6  # wrong examples shown of a group
@@ -14,19 +15,6 @@ RIGHT = 2  # right examples shown of an operation
 PIECE = 5  # tokens that stay together where a line is broken
 LONGEST = 600  # tokens shown of a text
 NOTHING = "·"  # stands where one text has ended and the other has not
-
-KINDS = {
-    "unterminated": "no end mark was written",
-    "unreadable": "what was written is no answer",
-    "sign": "the right size, the wrong sign",
-    "carry": "every digit is right but for the carry into its column",
-    "borrow": "every digit is right but for the borrow from its column",
-    "copy": "a line of the work was not copied rightly",
-    "trace": "a line of the work is wrong",
-    "length": "the work is right, the answer has another number of digits",
-    "answer": "the work is right, the answer read off it is not",
-    "digit": "a digit of the answer is wrong",
-}
 
 
 @dataclass(frozen=True)

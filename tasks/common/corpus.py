@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from addgpt.runs.files import locked, whole_file
 from tasks.common import sources
 
 CHUNK = 1 << 20  # bytes read at a time
@@ -114,7 +115,7 @@ def _load(files: tuple[Path, ...], stamp: tuple) -> Corpus:
     path = sources.cache_folder("corpora") / f"{files[0].stem}-{name}.tokens"
     found = _open(path, stamp)
     if found is None:
-        with sources.alone(path):
+        with locked(sources.lock_of(path)):
             found = _open(path, stamp) or _make(path, files, stamp)
     return found
 
@@ -128,7 +129,7 @@ def _stamp(files: tuple[Path, ...]) -> tuple[tuple[str, int, int], ...]:
 def _make(path: Path, files: tuple[Path, ...], stamp: tuple) -> Corpus:
     """Encode files into a file of the cache."""
     digest = hashlib.sha256()
-    with sources.whole_file(path) as temporary:
+    with whole_file(path) as temporary:
         with sources.Bar(f"reading {files[0].name}") as bar:
             bar.total = sum(size for _, size, _ in stamp)
 

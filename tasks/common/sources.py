@@ -8,9 +8,7 @@ user's cache, or in ADDGPT_CACHE.
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import fcntl
 import glob
 import hashlib
 import os
@@ -19,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
+
+from addgpt.runs.files import locked, whole_file
 
 VALID = "tinyshakespeare, a file or glob such as 'books/*.txt', an http(s) URL, or hf:NAME"
 RAW = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data"
@@ -69,6 +69,11 @@ def cache_folder(name: str) -> Path:
         advice = "set ADDGPT_CACHE to a folder that can be written"
         raise OSError(error.errno, f"{error.strerror}; {advice}", str(folder)) from None
     return folder
+
+
+def lock_of(path: Path) -> Path:
+    """The lock of a file in the cache: one process makes it, others wait and then find it there."""
+    return path.with_name(f".{path.name}.lock")
 
 
 def _data_folder() -> Path | None:
@@ -137,12 +142,12 @@ def _streamed(corpus: str, name: str) -> Path:
     except ImportError:
         raise ValueError(f"{corpus} needs datasets: pip install 'addgpt[text]'") from None
     try:
-        with alone(path):
+        with locked(lock_of(path)):
             if not path.is_file():  # else another process has fetched it meanwhile
                 rows = datasets.load_dataset(data_set, *config, split="train", streaming=True)
                 with whole_file(path) as temporary, open(temporary, "w", encoding="utf-8") as out:
                     for number, text in enumerate(_column(corpus, rows)):
-                        out.write("\n" * bool(number) + text)
+                        out.write(f"\n{text}" if number else text)
     except (ValueError, KeyboardInterrupt):
         raise
     except Exception as error:  # the library and what it is built on raise all kinds
@@ -160,27 +165,6 @@ def _column(corpus: str, rows: Any) -> Iterator[str]:
                 raise ValueError(f"{corpus} has no column of text, but {', '.join(row)}")
             key = "text" if "text" in texts else texts[0]
         yield row[key]
-
-
-@contextlib.contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """One process at a time makes a file; others wait, and should then look whether it is there."""
-    with open(path.with_name(f".{path.name}.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary name to write a file under; it gets its own once all of it is written."""
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        yield temporary
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _unreachable(source: str, name: str, folder: Path, error: Exception) -> OSError:

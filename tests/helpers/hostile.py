@@ -17,10 +17,10 @@ def refused(act) -> str:
 
 
 def edited(run: Run, part: str, **values) -> Path:
-    """The run with other settings in its config, and no checksum over them."""
+    """The run with other settings in its config, and no checksums."""
     file = run.path / "config.json"
     config = json.loads(file.read_text())
     (config[part] if part else config).update(values)
-    config.pop("sha256", None)
     file.write_text(json.dumps(config))
+    (run.path / "SHA256SUMS").unlink(missing_ok=True)
     return run.path

@@ -2,6 +2,6 @@
 
 runs        finds runs by name, makes sure that they are asked the same, reads what was stored
 statistics  the spread of a group; the difference of two, with an interval that allows for the
-            luck of problems and of seeds
+            sampling of problems and of seeds
 tables      both for a terminal, and as JSON
 """

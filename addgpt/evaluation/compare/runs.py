@@ -14,11 +14,12 @@ from addgpt.evaluation.contamination import problems
 from addgpt.evaluation.exact_match import Examined, problems_of
 from addgpt.evaluation.schema import read_eval
 from addgpt.evaluation.scorecard import contaminated, file_of
+from addgpt.runs import recipe
 from addgpt.runs.files import RunError, read_checked
 from addgpt.runs.run import Run
 from addgpt.task import Cell, Task
 
-LOOKED_AT = 100  # cells
+CELLS_COMPARED = 100  # cells
 
 
 def find_runs(names: Iterable[str]) -> list[Run]:
@@ -44,15 +45,13 @@ def check_apart(a: Sequence[Run], b: Sequence[Run]) -> None:
 
 def repeats(runs: Iterable[Run]) -> list[str]:
     """What to tell of runs that are the same training over again, of which only one counts."""
-    first: dict[str, Path] = {}
+    first: dict[tuple[str, int], Path] = {}
     told = []
     for run in runs:
-        c = run.config
-        train = dataclasses.replace(c.train, device="auto", threads=0, save_every=1)
-        key = repr((c.task, sorted(c.options.items()), c.model, train, c.seed))
-        if key in first:
-            told.append(f"{run.path} is {first[key]} over again, not another seed: leave one out")
-        first.setdefault(key, run.path)
+        same = recipe.key_of(run.config), run.config.seed
+        if same in first:
+            told.append(f"{run.path} is {first[same]} over again, not another seed: leave one out")
+        first.setdefault(same, run.path)
     return told
 
 
@@ -72,7 +71,7 @@ def check_alike(
 
     Problems follow from the task and its options, the settings of the evaluation and the cell. Only
     where tasks or options differ, `per_cell` problems are drawn of each cell, or where cells are
-    many, of about `LOOKED_AT` of them, and compared as a person types them: so runs of different
+    many, of about `CELLS_COMPARED` of them, and compared as a person types them: so runs of different
     formats or traces go together. `statistics.check_same` looks at all that was scored, afterwards.
     """
     first, *others = runs
@@ -97,13 +96,13 @@ def read_scored(run: Run, split: str = "test") -> Scored:
     rows = read_eval(file)
     try:
         found = json.loads(read_checked(facts)) if facts.is_file() else {}
-        exam_seed = found["evaluation_seed"] if found else None
+        evaluation_seed = found["evaluation_seed"] if found else None
         leaked = contaminated(found)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{facts} is damaged: {error}") from None
     if leaked:
         raise RunError(f"{facts}: CONTAMINATED, the scores do not count")
-    return Scored(str(run.path), run.config.seed, rows, exam_seed=exam_seed)
+    return Scored(str(run.path), run.config.seed, rows, evaluation_seed=evaluation_seed)
 
 
 class Marker:
@@ -137,7 +136,7 @@ def _paths(name: str) -> list[Path]:
 def _asked(task: Task, per_cell: int, split: str, seed: int) -> list[str]:
     """The problems of cells all over the grid; each cell's first one with its right answer."""
     cells, texts = task.cells(), []
-    for cell in cells[:: max(1, len(cells) // LOOKED_AT)]:
+    for cell in cells[:: max(1, len(cells) // CELLS_COMPARED)]:
         batch, _ = problems_of(task, cell, per_cell, split, seed)
         asked = problems(task, batch)
         texts += [*asked, task.truth(asked[0])] if asked else []

@@ -9,7 +9,7 @@ of three:
     runs of A   of their mean exact match from run to run, divided by the number of runs
     runs of B   likewise
 
-Luck of one run on one problem is in both the first and the others, which makes intervals of runs
+Noise of one run on one problem is in both the first and the others, which makes intervals of runs
 that hardly differ a little too wide rather than too narrow: leaving out the intersection term of
 two-way clustering (Cameron, Gelbach and Miller 2011, doi:10.1198/jbes.2010.07136; on crossed
 factors Owen 2007, arXiv:0712.1111). Student's t has Welch's degrees of freedom (Welch 1947,
@@ -41,35 +41,33 @@ class Marks(NamedTuple):
     problems: str
 
 
-class Exam(NamedTuple):
+class Asked(NamedTuple):
     """What was asked in a cell: n problems of a split, and their digest where it is known."""
 
-    split: str
-    n: int
-    problems: str
-
-
-NONE = Exam("", 0, "")
+    split: str = ""
+    n: int = 0
+    problems: str = ""
 
 
 @dataclass(frozen=True)
 class Scored:
     """A run as it was scored: its rows of eval.csv, and its marks where they are known.
 
-    `seed` is that of its training, `exam_seed` the seed of the problems, where that is known.
+    `seed` is that of its training, `evaluation_seed` the seed of the problems, where that is known.
     """
 
     name: str
     seed: int
     rows: Sequence[Mapping[str, Any]]
     marks: Mapping[Cell, Marks] | None = None
-    exam_seed: int | None = None
+    evaluation_seed: int | None = None
 
-    def exam(self) -> dict[Cell, Exam]:
+    def asked(self) -> dict[Cell, Asked]:
         digests = {cell: marks.problems for cell, marks in (self.marks or {}).items()}
         cells = {cell_of(row): row for row in self.rows}
         return {
-            cell: Exam(row["split"], row["n"], digests.get(cell, "")) for cell, row in cells.items()
+            cell: Asked(row["split"], row["n"], digests.get(cell, ""))
+            for cell, row in cells.items()
         }
 
 
@@ -127,12 +125,12 @@ class Difference:
         return self.a - self.b
 
     @property
-    def clear(self) -> bool:
+    def significant(self) -> bool:
         """Whether the interval leaves out zero."""
         return not self.low <= 0 <= self.high
 
     def row(self) -> dict[str, Any]:
-        names = ("cells", "n", "a", "b", "difference", "low", "high", "clear")
+        names = ("cells", "n", "a", "b", "difference", "low", "high", "significant")
         return {name: getattr(self, name) for name in names}
 
 
@@ -149,7 +147,7 @@ class Comparison:
     special: Difference | None
     cells: Mapping[Cell, Difference]
 
-    def blind(self) -> str:
+    def caveat(self) -> str:
         """What the intervals cannot account for; empty where each side has several runs."""
         single = [side for side, count in zip("AB", self.runs, strict=True) if count == 1]
         if not single:
@@ -185,18 +183,18 @@ def cell_of(row: Mapping[str, Any]) -> Cell:
 def check_same(runs: Sequence[Scored]) -> None:
     """Raises ValueError naming what differs, if runs were scored on different problems."""
     first, *others = runs
-    wanted = first.exam()
+    wanted = first.asked()
     for run in others:
-        exam, seeds = run.exam(), {first.exam_seed, run.exam_seed}
+        asked, seeds = run.asked(), {first.evaluation_seed, run.evaluation_seed}
         if len(seeds - {None}) > 1:
             raise ValueError(
                 f"{first.name} and {run.name} were scored on different problems: "
-                f"evaluation seeds {first.exam_seed} and {run.exam_seed}"
+                f"evaluation seeds {first.evaluation_seed} and {run.evaluation_seed}"
             )
-        for cell in dict.fromkeys([*wanted, *exam]):
-            if exam.get(cell) != wanted.get(cell):
+        for cell in dict.fromkeys([*wanted, *asked]):
+            if asked.get(cell) != wanted.get(cell):
                 where = f"{cell.len_a}{cell.op}{cell.len_b} {cell.stratum}"
-                counts = " and ".join(f"{one.get(cell, NONE).n:,}" for one in (wanted, exam))
+                counts = " and ".join(f"{one.get(cell, Asked()).n:,}" for one in (wanted, asked))
                 raise ValueError(
                     f"{first.name} and {run.name} were scored on different problems "
                     f"(first in {where}: {counts} of them)"

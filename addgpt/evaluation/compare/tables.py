@@ -25,7 +25,7 @@ from addgpt.evaluation.intervals import percent
 from addgpt.task import Cell
 
 SHOWN = 10  # cells in a table of the worst or the most different
-KINDS = {"plain": "any problem", "special": "special ones"}
+GROUPS = {"plain": "any problem", "special": "strata"}
 METHOD = (
     "paired by problem; variances of problems and of runs added, Welch's degrees of freedom, "
     "Bonett and Price's two added problems: see addgpt/evaluation/compare/statistics.py"
@@ -49,7 +49,7 @@ def print_spread(console: Console, runs: Sequence[Scored]) -> None:
     for name in ("", "", "problems", "median", "worst", "best", "std. dev."):
         table.add_column(name, justify="right" if name else "left")
     for (op, kind), spread in by_kind(runs).items():
-        table.add_row(f"a {op} b", KINDS[kind], f"{spread.n:,}", *_spread_texts(spread))
+        table.add_row(escape(f"a {op} b"), GROUPS[kind], f"{spread.n:,}", *_spread_texts(spread))
     if table.row_count:
         console.print(table)
     _print_worst(console, runs)
@@ -90,19 +90,19 @@ def print_comparison(
     table = Table(title="A - B: held-out exact match in points; each cell weighs the same")
     for name in ("", "cells", "problems", "A in %", "B in %", "A - B", "95 % interval"):
         table.add_column(name, justify="right" if name else "left")
-    parts = {KINDS["plain"]: comparison.overall}
+    parts = {GROUPS["plain"]: comparison.overall}
     if len(comparison.ops) > 1:
-        parts |= {f"  a {op} b": part for op, part in comparison.ops.items()}
+        parts |= {escape(f"  a {op} b"): part for op, part in comparison.ops.items()}
     if comparison.special:
-        parts[KINDS["special"]] = comparison.special
+        parts[GROUPS["special"]] = comparison.special
     for name, part in parts.items():
         table.add_row(name, f"{part.cells:,}", f"{part.n:,}", *_difference_texts(part))
-    luck = "problems" if max(comparison.runs) == 1 else "problems and of seeds"
-    table.caption = f"the interval allows for the luck of {luck}; * it leaves out 0"
+    sampled = "problems" if max(comparison.runs) == 1 else "problems and of seeds"
+    table.caption = f"the interval allows for sampling of {sampled}; * significant: it leaves out 0"
     console.print(table)
     _print_most_different(console, comparison)
-    if comparison.blind():
-        console.print(comparison.blind(), soft_wrap=True)
+    if comparison.caveat():
+        console.print(comparison.caveat(), soft_wrap=True)
 
 
 def _print_most_different(console: Console, comparison: Comparison) -> None:
@@ -137,7 +137,7 @@ def comparison_facts(comparison: Comparison) -> dict[str, Any]:
     """A comparison for JSON: shares in 0..1."""
     return {
         "method": METHOD,
-        "note": comparison.blind(),
+        "note": comparison.caveat(),
         "overall": comparison.overall.row(),
         "ops": [{"op": op} | part.row() for op, part in comparison.ops.items()],
         "special": comparison.special.row() if comparison.special else None,
@@ -155,7 +155,7 @@ def _spread_texts(spread: Spread) -> list[str]:
 
 
 def _cell_texts(cell: Cell) -> list[str]:
-    return [f"{cell.len_a}{cell.op}{cell.len_b}", cell.stratum]
+    return [escape(f"{cell.len_a}{cell.op}{cell.len_b}"), escape(cell.stratum)]
 
 
 def _difference_texts(part: Difference) -> list[str]:
@@ -163,5 +163,5 @@ def _difference_texts(part: Difference) -> list[str]:
     width = 100 * (part.high - part.low) / 2
     decimals = min(4, max(1, 1 - math.floor(math.log10(width))))
     low, high = (f"{100 * end:+.{decimals}f}" for end in (part.low, part.high))
-    difference = f"{100 * part.difference:+.{decimals}f}{'*' if part.clear else ' '}"
+    difference = f"{100 * part.difference:+.{decimals}f}{'*' if part.significant else ' '}"
     return [_share(part.a), _share(part.b), difference, f"{low} to {high}"]
