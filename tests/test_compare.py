@@ -77,6 +77,16 @@ def test_spreads_by_operation_leave_out_what_was_seen():
     assert cells[SMALL].right == tuple(int(r.marks[SMALL].right.sum()) for r in runs)
 
 
+@pytest.mark.parametrize(
+    ("right", "median"),
+    [((10, 20), "15.0"), ((10, 20, 30, 90), "25.0"), ((97, 98), "97.5"), ((5, 9, 1), "5.0")],
+)
+def test_the_median_of_an_even_number_is_the_mean_of_the_two_in_the_middle(right, median):
+    runs = [scored(f"r{i}", i, {PLAIN: np.arange(100) < n}) for i, n in enumerate(right)]
+    assert held_out(runs).median == statistics.median(n / 100 for n in right)
+    assert f"median {median} %" in headline(runs)
+
+
 def test_one_run_has_no_deviation():
     assert Spread(10, (9,)).deviation is None
     assert Spread(10, (9, 9)).deviation == 0

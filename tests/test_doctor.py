@@ -1,5 +1,6 @@
 """addgpt doctor: what it says of a good and of a damaged results folder."""
 
+import email.message
 import json
 import os
 import shutil
@@ -13,7 +14,9 @@ from addgpt.cli.main import main
 from addgpt.device import product_rate
 from addgpt.evaluation.scorecard import write_eval
 from addgpt.runs import doctor
+from addgpt.runs.run import Run
 from addgpt.training.loop import train
+from tests.helpers.hostile import edited
 
 
 @pytest.fixture
@@ -62,6 +65,41 @@ def test_each_damaged_file_is_named(results, name):
     assert found["sound runs"]["found"] == "1 of 2"
 
 
+@pytest.mark.parametrize(
+    ("part", "values", "says"),
+    [
+        ("", {"task": "mine"}, "unknown task 'mine'"),
+        ("model", {"hyper": 3}, "unknown key 'hyper'"),
+        ("", {"format": 99}, "by another version"),
+        ("options", {"trace": "novel"}, "novel"),
+    ],
+)
+def test_a_run_of_another_version_or_task_is_not_called_damaged(results, part, values, says):
+    edited(Run(results / "done"), part, **values)
+    status, found = told(results)
+    assert status == 0 and "damaged" not in found
+    row = found["another version"]
+    assert says in row["found"] and str(results / "done") in row["found"] and not row["bad"]
+    assert "remove" not in row["advice"] and "another version" in row["advice"]
+    assert found["sound runs"]["found"] == "1 of 2"
+
+
+def test_requirements_are_those_that_apply_here(monkeypatch):
+    """By the rules of packaging: markers, extras and versions."""
+    texts = [
+        "numpy>=1", "numpy>=999", "nothere; sys_platform == 'plan9'", "absent>=1; extra == 'more'",
+        "addgpt[more]; extra == 'dev'", "click; extra == 'more'",
+    ]  # fmt: skip
+    about = email.message.Message()
+    for text in texts:
+        about["Requires-Dist"] = text
+    about["Provides-Extra"] = "more"
+    monkeypatch.setattr(doctor.importlib.metadata, "metadata", lambda name: about)
+    base, extra = doctor._extras()
+    assert base.bad and base.found == "missing: numpy>=999"
+    assert not extra.bad and (extra.what, extra.found) == ("extra more", "missing: absent>=1")
+
+
 def test_a_folder_that_is_not_there_yet_is_no_fault(tmp_path):
     status, found = told(tmp_path / "not" / "yet")
     assert status == 0 and "can be written" in found["results"]["found"]
@@ -78,7 +116,7 @@ def test_a_folder_that_cannot_be_written_is_one(tmp_path, monkeypatch):
 
 
 def test_many_runs_are_not_waited_for(results, monkeypatch):
-    monkeypatch.setattr(doctor, "LOOK_SECONDS", -1.0)
+    monkeypatch.setattr(doctor, "CHECK_SECONDS", -1.0)
     shutil.copytree(results / "done", results / "again")
     assert told(results)[1]["more runs"]["found"].startswith("3 runs were not looked at")
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 
 from addgpt.calculator.expression import parse
-from addgpt.evaluation.suites import load_suite, suite_names
+from addgpt.calculator.solver import Solution
+from addgpt.evaluation.contamination import problems
+from addgpt.evaluation.suites import Part, load_suite, may_be_seen, score_suite, suite_names
+from addgpt.task import load_task
 
 
 def test_gpt3_draws_ten_tasks_by_their_stated_ranges():
@@ -46,3 +50,54 @@ def test_a_file_that_is_no_suite_is_refused(tmp_path, text):
     file.write_text(text)
     with pytest.raises(ValueError, match="bad.toml"):
         load_suite(str(file))
+
+
+@pytest.mark.parametrize("name", ["add", "mul", "calc"])
+def test_what_may_have_been_seen_is_what_training_can_draw(name):
+    """Against problems drawn as training and as tests draw them."""
+    task = load_task(name, {"digits": 3})
+    for split, seen in (("train", True), ("test", False)):
+        batch = task.batch(np.random.default_rng(0), 300, split)
+        for problem in problems(task, batch):
+            assert may_be_seen(task, problem) is seen, problem
+
+
+def test_an_operation_longer_than_trained_or_of_another_sign_is_judged_rightly():
+    task = load_task("calc", {"digits": 3})
+    assert not any(may_be_seen(task, f"{10**20 + i}+1") for i in range(50))  # never drawn
+    plain, signed, turned = (
+        [may_be_seen(task, form.format(a, b)) for a in range(300, 340) for b in (457, 961)]
+        for form in ("{1}-{0}", "-{0}+{1}", "{1} + (-{0})")
+    )
+    assert plain == signed == turned and 0 < sum(plain) < len(plain)
+
+
+def test_an_expression_is_held_out_only_if_all_its_operations_are():
+    task = load_task("calc", {"digits": 3})
+    seen = {(a, b): may_be_seen(task, f"{a}+{b}") for a in range(500, 520) for b in (731, 907)}
+    for (a, b), first in seen.items():
+        second = may_be_seen(task, f"{a + b}-400")
+        assert may_be_seen(task, f"({a}+{b})-400") == (first or second)
+
+
+class Perfect:
+    """In place of a calculator: right but for some problems."""
+
+    def __init__(self, wrong: set[str]) -> None:
+        self.task, self.wrong = load_task("add", {"digits": 3}), wrong
+
+    def solve_many(self, texts) -> list[Solution]:
+        return [Solution(text, correct=text not in self.wrong) for text in texts]
+
+
+def test_held_out_and_seen_problems_are_counted_apart():
+    pairs = [f"{a}+{b}" for a in range(600, 650) for b in (123, 456)]
+    task = load_task("add", {"digits": 3})
+    fresh = [p for p in pairs if not (task.in_train(p))]
+    wrong = {*fresh[:3], *[p for p in pairs if p not in fresh][:5]}
+    (row,) = score_suite(Perfect(wrong), [Part("x", tuple(pairs), 50.0)])
+    assert row == {
+        "part": "x", "n": 100, "answer_correct": 92, "published": 50.0,
+        "held_out_n": len(fresh), "held_out_answer_correct": len(fresh) - 3,
+        "seen_n": 100 - len(fresh), "seen_answer_correct": 95 - len(fresh),
+    }  # fmt: skip

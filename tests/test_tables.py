@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from addgpt.evaluation.intervals import percent, share
+from addgpt.evaluation.tables import console, loss_table, print_eval, suite_table
 
 
 @pytest.mark.parametrize(
     ("right", "n", "text"),
     [(3, 3, "100"), (9999, 10_000, "99.99"), (99_999, 100_000, "99.99"), (998, 1000, "99.80"),
-     (1, 2, "50.0"), (0, 7, "0.0"), (0, 0, "-"), (9896, 10_000, "98.9")],
+     (1, 2, "50.0"), (0, 7, "0.0"), (0, 0, "-"), (9896, 10_000, "98.9"), (1999, 2000, "99.95"),
+     (10**15 - 1, 10**15, "99.99"), (0.9995, 1, "99.95"), (29, 100, "29.0")],
 )  # fmt: skip
 def test_percent_is_100_only_where_all_are_right(right, n, text):
     assert percent(right, n) == text
@@ -19,3 +21,29 @@ def test_percent_is_100_only_where_all_are_right(right, n, text):
 def test_share_has_its_interval_rounded_down():
     assert share(998, 1000) == "99.80 % (99.27-99.94)"
     assert share(10_000, 10_000) == "100 % (99.96-100)"
+
+
+def row(**values) -> dict:
+    usual = {"op": "+", "len_a": 3, "len_b": 3, "stratum": "all", "seen": False, "split": "test",
+             "n": 1000, "answer_correct": 998}  # fmt: skip
+    return usual | values
+
+
+def test_a_table_in_a_pipe_is_whole(monkeypatch, capsys):
+    """On 80 columns, intervals of eight operand lengths would be cut short."""
+    monkeypatch.setenv("COLUMNS", "80")
+    rows = [row(len_a=a, len_b=b) for a in range(1, 9) for b in range(1, 9)]
+    print_eval(console(), rows)
+    assert capsys.readouterr().out.count("99.27-99.94") >= 64
+
+
+def test_square_brackets_in_names_are_shown(capsys):
+    part = {"part": "[bold]a[/bold]", "published": None, "n": 2, "answer_correct": 1}
+    part |= {"held_out_n": 1, "held_out_answer_correct": 1, "seen_n": 1, "seen_answer_correct": 0}
+    console().print(suite_table("the [/red] suite", [part]))
+    loss = {"split": "val", "context": 0, "n": 9, "nats": 1.0, "bits": 1.4, "perplexity": 2.7}
+    console().print(loss_table([loss | {"run": "a[/b]c"}]))
+    print_eval(console(), [row(stratum="[x]"), row(op="[/o]")])
+    printed = capsys.readouterr().out
+    for text in ("[bold]a[/bold]", "the [/red] suite", "a[/b]c", "[x]", "a [/o] b"):
+        assert text in printed

@@ -247,9 +247,9 @@ def checksums(folder: Path) -> dict[str, str]:
     file = folder / SUMS
     if not file.is_file():
         return {}
-    lines = read_text(file).removesuffix("\n").split("\n")
+    *lines, end = read_text(file).split("\n")
     matches = [LINE.fullmatch(line) for line in lines]
-    if None in matches:
+    if end or None in matches:
         raise Damaged(file, "damaged: a line is no checksum; remove it to do without")
     return {match[2]: match[1] for match in matches if match}
 
@@ -266,7 +266,8 @@ def read_checked(path: Path) -> str:
     try:
         check(path)
     except Damaged as error:
-        error.args = (f"{error}; if it was edited on purpose, remove that line",)
+        if error.path == path:
+            error.args = (f"{error}; if it was edited on purpose, remove its line there",)
         raise
     return read_text(path)
 

@@ -71,8 +71,8 @@ def check_alike(
 
     Problems follow from the task and its options, the settings of the evaluation and the cell. Only
     where tasks or options differ, `per_cell` problems are drawn of each cell, or where cells are
-    many, of about `CELLS_COMPARED` of them, and compared as a person types them: so runs of different
-    formats or traces go together. `statistics.check_same` looks at all that was scored, afterwards.
+    many, of about `CELLS_COMPARED` of them, and compared as a person types them: so runs of
+    different formats or traces go together. `statistics.check_same` looks at all that was scored, afterwards.
     """
     first, *others = runs
     task = first.task()
