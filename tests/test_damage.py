@@ -197,9 +197,7 @@ def test_writers_of_two_files_keep_each_other_s_checksums(tmp_path):
         "import sys; from pathlib import Path; from addgpt.runs import files\n"
         "for i in range(60): files.write_checked(Path(sys.argv[1]), {sys.argv[2]: str(i)})"
     )
-    both = [
-        subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name]) for name in "ab"
-    ]
+    both = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name]) for name in "ab"]
     assert [process.wait() for process in both] == [0, 0]
     assert set(files.checksums(tmp_path)) == {"a", "b"}
     assert {files.read_checked(tmp_path / name) for name in "ab"} == {"59"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import shutil
@@ -13,8 +14,10 @@ import pytest
 from click.testing import CliRunner
 
 from addgpt.cli.main import main
+from addgpt.evaluation import scorecard
 from addgpt.evaluation.compare.runs import Marker, check_alike, find_runs
 from addgpt.evaluation.exact_match import examine, problems_of
+from addgpt.runs import files
 from addgpt.runs.run import Run
 
 TINY = "steps=30 eval_every=10 eval_size=50 save_every=30 width=16 heads=2 batch_size=32".split()
@@ -233,9 +236,84 @@ def test_a_damaged_eval_csv_is_named(folder, tmp_path, text):
     copy = shutil.copytree(folder / "rev-0", tmp_path / "copy")
     run("eval", copy, "--per-cell", PER_CELL)
     good = (copy / "eval.csv").read_text()
-    for beside in copy.glob("*.sha256"):
-        beside.unlink()
+    (copy / "SHA256SUMS").unlink()
     lines = good.splitlines()
     lines[1] = ",".join(["-3" if field.isdecimal() else field for field in lines[1].split(",")])
     (copy / "eval.csv").write_text("\n".join(lines) if text is None else text)
     assert "eval.csv is damaged" in refused("eval", copy, folder / "rev-1", "--stored", code=1)
+
+
+# What is stored, and where.
+
+
+def sizes(folder: Path, name: str = "eval.csv") -> set[int]:
+    with open(folder / name, newline="") as file:
+        return {int(row["n"]) for row in csv.DictReader(file) if row["seen"] == "False"}
+
+
+def test_a_quick_look_does_not_replace_a_careful_score(folder, tmp_path):
+    copy = shutil.copytree(folder / "rev-0", tmp_path / "copy")
+    run("eval", copy, "--per-cell", "30")
+    careful = (copy / "eval.csv").read_bytes(), (copy / "errors.csv").read_bytes()
+    result = run("eval", copy, "--per-cell", "5", "--json")
+    assert max(row["n"] for row in json.loads(result.stdout) if not row["seen"]) == 5
+    assert ((copy / "eval.csv").read_bytes(), (copy / "errors.csv").read_bytes()) == careful
+    assert f"{copy / 'eval-quick.csv'} (a stored score on more problems stays)" in result.stderr
+    assert max(sizes(copy, "eval-quick.csv")) == 5
+    assert json.loads((copy / "eval.json").read_text())["per_cell"] == 30
+    again = run("eval", copy, "--per-cell", "30", "--seed", "1")  # as many problems: replaced
+    assert "eval-quick" not in again.stderr and (copy / "eval.csv").read_bytes() != careful[0]
+
+
+def test_the_score_of_a_newer_checkpoint_replaces_a_fuller_one(folder, tmp_path):
+    copy = shutil.copytree(folder / "rev-0", tmp_path / "copy")
+    run("eval", copy, "--per-cell", "30")
+    assert run("train", "--resume", "--out", copy, "--set", "steps=31").exit_code == 0
+    result = run("eval", copy, "--per-cell", "5")
+    assert "eval-quick" not in result.stderr and max(sizes(copy)) == 5
+
+
+def test_scores_go_to_another_folder(folder, tmp_path):
+    before = sorted((folder / "rev-0").iterdir())
+    run("eval", folder / "rev-0", "--per-cell", "5", "--out", tmp_path / "one")
+    assert {"eval.csv", "eval.json"} <= {file.name for file in (tmp_path / "one").iterdir()}
+    run("eval", folder / "rev-0", folder / "rev-1", "--per-cell", "5", "--out", tmp_path / "two")
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["rev-0", "rev-1"]
+    assert sorted((folder / "rev-0").iterdir()) == before
+    assert "without" in refused("eval", folder / "rev-0", "--stored", "--out", tmp_path)
+
+
+def test_an_unwritable_folder_is_told_before_the_work_and_the_scores_are_shown(
+    folder, tmp_path, monkeypatch
+):
+    copy, order = shutil.copytree(folder / "rev-0", tmp_path / "copy"), []
+
+    def refuse(**how):
+        order.append("tried")
+        raise PermissionError(13, os.strerror(13))
+
+    real = scorecard.score_run
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(
+        "addgpt.evaluation.compare.runs.score_run",
+        lambda *a, **how: order.append("scored") or real(*a, **how),
+    )
+    before = sorted(copy.iterdir())
+    result = run("eval", copy, "--per-cell", "5")
+    assert result.exit_code == 0 and order == ["tried", "scored"]
+    assert f"cannot write {copy}: Permission denied; scores are shown" in result.stderr
+    assert "exact match" in result.stdout and sorted(copy.iterdir()) == before
+
+
+def test_scores_that_cannot_be_written_after_all_are_shown_all_the_same(
+    folder, tmp_path, monkeypatch
+):
+    copy = shutil.copytree(folder / "rev-0", tmp_path / "copy")
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    result = run("eval", copy, "--per-cell", "5")
+    assert result.exit_code == 1 and "held out, all cells:" in result.stdout
+    assert result.stderr.splitlines()[-1].startswith("error: cannot write ")

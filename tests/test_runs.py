@@ -5,6 +5,10 @@ import json
 import os
 import pickle
 import re
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -22,7 +26,7 @@ from addgpt.runs.checkpoint import read_tensors
 from addgpt.runs.files import RunError, write_atomically, write_checked
 from addgpt.runs.run import Run, newest_run
 
-ROOT = Path(module.__file__).parents[1]
+ROOT = Path(module.__file__).parents[2]
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
@@ -120,13 +124,19 @@ def test_a_pickle_named_as_a_checkpoint_is_refused_unread(toy_run, tmp_path):
     assert mark.exists()
 
 
+def sources(folder: str) -> list[Path]:
+    found = sorted((ROOT / folder).rglob("*.py"))
+    assert len(found) > 5
+    return found
+
+
 @pytest.mark.parametrize("folder", ["addgpt", "tasks", "analysis"])
 def test_nothing_in_the_project_unpickles(folder):
     banned = re.compile(
         r"\b(pickle|dill|joblib|marshal|shelve|cloudpickle|read_pickle|to_pickle|allow_pickle)\b"
         r"|torch\.(load|save)\b"
     )
-    for file in sorted((ROOT / folder).rglob("*.py")):
+    for file in sources(folder):
         found = banned.search(file.read_text(encoding="utf-8"))
         assert not found, f"{file.relative_to(ROOT)}: {found[0]}"
 
@@ -382,3 +392,58 @@ def test_the_newest_run_is_the_one_saved_last(toy_run, tmp_path):
         run.save(GPT(run.config.model), {}, {})
         os.utime(run.path / "model.safetensors", (when, when))
     assert newest_run(tmp_path) == tmp_path / "b"
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from addgpt.runs.files import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """A lock, and another process that holds it until it reads a line."""
+    lock = tmp_path / ".lock"
+    words = [sys.executable, "-c", HOLDER, str(lock)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(words, text=True, **pipes) as process:
+        assert process.stdout.readline() == "held\n"
+        yield lock, process
+        process.kill()
+
+
+def test_a_second_process_gets_one_line_or_waits(holder):
+    lock, process = holder
+    with pytest.raises(RunError, match="^it is taken$"), files.locked(lock, "it is taken"):
+        pass
+    threading.Timer(0.3, lambda: process.communicate("\n")).start()
+    began = time.monotonic()
+    with files.locked(lock):
+        assert time.monotonic() - began > 0.2
+
+
+def test_a_lock_goes_with_the_process_that_held_it(holder):
+    lock, process = holder
+    process.kill()
+    process.wait()
+    with files.locked(lock, "it is taken"):
+        pass
+
+
+def test_a_folder_that_cannot_be_locked_is_one_line(tmp_path):
+    lock = tmp_path / "file" / ".lock"
+    lock.parent.write_text("no folder")
+    with pytest.raises(RunError, match="cannot lock .*file: "), files.locked(lock, "taken"):
+        pass
+
+
+@pytest.mark.parametrize("folder", ["addgpt", "tasks", "analysis", "benchmarks"])
+def test_no_module_imports_what_windows_lacks(folder):
+    banned = re.compile(r"^\s*(import|from) (fcntl|resource|pwd|grp|termios)\b", re.MULTILINE)
+    for file in sources(folder):
+        found = banned.search(file.read_text(encoding="utf-8"))
+        assert not found, f"{file.relative_to(ROOT)}: {found[0]}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,7 +89,7 @@ def command(names: tuple[str, ...], against: tuple[str, ...], **options) -> None
     a, b = find_runs(names), find_runs(against)
     check_apart(a, b)
     for note in (*repeats(a), *repeats(b)):
-        click.echo(note, err=True)
+        tell(note)
     choice.check(len(a), len(b))
     if choice.problems is not None:
         _score_problems(a[0], choice.problems, choice.as_json)
@@ -104,67 +103,46 @@ def command(names: tuple[str, ...], against: tuple[str, ...], **options) -> None
         _score_cells(a, b, choice)
 
 
+def tell(line: str) -> None:
+    click.echo(line, err=True)
+
+
 def _score_cells(a: list, b: list, choice: Choice) -> None:
     """Score all cells of runs, or read their stored scores, and show them."""
-    from addgpt.evaluation import scorecard
-    from addgpt.evaluation.compare import runs as groups
-    from addgpt.evaluation.compare import tables as compared
-    from addgpt.evaluation.compare.statistics import check_same, compare
-    from addgpt.evaluation.tables import console, print_eval, print_mistakes
-
-    runs, shelf = [*a, *b], None
-    if len(runs) > 1:
-        groups.check_alike(runs, split=choice.split, seed=choice.seed)
-    if choice.stored:
-        scored = [groups.read_scored(run, choice.split) for run in runs]
-        findings = scorecard.read_findings(a[0].path, choice.split)
-    else:
-        groups.check_trained(runs)
-        shelf, scored = Shelf(runs, choice.out), []
-        for number, run in enumerate(runs, 1):
-            card, one = _scored(run, choice, paired=len(runs) > 1)
-            line = f"{number} of {len(runs)}: {one.name}: {compared.headline([one])}; "
-            shelf.put(run, lambda folder, c=card: c.write(folder)[0], line if runs[1:] else "")
-            card.check()  # after writing: what was found stays to be looked at
-            scored.append(one)
-        findings = card.mistakes.counts(), card.facts
-    check_same(scored)
-    mine, others = scored[: len(a)], scored[len(a) :]
-    comparison = compare(mine, others) if others else None
-    if choice.as_json and len(scored) == 1:
-        click.echo(json.dumps(scored[0].rows))
-    elif choice.as_json:
-        found = {"a": compared.group_facts(mine)}
-        if comparison:
-            found["b"] = compared.group_facts(others)
-            found["difference"] = compared.comparison_facts(comparison)
-        click.echo(json.dumps(found))
-    elif comparison:
-        compared.print_comparison(console(), mine, others, comparison)
-    elif len(scored) > 1:
-        compared.print_spread(console(), scored)
-    else:
-        print_eval(console(), scored[0].rows)
-        if findings is not None:
-            print_mistakes(console(), *findings)
-    if shelf:
-        shelf.close()
-
-
-def _scored(run, choice: Choice, paired: bool) -> tuple:
-    """A run's scorecard, and its rows; if `paired`, with its marks of each problem."""
     from addgpt.device import prepare
-    from addgpt.evaluation.compare.runs import Marker
-    from addgpt.evaluation.compare.statistics import Scored
-    from addgpt.evaluation.scorecard import score_run
+    from addgpt.evaluation.compare.runs import check_alike, read_scored, score_together
+    from addgpt.evaluation.compare.statistics import check_same
+    from addgpt.evaluation.compare.tables import facts, headline, print_groups
+    from addgpt.evaluation.scorecard import Store, read_findings
+    from addgpt.evaluation.tables import console, print_eval, print_mistakes
     from addgpt.training.progress import counted
 
-    prepare()
-    marker = Marker(run.task()) if paired else None
-    watch = {"watch": marker.add} if marker else {}
-    card = score_run(run, choice.per_cell, choice.split, choice.seed, show=counted, **watch)
-    marks = marker.marks if marker else None
-    return card, Scored(str(run.path), run.config.seed, card.rows, marks)
+    runs, scored = [*a, *b], []
+    store = Store(runs if not choice.stored else [], choice.out, tell)
+    if choice.stored:
+        check_alike(runs, split=choice.split)
+        scored = [read_scored(run, choice.split) for run in runs]
+        findings = read_findings(a[0].path, choice.split)
+    else:
+        prepare()
+        how = choice.per_cell, choice.split, choice.seed
+        for card, one in score_together(runs, *how, show=counted):
+            scored.append(one)
+            line = f"{len(scored)} of {len(runs)}: {one.name}: {headline([one])}; "
+            store.put(card.run, card.write, line if len(runs) > 1 else "")
+            card.check()  # after writing: what was found stays to be looked at
+            findings = card.mistakes.counts(), card.facts
+    check_same(scored)
+    mine, others = scored[: len(a)], scored[len(a) :]
+    if choice.as_json:
+        click.echo(json.dumps(facts(mine, others) if len(scored) > 1 else mine[0].rows))
+    elif len(scored) > 1:
+        print_groups(console(), mine, others)
+    else:
+        print_eval(console(), mine[0].rows)
+        if findings is not None:
+            print_mistakes(console(), *findings)
+    store.close()
 
 
 def _score_problems(run, path: Path, as_json: bool) -> None:
@@ -178,7 +156,7 @@ def _score_problems(run, path: Path, as_json: bool) -> None:
     except ValueError as error:
         raise ValueError(f"{path}, {error}") from None
     for note in notes:
-        click.echo(f"{path}, {note}", err=True)
+        tell(f"{path}, {note}")
     if as_json:
         click.echo(json.dumps(rows))
         return
@@ -192,70 +170,34 @@ def _score_problems(run, path: Path, as_json: bool) -> None:
 def _score_texts(runs: list, choice: Choice) -> None:
     from addgpt.device import prepare
     from addgpt.evaluation.perplexity import score_run, write_loss
+    from addgpt.evaluation.scorecard import Store
     from addgpt.evaluation.tables import console, loss_table
     from addgpt.training.progress import counted
 
     prepare()
-    shelf, rows = Shelf(runs, choice.out), []
+    store, rows = Store(runs, choice.out, tell), []
     for run in runs:
         found = score_run(run, choice.split, counted)
-        shelf.put(run, lambda folder, found=found: write_loss(folder, found, choice.split))
+        store.put(run, lambda folder, found=found: write_loss(folder, found, choice.split))
         rows += found
     click.echo(json.dumps(rows)) if choice.as_json else console().print(loss_table(rows))
-    shelf.close()
+    store.close()
 
 
 def _score_suite(runs: list, choice: Choice) -> None:
     from addgpt.calculator.load import load_calculator
+    from addgpt.evaluation.scorecard import Store
     from addgpt.evaluation.suites import load_suite, score_suite, write_suite
     from addgpt.evaluation.tables import console, suite_table
 
     title, parts = load_suite(choice.suite, choice.seed)
-    shelf, found = Shelf(runs, choice.out), {}
+    store, found = Store(runs, choice.out, tell), {}
     for run in runs:
         found[str(run.path)] = rows = score_suite(load_calculator(run.path), parts)
-        shelf.put(run, lambda folder, rows=rows: write_suite(folder, choice.suite, rows))
+        store.put(run, lambda folder, rows=rows: write_suite(folder, choice.suite, rows))
         if not choice.as_json:
             click.echo(f"{run.path}:")
             console().print(suite_table(title, rows))
     if choice.as_json:
         click.echo(json.dumps(found if len(runs) > 1 else rows))
-    shelf.close()
-
-
-class Shelf:
-    """Where scores are stored. Whether they can be is found out before the work, and told."""
-
-    def __init__(self, runs: list, out: Path | None) -> None:
-        from addgpt.runs.files import RunError, check_writable
-
-        self.folders: dict[Path, Path | None] = {}
-        self.failure: RunError | None = None
-        for run in runs:
-            folder = run.path if out is None else out / run.name if len(runs) > 1 else out
-            try:
-                check_writable(folder)
-                self.folders[run.path] = folder
-            except RunError as error:
-                self.folders[run.path] = None
-                click.echo(f"{error}; scores are shown and not stored: choose an --out", err=True)
-
-    def put(self, run, write: Callable[[Path], Path], line: str = "") -> None:
-        """Have `write` store the scores of a run in a folder, and say where they are."""
-        from addgpt.runs.files import RunError
-
-        folder = self.folders[run.path]
-        try:
-            if folder is not None:
-                file = write(folder)
-                quick = " (a score on more problems is stored and stays)"
-                line += f"written: {file}{quick if file.stem.endswith('-quick') else ''}"
-        except RunError as error:
-            self.failure = error
-        if line:
-            click.echo(line.removesuffix("; "), err=True)
-
-    def close(self) -> None:
-        """Raise what kept scores from being stored, once they are shown."""
-        if self.failure:
-            raise self.failure
+    store.close()

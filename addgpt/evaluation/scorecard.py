@@ -16,7 +16,7 @@ from __future__ import annotations
 import csv
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +27,7 @@ from addgpt.evaluation.exact_match import Examined, examine
 from addgpt.evaluation.mistakes import COUNT_COLUMNS, ERROR_COLUMNS, EXAMPLE_COLUMNS, Tally
 from addgpt.evaluation.schema import COUNTS, EVAL_COLUMNS, read_eval
 from addgpt.model.build import Model
-from addgpt.runs.files import RunError, csv_text, read_checked, write_checked
+from addgpt.runs.files import RunError, check_writable, csv_text, read_checked, write_checked
 from addgpt.runs.provenance import command_line, versions
 from addgpt.runs.run import Run
 from addgpt.task import Task
@@ -149,6 +149,47 @@ def run_facts(run: Run, model: Model, progress: dict[str, Any]) -> dict[str, Any
 def usual_size(task: Task) -> int:
     """Problems a cell by default: 1,000, fewer where the task has more than 100 cells."""
     return max(100, min(1000, 100_000 // max(1, len(task.cells()))))
+
+
+class Store:
+    """Where the scores of runs are stored: in their folders, or below another one.
+
+    Whether they can be is found out before the work; if not, that is told and nothing is stored.
+
+    Args:
+        out: the folder for the scores of one run; of several runs, a folder each in it.
+        tell: is given a line for a person.
+    """
+
+    def __init__(self, runs: Sequence[Run], out: Path | None, tell: Callable[[str], None]) -> None:
+        self.tell = tell
+        self.folders: dict[Path, Path] = {}
+        self.failure: RunError | None = None
+        for run in runs:
+            folder = run.path if out is None else out / run.name if len(runs) > 1 else out
+            try:
+                check_writable(folder)
+                self.folders[run.path] = folder
+            except RunError as error:
+                tell(f"{error}; scores are shown and not stored: choose an --out")
+
+    def put(self, run: Run, write: Callable[[Path], Path | list[Path]], line: str = "") -> None:
+        """Have `write` store the scores of a run in a folder, and tell where they are."""
+        try:
+            if run.path in self.folders:
+                written = write(self.folders[run.path])
+                file = written[0] if isinstance(written, list) else written
+                quick = " (a stored score on more problems stays)"
+                line += f"written: {file}{quick if file.stem.endswith('-quick') else ''}"
+        except RunError as error:
+            self.failure = error
+        if line:
+            self.tell(line.removesuffix("; "))
+
+    def close(self) -> None:
+        """Raise what kept scores from being stored, once they are shown."""
+        if self.failure:
+            raise self.failure
 
 
 def write_eval(folder: Path, rows: Iterable[dict[str, Any]], split: str = "test") -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from glob import glob
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from addgpt.evaluation.compare.statistics import Marks, Scored
 from addgpt.evaluation.contamination import problems
 from addgpt.evaluation.exact_match import Examined, problems_of
 from addgpt.evaluation.schema import read_eval
-from addgpt.evaluation.scorecard import contaminated, file_of
+from addgpt.evaluation.scorecard import Scorecard, contaminated, file_of, score_run
 from addgpt.runs import recipe
 from addgpt.runs.files import RunError, read_checked
-from addgpt.runs.run import Run
+from addgpt.runs.run import MODEL, Run
 from addgpt.task import Cell, Task
 
 CELLS_COMPARED = 100  # cells
@@ -55,13 +55,32 @@ def repeats(runs: Iterable[Run]) -> list[str]:
     return told
 
 
-def check_trained(runs: Iterable[Run]) -> None:
-    """Raises RunError naming the first run without a saved model."""
-    for run in runs:
-        if not (run.path / "model.safetensors").is_file():
+def score_together(
+    runs: Sequence[Run],
+    per_cell: int | None = None,
+    split: str = "test",
+    seed: int = 0,
+    show: Callable = lambda rows, total, what: rows,
+) -> Iterator[tuple[Scorecard, Scored]]:
+    """Score runs on the same problems, one after the other; several with marks of each problem.
+
+    Raises, before any work, ValueError if they would be asked different problems, and RunError
+    naming the first one without a saved model.
+    """
+    several = len(runs) > 1
+    if several:
+        check_alike(runs, split=split, seed=seed)
+    for run in runs if several else ():
+        if not (run.path / MODEL).is_file():
             raise RunError(
-                f"{run.path} has no model.safetensors to score; with --stored, its eval.csv is read"
+                f"{run.path} has no {MODEL} to score; with --stored, its eval.csv is read"
             )
+    for run in runs:
+        marker = Marker(run.task())
+        watch = {"watch": marker.add} if several else {}
+        card = score_run(run, per_cell, split, seed, show=show, **watch)
+        marks = marker.marks if several else None
+        yield card, Scored(str(run.path), run.config.seed, card.rows, marks)
 
 
 def check_alike(
@@ -72,7 +91,8 @@ def check_alike(
     Problems follow from the task and its options, the settings of the evaluation and the cell. Only
     where tasks or options differ, `per_cell` problems are drawn of each cell, or where cells are
     many, of about `CELLS_COMPARED` of them, and compared as a person types them: so runs of
-    different formats or traces go together. `statistics.check_same` looks at all that was scored, afterwards.
+    different formats or traces go together. `statistics.check_same` looks at all that was scored,
+    afterwards.
     """
     first, *others = runs
     task = first.task()

@@ -19,6 +19,7 @@ from addgpt.evaluation.compare.statistics import (
     by_cell,
     by_kind,
     cell_of,
+    compare,
     held_out,
 )
 from addgpt.evaluation.intervals import percent
@@ -41,6 +42,22 @@ def headline(runs: Sequence[Scored]) -> str:
     ends = [f"worst {_share(spread.worst)} %"] if len(runs) > 1 else []
     shares = ", ".join([f"{'median ' if ends else ''}{_share(spread.median)} %", *ends])
     return f"{shares} of {spread.n:,} held-out problems, {who}"
+
+
+def facts(a: Sequence[Scored], b: Sequence[Scored] = ()) -> dict[str, Any]:
+    """One group of runs, or two and their difference, for JSON; shares in 0..1."""
+    if not b:
+        return {"a": group_facts(a)}
+    difference = comparison_facts(compare(a, b))
+    return {"a": group_facts(a), "b": group_facts(b), "difference": difference}
+
+
+def print_groups(console: Console, a: Sequence[Scored], b: Sequence[Scored] = ()) -> None:
+    """The spread of one group of runs, or the difference of two."""
+    if b:
+        print_comparison(console, a, b, compare(a, b))
+    else:
+        print_spread(console, a)
 
 
 def print_spread(console: Console, runs: Sequence[Scored]) -> None:
