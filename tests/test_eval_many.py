@@ -190,7 +190,7 @@ def test_stored_files_of_other_problems_are_refused(folder, tmp_path):
     for seed in (0, 1):
         shutil.copytree(folder / f"rev-{seed}", tmp_path / f"rev-{seed}")
     run("eval", tmp_path / "rev-0", "--per-cell", PER_CELL)
-    for words in (["--per-cell", "7"], ["--per-cell", PER_CELL, "--seed", "5"]):
+    for words in (["--per-cell", "60"], ["--per-cell", "60", "--seed", "5"]):
         assert run("eval", tmp_path / "rev-1", *words).exit_code == 0
         assert "different problems" in refused("eval", tmp_path, "--stored")
 

@@ -185,18 +185,22 @@ def _score_texts(runs: list, choice: Choice) -> None:
 
 
 def _score_suite(runs: list, choice: Choice) -> None:
-    from addgpt.calculator.load import load_calculator
+    from addgpt.calculator.solver import Calculator
+    from addgpt.device import prepare
     from addgpt.evaluation.scorecard import Store
     from addgpt.evaluation.suites import load_suite, score_suite, write_suite
     from addgpt.evaluation.tables import console, suite_table
 
     title, parts = load_suite(choice.suite, choice.seed)
+    prepare()
     store, found = Store(runs, choice.out, tell), {}
     for run in runs:
-        found[str(run.path)] = rows = score_suite(load_calculator(run.path), parts)
+        model = run.model()
+        rows = score_suite(Calculator(model, run.task(), run.name), parts)
+        found[str(run.path)] = rows = [row | {"params": model.parameter_count()} for row in rows]
         store.put(run, lambda folder, rows=rows: write_suite(folder, choice.suite, rows))
         if not choice.as_json:
-            click.echo(f"{run.path}:")
+            click.echo(f"{run.path}: {rows[0]['params']:,} parameters")
             console().print(suite_table(title, rows))
     if choice.as_json:
         click.echo(json.dumps(found if len(runs) > 1 else rows))
