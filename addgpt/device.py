@@ -54,7 +54,7 @@ def product_type(device: torch.device, precision: str, model: ModelConfig) -> to
 
 
 def _cpu_has_bfloat16() -> bool:
-    has = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.10 and later tell
+    has: dict = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.10 and later tell
     return any(has.get(name) for name in ("avx512_bf16", "amx_bf16"))
 
 
@@ -114,7 +114,7 @@ def keep_memory() -> None:
 class Threads(NamedTuple):
     """How many CPU threads to work with, and why so many."""
 
-    count: int
+    number: int
     why: str
 
 
@@ -176,6 +176,6 @@ def _idle_seconds() -> float:
 def prepare(threads: int = 0, weights: int = 0, tokens: int = 0) -> Threads:
     """Set the number of CPU threads, as `choose_threads` says, and the allocator."""
     chosen = choose_threads(threads, weights, tokens)
-    torch.set_num_threads(chosen.count)
+    torch.set_num_threads(chosen.number)
     keep_memory()
     return chosen

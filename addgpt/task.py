@@ -19,7 +19,8 @@ from addgpt.config.errors import UsageError
 from addgpt.config.schema import check_choices, from_dict, parse, setting
 
 __all__ = [
-    "Batch", "Cell", "Recipe", "SPLITS", "Slip", "Task", "check_choices", "load_task", "setting"
+    "Batch", "Cell", "Recipe", "SPLITS", "Slip", "Task", "UsageError",
+    "check_choices", "load_task", "setting",
 ]  # fmt: skip
 
 SPLITS = ("train", "val", "test")

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import NoReturn
 
 import click
-from click.utils import make_default_short_help
 
 from addgpt import cli as commands
 from addgpt.config.errors import UsageError
@@ -50,9 +49,8 @@ class Commands(click.Group):
         names = self.list_commands(ctx)
         room = formatter.width - 6 - max(map(len, names))
         with formatter.section("Commands"):
-            formatter.write_dl(
-                [(name, make_default_short_help(help_line(name), room)) for name in names]
-            )
+            lines = [click.Command(name, help=help_text(name)) for name in names]
+            formatter.write_dl([(line.name, line.get_short_help_str(room)) for line in lines])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """`--traceback` may stand behind the command, too, where one adds it after a failure."""
@@ -91,12 +89,12 @@ class Commands(click.Group):
             fail("stopped", 130)
 
 
-def help_line(name: str) -> str:
-    """What a command does: the first line of its function's docstring, or of its module's."""
+def help_text(name: str) -> str:
+    """What a command does: the docstring of its function, or else of its module."""
     tree = ast.parse((Path(commands.__path__[0]) / f"{name}.py").read_text(encoding="utf-8"))
     found = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "command"]
     text = ast.get_docstring(found[0]) if found else None
-    return (text or ast.get_docstring(tree) or "").partition("\n\n")[0]
+    return text or ast.get_docstring(tree) or ""
 
 
 def explained(error: Exception) -> tuple[str, int]:
@@ -141,7 +139,7 @@ def _place(error: Exception) -> traceback.FrameSummary:
 
 
 def _is_users(file: str) -> bool:
-    if _within(file, OURS) or file.startswith("<"):
+    if _within(file, OURS) or not Path(file).is_file():  # compiled, or typed
         return False
     return _within(file, (TASKS,)) or not _within(file, INSTALLED)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import re
 import shutil
 import tempfile
@@ -87,9 +86,9 @@ def _machine() -> Iterator[Finding]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else versions()["machine"]
     yield Finding("device", f"{device.type}: {name}")
     cores, small, large = usable_cores(), choose_threads(), choose_threads(0, 1 << 20, 1 << 20)
-    slow = "more threads than cores wait for each other" if small.count > cores else ""
-    found = f"{small.count} for a small model ({small.why}), "
-    yield Finding("threads", f"{found}{large.count} for a large one ({large.why})", slow)
+    slow = "more threads than cores wait for each other" if small.number > cores else ""
+    found = f"{small.number} for a small model ({small.why}), "
+    yield Finding("threads", f"{found}{large.number} for a large one ({large.why})", slow)
     yield Finding("memory", f"{memory() / 2**30:.1f} GiB")
     for dtype in (torch.float32, torch.bfloat16):
         kind = str(dtype).removeprefix("torch.")

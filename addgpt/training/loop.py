@@ -140,7 +140,7 @@ class _Loop:
             asked = min(int(checkpoint[1].get("threads", 0)), usable_cores())
         rows = self.settings.micro_batch or -(-self.settings.batch_size // self.world.size)
         weights = sum(parameter.numel() for parameter in self.model.parameters())
-        return prepare(asked, weights, rows * self.task.longest()).count
+        return prepare(asked, weights, rows * self.task.longest()).number
 
     def _products(self, checkpoint: tuple | None) -> torch.dtype:
         """What matrices are multiplied in: where `auto` is to choose, as until the checkpoint."""
