@@ -253,8 +253,8 @@ def task_names() -> list[str]:
     """The tasks there are: one module of `tasks` each."""
     spec = importlib.util.find_spec("tasks")
     ours = Path(__file__).resolve().parents[1] / "tasks"
-    if spec and ours.is_dir() and spec.origin != str(ours / "__init__.py"):
-        found = spec.origin or ", ".join(spec.submodule_search_locations or [])
+    found = spec and (spec.origin or ", ".join(spec.submodule_search_locations or []))
+    if found and ours.is_dir() and Path(found).resolve() != ours / "__init__.py":
         raise UsageError(
             f"another package is in the way: `tasks` is {found}, not {ours}; "
             "rename it, or keep its folder out of Python's path"

@@ -103,13 +103,8 @@ def test_a_resumed_training_keeps_its_threads(machine, monkeypatch, toy_run, tor
 
 
 def test_the_doctor_says_what_is_chosen_and_why(tmp_path):
-    line = next(
-        line
-        for line in CliRunner()
-        .invoke(main, ["doctor", "--results", str(tmp_path)])
-        .output.split("\n")
-        if "threads" in line
-    )
+    told = CliRunner().invoke(main, ["doctor", "--results", str(tmp_path)]).output
+    line = next(line for line in told.splitlines() if "threads" in line)
     assert "for a small model" in line and "for a large one" in line
 
 
