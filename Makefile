@@ -19,7 +19,7 @@ demo: $(READY)  ## train the 3-digit adder, evaluate it, draw the figure
 lint: $(READY)  ## style, the order of imports, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 
 check: lint  ## lint and the quick tests: under 40 s on two cores

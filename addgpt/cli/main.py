@@ -18,7 +18,7 @@ import sysconfig
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -50,7 +50,8 @@ class Commands(click.Group):
         room = formatter.width - 6 - max(map(len, names))
         with formatter.section("Commands"):
             lines = [click.Command(name, help=help_text(name)) for name in names]
-            formatter.write_dl([(line.name, line.get_short_help_str(room)) for line in lines])
+            texts = [line.get_short_help_str(room) for line in lines]
+            formatter.write_dl(list(zip(names, texts, strict=True)))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """`--traceback` may stand behind the command, too, where one adds it after a failure."""
@@ -74,7 +75,7 @@ class Commands(click.Group):
                 traceback.print_exc()
             fail(*explained(error))
 
-    def main(self, *args, **kwargs) -> object:
+    def main(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         # Read when torch is loaded. Threads that spin while they wait for one another take the
         # cores from whoever could go on.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -120,9 +121,9 @@ def explained(error: Exception) -> tuple[str, int]:
 
 def _is_a_message(error: Exception) -> bool:
     """Whether it is a ValueError by a `raise` of ours or of a task, hence meant for people."""
-    if not isinstance(error, ValueError):
-        return False
     last = error.__traceback__
+    if not isinstance(error, ValueError) or last is None:
+        return False
     while last.tb_next is not None:
         last = last.tb_next
     code = last.tb_frame.f_code
