@@ -246,13 +246,19 @@ def test_a_damaged_eval_csv_is_named(folder, tmp_path, text):
 # What is stored, and where.
 
 
+def unscored(folder: Path, tmp_path: Path) -> Path:
+    """A copy of a run without its scores."""
+    scores = shutil.ignore_patterns("eval*", "error*", "example*")
+    return shutil.copytree(folder / "rev-0", tmp_path / "copy", ignore=scores)
+
+
 def sizes(folder: Path, name: str = "eval.csv") -> set[int]:
     with open(folder / name, newline="") as file:
         return {int(row["n"]) for row in csv.DictReader(file) if row["seen"] == "False"}
 
 
 def test_a_quick_look_does_not_replace_a_careful_score(folder, tmp_path):
-    copy = shutil.copytree(folder / "rev-0", tmp_path / "copy")
+    copy = unscored(folder, tmp_path)
     run("eval", copy, "--per-cell", "30")
     careful = (copy / "eval.csv").read_bytes(), (copy / "errors.csv").read_bytes()
     result = run("eval", copy, "--per-cell", "5", "--json")
@@ -266,7 +272,7 @@ def test_a_quick_look_does_not_replace_a_careful_score(folder, tmp_path):
 
 
 def test_the_score_of_a_newer_checkpoint_replaces_a_fuller_one(folder, tmp_path):
-    copy = shutil.copytree(folder / "rev-0", tmp_path / "copy")
+    copy = unscored(folder, tmp_path)
     run("eval", copy, "--per-cell", "30")
     assert run("train", "--resume", "--out", copy, "--set", "steps=31").exit_code == 0
     result = run("eval", copy, "--per-cell", "5")
@@ -286,7 +292,7 @@ def test_scores_go_to_another_folder(folder, tmp_path):
 def test_an_unwritable_folder_is_told_before_the_work_and_the_scores_are_shown(
     folder, tmp_path, monkeypatch
 ):
-    copy, order = shutil.copytree(folder / "rev-0", tmp_path / "copy"), []
+    copy, order = unscored(folder, tmp_path), []
 
     def refuse(**how):
         order.append("tried")
@@ -308,7 +314,7 @@ def test_an_unwritable_folder_is_told_before_the_work_and_the_scores_are_shown(
 def test_scores_that_cannot_be_written_after_all_are_shown_all_the_same(
     folder, tmp_path, monkeypatch
 ):
-    copy = shutil.copytree(folder / "rev-0", tmp_path / "copy")
+    copy = unscored(folder, tmp_path)
 
     def full(*args):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

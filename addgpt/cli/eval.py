@@ -107,9 +107,17 @@ def tell(line: str) -> None:
     click.echo(line, err=True)
 
 
+def _prepare(runs: list) -> None:
+    """Choose the threads that pay for the largest of these models."""
+    from addgpt.device import prepare
+    from addgpt.model.forward import IN_CACHE
+    from addgpt.runs.checkpoint import weight_count
+
+    prepare(weights=max(weight_count(run.config.model) for run in runs), tokens=IN_CACHE)
+
+
 def _score_cells(a: list, b: list, choice: Choice) -> None:
     """Score all cells of runs, or read their stored scores, and show them."""
-    from addgpt.device import prepare
     from addgpt.evaluation.compare.runs import check_alike, read_scored, score_together
     from addgpt.evaluation.compare.statistics import check_same
     from addgpt.evaluation.compare.tables import facts, headline, print_groups
@@ -124,7 +132,7 @@ def _score_cells(a: list, b: list, choice: Choice) -> None:
         scored = [read_scored(run, choice.split) for run in runs]
         findings = read_findings(a[0].path, choice.split)
     else:
-        prepare()
+        _prepare(runs)
         how = choice.per_cell, choice.split, choice.seed
         for card, one in score_together(runs, *how, show=counted):
             scored.append(one)
@@ -168,13 +176,12 @@ def _score_problems(run, path: Path, as_json: bool) -> None:
 
 
 def _score_texts(runs: list, choice: Choice) -> None:
-    from addgpt.device import prepare
     from addgpt.evaluation.perplexity import score_run, write_loss
     from addgpt.evaluation.scorecard import Store
     from addgpt.evaluation.tables import console, loss_table
     from addgpt.training.progress import counted
 
-    prepare()
+    _prepare(runs)
     store, rows = Store(runs, choice.out, tell), []
     for run in runs:
         found = score_run(run, choice.split, counted)
@@ -186,13 +193,12 @@ def _score_texts(runs: list, choice: Choice) -> None:
 
 def _score_suite(runs: list, choice: Choice) -> None:
     from addgpt.calculator.solver import Calculator
-    from addgpt.device import prepare
     from addgpt.evaluation.scorecard import Store
     from addgpt.evaluation.suites import load_suite, score_suite, write_suite
     from addgpt.evaluation.tables import console, suite_table
 
     title, parts = load_suite(choice.suite, choice.seed)
-    prepare()
+    _prepare(runs)
     store, found = Store(runs, choice.out, tell), {}
     for run in runs:
         model = run.model()

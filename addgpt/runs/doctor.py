@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import os
 import re
 import shlex
 import shutil
@@ -18,7 +17,7 @@ from typing import NamedTuple
 import torch
 from packaging.requirements import Requirement
 
-from addgpt.device import memory, pick_device, product_rate
+from addgpt.device import choose_threads, memory, pick_device, product_rate, usable_cores
 from addgpt.runs.checkpoint import read_tensors
 from addgpt.runs.files import Damaged, RunError, Unsupported, check
 from addgpt.runs.provenance import versions
@@ -124,10 +123,10 @@ def _machine() -> Iterator[Finding]:
 
 
 def _threads() -> Finding:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = torch.get_num_threads()
-    slow = "more threads than cores wait for each other: --set threads=N" if threads > cores else ""
-    return Finding("threads", f"{threads} of torch on {cores} cores", slow)
+    cores, small, large = usable_cores(), choose_threads(), choose_threads(0, 1 << 20, 1 << 20)
+    slow = "more threads than cores wait for each other" if small.number > cores else ""
+    found = f"{small.number} for a small model ({small.why}), "
+    return Finding("threads", f"{found}{large.number} for a large one ({large.why})", slow)
 
 
 def _extras() -> Iterator[Finding]:
