@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import click
@@ -94,7 +95,7 @@ def command(names: tuple[str, ...], against: tuple[str, ...], **options) -> None
     if choice.problems is not None:
         _score_problems(a[0], choice.problems, choice.as_json)
     elif choice.suite is not None:
-        _score_suite(a, choice)
+        _score_suite(a, choice.suite, choice)
     elif not any(run.task().cells() for run in (*a, *b)):
         if b or choice.stored or choice.per_cell is not None:
             raise ValueError("a text is scored as a whole: no --against, --stored or --per-cell")
@@ -185,26 +186,26 @@ def _score_texts(runs: list, choice: Choice) -> None:
     store, rows = Store(runs, choice.out, tell), []
     for run in runs:
         found = score_run(run, choice.split, counted)
-        store.put(run, lambda folder, found=found: write_loss(folder, found, choice.split))
+        store.put(run, partial(write_loss, rows=found, split=choice.split))
         rows += found
     click.echo(json.dumps(rows)) if choice.as_json else console().print(loss_table(rows))
     store.close()
 
 
-def _score_suite(runs: list, choice: Choice) -> None:
+def _score_suite(runs: list, name: str, choice: Choice) -> None:
     from addgpt.calculator.solver import Calculator
     from addgpt.evaluation.scorecard import Store
     from addgpt.evaluation.suites import load_suite, score_suite, write_suite
     from addgpt.evaluation.tables import console, suite_table
 
-    title, parts = load_suite(choice.suite, choice.seed)
+    title, parts = load_suite(name, choice.seed)
     _prepare(runs)
     store, found = Store(runs, choice.out, tell), {}
     for run in runs:
         model = run.model()
         rows = score_suite(Calculator(model, run.task(), run.name), parts)
         found[str(run.path)] = rows = [row | {"params": model.parameter_count()} for row in rows]
-        store.put(run, lambda folder, rows=rows: write_suite(folder, choice.suite, rows))
+        store.put(run, partial(write_suite, name=name, rows=rows))
         if not choice.as_json:
             click.echo(f"{run.path}: {rows[0]['params']:,} parameters")
             console().print(suite_table(title, rows))

@@ -90,17 +90,16 @@ def score_suite(calculator: Calculator, parts: Iterable[Part]) -> list[dict[str,
     """
     rows = []
     for part in parts:
-        row = dict.fromkeys(COLUMNS, 0) | {"part": part.name, "published": part.published}
-        for problem, solution in zip(
-            part.problems, calculator.solve_many(part.problems), strict=True
-        ):
+        counts = dict.fromkeys(COLUMNS[1:-1], 0)
+        solutions = calculator.solve_many(part.problems)
+        for problem, solution in zip(part.problems, solutions, strict=True):
             if solution.error:
                 raise ValueError(f"{part.name}, {problem}: {solution.error}")
-            group = "seen" if may_be_seen(calculator.task, problem) else "held_out"
-            for prefix in ("", f"{group}_"):
-                row[f"{prefix}n"] += 1
-                row[f"{prefix}answer_correct"] += solution.correct is True
-        rows.append(row)
+            group = "seen_" if may_be_seen(calculator.task, problem) else "held_out_"
+            for prefix in ("", group):
+                counts[f"{prefix}n"] += 1
+                counts[f"{prefix}answer_correct"] += solution.correct is True
+        rows.append({"part": part.name, **counts, "published": part.published})
     return rows
 
 
@@ -138,10 +137,14 @@ def _part(entry: dict[str, Any], rng: np.random.Generator) -> Part:
     names = [key for key in entry if key not in KEYS]
     columns = {key: _values(entry[key], count, rng) for key in names}
     problems = (
-        re.sub(r"{(\w+)}", lambda match, row=row: str(columns[match[1]][row]), entry["problem"])
+        _filled(entry["problem"], {name: column[row] for name, column in columns.items()})
         for row in range(count)
     )
     return Part(entry["name"], tuple(problems), published)
+
+
+def _filled(pattern: str, values: dict[str, Any]) -> str:
+    return re.sub(r"{(\w+)}", lambda match: str(values[match[1]]), pattern)
 
 
 def _values(choice: list, count: int, rng: np.random.Generator) -> list:

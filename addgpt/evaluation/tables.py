@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from addgpt.evaluation.intervals import percent, share, wilson
+
+Row = Mapping[str, Any]
 
 WIDEST_GRID = 8  # operand lengths that still fit side by side
 WIDEST_TABLE = 400  # characters, where no terminal sets a bound
@@ -20,7 +23,7 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else WIDEST_TABLE, soft_wrap=False)
 
 
-def print_eval(console: Console, rows: Sequence[dict]) -> None:
+def print_eval(console: Console, rows: Sequence[Row]) -> None:
     """Exact match by operand length, then by stratum, then a summary of each operation."""
     for op in dict.fromkeys(row["op"] for row in rows):
         grid = [row for row in rows if row["op"] == op and row["stratum"] == "all"]
@@ -39,7 +42,7 @@ def print_eval(console: Console, rows: Sequence[dict]) -> None:
         console.print(f"{where}, all cells: {right:,} of {n:,} right, {share(right, n)}")
 
 
-def _grid_table(op: str, rows: list[dict]) -> Table:
+def _grid_table(op: str, rows: Sequence[Row]) -> Table:
     lengths = sorted({row["len_b"] for row in rows})
     table = Table(title=f"a {escape(op)} b: exact match in % (Wilson 95 % interval)")
     table.add_column("digits of a", justify="right")
@@ -55,13 +58,13 @@ def _grid_table(op: str, rows: list[dict]) -> Table:
     return table
 
 
-def _cell_text(row: dict) -> str:
+def _cell_text(row: Row) -> str:
     low, high = (percent(float(b), 1) for b in wilson(row["answer_correct"], row["n"]))
     mark = "*" if row["seen"] else ""
     return f"{percent(row['answer_correct'], row['n'])}{mark}\n{low}-{high}\nn={row['n']}"
 
 
-def _length_table(op: str, rows: list[dict]) -> Table:
+def _length_table(op: str, rows: Sequence[Row]) -> Table:
     table = Table(title=f"a {escape(op)} b: exact match by the longer operand")
     for name in ("digits", "cells", "n", "right", "exact match", "worst cell"):
         table.add_column(name, justify="right")
@@ -75,7 +78,7 @@ def _length_table(op: str, rows: list[dict]) -> Table:
     return table
 
 
-def _strata_table(op: str, rows: list[dict]) -> Table:
+def _strata_table(op: str, rows: Sequence[Row]) -> Table:
     table = Table(title=f"a {escape(op)} b: exact match by stratum")
     for name in ("stratum", "digits", "n", "right", "exact match"):
         table.add_column(name, justify="left" if name == "stratum" else "right")
@@ -86,7 +89,7 @@ def _strata_table(op: str, rows: list[dict]) -> Table:
     return table
 
 
-def print_mistakes(console: Console, counts: Sequence[dict], facts: dict) -> None:
+def print_mistakes(console: Console, counts: Sequence[Row], facts: Row) -> None:
     """Why answers are wrong: rows of error_counts.csv by kind; `facts` are those of eval.json.
 
     Then whether the model could have been trained on a problem it was scored on.
@@ -95,7 +98,7 @@ def print_mistakes(console: Console, counts: Sequence[dict], facts: dict) -> Non
     console.print(facts["contamination"]["summary"], soft_wrap=True, markup=False)
 
 
-def _print_kinds(console: Console, counts: Sequence[dict], facts: dict) -> None:
+def _print_kinds(console: Console, counts: Sequence[Row], facts: Row) -> None:
     lucky = facts["answer_correct"] - facts["trace_correct"]
     note = f"{lucky:,} right answers follow a wrong trace" if lucky else ""
     if not counts:
@@ -105,7 +108,7 @@ def _print_kinds(console: Console, counts: Sequence[dict], facts: dict) -> None:
     table = Table(title=f"why {wrong:,} of {facts['n']:,} answers are wrong", caption=note or None)
     for name in ("", "kind", "wrong", "share", "most at"):
         table.add_column(name, justify="left" if name in ("", "kind", "most at") else "right")
-    groups: dict[tuple[str, str], list[dict]] = {}
+    groups: dict[tuple[str, str], list[Row]] = {}
     for row in counts:
         groups.setdefault((row["op"], row["kind"]), []).append(row)
     sizes = {group: sum(row["n"] for row in rows) for group, rows in groups.items()}
@@ -115,7 +118,7 @@ def _print_kinds(console: Console, counts: Sequence[dict], facts: dict) -> None:
     console.print(table)
 
 
-def _most_frequent(counts: list[dict]) -> str:
+def _most_frequent(counts: Sequence[Row]) -> str:
     """The line of the trace or, without one, the digit where most of some mistakes are."""
     places: dict[str, int] = {}
     for row in counts:
@@ -126,7 +129,7 @@ def _most_frequent(counts: list[dict]) -> str:
     return f"{place} ({n:,})" if place else ""
 
 
-def loss_table(rows: Sequence[dict]) -> Table:
+def loss_table(rows: Sequence[Row]) -> Table:
     """Loss on whole texts, a line each."""
     table = Table(title="loss a character, each of the text predicted once")
     for name in ("run", "split", "least context", "characters"):
@@ -140,7 +143,7 @@ def loss_table(rows: Sequence[dict]) -> Table:
     return table
 
 
-def suite_table(title: str, rows: list[dict]) -> Table:
+def suite_table(title: str, rows: Sequence[Row]) -> Table:
     """Parts of a suite beside what was published for them; held-out problems apart from others."""
     table = Table(title=escape(title))
     table.add_column("part")

@@ -9,7 +9,7 @@ import shlex
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -66,7 +66,11 @@ def faults(path: Path) -> list[str]:
         raise
     except RunError as error:
         return [str(error)]
-    checks = {MODEL: run.model, STATE: run.state, METRICS: run.metrics}
+    checks: dict[str, Callable[[], object]] = {
+        MODEL: run.model,
+        STATE: run.state,
+        METRICS: run.metrics,
+    }
     for file in sorted(path.glob("eval*.*")):
         checks[file.name] = partial(check, file)
     found = []

@@ -237,7 +237,7 @@ def record(folder: Path, sums: Mapping[str, str | None]) -> None:
         return
     with locked(folder / f".{SUMS}.lock"):  # scoring may write while training does
         remove_leftovers(folder, SUMS)
-        merged = {name: wanted for name, wanted in (checksums(folder) | sums).items() if wanted}
+        merged = {name: wanted for name, wanted in {**checksums(folder), **sums}.items() if wanted}
         text = "".join(f"{wanted}  {name}\n" for name, wanted in sorted(merged.items()))
         write_atomically(folder / SUMS, text)
 

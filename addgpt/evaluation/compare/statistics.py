@@ -299,4 +299,4 @@ def _pooled(
 
 def _stacked(group: Sequence[Scored], cell: Cell) -> np.ndarray:
     """(runs, n) bool"""
-    return np.stack([run.marks[cell].right for run in group])
+    return np.stack([run.marks[cell].right for run in group if run.marks is not None])
