@@ -73,14 +73,14 @@ class Scorecard:
             raise RunError(f"CONTAMINATED, the scores do not count: {self.contamination} ({found})")
 
     def _less_than(self, file: Path) -> bool:
-        """Whether a stored score is of the same checkpoint, and of more problems in some cell."""
+        """Whether a stored score is of the same checkpoint, with more problems a cell or cells."""
         try:
             stored = read_eval(file)
         except RunError:  # none, or damaged: it has nothing to lose
             return False
         same = all(stored[0][name] == self.rows[0][name] for name in CHECKPOINT)
-        asked = {_cell(row): row["n"] for row in self.rows}
-        return same and any(row["n"] > asked.get(_cell(row), 0) for row in stored)
+        fewer = _largest(self.rows) < _largest(stored)
+        return same and (fewer or bool({*map(_cell, stored)} - {*map(_cell, self.rows)}))
 
 
 def score_run(
@@ -229,6 +229,11 @@ def file_of(folder: Path, name: str, split: str, quick: bool = False) -> Path:
     stem, _, ending = name.rpartition(".")
     stem += "" if split == "test" else f"-{split}"
     return folder / f"{stem}{'-quick' if quick else ''}.{ending}"
+
+
+def _largest(rows: Iterable[dict[str, Any]]) -> int:
+    """Problems of the fullest held-out cell; small ones hold all that there are."""
+    return max((row["n"] for row in rows if not row["seen"]), default=0)
 
 
 def _cell(row: dict[str, Any]) -> tuple:
