@@ -278,8 +278,12 @@ def test_eval_scores_a_suite_beside_what_was_published(trained, tmp_path):
         ("fixed", 2, None),
         ("drawn", 20, 50.0),
     ]
-    assert (trained / "suite-mine.csv").read_text().startswith(
-        "part,n,answer_correct,held_out_n,held_out_answer_correct,seen_n,seen_answer_correct"
+    assert (
+        (trained / "suite-mine.csv")
+        .read_text()
+        .startswith(
+            "part,n,answer_correct,held_out_n,held_out_answer_correct,seen_n,seen_answer_correct"
+        )
     )
     line = refused(run("eval", str(trained), "--suite", "nope"), 2)
     assert "gpt3" in line and "ten-digit" in line
