@@ -53,11 +53,10 @@ def command(
     """
     from rich.console import Console
 
-    from addgpt.sweep.engines import LocalEngine, RayEngine
+    from addgpt.sweep.engines import LocalEngine, RayEngine, usable_cores
     from addgpt.sweep.grid import load_grid
     from addgpt.sweep.run import plan_sweep, run_sweep
     from addgpt.sweep.table import outcome_table, tally
-    from addgpt.sweep.worker import usable_cores
 
     if ray_address and engine != "ray":
         raise ValueError("--ray-address goes with --engine ray")

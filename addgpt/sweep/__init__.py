@@ -6,10 +6,9 @@ The entry is `addgpt.sweep.run`: `run_sweep(grid, plan_sweep(grid), engine)`.
     plan     the grid as runs, and what is left to do of each: train, resume, score, nothing
     run      hands what is left to an engine, reads the run folders and keeps sweep.json
     engines  where runs are carried out: processes of this machine, or tasks of a Ray cluster
-    worker   how such a process begins, before torch is loaded
+    worker   what such a process or task does
     table    what is shown
 
 The run folder is the protocol: config.json says what to do, metrics.jsonl how far it is, eval.csv
 (or loss.json) that it is done. An engine runs `addgpt train --resume` and `addgpt eval` somewhere.
-Nothing is imported here: a worker must choose its cores before torch is loaded.
 """

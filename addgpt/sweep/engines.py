@@ -1,78 +1,65 @@
 """Where runs are carried out: in processes of this machine, or as tasks of a Ray cluster.
 
-An engine makes a run's folder, runs `addgpt train --resume` and `addgpt eval` on it in one process
-(loading torch takes longer than many a small run), and waits for its end.
+An engine makes a run's folder and has `addgpt train --resume` and `addgpt eval` run on it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import inspect
-import json
+import multiprocessing
 import os
-import queue
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+import types
+from collections.abc import Iterator, Sequence
+from multiprocessing import forkserver
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 
 import addgpt
 from addgpt.device import pick_device
 from addgpt.runs.files import RunError
-from addgpt.runs.provenance import versions
-from addgpt.runs.run import Run
 from addgpt.sweep.plan import Planned
-from addgpt.sweep.worker import shares
+from addgpt.sweep.worker import Commands, run_here, run_there
 from addgpt.task import task_class
 
-POLL_SECONDS = 0.2
 ATTEMPTS = 3  # at a run whose Ray worker is lost
-RELEASE_SECONDS = 60  # that a process may take to save and end after its Ray worker is lost
-STOP = ".stop"  # a file in the folder of the sweep: Ray's tasks are to save and end
-
-# Sweeps import nothing from the command line; the processes that they start are commands.
-PROGRAM = """
-import json, sys
-sys.path[:], cores, commands = json.loads(sys.argv[1])
-from addgpt.sweep.worker import begin
-begin(cores)
-from addgpt.cli.main import main
-for words in commands:
-    sys.argv[:] = ["addgpt", *words]
-    main(words)
-"""
-
-Commands = list[list[str]]
-Stop = Callable[
-    [], int
-]  # how often the user asked to stop: once, runs save; twice, they are killed
+STOP = ".stop"  # a file in the folder of a sweep: Ray's tasks are to save and stop
+# Loading these takes longer than many a small run: done once, in a process that others fork from.
+LOADED = ["torch._dynamo", "addgpt.sweep.worker", "addgpt.cli.main", "addgpt.cli.train"]
+LOADED += ["addgpt.cli.eval", "addgpt.training.loop", "addgpt.evaluation.scorecard"]
 
 
-class Engine:
-    """`with engine: engine.run(job, stop)`, in up to `workers` threads at a time."""
+class Going(Protocol):
+    """A run that is being carried out."""
+
+    def poll(self) -> str | None:
+        """None as long as it goes on; then "" or, if it did not come to its end, why."""
+
+    def stop(self, at_once: bool) -> None:
+        """Have it save and stop, or stop without saving; may be called again and again."""
+
+
+class Engine(Protocol):
+    """`with engine: engine.start(job)`, for up to `workers` runs at a time."""
 
     workers: int
 
-    def __enter__(self) -> Engine:
-        return self
+    def __enter__(self) -> Engine: ...
 
-    def __exit__(self, *error: object) -> None:
-        pass
+    def __exit__(self, *error: object) -> None: ...
 
-    def run(self, job: Planned, stop: Stop) -> str:
-        """Carry out a run; returns "" or, if it did not come to its end, why. Raises RunError."""
-        raise NotImplementedError
+    def start(self, job: Planned) -> Going:
+        """Begin or resume a run. Raises RunError."""
 
 
 def commands(job: Planned, path: Path) -> Commands:
-    """The words after `addgpt` of what is left to do of a run in a folder."""
+    """What is left to do of the run in a folder, as the words after `addgpt`."""
     found = [["train", "--resume", "--out", str(path)]] if job.status != "score" else []
     if job.score:
         cells = ["--per-cell", str(job.per_cell)] if job.per_cell else []
@@ -80,50 +67,26 @@ def commands(job: Planned, path: Path) -> Commands:
     return found
 
 
-def process_words(cores: Sequence[int], todo: Commands) -> list[str]:
-    """What starts a process that imports from where this one does, never from its folder."""
-    order = [[path for path in sys.path if path], cores, todo]
-    return [sys.executable, "-P", "-c", PROGRAM, json.dumps(order)]
+def usable_cores() -> list[int]:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
 
-def run_commands(
-    todo: Commands, cores: Sequence[int], stop: Stop, environment: Mapping[str, str]
-) -> str:
-    """Run commands in a process of their own; returns "" or why it failed, in one line."""
-    with tempfile.TemporaryFile() as log:
-        # A session of its own: Ctrl-C reaches the sweep alone, which then asks runs to save.
-        process = subprocess.Popen(
-            process_words(cores, todo),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=log,
-            start_new_session=True,
-            env=os.environ | environment,
-        )
-        with process:  # closes its stdin, which stops it, whatever happens here
-            while process.poll() is None:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(POLL_SECONDS)
-                    break
-                if stop():
-                    process.kill() if stop() > 1 else process.terminate()
-        log.seek(0)
-        return _reason(process.returncode, log.read().decode(errors="replace"))
+def shares(workers: int, cores: Sequence[int]) -> list[list[int]]:
+    """Cores for each worker, equally many and no two the same while there are enough.
+
+    >>> shares(2, [0, 1, 2, 3, 4])
+    [[0, 1], [2, 3]]
+    >>> shares(3, [4, 5])
+    [[4], [5], [4]]
+    """
+    size = max(1, len(cores) // workers)
+    return [[cores[(w * size + i) % len(cores)] for i in range(size)] for w in range(workers)]
 
 
-def _reason(code: int, log: str) -> str:
-    if code == 0:
-        return ""
-    if code < 0:
-        name = signal.Signals(-code).name
-        return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-    lines = log.strip().splitlines() or ["no message"]
-    if lines[-1].startswith("error: "):
-        return lines[-1].removeprefix("error: ")
-    return f"exit code {code}: " + " ".join(" ".join(lines[-3:]).split())
-
-
-class LocalEngine(Engine):
+class LocalEngine:
     """Processes of this machine, each on its own cores, with a thread for each core.
 
     Two processes with two threads each on two cores nearly stall one another.
@@ -147,24 +110,84 @@ class LocalEngine(Engine):
                 f"{self.workers} workers with threads={threads} need more than the {len(cores)} "
                 f"cores here; valid: --workers 1..{most}"
             )
-        self.places: queue.SimpleQueue[tuple[list[int], dict[str, str]]] = queue.SimpleQueue()
+        self.free = []  # places: the cores of each, and its GPU
         for number, share in enumerate(shares(self.workers, cores)):
             gpu = {"CUDA_VISIBLE_DEVICES": str(number % gpus)} if gpus else {}
-            self.places.put((share, gpu))
+            self.free.append((share, gpu))
+        # Elsewhere forking is not safe once libraries such as torch are loaded.
+        fork = sys.platform == "linux"
+        self.context = multiprocessing.get_context("forkserver" if fork else "spawn")
 
-    def run(self, job: Planned, stop: Stop) -> str:
-        cores, gpu = place = self.places.get()
-        try:
-            path = job.open(len(cores)).path
-            threads = str(job.config.train.threads or len(cores))
-            return run_commands(
-                commands(job, path), cores, stop, gpu | {"OMP_NUM_THREADS": threads}
-            )
-        finally:
-            self.places.put(place)
+    def __enter__(self) -> LocalEngine:
+        if self.context.get_start_method() == "forkserver":
+            self.context.set_forkserver_preload(LOADED)
+            # Ctrl-C is not for the runs: this process asks them to save, and waits for it.
+            handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+            with _apart():
+                forkserver.ensure_running()
+            signal.signal(signal.SIGINT, handler)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def start(self, job: Planned) -> Going:
+        return _Process(self, job)
 
 
-class RayEngine(Engine):
+class _Process:
+    """A run in a process of this machine."""
+
+    def __init__(self, engine: LocalEngine, job: Planned) -> None:
+        self.engine, self.place = engine, engine.free[0]
+        cores, gpu = self.place
+        path = job.open(len(cores)).path
+        engine.free.pop(0)
+        self.log = tempfile.NamedTemporaryFile()
+        threads = job.config.train.threads or len(cores)
+        there = os.getcwd(), dict(os.environ) | gpu, self.log.name
+        words = (commands(job, path), threads, cores, *there)
+        self.process = engine.context.Process(target=run_here, args=words, daemon=True)
+        with _apart():
+            self.process.start()
+
+    def poll(self) -> str | None:
+        code = self.process.exitcode
+        if code is None:
+            return None
+        self.engine.free.append(self.place)
+        with self.log:
+            told = self.log.read().decode(errors="replace").strip().splitlines()
+        if code < 0:
+            name = signal.Signals(-code).name
+            return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+        return " ".join(" ".join(told[-3:]).split()) or f"exit code {code}" if code else ""
+
+    def stop(self, at_once: bool) -> None:
+        self.process.kill() if at_once else self.process.terminate()
+
+
+@contextlib.contextmanager
+def _apart() -> Iterator[None]:
+    """What starts now imports from where this process does, and does not run its main script.
+
+    It would look in the current folder first: in results there may be a folder `tasks`.
+    """
+    paths = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    before = {name: os.environ.get(name) for name in paths}
+    main = sys.modules["__main__"]
+    os.environ.update(paths)
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+        for name, value in before.items():
+            os.environ.pop(name)
+            os.environ |= {name: value} if value is not None else {}
+
+
+class RayEngine:
     """Tasks of a Ray cluster. All of its machines must see the run folders under the same path.
 
     A run whose worker or machine is lost is resumed from its last checkpoint elsewhere. The code of
@@ -176,7 +199,7 @@ class RayEngine(Engine):
         planned: the runs of the sweep.
         address: of a cluster, as `ray start --head` prints it; None starts Ray on this machine.
         cores: of this machine that may be used; Ray is told their number.
-        workers: most runs at a time; None is as many as the cluster has room for now.
+        workers: most runs at a time; None is as many as the cluster has room for at the start.
 
     Raises ValueError if Ray is not installed.
     """
@@ -195,16 +218,17 @@ class RayEngine(Engine):
         self.ray, self.address, self.cores, self.workers = ray, address, cores, workers or 0
         self.threads = max(one.config.train.threads for one in planned) or 1
         self.stop_file = planned[0].path.parent.resolve() / STOP
-        self.code = [addgpt.__file__, inspect.getfile(task_class(planned[0].config.task))]
+        files = addgpt.__file__, inspect.getfile(task_class(planned[0].config.task))
+        self.code = [str(Path(file).parent) for file in files]
 
-    def __enter__(self) -> Engine:
+    def __enter__(self) -> RayEngine:
         """Connect to the cluster, or start one on this machine. Raises RunError."""
         handler = signal.getsignal(signal.SIGTERM)
         quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
         try:
             if self.address:
                 _check_reachable(self.address)
-                code = {"py_modules": [str(Path(file).parent) for file in self.code]}
+                code = {"py_modules": self.code}
                 self.ray.init(address=self.address, runtime_env=code, **quiet)
             else:
                 self.ray.init(num_cpus=len(self.cores), **quiet)
@@ -221,55 +245,46 @@ class RayEngine(Engine):
         self.ray.shutdown()
         self.stop_file.unlink(missing_ok=True)
 
-    def run(self, job: Planned, stop: Stop) -> str:
+    def start(self, job: Planned) -> Going:
+        return _Task(self, job)
+
+
+class _Task:
+    """A run as a task of Ray."""
+
+    def __init__(self, engine: RayEngine, job: Planned) -> None:
+        self.engine, self.attempts = engine, 0
         threads = job.config.train.threads or 1
         path = job.open(threads).path.resolve()
-        gpus = {"num_gpus": 1} if job.config.train.device == "cuda" else {}
-        task = self.ray.remote(run_there).options(num_cpus=threads, max_retries=0, **gpus)
-        words = (str(path), commands(job, path), str(self.stop_file), threads)
-        for _ in range(ATTEMPTS):
-            try:
-                return self._result(task.remote(*words), stop)
-            except self.ray.exceptions.RayTaskError as error:
-                return " ".join(str(error.cause or error).split())
-            except self.ray.exceptions.RayError as error:
-                lost = " ".join(str(error).split())
-                if stop():
-                    break
-                _await_release(Run(path))
-        return f"its worker was lost {ATTEMPTS} times: {lost}"
+        self.words = (str(path), commands(job, path), threads, str(engine.stop_file))
+        self.needs: dict[str, Any] = {"num_cpus": threads, "max_retries": 0}
+        self.needs |= {"num_gpus": 1} if job.config.train.device == "cuda" else {}
+        self._submit()
 
-    def _result(self, task: object, stop: Stop) -> str:
-        while True:
-            try:
-                return self.ray.get(task, timeout=POLL_SECONDS)
-            except self.ray.exceptions.GetTimeoutError:
-                if stop():
-                    self.stop_file.touch()
-                if stop() > 1:
-                    return "stopped at once"
+    def _submit(self) -> None:
+        self.attempts += 1
+        task = self.engine.ray.remote(run_there).options(**self.needs)
+        self.task = task.remote(*self.words)
 
+    def poll(self) -> str | None:
+        ray = self.engine.ray
+        if not ray.wait([self.task], timeout=0)[0]:
+            return None
+        try:
+            return ray.get(self.task)
+        except ray.exceptions.RayTaskError as error:
+            return " ".join(str(error.cause or error).split())
+        except ray.exceptions.RayError as error:
+            if self.attempts < ATTEMPTS and not self.engine.stop_file.exists():
+                self._submit()
+                return None
+            lost = " ".join(str(error).split())
+            return f"its worker was lost {self.attempts} times: {lost}"
 
-def run_there(path: str, todo: Commands, stop: str, threads: int) -> str:
-    """The task of a Ray worker: `run_commands` on a run folder, until there is a file `stop`."""
-    if not Path(path, "config.json").exists():
-        return f"{socket.gethostname()} does not see {path}; a cluster must share the run folders"
-    if Path(stop).exists():
-        return "stopped before it began"
-    run = Run(path)
-    here = {key: value for key, value in versions().items() if key != "commit"}
-    run.reconfigure(replace(run.config, versions=run.config.versions | here))
-    environment = {"OMP_NUM_THREADS": str(threads)}
-    return run_commands(todo, (), lambda: int(Path(stop).exists()), environment)
-
-
-def _await_release(run: Run) -> None:
-    """Wait until the process of a lost worker has saved and let go of the run folder."""
-    end = time.monotonic() + RELEASE_SECONDS
-    while time.monotonic() < end:
-        with contextlib.suppress(RunError), run.locked():
-            return
-        time.sleep(POLL_SECONDS)
+    def stop(self, at_once: bool) -> None:
+        self.engine.stop_file.touch()
+        if at_once:
+            self.engine.ray.cancel(self.task, force=True)
 
 
 def _check_reachable(address: str) -> None:

@@ -10,8 +10,9 @@ import contextlib
 import json
 import os
 import signal
+import time
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,14 +20,15 @@ from addgpt.config.schema import RunConfig
 from addgpt.evaluation.schema import read_eval
 from addgpt.runs.files import MOST_LINE, RunError, open_own, read_text, write_atomically
 from addgpt.runs.run import METRICS, Run
-from addgpt.sweep.engines import Engine, Stop
+from addgpt.sweep.engines import Engine, Going
 from addgpt.sweep.grid import Grid
 from addgpt.sweep.plan import Planned, plan, reached
 from addgpt.sweep.table import LiveTable, Row
 from addgpt.training.preflight import check_startable
 
 FILE = "sweep.json"
-LOOK_SECONDS = 0.3  # between readings of the run folders
+POLL_SECONDS = 0.1  # between looks at which processes have ended
+LOOK_SECONDS = 1.0  # between readings of the run folders
 
 
 def plan_sweep(grid: Grid, on_this_machine: bool = True) -> list[Planned]:
@@ -45,52 +47,69 @@ def run_sweep(grid: Grid, planned: Sequence[Planned], engine: Engine) -> tuple[l
 
     Raises RunError if another process is at the same sweep.
     """
-    rows = [_row(one) for one in planned]
-    jobs = [(one, row) for one, row in zip(planned, rows, strict=True) if one.status != "done"]
-    with _sweep_lock(grid.out), LiveTable(rows) as table, _stop_requests() as seen:
-        _write(grid, rows)
-        if not jobs:
-            return rows, False
-        with engine, ThreadPoolExecutor(min(engine.workers, len(jobs))) as pool:
-            running = {
-                pool.submit(_carry_out, job, row, engine, lambda: len(seen)): (job, row)
-                for job, row in jobs
-            }
-            try:
-                while running:
-                    ended, _ = wait(running, LOOK_SECONDS, FIRST_COMPLETED)
-                    for future in ended:
-                        job, row = running.pop(future)
-                        row |= _end(job, future.result(), bool(seen))
-                    for job, row in running.values():
-                        _follow(job, row)
-                    if table.update():
-                        _write(grid, rows)
-            finally:
-                if running:  # something is wrong here: have the runs save, too
-                    seen.append(signal.SIGTERM)
-    left = any(row["state"] in ("waiting", "interrupted") for row in rows)
-    return rows, bool(seen) and left
+    rows = {one.name: _row(one) for one in planned}
+    table_rows = list(rows.values())
+    waiting = deque(one for one in planned if one.status != "done")
+    with _sweep_lock(grid.out), LiveTable(table_rows) as table, _stop_requests() as seen:
+        _write(grid, table_rows)
+        with engine if waiting else contextlib.nullcontext():
+            for name, news in _events(waiting, engine, seen):
+                rows[name] |= news
+                if table.update():
+                    _write(grid, table_rows)
+    left = any(row["state"] in ("waiting", "interrupted") for row in table_rows)
+    return table_rows, bool(seen) and left
 
 
-def _carry_out(job: Planned, row: Row, engine: Engine, stop: Stop) -> str | None:
-    """Have an engine carry out a run; returns why it failed, "", or None if it did not begin."""
-    if stop():
-        return None
-    row["state"] = "scoring" if job.status == "score" else "training"
+def _events(waiting: deque[Planned], engine: Engine, seen: list[int]) -> Iterator[tuple[str, Row]]:
+    """Carry out runs; yields the name of a run and what is new of it.
+
+    `seen` has an entry for each time the user asked to stop: once, runs save; twice, they do not.
+    """
+    going: dict[str, tuple[Planned, Going]] = {}
+    looked = 0.0
     try:
-        return engine.run(job, stop)
-    except RunError as error:
-        return str(error)
+        while going or (waiting and not seen):
+            while waiting and len(going) < engine.workers and not seen:
+                job = waiting.popleft()
+                try:
+                    going[job.name] = job, engine.start(job)
+                    state = "scoring" if job.status == "score" else "training"
+                    yield job.name, {"state": state}
+                except RunError as error:
+                    yield job.name, {"state": "failed", "error": str(error)}
+            time.sleep(POLL_SECONDS)
+            look = time.monotonic() - looked > LOOK_SECONDS
+            looked = time.monotonic() if look else looked
+            for name, (job, run) in list(going.items()):
+                if seen:
+                    run.stop(at_once=len(seen) > 1)
+                reason = run.poll()
+                if reason is not None:
+                    del going[name]
+                    yield name, _end(job, reason, bool(seen))
+                elif look:
+                    yield name, _progress(job)
+    finally:
+        while going:  # something went wrong here: the runs save, too
+            going = {name: one for name, one in going.items() if one[1].poll() is None}
+            for _, run in going.values():
+                run.stop(at_once=len(seen) > 1)
+            time.sleep(POLL_SECONDS)
 
 
-def _end(job: Planned, reason: str | None, stopping: bool) -> Row:
+def _end(job: Planned, reason: str, stopping: bool) -> Row:
     """How a run stands after its process has ended."""
-    if reason is None:
-        return {"state": "waiting"}
     if not reason:
         return {"state": "done"} | _facts(job.path)
     return {"state": "interrupted"} if stopping else {"state": "failed", "error": reason}
+
+
+def _progress(job: Planned) -> Row:
+    """How far the process of a run is."""
+    news = _last_metrics(job.path)
+    trained = reached(job.config.train, news.get("step", 0), news.get("val_exact"))
+    return news | ({"state": "scoring"} if job.score and trained else {})
 
 
 def _row(one: Planned) -> Row:
@@ -110,18 +129,12 @@ def _row(one: Planned) -> Row:
         "answer_correct": 0,
         "bits": None,
     }
-    return row | ({"state": "done"} | _facts(one.path) if one.status == "done" else _news(one.path))
+    return row | (
+        {"state": "done"} | _facts(one.path) if one.status == "done" else _last_metrics(one.path)
+    )
 
 
-def _follow(job: Planned, row: Row) -> None:
-    """Note how far a run is."""
-    if row["state"] == "training":
-        row |= _news(job.path)
-        if job.score and reached(job.config.train, row["step"], row["val_exact"]):
-            row["state"] = "scoring"
-
-
-def _news(path: Path) -> Row:
+def _last_metrics(path: Path) -> Row:
     """How far training is, by the last whole line of metrics.jsonl; nothing if there is none."""
     try:
         with open(path / METRICS, "rb") as log:
