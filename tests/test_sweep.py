@@ -20,12 +20,22 @@ from hypothesis import strategies as st
 from addgpt.cli.main import main
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
-from addgpt.sweep.engines import LocalEngine, commands, shares
+from addgpt.sweep.engines import LocalEngine, commands, shares, usable_cores
 from addgpt.sweep.grid import load_grid
 from addgpt.sweep.run import plan_sweep, run_sweep
 from addgpt.sweep.worker import run_commands
 from addgpt.training.loop import train
-from tests.helpers.sweeps import SMALL, refused, sweep, write_grid
+from tests.helpers.sweeps import (
+    SMALL,
+    holder,
+    refused,
+    sweep,
+    sweep_process,
+    tensors,
+    trained,
+    until,
+    write_grid,
+)
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +55,6 @@ def plain(tmp_path):
         return tensors(run.path)
 
     return weights
-
-
-def tensors(path: Path) -> dict[str, bytes]:
-    return {name: t.numpy().tobytes() for name, t in Run(path).state()[0].items()}
 
 
 def todo(file: Path) -> list[str]:
@@ -79,23 +85,21 @@ def test_workers_share_the_cores_without_overlap(workers, cores):
         assert len({len(place) for place in places}) == 1
 
 
-def test_a_run_stays_on_its_cores_with_a_thread_for_each(grid_file, monkeypatch):
-    seen = []
-    monkeypatch.setattr("addgpt.sweep.engines.run_here", report)
-    planned = plan_sweep(load_grid(str(grid_file("seeds = [0, 1]", threads=0))))
-    cores = sorted(os.sched_getaffinity(0))
+def test_runs_stay_on_their_cores_with_a_thread_for_each(grid_file):
+    text = grid_file("eval = false\nseeds = [0, 1]", threads=0, steps=1_000_000)
+    planned = plan_sweep(load_grid(str(text)))
+    cores = usable_cores()
     with LocalEngine(planned, cores, 2) as engine:
         going = [engine.start(job) for job in planned]
-        until(lambda: all(run.process.exitcode is not None for run in going))
-        seen = [run.poll().split() for run in going]
-    wanted = [[str(len(share)), *map(str, share)] for share in shares(2, cores)]
-    assert seen == wanted
-
-
-def report(todo, threads, cores, *more) -> None:
-    """In place of `run_here`: ends with what it was told of threads and cores."""
-    os.dup2(os.open(more[-1], os.O_WRONLY), 2)
-    sys.exit(f"{threads} {' '.join(map(str, cores))}")
+        for job, share in zip(planned, shares(2, cores), strict=True):
+            until(lambda job=job: trained(job.path) and holder(job.path))
+            threads = os.listdir(f"/proc/{holder(job.path)}/task")
+            assert {core for t in threads for core in os.sched_getaffinity(int(t))} == set(share)
+            assert Run(job.path).config.train.threads == len(share)
+        for run in going:
+            run.stop(at_once=False)
+        until(lambda: all(not run.process.is_alive() for run in going))
+        assert all("stopped at step" in run.poll() for run in going)
 
 
 def test_runs_import_nothing_from_the_current_folder(grid_file, tmp_path):
@@ -277,27 +281,6 @@ def test_a_run_whose_scores_do_not_count_has_failed_each_time_it_is_swept(grid_f
     assert rows_of(file)["seed=0"]["state"] == "done" and todo(file) == ["done"]
 
 
-def sweep_process(file: Path, *words: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "addgpt", "sweep", str(file), *words]
-    return subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
-
-
-def holder(path: Path) -> int | None:
-    """The process that trains a run: it has its lock open."""
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            if link.readlink() == path / ".lock":
-                return int(link.parts[2])
-        except OSError:  # it is gone, or not ours
-            continue
-    return None
-
-
-def trained(path: Path) -> bool:
-    """Whether a run has logged a line."""
-    return (path / "metrics.jsonl").exists() and "\n" in (path / "metrics.jsonl").read_text()
-
-
 def test_a_worker_that_is_killed_fails_its_run_alone(grid_file, plain):
     text = (
         "eval = false\n[[case]]\nname = 'long'\nset = {steps = 1000000}\n[[case]]\nname = 'short'"
@@ -354,10 +337,3 @@ def test_runs_save_and_stop_when_the_sweep_is_gone(grid_file):
     until(lambda: holder(run) is None)
     assert Run(run).progress()["step"] > 0
     assert todo(file) == ["resume"]
-
-
-def until(condition, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.05)
