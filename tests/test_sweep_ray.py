@@ -1,4 +1,4 @@
-"""Sweeps on Ray: with a stand-in for Ray, and on a real cluster of two nodes where it is installed."""
+"""Sweeps on Ray: with a stand-in, and on a real cluster of two nodes where Ray is installed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from addgpt.cli.main import main
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
-from addgpt.sweep.engines import RayEngine
+from addgpt.sweep.engines import LOADED, RayEngine
 from addgpt.sweep.grid import load_grid
 from addgpt.sweep.run import plan_sweep, run_sweep
 from addgpt.sweep.worker import run_there
@@ -54,7 +54,9 @@ class FakeRay(types.ModuleType):
 
     def remote(self, function):
         def submit(*words):
-            pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+            context = multiprocessing.get_context("forkserver")
+            context.set_forkserver_preload(LOADED)
+            pool = ProcessPoolExecutor(1, context)
             return pool.submit(function, *words)
 
         task = types.SimpleNamespace(remote=submit)
