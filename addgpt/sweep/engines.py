@@ -31,8 +31,14 @@ from addgpt.task import task_class
 ATTEMPTS = 3  # at a run whose Ray worker is lost
 STOP = ".stop"  # a file in the folder of a sweep: Ray's tasks are to save and stop
 # Loading these takes longer than many a small run: done once, in a process that others fork from.
-LOADED = ["torch._dynamo", "addgpt.sweep.worker", "addgpt.cli.main", "addgpt.cli.train"]
-LOADED += ["addgpt.cli.eval", "addgpt.training.loop", "addgpt.evaluation.scorecard"]
+LOADED = [
+    "torch._dynamo",
+    "addgpt.sweep.worker",
+    "addgpt.cli.train",
+    "addgpt.cli.eval",
+    "addgpt.training.loop",
+    "addgpt.evaluation.scorecard",
+]
 
 
 class Going(Protocol):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import multiprocessing
 import os
+import pkgutil
 import signal
 import socket
 import sys
@@ -30,7 +30,7 @@ def run_commands(commands: Commands, threads: int) -> str:
     """
     prepare(threads)
     # By name: a sweep is below the command line, which only the processes that it starts run.
-    main = importlib.import_module("addgpt.cli.main").main
+    main = pkgutil.resolve_name("addgpt.cli.main:main")
     told = io.StringIO()
     with contextlib.redirect_stderr(told), contextlib.redirect_stdout(io.StringIO()):
         for words in commands:
