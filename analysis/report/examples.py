@@ -15,7 +15,8 @@ PIECE = 5  # tokens that stay together where a line is broken
 LONGEST = 600  # tokens shown of a text
 NOTHING = "·"  # stands where one text has ended and the other has not
 
-KINDS = {
+# Bridge: `addgpt.evaluation.schema.MISTAKES` is to hold these sentences.
+MISTAKES = {
     "unterminated": "no end mark was written",
     "unreadable": "what was written is no answer",
     "sign": "the right size, the wrong sign",
