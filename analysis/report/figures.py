@@ -113,7 +113,7 @@ def _is_a_line(grid: pd.DataFrame, panel: Panel) -> bool:
 
 def _drawn(parts: Iterable[Panel], drawings: Drawings) -> tuple[Figure, ...]:
     return tuple(
-        Figure(part.title, part.note, drawings.draw(part, f"{part.title}: {part.note}"))
+        Figure(part.title, part.note, drawings.draw(part, part.title))
         for part in parts
     )
 

@@ -18,7 +18,7 @@ SEEN = ("seen in training", "special problems, seen in training")
 NEAR = (*HELD_OUT, *SEEN)
 KINDS = (*NEAR, *(f"{kind}, longer than trained on" for kind in NEAR))
 REACHED = (0.5, 0.9, 0.99, 1.0)  # shares of val whose first reaching is told
-ROWS = 8  # validation passes in the table below the curves
+ROWS = 6  # validation passes in the table below the curves
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,9 @@ def build(folder: str | Path, progress: Progress | None = None, date: str = "") 
         except data.DAMAGE as error:
             faults += [f"{run.name} cannot be shown: {error}" for run in one.runs]
     shown = [section["group"] for section in sections]
+    shared = _shared([section["settings"] for section in sections])
+    for section in sections:
+        section["settings"] = {k: v for k, v in section["settings"].items() if k not in shared}
     html = (
         _templates()
         .get_template("report.html")
@@ -73,6 +76,7 @@ def build(folder: str | Path, progress: Progress | None = None, date: str = "") 
             compared=figures.compared(shown, drawings),
             most_lines=figures.MOST_LINES,
             drawings=drawings,
+            shared=shared,
             faults=faults,
             shades=numbers.shade_names(),
             problems=any(section["headline"] for section in sections),
@@ -107,6 +111,12 @@ def _section(group: Group, drawings: Drawings) -> dict[str, Any]:
         "right": examples.right_examples(group),
         "runs": [_run(run, headline if len(group.runs) == 1 else None) for run in group.runs],
     }
+
+
+def _shared(settings: Sequence[dict[str, str]]) -> dict[str, str]:
+    """Settings that all of several groups have in common; they are listed once."""
+    first = settings[0] if len(settings) > 1 else {}
+    return {key: text for key, text in first.items() if all(s.get(key) == text for s in settings)}
 
 
 def _facts(group: Group) -> dict[str, str]:
@@ -158,7 +168,11 @@ def _run(run: RunData, headline: list[Headline] | None) -> dict[str, Any]:
         "command": str(run.config.get("command", "")),
         "facts": {"date": _date(run)} | versions,
         "scored_by": str(run.protocol.get("command") or ""),
-        "protocol": {k: _plain(v) for k, v in run.protocol.items() if k != "command"},
+        "protocol": {
+            name: _plain(value)
+            for name, value in run.protocol.items()
+            if name not in ("command", "date", "contamination.summary") and value != []
+        },
     }
 
 

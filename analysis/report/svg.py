@@ -10,7 +10,8 @@ from __future__ import annotations
 import io
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 
 import matplotlib
 from markupsafe import Markup, escape
@@ -32,8 +33,10 @@ VARIABLES = {
 }
 LOOKS = ("fill", "stroke", "fill-opacity", "stroke-opacity", "opacity", "stroke-width",
          "stroke-dasharray", "text-anchor", "font-size")  # fmt: skip
+CELLS = tuple(f"fill: {colour}" for colour in style.SHADES)
 DASHES = {"-": "none", "--": "5.5 2.4", ":": "1.5 2.5", "-.": "9.6 2.4 1.5 2.4"}
-RECTANGLE = re.compile(r"M([^L ]+) ([^L]+)L([^L ]+) \2L\3 ([^L]+)L\1 \4(?:L\1 \2z?|z)$")
+SIDES = ("x", "y", "width", "height")
+SLACK = 3  # points that a line may be out of its frame, which its width or a marker is
 NUMBER = re.compile(r"-?\d+\.?\d*(?:e[-+]?\d+)?")
 
 
@@ -56,7 +59,7 @@ class Drawings:
     @style.styled
     def draw(self, panel: Panel, about: str) -> Markup:
         """A panel as an svg element; `about` is what a screen reader says."""
-        square = panel.width - panel.height < 1
+        square = panel.height > 4
         height = WIDTH - LEFT - RIGHT + TOP + BOTTOM if square else HEIGHT
         figure = Figure(figsize=(WIDTH, height))
         across, up = WIDTH - LEFT - RIGHT, height - TOP - BOTTOM
@@ -64,6 +67,8 @@ class Drawings:
         axis = figure.add_axes(box)
         panel.draw(axis)
         axis.tick_params(labelsize=8, pad=3)
+        axis.grid(visible=False, axis="x")
+        axis.spines[["top", "right"]].set_visible(False)
         for side in (axis.xaxis, axis.yaxis):
             side.label.set_size(9)
         text = io.StringIO()
@@ -78,8 +83,8 @@ class Drawings:
 
     def _elements(
         self, one: ET.Element, known: dict[str, ET.Element], own: str = "", clip: str = ""
-    ) -> Iterator[tuple[str, str]]:
-        """What is drawn below an element, in order: attributes and path, or markup and nothing.
+    ) -> Iterator[tuple[str, str, str]]:
+        """What is drawn below an element, in order: its tag, its look, and the path or markup.
 
         `own` is the class that an artist asked for by its gid, `clip` the clip of the group.
         """
@@ -93,17 +98,19 @@ class Drawings:
             turn = f' transform="{_rounded(t)}"' if "-90" in (t := one.get("transform", "")) else ""
             look = self._look(one.get("style", ""), own)
             text = escape("".join(one.itertext()))
-            yield f"<text{look}{turn}{_place(one)}>{text}</text>", ""
+            yield tag, look, f"<text{turn}{_place(one)}>{text}</text>"
         elif tag in ("path", "use") and (look := self._look(one.get("style", ""), own)):
-            if clip:
-                look += f' clip-path="url(#{self._clip(known[clip[5:-1]])})"'
             path = one if tag == "path" else known[one.get(LINK, "")[1:]]
             points = path.get("d", "")
+            x, y = (float(one.get(name, 0)) for name in ("x", "y"))
+            if clip and _leaves(points, x, y, rect := known[clip[5:-1]][0]):
+                look += f' clip-path="url(#{self._clip(rect)})"'
             if tag == "use" and "C" in points:  # a marker, which there are many of
                 name = self._share(f"<path id='' d='{_path(points)}'/>")
-                yield f'<use{look} href="#{name}"{_place(one)}/>', ""
+                yield tag, look, f'<use href="#{name}"{_place(one)}/>'
             else:
-                yield look, _path(points, float(one.get("x", 0)), float(one.get("y", 0)))
+                cell = one.get("style", "").startswith(CELLS)
+                yield "cell" if cell else "path", look, _path(points, x, y)
 
     def _look(self, text: str, own: str) -> str:
         """The class attribute for a style; empty if it leaves nothing to be seen."""
@@ -121,9 +128,8 @@ class Drawings:
             names.append(self._classes.setdefault(look, f"l{len(self._classes)}"))
         return f' class="{" ".join(names)}"'
 
-    def _clip(self, clip: ET.Element) -> str:
-        sides = ("x", "y", "width", "height")
-        inside = " ".join(f"{name}='{_short(clip[0].get(name, ''))}'" for name in sides)
+    def _clip(self, rect: ET.Element) -> str:
+        inside = " ".join(f"{name}='{_short(rect.get(name, ''))}'" for name in SIDES)
         return self._share(f"<clipPath id=''><rect {inside}/></clipPath>")
 
     def _share(self, element: str) -> str:
@@ -136,18 +142,23 @@ def sample(index: int) -> str:
     return f"stroke:{_themed(look['color'])};stroke-dasharray:{DASHES[look['linestyle']]}"
 
 
-def _merged(elements: Iterator[tuple[str, str]]) -> Iterator[str]:
-    """The elements as markup; paths that follow one another and look alike are one."""
-    look = path = ""
-    for head, more in elements:
-        if path and (not more or head != look):
-            yield f'<path{look} d="{path}"/>'
-            path = ""
-        look, path = head, path + more
-        if not more:
-            yield head
-    if path:
-        yield f'<path{look} d="{path}"/>'
+def _merged(elements: Iterable[tuple[str, str, str]]) -> Iterator[str]:
+    """The elements as markup, those of like tag and look that follow one another as one.
+
+    Cells of a map come first and texts last, sorted by their look, which changes nothing to be
+    seen: nothing is below the former, and each text has its own place.
+    """
+
+    def rank(one: tuple[str, str, str]) -> tuple[int, str]:
+        tag, look, _ = one
+        if tag == "text":
+            return 2, look
+        return (0, look) if tag == "cell" else (1, "")
+
+    for (tag, look), some in groupby(sorted(elements, key=rank), key=lambda one: one[:2]):
+        inside = "".join(content for *_, content in some)
+        path = tag in ("path", "cell")
+        yield f'<path{look} d="{inside}"/>' if path else f"<g{look}>{inside}</g>"
 
 
 def _themed(value: str) -> str:
@@ -163,21 +174,43 @@ def _rounded(text: str) -> str:
 
 
 def _place(one: ET.Element) -> str:
-    return "".join(f' {name}="{_short(one.get(name, 0))}"' for name in ("x", "y"))
+    digits = 0 if one.tag.endswith("text") else 1
+    places = ((name, round(float(one.get(name, 0)), digits)) for name in ("x", "y"))
+    return "".join(f' {name}="{place:g}"' for name, place in places)
+
+
+def _leaves(points: str, x: float, y: float, rect: ET.Element) -> bool:
+    """Whether a path, moved, goes out of a rectangle, so that it has to be clipped."""
+    numbers = [float(part) for part in points.split() if not part.isalpha()]
+    left, top, width, height = (float(rect.get(name, 0)) for name in SIDES)
+    return any(
+        not start - SLACK <= number + shift <= start + size + SLACK
+        for shift, start, size, some in ((x, left, width, numbers[::2]), (y, top, height, numbers[1::2]))
+        for number in some
+    )
 
 
 def _path(text: str, x: float = 0, y: float = 0) -> str:
-    """The same path, moved, in fewer letters: one decimal, rectangles by their sides."""
-    parts = text.split()
-    numbers = 0
-    for i, part in enumerate(parts):
-        if not part.isalpha():
-            parts[i] = _short(float(part) + (y if numbers % 2 else x))
-            numbers += 1
-    path = re.sub(" ?([A-Za-z]) ?", r"\1", " ".join(parts))
-    return RECTANGLE.sub(_sides, path)
+    """The same path, moved, in few letters: lines are relative, in tenths of a point."""
+    parts, path = text.split(), ""
+    here = (0, 0)
+    while parts:
+        command = parts.pop(0) if parts[0].isalpha() else ""
+        points = {"M": 1, "L": 1, "C": 3}.get(command, 0)
+        for _ in range(points):
+            there = round(10 * (float(parts.pop(0)) + x)), round(10 * (float(parts.pop(0)) + y))
+            across, up = (to - of for to, of in zip(there, here, strict=True))
+            if command == "L" and not (across and up):
+                path += f"h{_tenths(across)}" if across or not up else f"v{_tenths(up)}"
+            else:
+                values = (across, up) if command == "L" else there
+                path += command.replace("L", "l") + " ".join(map(_tenths, values))
+                command = "" if command == "C" else command
+                path += " " if points == 3 else ""
+            here = there
+        path = path.strip() + ("z" if command in ("z", "Z") else "")
+    return path.replace(" -", "-")
 
 
-def _sides(found: re.Match[str]) -> str:
-    x, y, across, down = (float(number) for number in found.groups())
-    return f"M{found[1]} {found[2]}h{across - x:.4g}v{down - y:.4g}h{x - across:.4g}z"
+def _tenths(number: int) -> str:
+    return f"{number / 10:g}".replace("0.", ".", 1) if abs(number) < 10 else f"{number / 10:g}"
