@@ -1,27 +1,55 @@
-"""What tables of sweeps have in common: the spread of seeds, a table in text, a command line."""
+"""What studies have in common: what a sweep planned, the spread of seeds, tables in text."""
 
 from __future__ import annotations
 
-import argparse
-import re
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from addgpt.runs.files import RunError, write_atomically
-from analysis import style
+from addgpt.evaluation.intervals import round_down
+from analysis import load
 
 
-def named(run: str) -> tuple[str, int]:
-    """Case and seed of a run called CASE-sSEED. Raises ValueError for another name."""
-    match = re.fullmatch(r"(.+)-s(\d+)", run)
-    if not match:
-        raise ValueError(f"run {run} must be named CASE-sSEED")
-    return match[1], int(match[2])
+def gather(
+    places: Sequence[str | Path], collect: Callable[[Path], pd.DataFrame], columns: Sequence[str]
+) -> pd.DataFrame:
+    """The rows of several folders of runs, as `collect` makes them, or of files of such rows.
+
+    Raises ValueError if a folder cannot be used, or a file lacks one of the columns.
+    """
+    paths = [Path(place) for place in places]
+    tables = [read(path, columns) if path.is_file() else collect(path) for path in paths]
+    return pd.concat(tables, ignore_index=True)
+
+
+def read(file: str | Path, columns: Sequence[str]) -> pd.DataFrame:
+    """A table that `addgpt study NAME --csv FILE` wrote. Raises ValueError."""
+    return load.read_table(file, columns)[list(columns)]
+
+
+def planned(folder: str | Path) -> pd.DataFrame:
+    """The runs of a sweep's folder: `run`, `task`, `case`, `seed`, and whether it is `done`.
+
+    Raises ValueError unless the folder has a sound sweep.json.
+    """
+    file = Path(folder) / "sweep.json"
+    if not file.is_file():
+        raise ValueError(f"{folder} is not the folder of a sweep: it has no sweep.json")
+    plan = load.read_json(file, dict)
+    try:
+        rows = [
+            (str(row["run"]), str(plan["task"]), str(row["combination"]), int(row["seed"]),
+             row["state"] == "done")
+            for row in plan["runs"]
+        ]  # fmt: skip
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file} is damaged: {error!r}") from None
+    table = pd.DataFrame(rows, columns=["run", "task", "case", "seed", "done"])
+    if table.duplicated(["case", "seed"]).any():
+        raise ValueError(f"{file} is damaged: a case has a seed twice")
+    return table
 
 
 def over_seeds(runs: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
@@ -38,7 +66,7 @@ def shares(curve: pd.DataFrame, along: str, values: Iterable[Any]) -> list[str]:
     """`median (worst)` in percent for each value of the column `along`; "" where it has none."""
     at = curve.set_index(along)
     return [
-        f"{100 * at.loc[value, 'median']:.1f} ({100 * at.loc[value, 'worst']:.1f})"
+        f"{round_down(at.loc[value, 'median'])} ({round_down(at.loc[value, 'worst'])})"
         if value in at.index
         else ""
         for value in values
@@ -49,43 +77,3 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table in text."""
     ruled = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in ruled)
-
-
-def command(
-    arguments: Sequence[str] | None,
-    name: str,
-    about: str,
-    example: str,
-    collect: Callable[[Any], pd.DataFrame],
-    draw: Callable[[pd.DataFrame], Figure],
-    describe: Callable[[pd.DataFrame], str],
-    several: bool = False,
-) -> int:
-    """The command line of `analysis.NAME`; returns the exit code: 2 if the runs cannot be used.
-
-    Args:
-        about: what --help says.
-        example: a folder (or several) that it may be called with.
-        collect: a folder (or several) to a table, which --csv writes.
-        draw: that table to a figure, which --png writes.
-        describe: that table to the text that is printed.
-    """
-    word = f"python -m analysis.{name}"
-    epilog = f"example: {word} {example} --png {name}.png"
-    parser = argparse.ArgumentParser(prog=word, description=about, epilog=epilog)
-    what = "a folder with the runs, each evaluated" + (", or a file of --csv" if several else "")
-    parser.add_argument("folder", nargs="+" if several else None, help=what)
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="where the table goes")
-    parser.add_argument("--png", "--out", type=Path, metavar="FILE", help="where the figure goes")
-    options = parser.parse_args(arguments)
-    try:
-        table = collect(options.folder)
-        if options.csv:
-            write_atomically(options.csv, table.to_csv(index=False, float_format="%.10g"))
-        if options.png:
-            style.save(draw(table), options.png)
-        print(describe(table))
-    except (ValueError, RunError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0

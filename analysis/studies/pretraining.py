@@ -1,62 +1,79 @@
 """Does pretraining help? Loss on held-out Shakespeare, after a large text and from scratch.
 
-    python -m analysis.pretraining results/pretraining --csv FILE --png FILE
+    addgpt study pretraining results/pretraining --csv FILE --png FILE
 
-Runs are named ROLE-sSEED: `pretrain` on the large text, `finetune` from that of the same seed or
-from the only one there is, `scratch` for as many steps as `finetune`, `long` for as many as both
-together. `docs/pretraining.md` says what came out.
+What a run is for, follows from its config.json: `finetune` was started from another run
+(`--init-from`), which is `pretrain`; `scratch` was trained for as many steps as `finetune`, `long`
+for more. `docs/pretraining.md` says what came out.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from pathlib import Path
+import shlex
+from pathlib import Path, PurePath
 
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis import load, style, sweeps
+from analysis import load, style
+from analysis.studies import common
 
 ROLES = {
     "scratch": "from scratch, as long as the finetuning",
     "long": "from scratch, as long as both",
     "finetune": "pretrained, then finetuned",
 }
-BEFORE = "pretrain"
 COLUMNS = "role seed params step characters seconds nats whole".split()
 
 
-def collect(folder: str | Path) -> pd.DataFrame:
-    """One row per look at val, and per run one of the `whole` held-out text, in `COLUMNS`.
+def collect(*places: str | Path) -> pd.DataFrame:
+    """One row per validation pass, and per run one of the `whole` held-out text, in `COLUMNS`.
 
-    `characters` are those trained on, of the pretraining too where there was one. Raises ValueError
-    if a run is not named for its role.
+    `characters` are those trained on, of the pretraining too where there was one. In place of a
+    folder there may be a file of such rows. Raises ValueError if no run was started from another,
+    or from one that is not there.
     """
+    return common.gather(places, _runs, COLUMNS)
+
+
+def _runs(folder: Path) -> pd.DataFrame:
+    runs = load.runs(folder).set_index("run")
+    places = {PurePath(run).name: run for run in runs.index}
+    source = runs["command"].fillna("").map(_source).dropna().map(lambda name: places.get(name, name))
+    if source.empty:
+        raise ValueError(f"no run in {folder} was started from another one: train --init-from RUN")
+    for run, other in source[~source.isin(runs.index)].items():
+        raise ValueError(f"run {run} needs {other}, from which it was started, beside it")
+    short = runs.loc[source.index, "train.steps"].max()
+    role = (runs["train.steps"] > short).map({True: "long", False: "scratch"})
+    role[source.unique()] = "pretrain"
+    role[source.index] = "finetune"
+
     losses = load.losses(folder)
     losses = losses[losses["context"] == 0].assign(whole=True)
-    looks = load.metrics(folder).rename(columns={"val_loss": "nats"}).assign(whole=False)
-    ends = looks.groupby("run")["tokens"].max()
+    passes = load.metrics(folder).rename(columns={"val_loss": "nats"}).assign(whole=False)
+    ends = passes.groupby("run")["tokens"].max()
     params = losses.set_index("run")["params"]
     losses = losses.assign(tokens=losses["run"].map(ends))
-    table = pd.concat([looks.assign(params=looks["run"].map(params)), losses])
-    named = table["run"].str.extract(r"^(?P<role>[a-z]+)-s(?P<seed>\d+)$")
-    valid = (BEFORE, *ROLES)
-    for run, role in zip(table["run"], named["role"], strict=True):
-        if role not in valid:
-            raise ValueError(f"run {run} must be named ROLE-sSEED, a role of {', '.join(valid)}")
-    table = table.assign(role=named["role"], seed=named["seed"].astype(int))
-    before = table[table["role"] == BEFORE].groupby("seed")["tokens"].max()
-    source = before.get if len(before) != 1 else lambda seed: before.squeeze()  # one for all
-    added = table["seed"].map(source).where(table["role"] == "finetune", 0)
-    for seed in table["seed"][added.isna()]:
-        raise ValueError(f"run finetune-s{seed} needs pretrain-s{seed} beside it")
-    return table.assign(characters=table["tokens"] + added)[COLUMNS].reset_index(drop=True)
+    table = pd.concat([passes.assign(params=passes["run"].map(params)), losses])
+    added = table["run"].map(source.map(ends)).fillna(0)
+    table = table.assign(role=table["run"].map(role), characters=table["tokens"] + added)
+    return table.astype({"seed": int})[COLUMNS].reset_index(drop=True)
+
+
+def _source(command: str) -> str | None:
+    """The name of the run that a training command started from."""
+    words = iter(shlex.split(command))
+    for word in words:
+        option, _, value = word.partition("=")
+        if option == "--init-from":
+            return PurePath(value or next(words)).name
+    return None
 
 
 @style.styled
-def curves(table: pd.DataFrame) -> Figure:
+def draw(table: pd.DataFrame) -> Figure:
     """Loss on held-out text (nats a character) by millions of characters, a line per run."""
     figure, (axis,) = style.panels(1, width=7.5, height=4.2)
     handles = []
@@ -72,7 +89,7 @@ def curves(table: pd.DataFrame) -> Figure:
     if not handles:
         raise ValueError("there is nothing to draw: no run of finetuning or from scratch")
     axis.set(xlabel="characters trained on (millions)", ylabel="loss on val (nats a character)")
-    axis.set_title("lines: looks at a sample of val; points: all of val")
+    axis.set_title("lines: on a sample of val; points: all of val")
     style.legend(figure, handles)
     return figure
 
@@ -91,15 +108,4 @@ def describe(table: pd.DataFrame) -> str:
                 f"{nats.max():.4f}",
             ]
         )
-    return sweeps.markdown(["", "seeds", "million characters", "median", "worst"], rows)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
-    about = "Gather the runs of the pretraining experiment into a table and a figure."
-    example = "results/pretraining"
-    return sweeps.command(arguments, "pretraining", about, example, collect, curves, describe)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return common.markdown(["", "seeds", "million characters", "median", "worst"], rows)
