@@ -102,8 +102,11 @@ def _last(group: Group) -> tuple[float, float]:
 def _training(runs: Sequence[RunData], names: dict[str, str]) -> list[Panel]:
     """The panels of the training of runs, long logs thinned."""
     logs = [run.metrics for run in runs if len(run.metrics)]
-    logs = [log.iloc[np.unique(np.linspace(0, len(log) - 1, MOST_POINTS).astype(int))] for log in logs]
-    return figures.training_panels(pd.concat(logs), names) if logs else []
+    return figures.training_panels(pd.concat(map(_thin, logs)), names) if logs else []
+
+
+def _thin(log: pd.DataFrame) -> pd.DataFrame:
+    return log.iloc[np.unique(np.linspace(0, len(log) - 1, MOST_POINTS).astype(int))]
 
 
 def _is_a_line(grid: pd.DataFrame, panel: Panel) -> bool:
@@ -112,10 +115,7 @@ def _is_a_line(grid: pd.DataFrame, panel: Panel) -> bool:
 
 
 def _drawn(parts: Iterable[Panel], drawings: Drawings) -> tuple[Figure, ...]:
-    return tuple(
-        Figure(part.title, part.note, drawings.draw(part, part.title))
-        for part in parts
-    )
+    return tuple(Figure(part.title, part.note, drawings.draw(part, part.title)) for part in parts)
 
 
 def _key(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
@@ -129,4 +129,4 @@ def _numbers(cells: pd.DataFrame) -> tuple[list[int], dict[int, list[str]]]:
     """Lengths of b, and for each length of a the percentages."""
     text = cells.assign(text=list(map(percent, cells["answer_correct"], cells["n"])))
     wide = text.pivot(index="len_a", columns="len_b", values="text").fillna("")
-    return list(wide.columns), {a: list(row) for a, row in zip(wide.index, wide.values, strict=True)}
+    return list(wide.columns), {length: list(row) for length, row in wide.iterrows()}

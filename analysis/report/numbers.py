@@ -215,8 +215,8 @@ def mistakes(group: Group) -> dict[str, list[Mistakes]]:
     rows = table(group, "error_counts")
     if rows.empty or not rows["n"].sum():
         return {}
-    line, digit = ("line " + rows["line"].map("{:.0f}".format),
-                   "digit " + rows["part"].str[:1] + rows["digit"].map("{:.0f}".format))  # fmt: skip
+    line = "line " + rows["line"].map("{:.0f}".format)
+    digit = "digit " + rows["part"].str[:1] + rows["digit"].map("{:.0f}".format)
     place = line.where(rows["line"].notna(), digit.where(rows["digit"].notna(), ""))
     found = {}
     for op, part in rows.assign(place=place).groupby("op", sort=False):

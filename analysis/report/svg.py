@@ -53,8 +53,8 @@ class Drawings:
 
     @property
     def definitions(self) -> Markup:
-        shared = (one.replace("id=''", f"id='{name}'") for one, name in self._shared.items())
-        return Markup(f"<svg class='shared' aria-hidden='true'><defs>{''.join(shared)}</defs></svg>")
+        shared = "".join(one.replace("id=''", f"id='{name}'") for one, name in self._shared.items())
+        return Markup(f"<svg class='shared' aria-hidden='true'><defs>{shared}</defs></svg>")
 
     @style.styled
     def draw(self, panel: Panel, about: str) -> Markup:
@@ -183,11 +183,11 @@ def _leaves(points: str, x: float, y: float, rect: ET.Element) -> bool:
     """Whether a path, moved, goes out of a rectangle, so that it has to be clipped."""
     numbers = [float(part) for part in points.split() if not part.isalpha()]
     left, top, width, height = (float(rect.get(name, 0)) for name in SIDES)
-    return any(
-        not start - SLACK <= number + shift <= start + size + SLACK
-        for shift, start, size, some in ((x, left, width, numbers[::2]), (y, top, height, numbers[1::2]))
-        for number in some
-    )
+
+    def out(some: list[float], start: float, size: float) -> bool:
+        return bool(some) and (min(some) < start - SLACK or max(some) > start + size + SLACK)
+
+    return out(numbers[::2], left - x, width) or out(numbers[1::2], top - y, height)
 
 
 def _path(text: str, x: float = 0, y: float = 0) -> str:

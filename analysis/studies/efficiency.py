@@ -120,8 +120,8 @@ def draw(table: pd.DataFrame) -> Figure:
     """Exact match (percent) against the number of training problems, a line per format.
 
     Left as published, right as measured here on 3-digit operands: the line is the median of the
-    seeds, the band reaches from the worst to the best. Takes `collect`; raises ValueError if it holds
-    no 3-digit sums.
+    seeds, the band reaches from the worst to the best. Takes `collect`; raises ValueError if it
+    holds no 3-digit sums.
     """
     runs = held_out(table, (3, 3))
     if runs.empty:

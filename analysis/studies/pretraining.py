@@ -40,7 +40,8 @@ def collect(*places: str | Path) -> pd.DataFrame:
 def _runs(folder: Path) -> pd.DataFrame:
     runs = load.runs(folder).set_index("run")
     places = {PurePath(run).name: run for run in runs.index}
-    source = runs["command"].fillna("").map(_source).dropna().map(lambda name: places.get(name, name))
+    source = runs["command"].fillna("").map(_source).dropna()
+    source = source.map(lambda name: places.get(name, name))
     if source.empty:
         raise ValueError(f"no run in {folder} was started from another one: train --init-from RUN")
     for run, other in source[~source.isin(runs.index)].items():

@@ -79,7 +79,7 @@ def describe(table: pd.DataFrame) -> str:
     rows = [
         [
             f"{run.params:,}",
-            run.case,
+            str(run.case),
             str(run.seed),
             f"{run.step:,.0f}",
             f"{run.seconds:,.0f}",

@@ -19,7 +19,7 @@ from analysis import load, style
 from analysis.studies import common
 
 COLUMNS = (
-    "task design digits seed steps cpu_seconds tokens longest len_a len_b n answer_correct"
+    "task design digits seed steps cpu_seconds tokens longest date len_a len_b n answer_correct"
 ).split()
 SIGNS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 
