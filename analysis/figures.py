@@ -285,14 +285,12 @@ def _draw_grid(cells: pd.DataFrame, axis: Axes) -> None:
     row, column = share.index.get_indexer, share.columns.get_indexer
     cells = cells.assign(y=row(cells["len_a"]), x=column(cells["len_b"]))
     triangle = np.array([[0, 0], [1, 0], [0, -1]]) * min(0.5, 0.1 + 0.03 * longest)
-    marks = cells[cells["seen"] | (small & (cells["accuracy"] < 1))]
-    for cell in marks.itertuples():
-        number = style.shade(cell.accuracy)
+    for number, some in cells.groupby(cells["accuracy"].map(style.shade)):
         look = {"color": ON_SHADE[number], "gid": f"on{number}", "linewidth": 0}
-        if cell.seen:
+        for cell in some[some["seen"]].itertuples():
             axis.add_patch(Polygon([cell.x, cell.y + 1] + triangle, **look))  # top left
-        if small and cell.accuracy < 1:
-            axis.scatter(cell.x + 0.5, cell.y + 0.5, s=9, **look)
+        if small and number < len(ON_SHADE) - 1:  # not all right
+            axis.scatter(some["x"] + 0.5, some["y"] + 0.5, s=9, **look)
     limit = cells["trained"].max()
     if np.isfinite(limit):
         size = (share.columns <= limit).sum(), (share.index <= limit).sum()
