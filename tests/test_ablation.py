@@ -238,7 +238,7 @@ def test_the_figure_has_a_dot_and_an_interval_per_case(sums, text):
         (None, "it has no sweep.json"),
         ("[]", "sweep.json is damaged: not a JSON object"),
         ('{"task": "add", "runs": [1]}', "sweep.json is damaged"),
-        ('{"task": "add", "runs": []}', "has no case default"),
+        ('{"task": "add", "runs": []}', "sweep.json has no run"),
     ],
 )
 def test_what_is_no_sweep_is_one_line(sums, change, message):
@@ -248,6 +248,12 @@ def test_what_is_no_sweep_is_one_line(sums, change, message):
     done = study(sums)
     assert done.exit_code == 2 and not done.stdout
     assert message in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_sweep_without_default_names_its_cases(tmp_path):
+    folder = write_sweep(tmp_path / "other", "add", {"x": [{"right": 1}], "y": [{"right": 2}]})
+    with pytest.raises(ValueError, match="other has no case default; its cases: x, y"):
+        ablation.collect(folder)
 
 
 def test_two_sweeps_of_one_name_are_refused(sums):

@@ -120,7 +120,7 @@ def collect(*places: str | Path) -> pd.DataFrame:
     for name, part in table.groupby("sweep", sort=False):
         if DEFAULT not in set(part["case"]):
             cases = ", ".join(dict.fromkeys(part["case"]))
-            raise ValueError(f"{name} has no case {DEFAULT}; its cases: {cases or 'none'}")
+            raise ValueError(f"{name} has no case {DEFAULT}; its cases: {cases}")
     return table
 
 

@@ -47,6 +47,8 @@ def planned(folder: str | Path) -> pd.DataFrame:
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{file} is damaged: {error!r}") from None
     table = pd.DataFrame(rows, columns=["run", "task", "case", "seed", "done"])
+    if table.empty:
+        raise ValueError(f"{file} has no run")
     if table.duplicated(["case", "seed"]).any():
         raise ValueError(f"{file} is damaged: a case has a seed twice")
     return table
