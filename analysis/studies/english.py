@@ -25,9 +25,9 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tasks.common.corpus import TRAIN
-from tasks.common.sources import whole_file
+from addgpt.runs.files import write_atomically
 
+TRAIN = 0.9  # of the characters of a text; the rest is its validation part
 RUN = 6  # words in a row that are too many to be chance
 LINE = 60  # characters
 SHORTEST = 20  # characters of a piece that is worth keeping
@@ -148,6 +148,5 @@ def write(out: Path, without: Path | None = None, root: Path = Path("/")) -> lis
     except FileNotFoundError as error:
         needs = "apt install dict-gcide sword-comm-tdavid bible-kjv"
         raise ValueError(f"{error.filename} is not there; {needs}") from None
-    with whole_file(out) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_atomically(out, text)
     return [*told, f"{out}: {len(text):,} characters"]
