@@ -29,8 +29,8 @@ def folder(tmp_path):
                 run.log(look | {"seconds": 1.0, "loss": 2.0, "val_loss": nats + 1})
             row = {
                 "run": name, "task": "shakespeare", "seed": int(name[-1]), "params": 9,
-                "step": STEPS, "examples": STEPS, "seconds": 1.0, "split": "val", "n": 60, "bits": 1.0,
-                "perplexity": 2.0,
+                "step": STEPS, "examples": STEPS, "seconds": 1.0, "split": "val", "n": 60,
+                "bits": 1.0, "perplexity": 2.0,
             }  # fmt: skip
             rows = [row | {"context": 0, "nats": nats}, row | {"context": 2, "nats": nats / 2}]
             (run.path / "loss.json").write_text(json.dumps(rows))

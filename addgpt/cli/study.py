@@ -17,7 +17,15 @@ FILE = click.Path(path_type=Path)
 @click.option("--out", type=FILE, help="With english: where the text goes.")
 @click.option("--without", type=FILE, help="With english: a text whose last tenth is left out.")
 @click.option("--root", type=FILE, default="/", help="With english: where the packages are.")
-def command(name: str, places: tuple[Path, ...], **files: Path | None) -> None:
+def command(
+    name: str,
+    places: tuple[Path, ...],
+    csv: Path | None,
+    png: Path | None,
+    out: Path | None,
+    without: Path | None,
+    root: Path,
+) -> None:
     """Gather the runs of a study of docs/ into a table, and draw its figure.
 
     PLACES are folders of runs, each evaluated, or files that --csv wrote. Without a NAME, the
@@ -39,7 +47,7 @@ def command(name: str, places: tuple[Path, ...], **files: Path | None) -> None:
             click.echo(f"{one.ljust(width)}  reads {reads}\n{' ' * width}  draws {draws}")
         return
     if name == "english":
-        _write_english(**files)
+        _write_english(out, without, root)
         return
     module = study(name)
     if not places:
@@ -48,14 +56,14 @@ def command(name: str, places: tuple[Path, ...], **files: Path | None) -> None:
     from analysis import style
 
     table = module.collect(*places)
-    if files["csv"]:
-        write_atomically(files["csv"], table.to_csv(index=False, float_format="%.10g"))
-    if files["png"]:
-        style.save(module.draw(table), files["png"])
+    if csv:
+        write_atomically(csv, table.to_csv(index=False, float_format="%.10g"))
+    if png:
+        style.save(module.draw(table), png)
     click.echo(module.describe(table))
 
 
-def _write_english(out: Path | None, without: Path | None, root: Path, **_: Path | None) -> None:
+def _write_english(out: Path | None, without: Path | None, root: Path) -> None:
     from analysis.studies import english
 
     if out is None:
