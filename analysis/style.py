@@ -139,7 +139,7 @@ def shade_bar(figure: Figure, axes: Sequence[Axes]) -> None:
     """What the shades of length maps stand for, beside them."""
     bar = figure.colorbar(axes[0].collections[0], ax=axes, shrink=0.8, spacing="uniform")
     bar.set_ticks([0, *ENDS[:-1], 100.5], labels=[*map(str, (0, *ENDS[:-1])), "100"])
-    bar.ax.tick_params(length=0)
+    bar.ax.tick_params(which="both", length=0)
     bar.set_label("exact match (%)")
     bar.outline.set_visible(False)
 
