@@ -146,7 +146,7 @@ def _seconds(group: Group) -> list[float]:
 
 
 def _unscored(group: Group) -> str:
-    """What there is to say of runs without eval.csv and loss.json."""
+    """What the overview says of runs without eval.csv and loss.json."""
     losses = [run.metrics["val_loss"].iloc[-1] for run in group.runs if len(run.metrics)]
     if not losses:
         return "nothing logged yet"
@@ -226,6 +226,11 @@ def _short(text: object) -> str:
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}… (cut)"
 
 
+def _down(percent: float) -> str:
+    """A number of percent, never rounded up."""
+    return round_down(percent / 100)
+
+
 def _templates() -> Environment:
     loader = FileSystemLoader(TEMPLATES)
     templates = Environment(
@@ -235,6 +240,5 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    down = lambda percent: round_down(percent / 100) if math.isfinite(percent) else ""  # noqa: E731
-    templates.filters |= {"short": _short, "duration": duration, "bits": _bits, "down": down}
+    templates.filters |= {"short": _short, "duration": duration, "bits": _bits, "down": _down}
     return templates
