@@ -1,5 +1,17 @@
 """Run folders as tidy tables: one row per run, per logged step or per evaluated cell.
 
+This is the way to read results with pandas:
+
+    from analysis import load
+
+    runs = load.runs("results")         # a row per run: settings, and how far it got
+    metrics = load.metrics("results")   # a row per logged step: loss, exact match on val
+    evals = load.evals("results")       # a row per cell of eval.csv, with its Wilson interval
+    evals.groupby("run")["accuracy"].min()
+
+`losses`, `errors` and `error_counts` are the loss on held-out texts and the wrong answers; `pool`
+adds counts up.
+
 Every function takes a results folder, searched at any depth for config.json, or one run folder. The
 column `run` is the run folder's path below the given folder, so that it tells runs apart and the
 tables can be joined on it. Anything unreadable raises ValueError with one line naming the file.
@@ -204,7 +216,7 @@ def csv_rows(
 
 
 def read_table(file: str | Path, columns: Sequence[str]) -> pd.DataFrame:
-    """A table of scores in results/reference, with `accuracy` and its Wilson interval.
+    """A table in results/reference; where it counts answers, with `accuracy` and its interval.
 
     Raises ValueError if it cannot be read or lacks one of the columns.
     """
@@ -215,7 +227,7 @@ def read_table(file: str | Path, columns: Sequence[str]) -> pd.DataFrame:
     missing = [name for name in columns if name not in table]
     if missing:
         raise ValueError(f"{file} is damaged: no column {', '.join(missing)}")
-    return with_accuracy(table)
+    return with_accuracy(table) if {"n", "answer_correct"} <= {*table} else table
 
 
 def _looks(path: Path) -> list[dict[str, Any]]:

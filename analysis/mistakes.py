@@ -75,7 +75,7 @@ def _heat(axis: Axes, part: pd.DataFrame, columns: list[str]) -> None:
     sns.heatmap(
         table,
         vmin=0,
-        cmap=style.HEAT,
+        cmap=style.COUNTS,
         annot=table.map("{:,.0f}".format) if annotated else None,
         fmt="",
         annot_kws={"fontsize": 8},

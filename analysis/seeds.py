@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from addgpt.evaluation.intervals import round_down
 from addgpt.runs import recipe
 from analysis import load, style
 
@@ -162,10 +163,8 @@ def median_and_worst(evals: pd.DataFrame) -> Figure:
             axis = next(panels)
             _heat(axis, part, name, longest <= style.ANNOTATED)
             low = part.loc[part[name].idxmin()]
-            axis.set_title(f"a {op} b    {name} seed, lowest {_percent(low[name], low['n'])} %")
-    bar = figure.colorbar(axes[0].collections[0], ax=axes, shrink=0.8, aspect=30)
-    bar.set_label("exact match (%)")
-    bar.outline.set_visible(False)
+            axis.set_title(f"a {op} b    {name} seed, lowest {round_down(low[name])} %")
+    style.shade_bar(figure, axes)
     count = int(cells["runs"].max())
     bracketed = longest <= style.ANNOTATED and cells["seen"].any()
     brackets = "; in brackets: all seen in training" if bracketed else ""
@@ -199,7 +198,7 @@ def _without_dash(line: dict) -> dict:
 
 
 def _heat(axis: Axes, cells: pd.DataFrame, name: str, annotated: bool) -> None:
-    texts = [_percent(cell[name], cell["n"]) for _, cell in cells.iterrows()]
+    texts = [round_down(cell[name]) for _, cell in cells.iterrows()]
     texts = [f"({t})" if seen else t for t, seen in zip(texts, cells["seen"], strict=True)]
     shape = {"index": "len_a", "columns": "len_b"}
     style.length_map(
@@ -207,9 +206,3 @@ def _heat(axis: Axes, cells: pd.DataFrame, name: str, annotated: bool) -> None:
         cells.pivot(**shape, values=name),
         cells.assign(text=texts).pivot(**shape, values="text") if annotated else None,
     )
-    axis.tick_params(axis="y", rotation=0)
-
-
-def _percent(share: float, n: int) -> str:
-    """Rounded down as `style.percent`; a median of two runs may be half a problem."""
-    return style.percent(round(2 * share * n), 2 * n)

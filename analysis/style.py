@@ -1,4 +1,4 @@
-"""How every figure looks, and how one is saved.
+"""How every figure looks, and how one is saved or becomes part of a page.
 
 Figures are made without pyplot, so that drawing needs no screen, opens no window and changes no
 setting of whoever draws.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import io
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +19,44 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 
 from addgpt.runs.files import write_atomically
 
 DPI = 150
-COLOURS = sns.color_palette("colorblind", 10)
+COLOURS = sns.color_palette("colorblind", 10).as_hex()
 DASHES = ("-", "--", ":", "-.")
-HEAT = "cividis"  # even in lightness, and the same to colour-blind eyes
+INK, PAPER = "#000000", "#ffffff"
+MARK = "#d55e00"  # what stands out against the shades and the lines
+COUNTS = "cividis"  # of heat maps that count; even in lightness, the same to colour-blind eyes
+
+# A length map has nine shades: the ends of eight in percent, and one for 100 % alone.
+ENDS = (10, 25, 50, 75, 90, 95, 99, 100)
+SHADES = "#5c1a24 #852c2d #ac4231 #d66f43 #e08a48 #ecae62 #f5cd85 #f8e6b4 #c3e0da".split()
+ON_SHADE = [PAPER] * 3 + [INK] * 6  # colour of a number that stands on it
 ANNOTATED = 10  # the longest side of a length map whose cells can hold a legible number
-MARK = "#d55e00"  # what stands out against HEAT and the lines
 
 
-def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+@dataclass(frozen=True)
+class Panel:
+    """One part of a figure, drawn onto axes by `draw`; `title` and `note` say what it shows.
+
+    `width` and `height` are in inches.
+    """
+
+    title: str
+    note: str
+    draw: Callable[[Axes], object]
+    width: float = 4.6
+    height: float = 3.6
+
+
+def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
     """A drawing function that draws in the project's style, wherever it is called."""
 
     @functools.wraps(draw)
-    def wrapper(*args: Any, **options: Any) -> Figure:
+    def wrapper(*args: Any, **options: Any) -> Any:
         look = sns.axes_style("whitegrid") | sns.plotting_context("notebook", font_scale=0.9)
         small = {"axes.titlesize": 11, "figure.titlesize": 12, "legend.frameon": False}
         with matplotlib.rc_context(look | small):
@@ -63,10 +85,25 @@ def panels(
     return figure, list(axes[:count])
 
 
+def compose(parts: Sequence[Panel], columns: int = 2) -> tuple[Figure, list[Axes]]:
+    """All panels in one figure, each under its title and note, and the list of its axes."""
+    heights = [part.height for part in parts]
+    figure, axes = panels(len(parts), columns, max(part.width for part in parts), heights)
+    for part, axis in zip(parts, axes, strict=True):
+        part.draw(axis)
+        axis.set_title("\n".join(filter(None, (part.title, part.note))))
+    return figure, axes
+
+
 def line(index: int) -> dict[str, Any]:
     """Colour and dashes of line number `index`: 40 that can be told apart."""
-    turn = index // len(COLOURS) % len(DASHES)
+    turn = (index + index // 20) % len(DASHES)  # so that no two of 40 have both in common
     return {"color": COLOURS[index % len(COLOURS)], "linestyle": DASHES[turn]}
+
+
+def shade(share: float) -> int:
+    """Number of the shade for a share of right answers: 0 the worst, 8 only if all are right."""
+    return sum(100 * share >= end for end in ENDS)
 
 
 def length_map(
@@ -79,21 +116,32 @@ def length_map(
         texts: what stands in the cells, if anything does.
         size: of these texts, in points.
     """
-    sns.heatmap(
-        100 * share,
-        vmin=0,
-        vmax=100,
-        cmap=HEAT,
-        square=True,
-        cbar=False,
-        annot=texts,
-        fmt="",
-        annot_kws={"fontsize": size},
-        linewidths=0.5,
-        ax=axis,
-    )
-    axis.invert_yaxis()
+    values = np.ma.masked_invalid(100 * share.to_numpy(float))
+    shades = {"cmap": ListedColormap(SHADES), "norm": BoundaryNorm([0, *ENDS, 101], len(SHADES))}
+    axis.pcolormesh(values, edgecolors=PAPER, linewidth=0.5, **shades)
+    for (row, column), value in np.ndenumerate(share.to_numpy(float)):
+        if texts is not None and np.isfinite(value):
+            number = shade(value)
+            look = {"color": ON_SHADE[number], "gid": f"on{number}", "fontsize": size}
+            place = column + 0.5, row + 0.5
+            axis.text(*place, texts.iat[row, column], ha="center", va="center", **look)
+    axis.set_aspect("equal")
+    axis.grid(False)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    every = -(-max(share.shape) // 20)
+    for ticks, ends in ((axis.set_xticks, share.columns), (axis.set_yticks, share.index)):
+        ticks(np.arange(0, len(ends), every) + 0.5, ends[::every], rotation=0)
     axis.set(xlabel="length of b (digits)", ylabel="length of a (digits)")
+
+
+def shade_bar(figure: Figure, axes: Sequence[Axes]) -> None:
+    """What the shades of length maps stand for, beside them."""
+    bar = figure.colorbar(axes[0].collections[0], ax=axes, shrink=0.8, spacing="uniform")
+    bar.set_ticks([0, *ENDS[:-1], 100.5], labels=[*map(str, (0, *ENDS[:-1])), "100"])
+    bar.ax.tick_params(which="both", length=0)
+    bar.set_label("exact match (%)")
+    bar.outline.set_visible(False)
 
 
 def legend(figure: Figure, handles: list[Artist]) -> None:
@@ -105,13 +153,6 @@ def legend(figure: Figure, handles: list[Artist]) -> None:
     columns = max(1, min(len(handles), int(width / entry)))
     figure.set_size_inches(width, height + 0.1 + 0.22 * -(-len(handles) // columns))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns)
-
-
-def percent(right: int, n: int) -> str:
-    """`right` of `n` in percent, rounded down: "100" and "0" only where all or none are right."""
-    if right == n or right == 0:
-        return "100" if right else "0"
-    return f"{max(0.1, np.floor(1000 * right / n) / 10):.1f}"
 
 
 def save(figure: Figure, path: str | Path) -> Path:

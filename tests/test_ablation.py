@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis import ablation, load
+from addgpt.cli.main import main
+from analysis import load
+from analysis.studies import ablation
 
 T2 = 4.302653  # 97.5 % quantile of Student's t with 2 degrees of freedom, as tables have it
 T1 = 12.70620  # with 1 degree
@@ -86,11 +89,11 @@ def text(tmp_path: Path) -> Path:
 
 
 def found(folder: Path) -> pd.DataFrame:
-    return ablation.effects(ablation.collect([folder])).set_index(["measure", "case"])
+    return ablation.effects(ablation.collect(folder)).set_index(["measure", "case"])
 
 
 def test_collect_has_a_row_per_run_with_counts(sums):
-    table = ablation.collect([sums])
+    table = ablation.collect(sums)
     assert list(table) == ablation.COLUMNS and len(table) == 18
     slow = table[(table["case"] == "slow") & (table["seed"] == 1)].iloc[0]
     assert (slow["examples_to_99"], slow["seconds_to_99"]) == (2300, 46)
@@ -142,10 +145,10 @@ def test_runs_that_failed_are_counted_and_left_out(sums):
 )
 def test_a_shift_of_all_seeds_shifts_the_interval(pairs, shift) -> None:
     one, base = (np.array(side) for side in zip(*pairs, strict=True))
-    here, there = ablation._paired(one, base), ablation._paired(one + shift, base)
+    here, there = ablation.paired(one, base), ablation.paired(one + shift, base)
     for name in ("difference", "low", "high"):
         assert there[name] - here[name] == pytest.approx(shift, abs=1e-6)
-    swapped = ablation._paired(base, one)
+    swapped = ablation.paired(base, one)
     assert (swapped["low"], swapped["high"]) == pytest.approx((-here["high"], -here["low"]))
 
 
@@ -154,8 +157,8 @@ def test_one_seed_has_a_difference_but_no_interval(tmp_path):
     folder = write_sweep(tmp_path / "one", "add", cases)
     row = found(folder).loc["exact", "x"]
     assert row["difference"] == pytest.approx(5) and np.isnan(row["low"])
-    assert "95.0 (95.0); +5.00 [one seed]" in ablation.markdown(ablation.collect([folder]))
-    assert ablation.features(ablation.collect([folder])).axes
+    assert "95.0 (95.0); +5.00 [one seed]" in ablation.describe(ablation.collect(folder))
+    assert ablation.draw(ablation.collect(folder)).axes
 
 
 def test_lengths_beyond_those_of_training_are_a_measure_of_their_own(tmp_path):
@@ -164,7 +167,7 @@ def test_lengths_beyond_those_of_training_are_a_measure_of_their_own(tmp_path):
     rows = found(folder)
     assert rows.loc["far", "x"]["difference"] == pytest.approx(50)
     assert rows.loc["exact", "x"]["difference"] == 0
-    (axis,) = ablation.features(ablation.collect([folder])).axes
+    (axis,) = ablation.draw(ablation.collect(folder)).axes
     assert "longer than trained on (%)" in axis.get_xlabel()
 
 
@@ -176,10 +179,15 @@ def test_texts_have_their_loss_alone(text):
     assert row["high"] == pytest.approx(-0.1 + T2 * 0.01 / math.sqrt(3), rel=1e-4)
 
 
-def test_the_table_has_a_column_per_sweep_and_measure(sums, text, tmp_path, capsys):
+def study(*words):
+    return CliRunner().invoke(main, ["study", "ablation", *map(str, words)])
+
+
+def test_the_table_has_a_column_per_sweep_and_measure(sums, text, tmp_path):
     out, file = tmp_path / "f.png", tmp_path / "t.csv"
-    assert ablation.main([str(sums), str(text), "--out", str(out), "--csv", str(file)]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    done = study(sums, text, "--png", out, "--csv", file)
+    assert done.exit_code == 0
+    lines = done.stdout.splitlines()
     head, *rows = (
         [part.strip() for part in line.strip("|").split("|")] for line in (lines[0], *lines[2:-2])
     )
@@ -200,25 +208,27 @@ def test_the_table_has_a_column_per_sweep_and_measure(sums, text, tmp_path, caps
     kept = pd.read_csv(file)
     assert list(kept) == ablation.COLUMNS and len(kept) == 27
     pd.testing.assert_frame_equal(ablation.effects(kept), ablation.effects(
-        ablation.collect([sums, text])
+        ablation.collect(sums, text)
     ), check_dtype=False)  # fmt: skip
 
 
 def test_the_figure_has_a_dot_and_an_interval_per_case(sums, text):
-    first, second = ablation.features(ablation.collect([sums, text])).axes
+    first, second = ablation.draw(ablation.collect(sums, text)).axes
     names = [label.get_text() for label in first.get_yticklabels()]
     assert names == ["slow", "even", "stuck", "broken", "lost", "other"]
     assert first.get_xlabel().startswith("examples to 99 % of val:\ndifference")
     assert second.get_xlabel().startswith("held-out loss (nats a character):")
-    dots = {(line.get_xdata()[0], line.get_ydata()[0]): line for line in first.lines}
+    marks = [line for line in first.lines if line.get_marker() in "os"]
+    dots = {(line.get_xdata()[0], line.get_ydata()[0]): line for line in marks}
     assert dots[300, 0].get_color() == ablation.LOOKS["worse"]["color"]
     assert dots[0, 1].get_markerfacecolor() == "white"
     assert dots[-200, 3].get_markerfacecolor() == "white"
     half = T2 * 100 / math.sqrt(3)
-    interval = next(line for line in first.lines if list(line.get_ydata()) == [0, 0])
-    assert interval.get_xdata() == pytest.approx([300 - half, 300 + half], rel=1e-5)
+    (interval,) = first.containers[0].lines[2][0].get_segments()
+    assert interval[:, 0] == pytest.approx([300 - half, 300 + half], rel=1e-5)
+    assert interval[:, 1].tolist() == [0, 0]
     assert [text.get_text() for text in first.texts] == ["99 % in 1 of 3 seeds", "no run"]
-    better = {line.get_ydata()[0]: line.get_color() for line in second.lines[::-1]}
+    better = {line.get_ydata()[0]: line.get_color() for line in second.lines}
     assert better[0] == ablation.LOOKS["better"]["color"]  # less loss
 
 
@@ -228,31 +238,37 @@ def test_the_figure_has_a_dot_and_an_interval_per_case(sums, text):
         (None, "it has no sweep.json"),
         ("[]", "sweep.json is damaged: not a JSON object"),
         ('{"task": "add", "runs": [1]}', "sweep.json is damaged"),
-        ('{"task": "add", "runs": []}', "has no case default"),
+        ('{"task": "add", "runs": []}', "sweep.json has no run"),
     ],
 )
-def test_what_is_no_sweep_is_one_line(sums, capsys, change, message):
+def test_what_is_no_sweep_is_one_line(sums, change, message):
     (sums / "sweep.json").unlink()
     if change is not None:
         (sums / "sweep.json").write_text(change)
-    assert ablation.main([str(sums)]) == 2
-    out, error = capsys.readouterr()
-    assert not out and message in error and error.count("\n") == 1
+    done = study(sums)
+    assert done.exit_code == 2 and not done.stdout
+    assert message in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_two_sweeps_of_one_name_are_refused(sums, capsys):
-    assert ablation.main([str(sums), str(sums)]) == 2
-    assert "each sweep needs a name of its own" in capsys.readouterr().err
+def test_a_sweep_without_default_names_its_cases(tmp_path):
+    folder = write_sweep(tmp_path / "other", "add", {"x": [{"right": 1}], "y": [{"right": 2}]})
+    with pytest.raises(ValueError, match="other has no case default; its cases: x, y"):
+        ablation.collect(folder)
+
+
+def test_two_sweeps_of_one_name_are_refused(sums):
+    done = study(sums, sums)
+    assert done.exit_code == 2 and "each sweep needs a name of its own" in done.stderr
 
 
 def test_a_table_stands_for_the_folders_it_was_made_from(sums, tmp_path):
     other = write_sweep(tmp_path / "other", "mul", {"default": [{"right": 5}, {"right": 7}]})
-    whole, file = ablation.collect([sums, other]), tmp_path / "table.csv"
-    ablation.collect([sums]).to_csv(file, index=False)
-    pd.testing.assert_frame_equal(ablation.collect([file, other]), whole)
+    whole, file = ablation.collect(sums, other), tmp_path / "table.csv"
+    ablation.collect(sums).to_csv(file, index=False)
+    pd.testing.assert_frame_equal(ablation.collect(file, other), whole)
     assert math.inf in whole["seconds_to_99"].tolist()  # which text keeps, too
     with pytest.raises(ValueError, match="a name of its own"):
-        ablation.collect([file, sums])
+        ablation.collect(file, sums)
 
 
 HEAD, EMPTY = ",".join(ablation.COLUMNS), "," * 14
@@ -270,22 +286,22 @@ HEAD, EMPTY = ",".join(ablation.COLUMNS), "," * 14
         (HEAD + "\nx,add,default," + EMPTY, "no table"),
         (HEAD + "\nx,add,default,0" + EMPTY + "1,2,3", "no table"),
         (HEAD + "\nx,add,other,0" + EMPTY, "no case default"),
-        (HEAD + 2 * ("\nx,add,default,0" + EMPTY), "a seed twice"),
+        (HEAD + 2 * ("\nx,add,default,0" + EMPTY), "a seed once"),
         ("\0" * 100, "table.csv"),
     ],
 )
-def test_a_file_that_is_no_table_is_refused_in_a_line(text, words, tmp_path, capsys):
+def test_a_file_that_is_no_table_is_refused_in_a_line(text, words, tmp_path):
     file = tmp_path / "table.csv"
     file.write_text(text)
-    assert ablation.main([str(file)]) == 2
-    told = capsys.readouterr().err
-    assert words in told and told.count("\n") == 1
+    done = study(file)
+    assert done.exit_code == 2
+    assert words in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_names_like_numbers_or_nothing_stay_names_and_no_measure_is_no_trouble(tmp_path, capsys):
+def test_names_like_numbers_or_nothing_stay_names_and_no_measure_is_no_trouble(tmp_path):
     file = tmp_path / "table.csv"
     file.write_text("\n".join([HEAD, f"007,add,default,0{EMPTY}", f"007,add,None,0{EMPTY}"]))
-    table = ablation.collect([file])
+    table = ablation.collect(file)
     assert set(table["sweep"]) == {"007"} and list(table["case"]) == ["default", "None"]
-    assert ablation.main([str(file)]) == 0
-    assert "None" in capsys.readouterr().out
+    done = study(file)
+    assert done.exit_code == 0 and "None" in done.stdout

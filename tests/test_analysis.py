@@ -11,9 +11,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.colors import to_rgba
 
+from addgpt.cli.main import main
 from addgpt.evaluation.intervals import wilson
 from analysis import figures, load, style
 
@@ -85,6 +88,11 @@ def results(tmp_path: Path) -> Path:
         write_run(tmp_path / f"add/seed{seed}", {"digits": 3}, seed=seed, cells=cells)
     write_run(tmp_path / "text", {}, task="shakespeare", judged=False)
     return tmp_path
+
+
+def draw_all(folder: Path):
+    """What `addgpt figures` says of a folder."""
+    return CliRunner().invoke(main, ["figures", str(folder)])
 
 
 def written(axis) -> list[str]:
@@ -196,7 +204,7 @@ def test_a_line_being_written_is_left_out(results: Path) -> None:
         ("eval.csv", "a,b\xff", "eval.csv is damaged: not UTF-8"),
     ],
 )
-def test_damage_is_one_line_naming_the_file(results, capsys, file, text, message) -> None:
+def test_damage_is_one_line_naming_the_file(results, file, text, message) -> None:
     path = results / "add/seed0" / file
     if text.startswith("last"):
         text = path.read_text() + text
@@ -208,19 +216,20 @@ def test_damage_is_one_line_naming_the_file(results, capsys, file, text, message
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
     for other in ("eval.csv", "metrics.jsonl"):
         (results / "add/seed1" / other).unlink()
-    assert figures.main([str(results / "add")]) == 1
-    errors = capsys.readouterr().err.splitlines()
+    done = draw_all(results / "add")
+    assert done.exit_code == 1
+    errors = done.stderr.splitlines()
     assert message in errors[0] and errors[1:] == ["seed1: nothing to draw yet"]
 
 
 @pytest.mark.parametrize("name", ["nowhere", "empty"])
-def test_bad_path_is_one_line_and_exit_code_2(tmp_path: Path, capsys, name: str) -> None:
+def test_bad_path_is_one_line_and_exit_code_2(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=name):
         load.runs(tmp_path / name)
-    assert figures.main([str(tmp_path / name)]) == 2
-    out, err = capsys.readouterr()
-    assert not out and name in err and err.count("\n") == 1
+    done = draw_all(tmp_path / name)
+    assert done.exit_code == 2 and not done.stdout
+    assert name in done.stderr and done.stderr.count("\n") == 1
 
 
 # Figures.
@@ -231,7 +240,7 @@ def test_training_curve_has_a_line_per_run(results: Path) -> None:
     exact, seconds, loss = figures.training_curve(metrics).axes
     assert (exact.get_xlabel(), exact.get_ylabel()) == ("examples seen", "exact match on val (%)")
     assert seconds.get_xlabel() == "training time (s)"
-    assert loss.get_ylabel() == "loss (nats per token)"
+    assert loss.get_ylabel() == "loss on val (nats per token)"
     assert [line.get_label() for line in exact.lines] == ["seed0", "seed1"]
     first = metrics[metrics["run"] == "seed0"]
     assert exact.lines[0].get_ydata().tolist() == (100 * first["val_exact"]).tolist()
@@ -240,7 +249,7 @@ def test_training_curve_has_a_line_per_run(results: Path) -> None:
 
 def test_training_curve_of_a_language_model_is_its_loss(results: Path) -> None:
     axes = figures.training_curve(load.metrics(results / "text")).axes
-    assert [axis.get_ylabel() for axis in axes] == ["loss (nats per token)"] * 2
+    assert [axis.get_ylabel() for axis in axes] == ["loss on val (nats per token)"] * 2
 
 
 def test_accuracy_grid_states_every_cell(results: Path) -> None:
@@ -251,7 +260,7 @@ def test_accuracy_grid_states_every_cell(results: Path) -> None:
     assert bar.get_ylabel() == "exact match (%)"
     assert len(written(axis)) == 25
     assert written(axis)[:5] == ["100", "100", "100", "50.0", "24.9"]
-    assert written(axis)[12] == "99.9"  # 999 of 1,000
+    assert written(axis)[12] == "99.90"  # 999 of 1,000
     corners = [patch for patch in axis.patches if len(patch.get_path().vertices) == 4]
     assert len(corners) == 1  # the one cell that was seen
     outline = next(patch for patch in axis.patches if hasattr(patch, "get_width"))
@@ -268,7 +277,8 @@ def test_accuracy_grid_of_a_mixture_has_a_panel_per_op(tmp_path: Path) -> None:
         "a + b", "a - b", "a * b", "a / b",
     ]  # fmt: skip
     assert not written(plus) and len(written(times)) == 16
-    assert len(plus.collections[1].get_offsets()) == 24  # a dot in each cell that is not all right
+    dots = [len(dots.get_offsets()) for dots in plus.collections[1:]]
+    assert sum(dots) == 24  # one in each cell that is not all right
     sizes = [
         next(p for p in x.patches if hasattr(p, "get_width")).get_width() for x in (plus, over)
     ]
@@ -291,7 +301,7 @@ def test_accuracy_by_length_draws_equal_lengths_with_intervals(results: Path) ->
     (axis,) = figures.accuracy_by_length(evals).axes
     assert axis.get_xlabel() == "length of both operands (digits)"
     assert axis.get_ylabel() == "exact match (%)"
-    first, second, limit = axis.lines
+    first, second, limit = (line for line in axis.lines if line.get_linestyle() != "None")
     assert first.get_xdata().tolist() == [1, 2, 3, 4, 5]
     assert second.get_ydata() == pytest.approx([100, 100, 99.8, 49.8, 24.8])
     assert set(limit.get_xdata()) == {3}
@@ -320,41 +330,40 @@ def test_nothing_to_draw_is_a_value_error(tmp_path: Path, draw) -> None:
         draw(table(tmp_path))
 
 
-@pytest.mark.parametrize(
-    ("right", "n", "text"),
-    [
-        (1000, 1000, "100"),
-        (9999, 10000, "99.9"),
-        (998, 1000, "99.8"),
-        (1, 5000, "0.1"),
-        (0, 9, "0"),
-    ],
-)
-def test_percent_is_100_only_if_all_are_right(right: int, n: int, text: str) -> None:
-    assert style.percent(right, n) == text
+def test_a_cell_with_one_wrong_is_not_rounded_up_to_100(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "near", {"digits": 2}, cells=[cell("+", 2, 2, 1999, 2000)])
+    axis = figures.accuracy_grid(load.evals(path)).axes[0]
+    assert written(axis) == ["99.95"] and "lowest 99.95 %" in axis.get_title()
+    shades = axis.collections[0]
+    assert tuple(shades.get_facecolor()[0]) != to_rgba(style.SHADES[-1])  # that of 100 % alone
 
 
-def test_command_draws_what_applies_and_prints_the_paths(results: Path, capsys) -> None:
+def test_forty_lines_can_be_told_apart() -> None:
+    looks = [tuple(style.line(number).values()) for number in range(figures.MOST_RUNS)]
+    assert len(set(looks)) == figures.MOST_RUNS == 40
+
+
+def test_command_draws_what_applies_and_prints_the_paths(results: Path) -> None:
     write_run(results / "zero", {"digits": 3}, looks=0)
     (results / "add/seed1/eval.csv").unlink()
-    assert figures.main([str(results)]) == 0
-    out, err = capsys.readouterr()
+    done = draw_all(results)
+    assert done.exit_code == 0
     names = ["training_curve", "accuracy_grid", "accuracy_by_length", "strata"]
     expected = [results / f"add/seed0/{name}.png" for name in names]
     expected += [results / run / "training_curve.png" for run in ("add/seed1", "text")]
-    assert out.splitlines() == [str(path) for path in expected]
-    assert err == "zero: nothing to draw yet\n"
+    assert done.stdout.splitlines() == [str(path) for path in expected]
+    assert done.stderr == "zero: nothing to draw yet\n"
     assert {path.name for path in results.rglob("*.png*")} == {f"{n}.png" for n in names}
     assert expected[0].read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_folder_that_cannot_be_written_is_reported(results: Path, capsys, monkeypatch) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(results: Path, monkeypatch) -> None:
     def refuse(*_):
         raise PermissionError(13, "Permission denied", "x.png")
 
     monkeypatch.setattr("os.replace", refuse)
-    assert figures.main([str(results / "text")]) == 1
-    assert "Permission denied" in capsys.readouterr().err
+    done = draw_all(results / "text")
+    assert done.exit_code == 1 and "Permission denied" in done.stderr
     assert not list(results.rglob("*.png*"))  # not even a temporary file
 
 

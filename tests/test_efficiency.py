@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
+import statistics
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
+from addgpt.cli.main import main
 from addgpt.runs.resolve import configure
 from addgpt.sweep.grid import load_grid
 from addgpt.task import load_task
-from analysis import efficiency, load, traces
+from analysis import load
+from analysis.studies import common, efficiency, traces
 
 ROOT = Path(__file__).resolve().parent.parent
 IDS = ["rotary", "none", "learned"]
@@ -117,7 +121,7 @@ def test_published_numbers_are_those_of_the_paper():
 
 
 def test_the_figure_has_their_curves_and_ours_with_bands(table):
-    left, right = efficiency.sample_efficiency(table).axes
+    left, right = efficiency.draw(table).axes
     assert (len(left.lines), len(right.lines), len(right.collections)) == (4, 5, 5)
     assert right.get_xscale() == "log" and right.get_xlabel() == "training problems"
     assert right.lines[1].get_xdata().tolist() == list(SIZES)
@@ -128,14 +132,19 @@ def test_the_figure_has_their_curves_and_ours_with_bands(table):
     assert band[:, 1].min() == pytest.approx(10, abs=0.1)
 
 
-def test_the_command_writes_table_and_figure_and_prints_a_table(runs, table, tmp_path, capsys):
+def study(*words):
+    return CliRunner().invoke(main, ["study", *map(str, words)])
+
+
+def test_the_command_writes_table_and_figure_and_prints_a_table(runs, table, tmp_path):
     files = tmp_path / "t.csv", tmp_path / "f.png"
-    words = [str(runs), "--csv", str(files[0]), "--png", str(files[1])]
-    assert efficiency.main(words) == 0
-    pd.testing.assert_frame_equal(efficiency.read(files[0]), table)
+    done = study("efficiency", runs, "--csv", files[0], "--png", files[1])
+    assert done.exit_code == 0, done.output
+    again = load.with_accuracy(efficiency.collect(files[0]))
+    pd.testing.assert_frame_equal(again, table)
     assert files[1].read_bytes().startswith(b"\x89PNG")
-    out = capsys.readouterr().out.splitlines()
-    assert out[0] == "| format | 500 | 2,000 | 10,000 |" and len(out) == 7
+    out = done.stdout.splitlines()
+    assert out[0] == "| format | 500 | 2,000 | 10,000 |" and len(out) == 2 * 7 + 1
     low, high = (100 * share("plain", 10000, seed) for seed in (2, 1))
     assert out[2] == f"| plain | 10.0 (10.0) | 10.0 (10.0) | {high:.1f} ({low:.1f}) |"
 
@@ -147,19 +156,40 @@ def test_the_command_writes_table_and_figure_and_prints_a_table(runs, table, tmp
         ({"trace": "carry", "format": "padded"}, "no format that is compared"),
     ],
 )
-def test_other_runs_are_refused_in_one_line(tmp_path, capsys, change, message):
+def test_other_runs_are_refused_in_one_line(tmp_path, change, message):
     path = write_runs(tmp_path, seeds=(0,)) / "plain5-500-s0" / "config.json"
     config = json.loads(path.read_text())
     config["options"] |= change
     path.write_text(json.dumps(config))
-    assert efficiency.main([str(tmp_path)]) == 2
-    error = capsys.readouterr().err
+    done = study("efficiency", tmp_path)
+    assert done.exit_code == 2
+    error = done.stderr
     assert message in error and "plain5-500-s0" in error and error.count("\n") == 1
 
 
-@pytest.mark.parametrize("read", [efficiency.read, traces.read])
+def test_1999_of_2000_is_not_100_percent():
+    runs = pd.DataFrame(
+        {"format": "a", "n_pool": 5, "n": 2000, "answer_correct": [1999, 2000, 1999]}
+    )
+    curve = common.over_seeds(load.with_accuracy(runs), ["format", "n_pool"])
+    assert common.shares(curve, "n_pool", [5, 6]) == ["99.95 (99.95)", ""]
+    even = common.over_seeds(load.with_accuracy(runs[1:]), ["format", "n_pool"])
+    assert even["median"].item() == statistics.median([1, 0.9995])
+    assert common.shares(even, "n_pool", [5]) == ["99.97 (99.95)"]
+
+
+def test_the_page_shows_the_committed_table():
+    page = (ROOT / "docs/sample_efficiency.md").read_text()
+    table = efficiency.collect(ROOT / "results/reference/sample_efficiency.csv")
+    for row in efficiency.describe(table).splitlines():
+        if row.startswith("| ") and "format" not in row and "---" not in row:
+            assert row in page.replace("**", ""), row
+    assert "100.0" not in page
+
+
+@pytest.mark.parametrize("read", [efficiency.collect, traces.collect])
 @pytest.mark.parametrize(
-    ("text", "message"), [(None, "cannot be read"), ("a,b\n1,2\n", "no column")]
+    ("text", "message"), [(None, "cannot be read|is not a folder"), ("a,b\n1,2\n", "no column")]
 )
 def test_a_damaged_table_is_one_line(tmp_path, read, text, message):
     file = tmp_path / "table.csv"
@@ -170,7 +200,7 @@ def test_a_damaged_table_is_one_line(tmp_path, read, text, message):
 
 
 def test_the_committed_table_is_whole():
-    table = efficiency.read(ROOT / "results/reference/sample_efficiency.csv")
+    table = efficiency.collect(ROOT / "results/reference/sample_efficiency.csv")
     runs = efficiency.held_out(table, (3, 3))
     grid = load_grid("sample-efficiency")
     assert len(runs) == len(grid.combinations) * len(grid.seeds)
@@ -217,14 +247,14 @@ def trace_table(tmp_path: Path) -> Path:
 
 
 def test_the_comparison_of_traces_has_a_panel_for_each_task(tmp_path):
-    figure = traces.comparison(traces.read(trace_table(tmp_path)))
+    figure = traces.draw(traces.collect(trace_table(tmp_path)))
     first, second = figure.axes
     assert [tick.get_text() for tick in first.get_xticklabels()] == ["4 * 1", "4 * 4"]
     assert len(first.containers) == 2 and len(second.containers) == 1
     assert first.containers[0].lines[0].get_ydata().tolist() == [98, 98]
     assert "mul, to 4 digits" in first.get_title()
     with pytest.raises(ValueError, match="nothing to draw"):
-        traces.comparison(traces.read(trace_table(tmp_path)).iloc[:0])
+        traces.draw(traces.collect(trace_table(tmp_path)).iloc[:0])
 
 
 @pytest.mark.parametrize(
@@ -240,10 +270,8 @@ def test_notebooks_are_stored_without_outputs_and_run(
     code = [one for one in book.cells if one.cell_type == "code"]
     assert not any(one.outputs or one.execution_count for one in code)
     trace_table(tmp_path)
-    assert (
-        efficiency.main([str(runs), "--csv", str(tmp_path / "reference/sample_efficiency.csv")])
-        == 0
-    )
+    rows = efficiency.collect(runs)
+    rows.to_csv(tmp_path / "reference/sample_efficiency.csv", index=False)
     monkeypatch.setenv("ADDGPT_RESULTS", str(tmp_path))
     monkeypatch.setenv("ADDGPT_STEPS", "8")
     where = {"metadata": {"path": str(ROOT / "analysis")}}

@@ -3,15 +3,16 @@
 import gzip
 import re
 import struct
-import subprocess
 import sys
 import zlib
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.common import english
+from addgpt.cli.main import main
+from analysis.studies import english
 
 WORDS = st.lists(st.sampled_from("to be or not that is the question".split()), max_size=30)
 ENTRY = """\
@@ -92,10 +93,15 @@ def root(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_text_is_made_of_packages(root, capsys):
+def study(*words):
+    return CliRunner().invoke(main, ["study", "english", *map(str, words)])
+
+
+def test_a_text_is_made_of_packages(root):
     out, play = root / "english.txt", root / "play.txt"
     play.write_text("x " * 500 + "To be, or not to be: that is the question")  # its last tenth
-    english.main(["--root", str(root), "--out", str(out), "--without", str(play)])
+    done = study("--root", root, "--out", out, "--without", play)
+    assert done.exit_code == 0, done.output
     text = out.read_text()
     assert "Invertin, which turns cane sugar. See\nZyme." in text
     assert '2. Caesar cafe, OEdipus. Another "thing" -- naive.' in text
@@ -104,15 +110,19 @@ def test_a_text_is_made_of_packages(root, capsys):
     pieces = text.strip().split("\n\n")
     verses = [re.findall(r"Verse number (\d+)", piece) for piece in pieces]
     assert sorted(map(len, filter(None, verses))) == [3, 10, 10]
-    told = capsys.readouterr().out
+    told = done.stdout
     assert re.search(r"sword-comm-tdavid: 24 .* in 1 pieces; left out as known: \d+ in 1\n", told)
     assert f"{len(text):,} characters" in told
 
 
 def test_missing_packages_are_named_in_one_line(tmp_path):
-    asked = subprocess.run(
-        [sys.executable, "-m", "tasks.common.english", "--root", tmp_path, "--out", tmp_path / "x"],
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert asked.returncode == 2 and not (tmp_path / "x").exists()
-    assert "gcide" in asked.stderr.splitlines()[-1] and "Traceback" not in asked.stderr
+    done = study("--root", tmp_path, "--out", tmp_path / "x")
+    assert done.exit_code == 2 and not (tmp_path / "x").exists()
+    assert "gcide" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_damaged_package_is_one_line(root):
+    (root / english.SERMONS / "ot.czz").write_bytes(b"no zlib stream")
+    done = study("--root", root, "--out", root / "x")
+    assert done.exit_code == 2 and "a package is damaged" in done.stderr
+    assert done.stderr.count("\n") == 1 and not (root / "x").exists()

@@ -4,8 +4,11 @@ import json
 
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
-from analysis import lengths, load
+from addgpt.cli.main import main
+from analysis import load
+from analysis.studies import lengths
 
 HEAD = ",".join(load.EVAL_COLUMNS)
 RELATIVE = {"model.level_position": ["relative"]}
@@ -67,21 +70,20 @@ def test_schemes_are_named_by_their_settings(settings, name):
     assert lengths.scheme(pd.Series(settings)) == name
 
 
-def test_the_command_writes_table_and_figure(folder, tmp_path, capsys):
+def test_the_command_writes_table_and_figure(folder, tmp_path):
     table, figure = tmp_path / "out" / "l.csv", tmp_path / "out" / "l.png"
     table.parent.mkdir()
-    assert lengths.main([str(folder), "--csv", str(table), "--png", str(figure)]) == 0
-    assert (
-        "| rotary ids, two slots and gaps | 3 | 100.0 (100.0) | 70.0 (40.0) |"
-        in capsys.readouterr().out
-    )
+    words = [str(folder), "--csv", str(table), "--png", str(figure)]
+    done = CliRunner().invoke(main, ["study", "lengths", *words])
+    assert done.exit_code == 0
+    assert "| rotary ids, two slots and gaps | 3 | 100 (100) | 70.0 (40.0) |" in done.stdout
     assert len(pd.read_csv(table)) == 11 and figure.read_bytes().startswith(b"\x89PNG")
-    assert lengths.main([str(tmp_path / "nowhere")]) == 2
-    assert "is not a folder" in capsys.readouterr().err
+    done = CliRunner().invoke(main, ["study", "lengths", str(tmp_path / "nowhere")])
+    assert done.exit_code == 2 and "is not a folder" in done.stderr
 
 
 def test_the_figure_shades_what_was_trained_and_draws_the_medians(folder):
-    (axis,) = lengths.length_generalisation(lengths.collect(folder)).axes
+    (axis,) = lengths.draw(lengths.collect(folder)).axes
     assert [list(line.get_ydata()) for line in axis.lines] == [[100, 70], [100, 0]]
     shaded = axis.patches[0].get_bbox()
     assert (shaded.x0, shaded.x1) == (0, 3)

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
-from analysis import figures, load
+from addgpt.cli.main import main
+from analysis import load
 from analysis.mistakes import mistakes_by_digit, mistakes_by_line
 
 COUNTS = [
@@ -131,10 +133,11 @@ def test_runs_are_not_mixed_and_nothing_is_not_drawn(run):
         mistakes_by_digit(table.assign(run=["some"] * 4 + ["other"] * 5))
 
 
-def test_the_command_draws_them_where_there_are_mistakes(run, capsys):
-    assert figures.main([str(run.parent)]) == 0
+def test_the_command_draws_them_where_there_are_mistakes(run):
+    done = CliRunner().invoke(main, ["figures", str(run.parent)])
     names = ["mistakes_by_digit.png", "mistakes_by_line.png"]
-    assert [Path(line).name for line in capsys.readouterr().out.splitlines()] == names
+    assert done.exit_code == 0
+    assert [Path(line).name for line in done.stdout.splitlines()] == names
     write(run / "error_counts.csv", "op len_a len_b stratum kind digit line n", [])
-    assert figures.main([str(run)]) == 0
-    assert capsys.readouterr().out == ""
+    done = CliRunner().invoke(main, ["figures", str(run)])
+    assert done.exit_code == 0 and done.stdout == ""

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +16,12 @@ from click.testing import CliRunner
 
 from addgpt.cli.main import main
 from addgpt.evaluation.intervals import wilson
+from addgpt.evaluation.schema import ERROR_KINDS
 from analysis import report
 from analysis.report import data as report_data
-from analysis.report import svg as report_svg
-from analysis.report import traces as report_traces
+from analysis.report import examples as report_examples
+from analysis.report.svg import Drawings
+from analysis.style import Panel
 from tests.helpers.report import (
     REFERENCE,
     ROOT,
@@ -30,6 +33,7 @@ from tests.helpers.report import (
     write_run,
 )
 
+COUNTED = ("n", "len_a", "len_b", "digit", "line")  # which have to be numbers
 HOSTILE = "\"'><script>alert(1)</script><img src=http://x.example/y onerror=alert(2)>"
 
 
@@ -63,6 +67,23 @@ def test_the_headline_is_the_counts_of_eval_csv(tmp_path: Path) -> None:
     ends = [float(end) for end in worst.rpartition(" ")[2].split("–")]
     assert ends == pytest.approx([low, high], abs=0.011)
     assert f"{middle:,} of {of:,}" in median
+
+
+@pytest.mark.parametrize("seeds", [2, 4])
+def test_the_median_is_that_of_addgpt_eval(tmp_path: Path, seeds: int) -> None:
+    wrong = (7, 2, 21, 4)[:seeds]
+    runs = [write_run(tmp_path / f"seed{seed}", seed, wrong[seed]) for seed in range(seeds)]
+    for run in runs:  # lengths trained on alone
+        lines = (run / "eval.csv").read_text().splitlines(keepends=True)
+        near = [line for line in lines if not re.search(r"\+,(3,\d|\d,3),", line)]
+        (run / "eval.csv").write_text("".join(near))
+    told = CliRunner().invoke(main, ["eval", *map(str, runs), "--stored"]).stdout
+    said = re.search(r"median ([\d.]+) %, worst ([\d.]+) % of 650 held-out", plain(told))
+    right = statistics.median(649 - count for count in wrong)
+    assert float(said[1]) == pytest.approx(100 * right / 650, abs=0.1)
+    ((median, worst),) = page(tmp_path).rows("Configuration").values()
+    assert median.startswith(f"{said[1]} % {right:g} of 650 ")
+    assert worst.startswith(f"{said[2]} % {649 - max(wrong)} of 650 ")
 
 
 def test_each_kind_of_problem_has_its_own_row(results: Path) -> None:
@@ -101,7 +122,7 @@ def test_the_data_module_names_a_difference_once(results: Path) -> None:
 
 def test_strata_and_first_reachings(results: Path) -> None:
     shown = page(results)
-    assert shown.rows("Kind")["nines"][1].startswith("98.0 % 49 of 50")
+    assert shown.rows("Stratum")["nines"][1:3] == ["98.0 %", "49 of 50"]
     reached = shown.rows("Examples seen")
     assert reached["90 %"] == ["3 of 3", "2,000", "21 s"]  # seeds take 20, 21 and 22 s
     assert reached["100 %"] == ["3 of 3", "3,000", "31 s"]
@@ -110,7 +131,7 @@ def test_strata_and_first_reachings(results: Path) -> None:
 def test_mistakes_are_counted_and_shown(results: Path) -> None:
     shown = page(results)
     rows = shown.rows("Most at")
-    explained = report_traces.KINDS
+    explained = ERROR_KINDS
     assert rows[f"carry {explained['carry']}"] == ["7", "70.0 %", "digit 1 (6)"]
     assert rows[f"unterminated {explained['unterminated']}"] == ["3", "30.0 %", "line 1 (3)"]
     assert shown.marked == ["3", "1"]
@@ -128,23 +149,17 @@ def test_contamination_is_said_loudly(results: Path) -> None:
     assert "Contaminated, the scores do not count: 1 of 650 was in training." in text
 
 
-def test_the_kinds_explained_are_those_that_exist() -> None:
-    from addgpt.evaluation.mistakes import KINDS  # imports torch, which analysis must not
-
-    assert set(report_traces.KINDS) == set(KINDS)
-
-
 @pytest.mark.parametrize(
     ("target", "written"),
     [("802;=802#", "802;=812#"), ("12#", "12"), ("1", "123456789"), ("", "7"), ("1234567", "")],
 )
 def test_pieces_hold_both_texts_and_mark_the_first_difference(target: str, written: str) -> None:
     row = {"problem": "p", "truth": "t", "answer": "", "target": target, "written": written}
-    example = report_traces._example("run", row)
+    example = report_examples._example("run", row)
     for column, text in enumerate((target, written)):
         pieces = [pair[column] for pair in example.rows]
         joined = "".join(p.before + p.first + p.after for p in pieces)
-        assert joined.replace(report_traces.NOTHING, "") == text
+        assert joined.replace(report_examples.NOTHING, "") == text
         before = "".join(p.before for p in pieces)
         assert before == target[: example.place] == written[: example.place]
         assert len([p for p in pieces if p.first]) == 1
@@ -158,12 +173,15 @@ def test_all_that_was_run_is_stated(results: Path) -> None:
 
 
 def test_a_heat_map_has_every_cell_and_the_trained_lengths(results: Path) -> None:
-    html = report.build(results / "seed0").html
-    heat = re.search(r'<svg class="heat".*?</svg>', html)[0]
-    assert len(re.findall(r'<text class="in ', heat)) == 9
-    assert heat.count("<title>") == 6  # those not all right
-    assert "<title>2 and 2 digits: 193 of 200</title>" in heat
-    assert re.search(r'class="trained" d="M\S+ 0.975h2v2h-2z"', heat)
+    shown = page(results / "seed0")
+    (table,) = (table for table in shown.tables if table[0][0] == "digits of a, b")
+    rows = {row[0]: row[1:] for row in table[1:]}
+    assert rows == {"1": ["100", "100", "25.0"], "2": ["100", "96.5", "25.0"], "3": ["25.0"] * 3}
+    heat = re.search(r'<svg class="map".*?</svg>', report.build(results / "seed0").html)[0]
+    texts = re.findall(r">([^<>]+)</text>", heat)
+    assert texts.count("25.0") == 5 and texts.count("100") == 3 and texts.count("96.5") == 1
+    outline = re.findall(r'd="(M[^"]*)"', heat)[-1]  # two of three lengths, of a map 203 wide
+    assert re.fullmatch(r"M\S+ \S+h135.\dv-135.\dh-135.\dv135.\dz", outline)
 
 
 def test_a_grid_of_scattered_lengths_is_drawn_by_its_lengths(tmp_path: Path) -> None:
@@ -173,18 +191,37 @@ def test_a_grid_of_scattered_lengths_is_drawn_by_its_lengths(tmp_path: Path) -> 
     assert len(report.build(path).html) < 100_000
 
 
+def drawn(x: list, y: list) -> str:
+    panel = Panel("", "", lambda axis: axis.plot(x, y, color="#0173b2"))
+    return re.search(r'<path class="(?!l0")\w+" d="(M5[^"]*)"', Drawings().draw(panel, "about"))[1]
+
+
 def test_points_that_are_no_numbers_are_left_out() -> None:
-    line = report_svg.Line("all", [1, 2, 3, 4, 5], [10, float("nan"), 30, float("inf"), 50])
-    axis = report_svg.Axis(0, 5)
-    svg = report_svg.chart([line], "about", "x", axis, report_svg.Axis(0, 100))
-    assert re.search(r'<path class="line s0" d="([^"]*)"', svg)[1].count("L") == 2
+    path = drawn([1, 2, 3, 4, 5, 6], [10, 20, float("nan"), 30, float("inf"), 50])
+    assert path.count("l") == 1 and "nan" not in path and "inf" not in path
 
 
-def test_a_long_log_is_thinned() -> None:
-    line = report_svg.Line("all", list(range(9999)), [50.0] * 9999)
-    axis = report_svg.Axis(0, 9999)
-    svg = report_svg.chart([line], "about", "x", axis, report_svg.Axis(0, 100))
-    assert len(svg) < 6000 and "326.0 " in svg  # the last point is kept
+def test_a_long_log_is_thinned(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run")
+    look = json.loads((path / "metrics.jsonl").read_text().splitlines()[0])
+    lines = [json.dumps(look | {"examples": i, "val_exact": i % 2}) for i in range(9999)]
+    (path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    shown = page(path)
+    assert max(len(a.get("d", "")) for _, a in shown.tags) < 5000
+    assert "9,998" in shown.rows("Loss on val")  # the last point is kept
+
+
+def test_a_drawing_is_small_and_in_the_colours_of_the_page(results: Path) -> None:
+    html = report.build(results).html
+    charts = re.findall(r'<svg class="chart".*?</svg>', html)
+    assert charts and max(map(len, charts)) < 4000
+    assert not any("#" in re.sub(r'(url\(|href=")#', "", chart) for chart in charts)
+    style = html.partition("<style>")[2].partition("</style>")[0]
+    looks = re.findall(r"^\.l\d+\{(.*)\}$", style, re.M)
+    assert looks and not any("#" in look for look in looks)  # variables alone
+    named = set(re.findall(r"var\(--(\w+)\)", style))
+    dark, light = (set(re.findall(r"--([\w-]+): #", part)) for part in style.split(":root {")[1:3])
+    assert named <= light | dark and dark - light <= {"x"} and light - dark <= {"x"}
 
 
 # Strangers' folders.
@@ -200,7 +237,7 @@ def test_nothing_in_a_folder_can_become_markup(tmp_path: Path) -> None:
             writer = csv.DictWriter(file, [*rows[0]])
             writer.writeheader()
             writer.writerows(
-                {k: v if k == "n" else HOSTILE + v for k, v in r.items()} for r in rows
+                {k: v if k in COUNTED else HOSTILE + v for k, v in r.items()} for r in rows
             )
     config = json.loads((path / "config.json").read_text())
     config |= {"task": HOSTILE, "seed": HOSTILE, "command": HOSTILE + "\ud800\x00\u202e"}
@@ -221,7 +258,7 @@ def test_nothing_in_a_folder_can_become_markup(tmp_path: Path) -> None:
 
 def assert_nothing_foreign(shown: Reader) -> None:
     tags = {tag for tag, _ in shown.tags}
-    assert not tags & {"script", "img", "iframe", "link", "object", "embed", "base", "image", "use"}
+    assert not tags & {"script", "img", "iframe", "link", "object", "embed", "base", "image"}
     for tag, attributes in shown.tags:
         assert not [name for name in attributes if name.startswith("on")]
         assert "src" not in attributes and attributes.get("href", "#").startswith("#")
@@ -231,7 +268,7 @@ def assert_nothing_foreign(shown: Reader) -> None:
 def test_the_page_refers_to_nothing_outside(results: Path) -> None:
     html = report.build(results).html
     assert_nothing_foreign(Reader(html))
-    assert not re.search(r"https?:|url\(|@import", html)
+    assert not re.search(r"https?:|url\((?!#)|@import", html)
     assert "default-src 'none'" in html  # a browser would load nothing even so
 
 
@@ -251,6 +288,7 @@ def test_the_page_refers_to_nothing_outside(results: Path) -> None:
         ("errors.csv", "op,problem\n"),
         ("errors.csv", '"' + "x" * 200_000),
         ("error_counts.csv", "op,kind,n\n+,sign,many\n"),
+        ("error_counts.csv", "op,len_a,len_b,stratum,kind,digit,line,n\n+,1,1,all,sign,,,many\n"),
         ("examples.csv", "op,problem,truth,written\n+\n"),
         ("eval.json", "[]"),
         ("eval.json", '{"seconds": '),
@@ -333,11 +371,11 @@ def test_what_a_user_can_mend_is_one_line(tmp_path, monkeypatch, words, code, sa
     assert not list(tmp_path.glob("**/*.html"))
 
 
-def test_no_torch_and_no_matplotlib_is_loaded(results: Path, tmp_path: Path) -> None:
+def test_no_torch_is_loaded(results: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from addgpt.cli.main import main\n"
         f"try: main(['report', {str(results)!r}, '--out', {str(tmp_path / 'o.html')!r}])\n"
-        "finally: print({'torch', 'matplotlib'} & set(sys.modules))"
+        "finally: print({'torch'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.endswith("set()\n"), done.stderr

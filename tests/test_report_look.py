@@ -1,4 +1,4 @@
-"""How the page of `addgpt report` looks and is read; a reader of it, and runs to report on."""
+"""How the page of `addgpt report` looks and is read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import pytest
 from analysis import report
 from tests.helpers.report import (
     REFERENCE,
-    ROOT,
     page,
     write_results,
     write_run,
@@ -43,37 +42,13 @@ def test_figures_and_tables_can_be_read_aloud(results: Path) -> None:
     assert links and set(links) <= set(ids)
 
 
-def test_numbers_in_cells_stand_out_from_their_shade() -> None:
-    """WCAG 2.2 contrast of at least 4.5, in light and in dark."""
-    style = (ROOT / "analysis/report/templates/report.css").read_text()
-    schemes = [dict(re.findall(r"--(\w+): (#\w+)", part)) for part in style.split(":root {")[1:3]]
-    assert len(schemes) == 2
-    for colours in schemes:
-        for number in range(9):
-            assert contrast(colours[f"h{number}"], colours[f"t{number}"]) >= 4.5
-        for name in ("ink", "soft", "accent", "wrong", *(f"s{i}" for i in range(8))):
-            assert contrast(colours[name], colours["paper"]) >= 4.5
-
-
-def contrast(one: str, other: str) -> float:
-    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
-
-
-def luminance(colour: str) -> float:
-    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
-    parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
-    parts = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-    return sum(weight * p for weight, p in zip((0.2126, 0.7152, 0.0722), parts, strict=True))
-
-
 MEASURE = """<body><script>
 const measure = ({contentDocument: page}) => ({
   width: page.documentElement.clientWidth,
   needed: page.documentElement.scrollWidth,
   scrolled: [...page.querySelectorAll('.wide')].filter(e => e.scrollWidth > e.clientWidth).length,
   paper: getComputedStyle(page.body).backgroundColor,
-  cell: getComputedStyle(page.querySelector('.heat path')).fill,
+  cell: getComputedStyle(page.querySelector('.map path')).fill,
   folded: page.querySelectorAll('details:not([open])').length,
   heights: [...page.querySelectorAll('figure > svg')].map(e => e.clientHeight),
 });

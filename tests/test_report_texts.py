@@ -11,6 +11,7 @@ import pytest
 
 from analysis import load
 from analysis.report import build, data, figures, numbers
+from analysis.report.svg import Drawings
 
 N = 111_540
 
@@ -105,21 +106,20 @@ def test_problems_and_texts_stand_side_by_side(results, tmp_path):
 
 def test_curves_show_the_loss_against_examples_and_seconds(results):
     group = next(one for one in read(results) if len(one.runs) == 3)
-    titles = [one.title for one in figures.figures(group).training]
-    assert titles == [
-        "Loss on val in nats per token, by examples seen",
-        "Loss on val in nats per token, by seconds of training",
+    drawn = figures.draw(group, Drawings()).training
+    assert [one.title for one in drawn] == [
+        "loss on val (nats per token) by examples seen",
+        "loss on val (nats per token) by training time (s)",
     ]
-    svg = str(figures.figures(group).training[0].svg)
-    assert "ends at 1.7" in svg
-    marks = re.findall(r'<text class="end"[^>]*>([^<]*)</text>', svg)
-    assert marks == ["2", "3", "4"]  # of 1.5 to 4.1: no powers of ten
+    marks = re.findall(r">([\d.]+)</text>", str(drawn[0].svg))
+    assert marks[-6:] == ["1.5", "2.0", "2.5", "3.0", "3.5", "4.0"]  # no powers of ten
+    assert numbers.course(group)[-1][0] == 30 and numbers.course(group)[-1][3] == 1.55
 
 
 def test_of_many_configurations_those_of_least_loss_are_drawn(tmp_path):
     for layers in range(1, 12):
         write_run(tmp_path / f"run{layers}", nats=1 + 0.1 * (7 * layers % 11), layers=layers)
-    ((task, count, key, drawn),) = figures.compared(read(tmp_path))
+    ((task, count, key, drawn),) = figures.compared(read(tmp_path), Drawings())
     assert (task, count, len(drawn)) == ("shakespeare", 11, 2)
     best = sorted(range(1, 12), key=lambda layers: 7 * layers % 11)[:8]
     assert [name for _, name in key] == [f"shakespeare, layers={layers}" for layers in best]

@@ -3,14 +3,19 @@
 import json
 
 import pytest
+from click.testing import CliRunner
 
-from analysis import smallest
+from addgpt.cli.main import main
+from analysis.studies import smallest
 
 
 @pytest.fixture
 def folder(tmp_path):
+    planned = []
     for case, params, seed, right in (("b", 771, 0, 9), ("a", 300, 1, 5), ("a", 300, 0, 4)):
-        path = tmp_path / f"{case}-s{seed}"
+        path = tmp_path / f"run{len(planned)}"  # whose name says nothing
+        row = {"run": path.name, "combination": case, "seed": seed, "state": "done"}
+        planned.append(row)
         path.mkdir()
         config = {"task": "add", "seed": seed, "options": {}, "model": {}, "train": {}}
         (path / "config.json").write_text(json.dumps(config))
@@ -19,6 +24,7 @@ def folder(tmp_path):
         rows = f"edge,2,2,,{params}\nuniform,10,{right},,{params}\n"
         head = "part,n,answer_correct,published,params\n"
         (path / "suite-ten-digit.csv").write_text(head + rows)
+    (tmp_path / "sweep.json").write_text(json.dumps({"task": "add", "runs": planned}))
     return tmp_path
 
 
@@ -27,27 +33,28 @@ def test_parts_of_the_suite_are_added_and_small_models_come_first(folder):
     assert list(table) == smallest.COLUMNS
     found = table[["case", "params", "seed", "answer_correct", "n"]].values.tolist()
     assert found == [["a", 300, 0, 6, 12], ["a", 300, 1, 7, 12], ["b", 771, 0, 11, 12]]
-    text = smallest.markdown(table)
+    text = smallest.describe(table)
     assert "| 771 | b | 0 | 7 | 4 | 11 of 12 | 91.6 % (64.6-98.5) |" in text
-    (axis,) = smallest.smallest(table).axes
+    (axis,) = smallest.draw(table).axes
     line, dots = axis.lines[:2]
     assert line.get_xdata().tolist() == [300, 771]
     assert line.get_ydata().tolist() == pytest.approx([650 / 12, 1100 / 12])
     assert len(dots.get_xydata()) == 3
 
 
-def test_it_writes_both_files_and_says_what_is_missing(folder, tmp_path, capsys):
+def test_it_writes_both_files_and_says_what_is_missing(folder, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     files = [str(out / "t.csv"), str(out / "t.png")]
-    assert smallest.main([str(folder), "--csv", files[0], "--png", files[1]]) == 0
+    words = ["study", "smallest", str(folder)]
+    done = CliRunner().invoke(main, [*words, "--csv", files[0], "--png", files[1]])
+    assert done.exit_code == 0
     assert (out / "t.csv").read_text().startswith("case,seed,params")
     assert (out / "t.png").stat().st_size > 1000
-    capsys.readouterr()
-    (folder / "a-s0" / "suite-ten-digit.csv").write_text("part,n\n")
-    assert smallest.main([str(folder)]) == 2
-    assert "suite-ten-digit.csv is damaged" in capsys.readouterr().err
-    for run in folder.glob("*-s*"):
+    (folder / "run2" / "suite-ten-digit.csv").write_text("part,n\n")
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 2 and "suite-ten-digit.csv is damaged" in done.stderr
+    for run in folder.glob("run?"):
         (run / "suite-ten-digit.csv").unlink()
-    assert smallest.main([str(folder)]) == 2
-    assert "no run in" in capsys.readouterr().err
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 2 and "no run in" in done.stderr

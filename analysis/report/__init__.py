@@ -4,8 +4,8 @@
     data     what a folder holds, run by run, and which runs go together
     numbers  counts added up: headlines, strata, mistakes, loss on texts
     figures  which drawings a group of runs has
-    svg      how they are drawn
-    traces   worked examples, right and wrong
+    svg      matplotlib’s drawings in the colours of the page
+    examples worked examples, right and wrong
 
 The page needs no network, no other file and no script. Everything that comes from files is escaped.
 """

@@ -24,7 +24,6 @@ DAMAGE = (
     RunError,
 )  # fmt: skip
 ERRORS = ("op", "problem", "truth", "answer", "kind", "target", "written")
-COUNTS = ("op", "kind", "n")
 EXAMPLES = ("op", "problem", "truth", "written")
 DERIVED = ("model.vocab", "model.context", "model.levels")  # from the task's options
 MOST_SETTINGS = 5  # in the title of a group
@@ -49,8 +48,8 @@ class RunData:
     metrics: pd.DataFrame
     evals: pd.DataFrame
     losses: pd.DataFrame
+    error_counts: pd.DataFrame
     errors: list[dict[str, str]]
-    error_counts: list[dict[str, str]]
     examples: list[dict[str, str]]
     protocol: dict[str, Any]
     faults: tuple[str, ...]
@@ -92,6 +91,11 @@ def group(runs: list[RunData]) -> list[Group]:
     return [Group(_title(part[0], [other[0] for other in parts]), tuple(part)) for part in parts]
 
 
+def table(group: Group, name: str) -> pd.DataFrame:
+    """A table of all runs of a group: `evals`, `losses` or `error_counts`."""
+    return pd.concat([getattr(run, name) for run in group.runs], ignore_index=True)
+
+
 def _run(name: str, path: Path) -> RunData:
     faults: list[str] = []
     mine = path.resolve().name
@@ -103,9 +107,9 @@ def _run(name: str, path: Path) -> RunData:
             faults.append(f"{name}: {_line(error)}")
             return missing
 
-    def table(read_table: Callable) -> pd.DataFrame:
+    def own(read_table: Callable) -> pd.DataFrame:
         rows = read_table(path)
-        return rows[rows["run"] == mine]  # not those of runs further down
+        return rows[rows["run"] == mine].assign(run=name)  # not those of runs further down
 
     nothing, config = pd.DataFrame(), load.read_config(path)
     return RunData(
@@ -113,11 +117,11 @@ def _run(name: str, path: Path) -> RunData:
         path=path,
         config=config,
         recipe=recipe.recipe(load.flat(recipe.complete(config))),
-        metrics=attempt(table, load.metrics, missing=nothing),
-        evals=attempt(table, load.evals, missing=nothing),
-        losses=attempt(table, load.losses, missing=nothing),
+        metrics=attempt(own, load.metrics, missing=nothing),
+        evals=attempt(own, load.evals, missing=nothing),
+        losses=attempt(own, load.losses, missing=nothing),
+        error_counts=attempt(own, load.error_counts, missing=nothing),
         errors=attempt(_rows, path / "errors.csv", ERRORS, missing=[]),
-        error_counts=attempt(_counts, path / "error_counts.csv", missing=[]),
         examples=attempt(_rows, path / "examples.csv", EXAMPLES, missing=[]),
         protocol=attempt(_protocol, path / "eval.json", missing={}),
         faults=tuple(dict.fromkeys(faults)),
@@ -128,13 +132,6 @@ def _run(name: str, path: Path) -> RunData:
 def _rows(file: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     """The rows of a csv file that has at least those columns; none if there is no such file."""
     return list(load.csv_rows(file, columns)) if file.is_file() else []
-
-
-def _counts(file: Path) -> list[dict[str, str]]:
-    rows = _rows(file, COUNTS)
-    if any(not row["n"].isdecimal() for row in rows):
-        raise ValueError(f"{file} is damaged: n must be a count")
-    return rows
 
 
 def _protocol(file: Path) -> dict[str, Any]:

@@ -7,22 +7,25 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from analysis.report import data, figures, numbers, traces
+from addgpt.evaluation.intervals import round_down
+from addgpt.evaluation.schema import ERROR_KINDS
+from analysis.report import data, examples, figures, numbers
 from analysis.report.data import Group, Progress, RunData
 from analysis.report.numbers import Headline
+from analysis.report.svg import Drawings
 
 TEMPLATES = Path(__file__).parent / "templates"
 LARGEST_EXPONENT = 700  # of e as a float
 OPEN = 3  # groups up to which all of them are unfolded from the start
 LONGEST_TEXT = 600  # characters shown of a text that comes from a file
-SHAPE = ("kind", "layers", "width")  # settings that are shown without being asked for
+SHAPE = ("architecture", "layers", "width")  # settings that are shown without being asked for
 RECIPE = ("batch_size", "optimizer", "lr", "muon_lr", "schedule")
 
 
@@ -53,13 +56,16 @@ def build(folder: str | Path, progress: Progress | None = None, date: str = "") 
     runs, faults = data.read(folder, progress)
     faults += [fault for run in runs for fault in run.faults]
     groups = data.group(runs)
-    sections = []
+    sections, drawings = [], Drawings()
     for one in progress(groups, len(groups), "drawing"):
         try:
-            sections.append(_section(one))
+            sections.append(_section(one, drawings))
         except data.DAMAGE as error:
             faults += [f"{run.name} cannot be shown: {error}" for run in one.runs]
     shown = [section["group"] for section in sections]
+    shared = _shared([section["settings"] for section in sections])
+    for section in sections:
+        section["settings"] = {k: v for k, v in section["settings"].items() if k not in shared}
     html = (
         _templates()
         .get_template("report.html")
@@ -68,7 +74,10 @@ def build(folder: str | Path, progress: Progress | None = None, date: str = "") 
             date=date or max((run.changed for run in runs), default=""),
             runs=sum(len(one.runs) for one in shown),
             sections=sections,
-            compared=figures.compared(shown),
+            compared=figures.compared(shown, drawings),
+            most_lines=figures.MOST_LINES,
+            drawings=drawings,
+            shared=shared,
             faults=faults,
             shades=numbers.shade_names(),
             problems=any(section["headline"] for section in sections),
@@ -81,7 +90,7 @@ def build(folder: str | Path, progress: Progress | None = None, date: str = "") 
     return Page(html.encode("utf-8", "replace").decode("utf-8"), len(runs), tuple(faults))
 
 
-def _section(group: Group) -> dict[str, Any]:
+def _section(group: Group, drawings: Drawings) -> dict[str, Any]:
     """What the template shows of a group."""
     headline = numbers.headline(group)
     return {
@@ -92,16 +101,23 @@ def _section(group: Group) -> dict[str, Any]:
         "headline": headline,
         "losses": numbers.losses(group),
         "unscored": _unscored(group),
-        "figures": figures.figures(group),
+        "figures": figures.draw(group, drawings),
         "strata": numbers.strata(group),
         "reached": numbers.reached(group),
+        "course": numbers.course(group),
         "contamination": numbers.contamination(group),
         "mistakes": numbers.mistakes(group),
-        "explained": traces.KINDS,
-        "wrong": traces.wrong_examples(group),
-        "right": traces.right_examples(group),
+        "explained": ERROR_KINDS,
+        "wrong": examples.wrong_examples(group),
+        "right": examples.right_examples(group),
         "runs": [_run(run, headline if len(group.runs) == 1 else None) for run in group.runs],
     }
+
+
+def _shared(settings: Sequence[dict[str, str]]) -> dict[str, str]:
+    """Settings that all of several groups have in common; they are listed once."""
+    first = settings[0] if len(settings) > 1 else {}
+    return {key: text for key, text in first.items() if all(s.get(key) == text for s in settings)}
 
 
 def _facts(group: Group) -> dict[str, str]:
@@ -131,13 +147,13 @@ def _seconds(group: Group) -> list[float]:
 
 
 def _unscored(group: Group) -> str:
-    """What there is to say of runs without eval.csv and loss.json."""
+    """What the overview says of runs without eval.csv and loss.json."""
     losses = [run.metrics["val_loss"].iloc[-1] for run in group.runs if len(run.metrics)]
     if not losses:
         return "nothing logged yet"
     if any(run.metrics["val_exact"].notna().any() for run in group.runs if len(run.metrics)):
         return f"not scored yet: addgpt eval {group.runs[0].path}"
-    loss = f"loss on val {statistics.median_low(losses):.4g} nats per token"
+    loss = f"loss on val {statistics.median(losses):.4g} nats per token"
     return f"{loss}, median of {len(losses)}" if len(losses) > 1 else loss
 
 
@@ -153,7 +169,11 @@ def _run(run: RunData, headline: list[Headline] | None) -> dict[str, Any]:
         "command": str(run.config.get("command", "")),
         "facts": {"date": _date(run)} | versions,
         "scored_by": str(run.protocol.get("command") or ""),
-        "protocol": {k: _plain(v) for k, v in run.protocol.items() if k != "command"},
+        "protocol": {
+            name: _plain(value)
+            for name, value in run.protocol.items()
+            if name not in ("command", "date", "contamination.summary") and value != []
+        },
     }
 
 
@@ -184,7 +204,7 @@ def _durations(seconds: Iterable[float]) -> str:
     known = [value for value in seconds if math.isfinite(value)]
     if len(known) > 1:
         ends = f"{duration(min(known))} to {duration(max(known))}"
-        return f"{duration(statistics.median_low(known))} (median of {len(known)}; {ends})"
+        return f"{duration(statistics.median(known))} (median of {len(known)}; {ends})"
     return duration(known[0]) if known else ""
 
 
@@ -207,6 +227,11 @@ def _short(text: object) -> str:
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}… (cut)"
 
 
+def _down(percent: float) -> str:
+    """A number of percent, never rounded up."""
+    return round_down(percent / 100)
+
+
 def _templates() -> Environment:
     loader = FileSystemLoader(TEMPLATES)
     templates = Environment(
@@ -216,5 +241,5 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {"short": _short, "duration": duration, "bits": _bits}
+    templates.filters |= {"short": _short, "duration": duration, "bits": _bits, "down": _down}
     return templates

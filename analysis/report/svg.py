@@ -1,258 +1,216 @@
-"""The figures of the report: small inline SVG whose colours are set by the page's style.
+"""Figures inside the page: matplotlib's SVG, small and in the colours of the page's style.
 
-So they follow light and dark, are sharp at every size and print, and need a few kilobytes each.
-Class names are those of `templates/report.css`.
+Colours of `analysis.style` become CSS variables, so that a drawing follows light and dark. What
+repeats from drawing to drawing (looks, markers, clips) stands on the page once, numbers have one
+decimal, and neither metadata nor fonts are kept.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import io
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 
-import numpy as np
-import pandas as pd
-from markupsafe import Markup
+import matplotlib
+from markupsafe import Markup, escape
+from matplotlib.figure import Figure
 
-from addgpt.evaluation.intervals import percent
-from analysis.report.numbers import shade
+from analysis import style
+from analysis.style import Panel
 
-ANNOTATED = 10  # lengths a side up to which the cells of a heat map state their percentage
-MOST_POINTS = 200  # of a line
-HUES = 8  # colours that the style sheet has for lines
-WIDTH, HEIGHT = 340, 230  # of a chart, in its own units
-LEFT, RIGHT, TOP, BOTTOM = 42, 14, 12, 40  # margins of a chart
+LINK = "{http://www.w3.org/1999/xlink}href"
+WIDTH, HEIGHT = 3.6, 2.5  # of a chart, in inches; a map is about as high as it is wide
+LEFT, RIGHT, TOP, BOTTOM = 0.66, 0.12, 0.1, 0.48  # margins, in inches
+VARIABLES = {
+    style.PAPER: "paper",
+    style.INK: "ink",
+    "#262626": "soft",  # text of seaborn's style
+    "#cccccc": "rule",  # its grid and frame
+    **{colour: f"c{i}" for i, colour in enumerate(style.COLOURS)},
+    **{colour: f"h{i}" for i, colour in enumerate(style.SHADES)},
+}
+LOOKS = ("fill", "stroke", "fill-opacity", "stroke-opacity", "opacity", "stroke-width",
+         "stroke-dasharray", "text-anchor", "font-size")  # fmt: skip
+CELLS = tuple(f"fill: {colour}" for colour in style.SHADES)
+DASHES = {"-": "none", "--": "5.5 2.4", ":": "1.5 2.5", "-.": "9.6 2.4 1.5 2.4"}
+SIDES = ("x", "y", "width", "height")
+SLACK = 3  # points that a line may be out of its frame, which its width or a marker is
+NUMBER = re.compile(r"-?\d+\.?\d*(?:e[-+]?\d+)?")
 
 
-@dataclass(frozen=True)
-class Line:
-    """One line of a chart: a hue, and where there are intervals, their ends.
+class Drawings:
+    """The drawings of one page, and what they share: `css` and `definitions` go on it once."""
 
-    Points that are `hollow` are drawn so, and have no interval.
+    def __init__(self) -> None:
+        self._classes: dict[str, str] = {}
+        self._shared: dict[str, str] = {}
+
+    @property
+    def css(self) -> Markup:
+        return Markup("\n".join(f".{name}{{{look}}}" for look, name in self._classes.items()))
+
+    @property
+    def definitions(self) -> Markup:
+        shared = "".join(one.replace("id=''", f"id='{name}'") for one, name in self._shared.items())
+        return Markup(f"<svg class='shared' aria-hidden='true'><defs>{shared}</defs></svg>")
+
+    @style.styled
+    def draw(self, panel: Panel, about: str) -> Markup:
+        """A panel as an svg element; `about` is what a screen reader says."""
+        square = panel.height > 4
+        height = WIDTH - LEFT - RIGHT + TOP + BOTTOM if square else HEIGHT
+        figure = Figure(figsize=(WIDTH, height))
+        across, up = WIDTH - LEFT - RIGHT, height - TOP - BOTTOM
+        box = LEFT / WIDTH, BOTTOM / height, across / WIDTH, up / height
+        axis = figure.add_axes(box)
+        panel.draw(axis)
+        axis.tick_params(labelsize=8, pad=3)
+        axis.grid(visible=False, axis="x")
+        axis.spines[["top", "right"]].set_visible(False)
+        for side in (axis.xaxis, axis.yaxis):
+            side.label.set_size(9)
+        text = io.StringIO()
+        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "addgpt"}):
+            figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+        root = ET.fromstring(text.getvalue())
+        known = {one.get("id", ""): one for one in root.iter()}
+        head = Markup('<svg class="{}" viewBox="0 0 {:g} {:g}" role="img" aria-label="{}">').format(
+            "map" if square else "chart", 72 * WIDTH, round(72 * height, 1), about
+        )
+        return head + Markup("".join(_merged(self._elements(root, known)))) + Markup("</svg>")
+
+    def _elements(
+        self, one: ET.Element, known: dict[str, ET.Element], own: str = "", clip: str = ""
+    ) -> Iterator[tuple[str, str, str]]:
+        """What is drawn below an element, in order: its tag, its look, and the path or markup.
+
+        `own` is the class that an artist asked for by its gid, `clip` the clip of the group.
+        """
+        tag = one.tag.rpartition("}")[2]
+        own = name if (name := one.get("id", "")).startswith("on") else own
+        clip = one.get("clip-path", clip)
+        if tag in ("svg", "g"):
+            for child in one:
+                yield from self._elements(child, known, own, clip)
+        elif tag == "text":
+            turn = f' transform="{_rounded(t)}"' if "-90" in (t := one.get("transform", "")) else ""
+            look = self._look(one.get("style", ""), own)
+            text = escape("".join(one.itertext()))
+            yield tag, look, f"<text{turn}{_place(one)}>{text}</text>"
+        elif tag in ("path", "use") and (look := self._look(one.get("style", ""), own)):
+            path = one if tag == "path" else known[one.get(LINK, "")[1:]]
+            points = path.get("d", "")
+            x, y = (float(one.get(name, 0)) for name in ("x", "y"))
+            if clip and _leaves(points, x, y, rect := known[clip[5:-1]][0]):
+                look += f' clip-path="url(#{self._clip(rect)})"'
+            if tag == "use" and "C" in points:  # a marker, which there are many of
+                name = self._share(f"<path id='' d='{_path(points)}'/>")
+                yield tag, look, f'<use href="#{name}"{_place(one)}/>'
+            else:
+                cell = one.get("style", "").startswith(CELLS)
+                yield "cell" if cell else "path", look, _path(points, x, y)
+
+    def _look(self, text: str, own: str) -> str:
+        """The class attribute for a style; empty if it leaves nothing to be seen."""
+        said = dict(part.strip().split(": ", 1) for part in text.split(";") if part.strip())
+        if not said.get("font-size"):
+            said = {"fill": style.INK} | said
+            if said["fill"] == "none" and "stroke" not in said:
+                return ""
+        if own or said.get("fill") == "#262626":
+            said.pop("fill", "")  # as the style sheet has it
+        said = {name: value for name, value in said.items() if name in LOOKS}
+        look = ";".join(f"{name}:{_themed(value)}" for name, value in sorted(said.items()))
+        names = [own] if own else []
+        if look:
+            names.append(self._classes.setdefault(look, f"l{len(self._classes)}"))
+        return f' class="{" ".join(names)}"'
+
+    def _clip(self, rect: ET.Element) -> str:
+        inside = " ".join(f"{name}='{_short(rect.get(name, ''))}'" for name in SIDES)
+        return self._share(f"<clipPath id=''><rect {inside}/></clipPath>")
+
+    def _share(self, element: str) -> str:
+        return self._shared.setdefault(element, f"s{len(self._shared)}")
+
+
+def sample(index: int) -> str:
+    """How line number `index` is stroked, in CSS: for the key beside the drawings."""
+    look = style.line(index)
+    return f"stroke:{_themed(look['color'])};stroke-dasharray:{DASHES[look['linestyle']]}"
+
+
+def _merged(elements: Iterable[tuple[str, str, str]]) -> Iterator[str]:
+    """The elements as markup, those of like tag and look that follow one another as one.
+
+    Cells of a map come first and texts last, sorted by their look, which changes nothing to be
+    seen: nothing is below the former, and each text has its own place.
     """
 
-    name: str
-    x: Sequence[float]
-    y: Sequence[float]
-    hue: int = 0
-    low: Sequence[float] | None = None
-    high: Sequence[float] | None = None
-    hollow: Sequence[bool] | None = None
+    def rank(one: tuple[str, str, str]) -> tuple[int, str]:
+        tag, look, _ = one
+        if tag == "text":
+            return 2, look
+        return (0, look) if tag == "cell" else (1, "")
+
+    for (tag, look), some in groupby(sorted(elements, key=rank), key=lambda one: one[:2]):
+        inside = "".join(content for *_, content in some)
+        path = tag in ("path", "cell")
+        yield f'<path{look} d="{inside}"/>' if path else f"<g{look}>{inside}</g>"
 
 
-@dataclass(frozen=True)
-class Axis:
-    """Where values lie on a chart; `log` scales show powers of ten."""
-
-    low: float
-    high: float
-    log: bool = False
-    whole: bool = False  # only whole numbers are marked
-
-    def share(self, value: float) -> float:
-        """How far along the axis a value lies, 0 to 1."""
-        low, high, value = (math.log10(v) if self.log else v for v in (self.low, self.high, value))
-        return min(1.0, max(0.0, (value - low) / (high - low)))
-
-    def ticks(self) -> list[tuple[float, str]]:
-        if self.log:
-            ends = math.ceil(math.log10(self.low)), math.floor(math.log10(self.high))
-            return [
-                (10.0**e, _power(e))
-                for e in range(ends[0], ends[1] + 1, 1 + (ends[1] - ends[0]) // 5)
-            ]
-        step = _step((self.high - self.low) / (10 if self.whole else 5))
-        step = max(1, step) if self.whole else step
-        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
-        return [(i * step, _short(i * step)) for i in range(first, last + 1)]
+def _themed(value: str) -> str:
+    return f"var(--{VARIABLES[value]})" if value in VARIABLES else value
 
 
-def chart(
-    lines: Sequence[Line],
-    about: str,
-    x_name: str,
-    x: Axis,
-    y: Axis,
-    dots: bool = False,
-    limit: float = math.nan,
-) -> Markup:
-    """Lines over a frame; `about` is what a screen reader says.
-
-    Args:
-        dots: mark every point, for lines of few points.
-        limit: where an upright dashed line stands, such as the longest length trained on.
-    """
-    parts = [_frame(x_name, x, y)]
-    if math.isfinite(limit) and x.low <= limit <= x.high:
-        at = _x(x, limit)
-        parts.append(f'<path class="limit" d="M{at} {TOP}V{HEIGHT - BOTTOM}"/>')
-    for line in lines:
-        hue = f"s{line.hue % HUES}"
-        keep = _kept(line, y)
-        open_ones = [i for i in keep if line.hollow and line.hollow[i]]
-        if line.low is not None and line.high is not None:
-            known = [i for i in keep if i not in open_ones]
-            there = [(line.x[i], line.high[i]) for i in known]
-            back = [(line.x[i], line.low[i]) for i in reversed(known)]
-            parts.append(f'<path class="band {hue}" d="{_path(there + back, x, y)}z"/>')
-        points = [(line.x[i], line.y[i]) for i in keep]
-        title = Markup("<title>{}</title>").format(line.name)
-        parts.append(f'<path class="line {hue}" d="{_path(points, x, y)}">{title}</path>')
-        if dots:
-            marks = {i: f"M{_x(x, line.x[i])} {_y(y, line.y[i])}h0" for i in keep}
-            parts.append(f'<path class="dots {hue}" d="{"".join(marks.values())}"/>')
-            inner = "".join(marks[i] for i in open_ones)
-            parts.append(f'<path class="dots hole" d="{inner}"/>' if inner else "")
-    return _svg(about, WIDTH, HEIGHT, parts, "chart")
+def _short(number: str | float) -> str:
+    return f"{round(float(number), 1):g}"
 
 
-def heat(cells: pd.DataFrame, about: str) -> Markup:
-    """Heat map of exact match over the lengths (digits) of both operands, first operand upwards.
-
-    Takes cells with `len_a`, `len_b`, `answer_correct`, `n`, `accuracy`, `seen` and `trained`.
-    Up to 10 lengths a side every cell states its percentage; beyond, a dot stands in each cell that
-    is not all right. A corner marks cells seen in training, a line surrounds lengths trained on.
-    """
-    rows, columns = (sorted(set(cells[name])) for name in ("len_a", "len_b"))
-    longest = max(len(rows), len(columns))
-    size = 40 if longest <= 6 else 36 if longest <= 8 else 30 if longest <= ANNOTATED else 20
-    left, top, bottom = 40, 4, 40
-    places = [
-        (columns.index(cell.len_b), len(rows) - 1 - rows.index(cell.len_a), cell)
-        for cell in cells.itertuples()
-    ]
-    inner = f'<g transform="translate({left},{top}) scale({size})">'
-    parts = [
-        inner,
-        *_cells(places),
-        *_marks(places, longest),
-        _outline(cells, rows, columns),
-        "</g>",
-    ]
-    if longest <= ANNOTATED:
-        for x, y, cell in places:
-            text = percent(cell.answer_correct, cell.n)
-            at = f'x="{left + (x + 0.5) * size:g}" y="{top + (y + 0.5) * size:g}"'
-            small = ' textLength="27" lengthAdjust="spacingAndGlyphs"' if len(text) > 4 else ""
-            parts.append(f'<text class="in t{shade(cell.accuracy)}" {at}{small}>{text}</text>')
-    every = -(-longest // 20)
-    bottom_y = top + len(rows) * size
-    for i in range(0, len(columns), every):
-        parts.append(_text(left + (i + 0.5) * size, bottom_y + 15, columns[i], "mid"))
-    for i in range(0, len(rows), every):
-        y = top + (len(rows) - i - 0.5) * size
-        parts.append(_text(left - 6, y + 4, rows[i], "end"))
-    middle = left + len(columns) * size / 2
-    parts.append(_text(middle, bottom_y + 33, "digits of b", "mid name"))
-    side = top + len(rows) * size / 2
-    turn = f'transform="translate(11,{side:g}) rotate(-90)"'
-    parts.append(f'<text class="mid name" {turn}>digits of a</text>')
-    return _svg(about, left + len(columns) * size + 4, bottom_y + bottom, parts, "heat")
+def _rounded(text: str) -> str:
+    return NUMBER.sub(lambda found: _short(found[0]), text)
 
 
-def _cells(places: list) -> list[str]:
-    """The squares of a heat map, one path for each shade, and a title for those not all right."""
-    squares: dict[int, list[str]] = {}
-    titled = []
-    for x, y, cell in places:
-        number, square = shade(cell.accuracy), f"M{x} {y}h.95v.95h-.95z"
-        if cell.accuracy < 1:
-            what = f"{cell.len_a} and {cell.len_b} digits: {cell.answer_correct:,} of {cell.n:,}"
-            titled.append(f'<path class="h{number}" d="{square}"><title>{what}</title></path>')
-        else:
-            squares.setdefault(number, []).append(square)
-    whole = [f'<path class="h{number}" d="{"".join(d)}"/>' for number, d in squares.items()]
-    return whole + titled
+def _place(one: ET.Element) -> str:
+    digits = 0 if one.tag.endswith("text") else 1
+    places = ((name, round(float(one.get(name, 0)), digits)) for name in ("x", "y"))
+    return "".join(f' {name}="{place:g}"' for name, place in places)
 
 
-def _marks(places: list, longest: int) -> list[str]:
-    """Corners of cells seen in training and dots of wrong ones, in what stands out on the shade."""
-    corners: dict[int, str] = {}
-    dots: dict[int, str] = {}
-    for x, y, cell in places:
-        number = shade(cell.accuracy)
-        if cell.seen:
-            corners[number] = corners.get(number, "") + f"M{x} {y}h.22l-.22 .22z"
-        if cell.accuracy < 1 and longest > ANNOTATED:
-            dots[number] = dots.get(number, "") + f"M{x + 0.475:g} {y + 0.475:g}h0"
-    drawn = [f'<path class="t{number}" d="{path}"/>' for number, path in corners.items()]
-    return drawn + [f'<path class="dot t{number}" d="{path}"/>' for number, path in dots.items()]
+def _leaves(points: str, x: float, y: float, rect: ET.Element) -> bool:
+    """Whether a path, moved, goes out of a rectangle, so that it has to be clipped."""
+    numbers = [float(part) for part in points.split() if not part.isalpha()]
+    left, top, width, height = (float(rect.get(name, 0)) for name in SIDES)
+
+    def out(some: list[float], start: float, size: float) -> bool:
+        return bool(some) and (min(some) < start - SLACK or max(some) > start + size + SLACK)
+
+    return out(numbers[::2], left - x, width) or out(numbers[1::2], top - y, height)
 
 
-def _outline(cells: pd.DataFrame, rows: list[int], columns: list[int]) -> str:
-    """A line around the lengths trained on."""
-    limit = cells["trained"].max()
-    width, height = (sum(length <= limit for length in lengths) for lengths in (columns, rows))
-    if not width or not height:
-        return ""
-    y = len(rows) - height
-    return f'<path class="trained" d="M-.025 {y - 0.025:g}h{width}v{height}h-{width}z"/>'
+def _path(text: str, x: float = 0, y: float = 0) -> str:
+    """The same path, moved, in few letters: lines are relative, in tenths of a point."""
+    parts, path = text.split(), ""
+    here = (0, 0)
+    while parts:
+        command = parts.pop(0) if parts[0].isalpha() else ""
+        points = {"M": 1, "L": 1, "C": 3}.get(command, 0)
+        for _ in range(points):
+            there = round(10 * (float(parts.pop(0)) + x)), round(10 * (float(parts.pop(0)) + y))
+            across, up = (to - of for to, of in zip(there, here, strict=True))
+            if command == "L" and not (across and up):
+                path += f"h{_tenths(across)}" if across or not up else f"v{_tenths(up)}"
+            else:
+                values = (across, up) if command == "L" else there
+                path += command.replace("L", "l") + " ".join(map(_tenths, values))
+                command = "" if command == "C" else command
+                path += " " if points == 3 else ""
+            here = there
+        path = path.strip() + ("z" if command in ("z", "Z") else "")
+    return path.replace(" -", "-")
 
 
-def _frame(x_name: str, x: Axis, y: Axis) -> str:
-    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
-    parts = []
-    for value, text in y.ticks():
-        parts.append(f'<path class="grid" d="M{LEFT} {_y(y, value)}H{right}"/>')
-        parts.append(_text(LEFT - 6, float(_y(y, value)) + 4, text, "end"))
-    for value, text in x.ticks():
-        parts.append(_text(float(_x(x, value)), bottom + 16, text, "mid"))
-    parts.append(f'<path class="axis" d="M{LEFT} {bottom}H{right}"/>')
-    parts.append(_text((LEFT + right) / 2, HEIGHT - 6, x_name, "mid name"))
-    return "".join(parts)
-
-
-def _kept(line: Line, y: Axis) -> list[int]:
-    """Which points of a line are drawn: finite ones, and not more than can be seen."""
-    ends = (line.x, line.y)
-    good = [
-        i
-        for i in range(len(line.x))
-        if all(np.isfinite(end[i]) for end in ends) and (line.y[i] > 0 or not y.log)
-    ]
-    if len(good) <= MOST_POINTS:
-        return good
-    return [good[i] for i in np.linspace(0, len(good) - 1, MOST_POINTS).astype(int)]
-
-
-def _path(points: Sequence[tuple[float, float]], x: Axis, y: Axis) -> str:
-    return "M" + "L".join(f"{_x(x, a)} {_y(y, b)}" for a, b in points) if points else "M0 0"
-
-
-def _x(axis: Axis, value: float) -> str:
-    return f"{LEFT + axis.share(value) * (WIDTH - LEFT - RIGHT):.1f}"
-
-
-def _y(axis: Axis, value: float) -> str:
-    return f"{HEIGHT - BOTTOM - axis.share(value) * (HEIGHT - BOTTOM - TOP):.1f}"
-
-
-def _text(x: float, y: float, text: object, look: str) -> str:
-    return Markup('<text class="{}" x="{:g}" y="{:g}">{}</text>').format(look, x, y, text)
-
-
-def _svg(about: str, width: float, height: float, parts: Sequence[str], look: str) -> Markup:
-    head = Markup(
-        '<svg class="{}" viewBox="0 0 {:g} {:g}" style="max-width:{:g}px" role="img" '
-        'aria-label="{}">'
-    ).format(look, width, height, width * (1.25 if look == "chart" else 1), about)
-    return head + Markup("".join(parts)) + Markup("</svg>")
-
-
-def _step(least: float) -> float:
-    """The smallest of 1, 2, 5, 10, 20, ... (and 0.5, ...) that is no less."""
-    power = 10.0 ** math.floor(math.log10(least))
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * 0.999)
-
-
-def _short(value: float) -> str:
-    """A number in few letters: 150k, 1.2M."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:.4g}{letter}"
-    return f"{value:.4g}"
-
-
-def _power(exponent: int) -> str:
-    digits = str(abs(exponent)).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"10{'⁻' if exponent < 0 else ''}{digits}"
+def _tenths(number: int) -> str:
+    return f"{number / 10:g}".replace("0.", ".", 1) if abs(number) < 10 else f"{number / 10:g}"

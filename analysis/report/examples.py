@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from addgpt.evaluation.schema import ERROR_KINDS
 from analysis.report.data import Group
 
 WRONG = 6  # wrong examples shown of a group
@@ -15,8 +14,6 @@ RIGHT = 2  # right examples shown of an operation
 PIECE = 5  # tokens that stay together where a line is broken
 LONGEST = 600  # tokens shown of a text
 NOTHING = "·"  # stands where one text has ended and the other has not
-
-KINDS = ERROR_KINDS
 
 
 @dataclass(frozen=True)

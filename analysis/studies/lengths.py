@@ -1,7 +1,7 @@
 """Length generalisation: exact match far beyond the operand lengths of training.
 
     addgpt sweep length
-    python -m analysis.lengths results/length --csv FILE --png FILE
+    addgpt study lengths results/length --csv FILE --png FILE
 
 The first trains the runs of `addgpt/sweep/grids/length.toml`, the second gathers their scores into
 one table and draws it. `docs/length.md` says what came out.
@@ -9,15 +9,14 @@ one table and draws it. `docs/length.md` says what came out.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis import load, style, sweeps
+from analysis import load, style
+from analysis.studies import common
 
 COLUMNS = (
     "scheme seed params step examples seconds split op len_a len_b seen trained n answer_correct"
@@ -51,8 +50,15 @@ def scheme(settings: pd.Series) -> str:
     return f"rotary ids{', two slots' if how == 'rotary2' else ''}{gaps}"
 
 
-def collect(folder: str | Path) -> pd.DataFrame:
-    """The evaluated cells of the plain grid, of all runs in a folder, in `COLUMNS`."""
+def collect(*places: str | Path) -> pd.DataFrame:
+    """The evaluated cells of the plain grid, of all runs in folders, in `COLUMNS`.
+
+    In place of a folder there may be a file of such rows.
+    """
+    return common.gather(places, _cells, COLUMNS)
+
+
+def _cells(folder: Path) -> pd.DataFrame:
     evals, runs = load.evals(folder), load.runs(folder).set_index("run")
     names = {run: scheme(row) for run, row in runs.iterrows()}
     table = evals[evals["stratum"] == "all"]
@@ -65,11 +71,11 @@ def curves(table: pd.DataFrame) -> pd.DataFrame:
     Takes `collect`; shares in 0..1. `n` is the number of problems that each run was asked.
     """
     equal = load.with_accuracy(table[table["len_a"] == table["len_b"]])
-    return sweeps.over_seeds(equal, ["scheme", "len_a"]).assign(trained=table["trained"].max())
+    return common.over_seeds(equal, ["scheme", "len_a"]).assign(trained=table["trained"].max())
 
 
 @style.styled
-def length_generalisation(table: pd.DataFrame) -> Figure:
+def draw(table: pd.DataFrame) -> Figure:
     """Exact match (percent) by length of both operands (digits), a line per scheme.
 
     The line is the median of the seeds, the band reaches from the worst to the best; the lengths
@@ -97,22 +103,12 @@ def length_generalisation(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def markdown(found: pd.DataFrame) -> str:
+def describe(table: pd.DataFrame) -> str:
     """`curves` as a table in text: median (worst) in percent, a column per length."""
+    found = curves(table)
     lengths = sorted(found["len_a"].unique())
     rows = [
-        [name, str(part["seeds"].max()), *sweeps.shares(part, "len_a", lengths)]
+        [name, str(part["seeds"].max()), *common.shares(part, "len_a", lengths)]
         for name, part in found.groupby("scheme", sort=False)
     ]
-    return sweeps.markdown(["ids and positions", "seeds", *map(str, lengths)], rows)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
-    about = "Gather the runs of the length sweep into a table and a figure."
-    draw, text = length_generalisation, lambda table: markdown(curves(table))
-    return sweeps.command(arguments, "lengths", about, "results/length", collect, draw, text)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return common.markdown(["ids and positions", "seeds", *map(str, lengths)], rows)

@@ -2,7 +2,7 @@
 
     addgpt sweep smallest
     addgpt eval results/smallest --suite ten-digit
-    python -m analysis.smallest results/smallest --csv FILE --png FILE
+    addgpt study smallest results/smallest --csv FILE --png FILE
 
 The first trains on sums of three digits, the second asks each run the 10,010 problems of the suite,
 the third gathers the scores. `docs/smallest.md` says what came out.
@@ -10,8 +10,6 @@ the third gathers the scores. `docs/smallest.md` says what came out.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -19,32 +17,37 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
 from addgpt.evaluation.intervals import share
-from analysis import load, style, sweeps
+from analysis import load, style
+from analysis.studies import common
 
 SUITE = "suite-ten-digit.csv"
 COLUMNS = "case seed params step examples seconds n answer_correct".split()
 GOAL = 0.99  # of the suite
 
 
-def collect(folder: str | Path) -> pd.DataFrame:
-    """A row per run that was asked the suite, in `COLUMNS`; smallest model first.
+def collect(*places: str | Path) -> pd.DataFrame:
+    """A row per run of sweeps that was asked the suite, in `COLUMNS`; smallest model first.
 
-    Raises ValueError if no run was.
+    In place of a folder there may be a file of such rows. Raises ValueError if no run was.
     """
+    table = common.gather(places, _runs, COLUMNS)
+    return table.sort_values(["params", "seed"], ignore_index=True)
+
+
+def _runs(folder: Path) -> pd.DataFrame:
+    cases = common.planned(folder).set_index("run")["case"]
     rows = []
     for _, run in load.runs(folder).iterrows():
         file = Path(run["path"]) / SUITE
-        if not file.is_file():
-            continue
-        parts = list(load.csv_rows(file, ("n", "answer_correct", "params"), _counts))
-        case, _ = sweeps.named(run["run"])
-        facts = {name: run[name] for name in ("seed", "step", "examples", "seconds")}
-        facts |= {"case": case, "params": parts[0]["params"]}
-        facts |= {name: sum(part[name] for part in parts) for name in ("n", "answer_correct")}
-        rows.append(facts)
+        if file.is_file() and run["run"] in cases:
+            parts = list(load.csv_rows(file, ("n", "answer_correct", "params"), _counts))
+            facts = {name: run[name] for name in ("seed", "step", "examples", "seconds")}
+            facts |= {"case": cases[run["run"]], "params": parts[0]["params"]}
+            facts |= {name: sum(part[name] for part in parts) for name in ("n", "answer_correct")}
+            rows.append(facts)
     if not rows:
         raise ValueError(f"no run in {folder} was asked the suite: addgpt eval --suite ten-digit")
-    return pd.DataFrame(rows)[COLUMNS].sort_values(["params", "seed"], ignore_index=True)
+    return pd.DataFrame(rows)[COLUMNS]
 
 
 def _counts(row: dict[str, str]) -> dict[str, int]:
@@ -52,7 +55,7 @@ def _counts(row: dict[str, str]) -> dict[str, int]:
 
 
 @style.styled
-def smallest(table: pd.DataFrame) -> Figure:
+def draw(table: pd.DataFrame) -> Figure:
     """Exact match (percent) against parameters, a dot per run, a line through the medians."""
     runs = table.assign(exact=100 * table["answer_correct"] / table["n"])
     figure, (axis,) = style.panels(1, width=7, height=4)
@@ -70,13 +73,13 @@ def smallest(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def markdown(table: pd.DataFrame) -> str:
+def describe(table: pd.DataFrame) -> str:
     """`collect` as a table in text, a row per run."""
     head = ["parameters", "case", "seed", "steps", "seconds", "right", "exact match"]
     rows = [
         [
             f"{run.params:,}",
-            run.case,
+            str(run.case),
             str(run.seed),
             f"{run.step:,.0f}",
             f"{run.seconds:,.0f}",
@@ -85,16 +88,4 @@ def markdown(table: pd.DataFrame) -> str:
         ]
         for run in table.itertuples()
     ]
-    return sweeps.markdown(head, rows)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
-    about = "Gather the scores of the smallest adders into a table and a figure."
-    return sweeps.command(
-        arguments, "smallest", about, "results/smallest", collect, smallest, markdown
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return common.markdown(head, rows)

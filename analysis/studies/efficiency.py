@@ -3,7 +3,7 @@
 After Lee et al. 2023 (arXiv:2307.03381), whose published curves for 3-digit sums stand beside ours.
 
     addgpt sweep sample-efficiency
-    python -m analysis.efficiency results/sample-efficiency --csv FILE --png FILE
+    addgpt study efficiency results/sample-efficiency --csv FILE --png FILE
 
 The first trains the runs of `addgpt/sweep/grids/sample-efficiency.toml`, the second gathers their
 scores into one table and draws it. `docs/sample_efficiency.md` says what came out.
@@ -11,7 +11,6 @@ scores into one table and draws it. `docs/sample_efficiency.md` says what came o
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +21,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FixedLocator, NullLocator
 
-from analysis import load, style, sweeps
+from analysis import load, style
+from analysis.studies import common
 
 COLUMNS = (
     "format n_pool seed params step examples seconds split op len_a len_b stratum seen n "
@@ -61,11 +61,16 @@ def published() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def collect(folder: str | Path) -> pd.DataFrame:
-    """The evaluated cells of the runs in a folder: one row per run and cell, in `COLUMNS`.
+def collect(*places: str | Path) -> pd.DataFrame:
+    """The evaluated cells of the runs in folders: one row per run and cell, in `COLUMNS`.
 
-    Raises ValueError if a run has no `pool`, or a format that `NAMES` does not hold.
+    In place of a folder there may be a file of such rows. Raises ValueError if a run has no `pool`,
+    or a format that `NAMES` does not hold.
     """
+    return common.gather(places, _cells, COLUMNS)
+
+
+def _cells(folder: Path) -> pd.DataFrame:
     evals, runs = load.evals(folder), load.runs(folder).set_index("run")
     names = {run: _format(run, row) for run, row in runs.iterrows()}
     table = evals.assign(
@@ -76,11 +81,6 @@ def collect(folder: str | Path) -> pd.DataFrame:
     order = ["format", "n_pool", "seed"]
     table = table.sort_values(order, key=_rank, kind="stable")
     return table[COLUMNS].astype(whole).reset_index(drop=True)
-
-
-def read(file: str | Path) -> pd.DataFrame:
-    """A table that `collect` made, with `accuracy` and its Wilson interval. Raises ValueError."""
-    return load.read_table(file, COLUMNS)
 
 
 def held_out(table: pd.DataFrame, lengths: tuple[int, int] | None = None) -> pd.DataFrame:
@@ -101,7 +101,7 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
 
     Takes `held_out`; `n` is the least number of problems that a run was scored on.
     """
-    table = sweeps.over_seeds(runs, ["format", "n_pool"])
+    table = common.over_seeds(runs, ["format", "n_pool"])
     return table.sort_values(["format", "n_pool"], key=_rank, ignore_index=True)
 
 
@@ -116,12 +116,12 @@ def needed(curve: pd.DataFrame, goal: float, value: str = "median") -> dict[str,
 
 
 @style.styled
-def sample_efficiency(table: pd.DataFrame) -> Figure:
+def draw(table: pd.DataFrame) -> Figure:
     """Exact match (percent) against the number of training problems, a line per format.
 
     Left as published, right as measured here on 3-digit operands: the line is the median of the
-    seeds, the band reaches from the worst to the best. Takes `read`; raises ValueError if it holds
-    no 3-digit sums.
+    seeds, the band reaches from the worst to the best. Takes `collect`; raises ValueError if it
+    holds no 3-digit sums.
     """
     runs = held_out(table, (3, 3))
     if runs.empty:
@@ -147,27 +147,19 @@ def sample_efficiency(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def markdown(curve: pd.DataFrame) -> str:
-    """`summary` as a table in text: median (worst) in percent, a column per size."""
+def describe(table: pd.DataFrame) -> str:
+    """3-digit sums as a table in text, and all held-out ones: median (worst) in percent."""
+    both = (held_out(table, (3, 3)), held_out(table))
+    return "\n\n".join(_markdown(summary(runs)) for runs in both if len(runs))
+
+
+def _markdown(curve: pd.DataFrame) -> str:
     sizes = sorted(curve["n_pool"].unique())
     rows = [
-        [name, *sweeps.shares(part, "n_pool", sizes)]
+        [name, *common.shares(part, "n_pool", sizes)]
         for name, part in curve.groupby("format", sort=False)
     ]
-    return sweeps.markdown(["format", *(f"{size:,}" for size in sizes)], rows)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
-    return sweeps.command(
-        arguments,
-        "efficiency",
-        "Gather the runs of the sample-efficiency sweep into a table and a figure.",
-        "results/sample-efficiency",
-        collect,
-        lambda table: sample_efficiency(load.with_accuracy(table)),
-        lambda table: markdown(summary(held_out(load.with_accuracy(table), (3, 3)))),
-    )
+    return common.markdown(["format", *(f"{size:,}" for size in sizes)], rows)
 
 
 def _format(run: str, row: pd.Series) -> str:
@@ -193,7 +185,3 @@ def _axes(axis: Axes, sizes: Sequence[int]) -> None:
     axis.xaxis.set_major_locator(FixedLocator([size for size in sizes if size not in (3000, 4000)]))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_major_formatter(EngFormatter(sep=""))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -14,26 +14,30 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from addgpt.evaluation.intervals import percent
 from analysis import load, style
+from analysis.studies import common
 
 COLUMNS = (
-    "task design digits seed steps cpu_seconds tokens longest len_a len_b n answer_correct"
+    "task design digits seed steps cpu_seconds tokens longest date len_a len_b n answer_correct"
 ).split()
 SIGNS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 
 
-def read(file: str | Path) -> pd.DataFrame:
-    """The table with `accuracy` (share in 0..1) and its Wilson interval. Raises ValueError."""
-    return load.read_table(file, COLUMNS)
+def collect(*files: str | Path) -> pd.DataFrame:
+    """The rows of tables that benchmarks/traces.py wrote. Raises ValueError."""
+    tables = [load.read_table(file, COLUMNS)[COLUMNS] for file in files]
+    return pd.concat(tables, ignore_index=True)
 
 
 @style.styled
-def comparison(table: pd.DataFrame) -> Figure:
+def draw(table: pd.DataFrame) -> Figure:
     """Exact match (percent) by operand lengths, a dot per run of each design.
 
     A panel for each task and longest operand; upright lines are Wilson 95 % intervals. Takes
-    `read`; raises ValueError if there are no rows.
+    `collect`; raises ValueError if there are no rows.
     """
+    table = load.with_accuracy(table)
     panels = list(table.groupby(["task", "digits"], sort=False))
     if not panels:
         raise ValueError("there is nothing to draw: the table has no rows")
@@ -57,6 +61,17 @@ def comparison(table: pd.DataFrame) -> Figure:
         axis.legend(handles=key, fontsize=8, loc="best")
     figure.suptitle(f"scratchpads in equal training time, n = {table['n'].min():,} a cell")
     return figure
+
+
+def describe(table: pd.DataFrame) -> str:
+    """Exact match in percent as a table in text, a row per design, a column per operand lengths."""
+    pairs = _pairs(table)
+    rows = []
+    for (task, digits, design), part in table.groupby(["task", "digits", "design"], sort=False):
+        cells = part.groupby(["len_a", "len_b"])[["answer_correct", "n"]].sum()
+        shown = [percent(*cells.loc[pair]) if pair in cells.index else "" for pair in pairs]
+        rows.append([task, str(digits), design, *shown])
+    return common.markdown(["task", "digits", "design", *(f"{a}, {b}" for a, b in pairs)], rows)
 
 
 def _pairs(part: pd.DataFrame) -> list[tuple[int, int]]:

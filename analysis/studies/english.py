@@ -1,7 +1,7 @@
 """A large English text to pretrain on, from what Debian packages: dictionary, sermons, Bible.
 
     apt install dict-gcide sword-comm-tdavid bible-kjv
-    python -m tasks.common.english --out english.txt --without tinyshakespeare.txt
+    addgpt study english --out english.txt --without tinyshakespeare.txt
 
 Webster's dictionary of 1913 and its followers (gcide), Spurgeon's commentary on the psalms of 1885
 (tdavid) and the King James Bible of 1611, as plain ASCII in lines of at most 60 characters, their
@@ -14,7 +14,6 @@ told. So does Brown et al. 2020 (arXiv:2005.14165, appendix C), with 13 words.
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import random
 import re
@@ -26,9 +25,9 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tasks.common.corpus import TRAIN
-from tasks.common.sources import whole_file
+from addgpt.runs.files import write_atomically
 
+TRAIN = 0.9  # of the characters of a text; the rest is its validation part
 RUN = 6  # words in a row that are too many to be chance
 LINE = 60  # characters
 SHORTEST = 20  # characters of a piece that is worth keeping
@@ -125,36 +124,29 @@ def collect(sources: dict[str, Iterable[str]], held_out: str) -> tuple[str, list
     return "\n\n".join(everything) + "\n", told
 
 
-def main(arguments: list[str] | None = None) -> None:
-    about, usage = __doc__.split("\n", 1)
-    parser = argparse.ArgumentParser(
-        description=about, epilog=usage, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--without", type=Path, help="text whose last tenth stays unknown")
-    parser.add_argument(
-        "--root", type=Path, default=Path("/"), help="where dict-gcide and sword-comm-tdavid are"
-    )
-    options = parser.parse_args(arguments)
-    held_out = ""
+def write(out: Path, without: Path | None = None, root: Path = Path("/")) -> list[str]:
+    """Write the text to a file; returns what there is to tell of each source.
+
+    Args:
+        without: a text whose last tenth stays unknown.
+        root: where dict-gcide and sword-comm-tdavid are.
+
+    Raises:
+        OSError: a package is not installed, or a file cannot be read or written.
+        ValueError: a package is damaged.
+    """
+    known = without.read_text(encoding="utf-8") if without else ""
     try:
-        if options.without:
-            text = options.without.read_text(encoding="utf-8")
-            held_out = text[int(len(text) * TRAIN) :]
         sources = {
-            "dict-gcide": dictionary(options.root),
-            "sword-comm-tdavid": sermons(options.root),
+            "dict-gcide": dictionary(root),
+            "sword-comm-tdavid": sermons(root),
             "bible-kjv": bible(),
         }
-        text, told = collect(sources, held_out)
-        with whole_file(options.out) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    except OSError as error:
-        parser.error(f"{error.filename}: {error.strerror}; see --help for the packages it needs")
+        text, told = collect(sources, known[int(len(known) * TRAIN) :])
     except (subprocess.CalledProcessError, zlib.error, struct.error, EOFError) as error:
-        parser.error(f"a package is damaged: {error}")
-    print(*told, f"{options.out}: {len(text):,} characters", sep="\n")
-
-
-if __name__ == "__main__":
-    main()
+        raise ValueError(f"a package is damaged: {error}") from None
+    except FileNotFoundError as error:
+        needs = "apt install dict-gcide sword-comm-tdavid bible-kjv"
+        raise ValueError(f"{error.filename} is not there; {needs}") from None
+    write_atomically(out, text)
+    return [*told, f"{out}: {len(text):,} characters"]

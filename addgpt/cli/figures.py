@@ -1,0 +1,42 @@
+"""addgpt figures"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from addgpt.cli.main import RESULTS
+
+
+@click.command("figures")
+@click.argument("results", default=RESULTS, type=click.Path(path_type=Path))
+def command(results: Path) -> None:
+    """Draw the figures of every run in a folder, into the run folders.
+
+    RESULTS is a results folder or one run folder. The training curve, exact match by operand
+    length and by stratum, and where answers go wrong: each where there is something to draw. The
+    paths are printed.
+
+    \b
+    Example:
+      addgpt figures
+      addgpt figures results/add-3
+    """
+    from addgpt.runs.files import RunError
+    from analysis import figures, load
+
+    code = 0
+    for run, path in load.find(results).items():
+        try:
+            drawn = False
+            for file in figures.draw(path):
+                click.echo(file)
+                drawn = True
+            if not drawn:
+                click.echo(f"{run}: nothing to draw yet", err=True)
+        except (ValueError, RunError) as error:
+            click.echo(f"error: {error}", err=True)
+            code = 1
+    sys.exit(code)

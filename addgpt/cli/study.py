@@ -1,0 +1,72 @@
+"""addgpt study"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command("study")
+@click.argument("name", required=False, default="")
+@click.argument("places", nargs=-1, type=FILE)
+@click.option("--csv", type=FILE, help="Where the table goes.")
+@click.option("--png", type=FILE, help="Where the figure goes.")
+@click.option("--out", type=FILE, help="With english: where the text goes.")
+@click.option("--without", type=FILE, help="With english: a text whose last tenth is left out.")
+@click.option("--root", type=FILE, default="/", help="With english: where the packages are.")
+def command(
+    name: str,
+    places: tuple[Path, ...],
+    csv: Path | None,
+    png: Path | None,
+    out: Path | None,
+    without: Path | None,
+    root: Path,
+) -> None:
+    """Gather the runs of a study of docs/ into a table, and draw its figure.
+
+    PLACES are folders of runs, each evaluated, or files that --csv wrote. Without a NAME, the
+    studies are listed, with what each reads and draws. `english` is none, but makes the text that
+    pretraining reads, from Debian packages.
+
+    \b
+    Example:
+      addgpt study
+      addgpt study lengths results/length --png length.png
+      addgpt study efficiency results/reference/sample_efficiency.csv
+      addgpt study english --out english.txt --without tinyshakespeare.txt
+    """
+    from analysis.studies import STUDIES, study
+
+    if not name:
+        width = max(map(len, STUDIES))
+        for one, (reads, draws) in STUDIES.items():
+            click.echo(f"{one.ljust(width)}  reads {reads}\n{' ' * width}  draws {draws}")
+        return
+    if name == "english":
+        _write_english(out, without, root)
+        return
+    module = study(name)
+    if not places:
+        raise click.UsageError(f"addgpt study {name} needs PLACES; it reads {STUDIES[name][0]}")
+    from addgpt.runs.files import write_atomically
+    from analysis import style
+
+    table = module.collect(*places)
+    if csv:
+        write_atomically(csv, table.to_csv(index=False, float_format="%.10g"))
+    if png:
+        style.save(module.draw(table), png)
+    click.echo(module.describe(table))
+
+
+def _write_english(out: Path | None, without: Path | None, root: Path) -> None:
+    from analysis.studies import english
+
+    if out is None:
+        raise click.UsageError("addgpt study english needs --out FILE")
+    for line in english.write(out, without, root):
+        click.echo(line)
