@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from addgpt.evaluation.intervals import round_down
+from addgpt.evaluation.intervals import percent
 from addgpt.runs import recipe
 from analysis import load, style
 
@@ -163,7 +163,7 @@ def median_and_worst(evals: pd.DataFrame) -> Figure:
             axis = next(panels)
             _heat(axis, part, name, longest <= style.ANNOTATED)
             low = part.loc[part[name].idxmin()]
-            axis.set_title(f"a {op} b    {name} seed, lowest {round_down(low[name])} %")
+            axis.set_title(f"a {op} b    {name} seed, lowest {percent(low[name], 1)} %")
     style.shade_bar(figure, axes)
     count = int(cells["runs"].max())
     bracketed = longest <= style.ANNOTATED and cells["seen"].any()
@@ -198,7 +198,7 @@ def _without_dash(line: dict) -> dict:
 
 
 def _heat(axis: Axes, cells: pd.DataFrame, name: str, annotated: bool) -> None:
-    texts = [round_down(cell[name]) for _, cell in cells.iterrows()]
+    texts = [percent(cell[name], 1) for _, cell in cells.iterrows()]
     texts = [f"({t})" if seen else t for t, seen in zip(texts, cells["seen"], strict=True)]
     shape = {"index": "len_a", "columns": "len_b"}
     style.length_map(

@@ -14,7 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from addgpt.evaluation.intervals import round_down
+from addgpt.evaluation.intervals import percent
 from addgpt.evaluation.schema import ERROR_KINDS
 from analysis.report import data, examples, figures, numbers
 from analysis.report.data import Group, Progress, RunData
@@ -227,9 +227,9 @@ def _short(text: object) -> str:
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}… (cut)"
 
 
-def _down(percent: float) -> str:
-    """A number of percent, never rounded up."""
-    return round_down(percent / 100)
+def _down(number: float) -> str:
+    """A number of per cent, never rounded up."""
+    return percent(number, 100)
 
 
 def _templates() -> Environment:

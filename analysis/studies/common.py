@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from addgpt.evaluation.intervals import round_down
+from addgpt.evaluation.intervals import percent
 from analysis import load
 
 
@@ -68,7 +68,7 @@ def shares(curve: pd.DataFrame, along: str, values: Iterable[Any]) -> list[str]:
     """`median (worst)` in percent for each value of the column `along`; "" where it has none."""
     at = curve.set_index(along)
     return [
-        f"{round_down(at.loc[value, 'median'])} ({round_down(at.loc[value, 'worst'])})"
+        f"{percent(at.loc[value, 'median'], 1)} ({percent(at.loc[value, 'worst'], 1)})"
         if value in at.index
         else ""
         for value in values
