@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from addgpt.config.schema import ModelConfig
+from addgpt.config.schema import GPTConfig
 from addgpt.model.gpt import GPT
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
@@ -138,7 +138,7 @@ def toy_model():
 
     def build(seed: int = 0, spread: float = 0.3, **config) -> GPT:
         small = {"vocab": 19, "context": 40, "layers": 2, "width": 16, "heads": 2, "mlp_ratio": 2}
-        model = GPT(ModelConfig(**small | config))
+        model = GPT(GPTConfig(**small | config))
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for parameter in model.parameters():

@@ -304,12 +304,12 @@ def test_random_text_never_breaks_it(text):
 def random_model(request):
     import torch
 
-    from addgpt.config.schema import ModelConfig
+    from addgpt.config.schema import GPTConfig
     from addgpt.model.gpt import GPT
 
     task = load_task("calc", {"digits": 2, "sum_digits": 2})
     model = GPT(
-        ModelConfig(
+        GPTConfig(
             vocab=len(task.alphabet),
             context=task.longest(),
             levels=task.levels,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from addgpt.config.schema import (
     FORMAT,
-    ModelConfig,
+    GPTConfig,
     RunConfig,
     TrainConfig,
     from_dict,
@@ -26,7 +26,7 @@ from addgpt.runs.resolve import configure, parse_pairs, reconfigure
 from addgpt.task import load_task
 from addgpt.training import optim
 
-CLASSES = (ModelConfig, TrainConfig)
+CLASSES = (GPTConfig, TrainConfig)
 
 
 def choices(cls, name: str) -> tuple[str, ...]:
@@ -57,8 +57,8 @@ def test_configs_are_frozen(cls):
 @pytest.mark.parametrize(
     ("cls", "name", "built"),
     [
-        (ModelConfig, "activation", ACTIVATIONS),
-        (ModelConfig, "norm", NORMS),
+        (GPTConfig, "activation", ACTIVATIONS),
+        (GPTConfig, "norm", NORMS),
         (TrainConfig, "schedule", optim.SCHEDULES),
     ],
 )
@@ -66,10 +66,10 @@ def test_choices_are_what_is_built(cls, name, built):
     assert set(choices(cls, name)) == set(built)
 
 
-@pytest.mark.parametrize("position", choices(ModelConfig, "position"))
-@pytest.mark.parametrize("level", choices(ModelConfig, "level_position"))
+@pytest.mark.parametrize("position", choices(GPTConfig, "position"))
+@pytest.mark.parametrize("level", choices(GPTConfig, "level_position"))
 def test_every_position_scheme_can_be_built(position, level):
-    config = ModelConfig(9, 9, (4, 4), position=position, level_position=(level, "none"))
+    config = GPTConfig(9, 9, (4, 4), position=position, level_position=(level, "none"))
     assert GPT(config).parameter_count() > 0
     assert positions.rotary_rates(32, True, 1).shape[1] == 2
 
@@ -85,21 +85,21 @@ def test_a_device_is_found_or_its_absence_is_said(name):
 @pytest.mark.parametrize(
     ("cls", "data", "message"),
     [
-        (ModelConfig, {"wide": 3}, "unknown key 'wide' in ModelConfig; valid keys: activation, "),
-        (ModelConfig, {"width": 2.0}, "ModelConfig.width must be of type int, not 2.0"),
-        (ModelConfig, {"width": None}, "ModelConfig.width must be of type int, not None"),
-        (ModelConfig, {"tied": 1}, "ModelConfig.tied must be of type bool, not 1"),
-        (ModelConfig, {"levels": 3}, "ModelConfig.levels must be of type tuple"),
-        (ModelConfig, {"levels": [3, "4"]}, "ModelConfig.levels must be of type int, not '4'"),
-        (ModelConfig, {"norm": "b"}, "norm must be one of rms, layer, plain, none, not 'b'"),
-        (ModelConfig, {"dropout": math.nan}, r"dropout must be in \[0, 1\)"),
-        (TrainConfig, {"lr": math.nan}, "lr must not be negative"),
+        (GPTConfig, {"wide": 3}, "unknown key 'wide' in GPTConfig; valid: activation, "),
+        (GPTConfig, {"width": 2.0}, "GPTConfig.width must be of type int, not 2.0"),
+        (GPTConfig, {"width": None}, "GPTConfig.width must be of type int, not None"),
+        (GPTConfig, {"tied": 1}, "GPTConfig.tied must be of type bool, not 1"),
+        (GPTConfig, {"levels": 3}, "GPTConfig.levels must be of type tuple"),
+        (GPTConfig, {"levels": [3, "4"]}, "GPTConfig.levels must be of type int, not '4'"),
+        (GPTConfig, {"norm": "b"}, "norm must be one of rms, layer, plain, none, not 'b'"),
+        (GPTConfig, {"dropout": math.nan}, r"dropout must be in \[0, 1\)"),
+        (TrainConfig, {"lr": math.nan}, "lr must be at least 0, not nan"),
         (TrainConfig, {"lr": True}, "TrainConfig.lr must be of type float, not True"),
         (TrainConfig, {"lr": "1"}, "TrainConfig.lr must be of type float, not '1'"),
         (TrainConfig, {"stop_at": 1.5}, r"stop_at must be in \[0, 1\], not 1.5"),
         (TrainConfig, {"device": "tpu"}, "device must be one of auto, cpu, cuda, mps, not 'tpu'"),
         (TrainConfig, {"optimizer": "sgd"}, "optimizer must be one of muon, adamw, not 'sgd'"),
-        (TrainConfig, {"batch_size": -1}, "batch_size must be at least 1, not -1"),
+        (TrainConfig, {"batch_size": -1}, r"batch_size must be in 1\.\.1048576, not -1"),
         (TrainConfig, [], r"TrainConfig must be a table of settings, not \[\]"),
         (RunConfig, {"task": "add"}, "RunConfig: .*missing"),
     ],
@@ -168,7 +168,7 @@ def test_text_that_does_not_parse_is_named(hint, text, message):
 def test_settings_replace_what_they_name_and_nothing_else():
     config = with_settings(TrainConfig(), {"steps": "7", "schedule": "cosine"})
     assert config == TrainConfig(steps=7, schedule="cosine")
-    with pytest.raises(ValueError, match="unknown key 'colour'; valid: .*batch_size"):
+    with pytest.raises(ValueError, match="unknown setting 'colour'; valid: .*batch_size"):
         with_settings(TrainConfig(), {"colour": "red"})
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from addgpt.cli.main import main
-from addgpt.config.schema import ModelConfig, TrainConfig, features_of, with_settings
+from addgpt.config.schema import GPTConfig, TrainConfig, features_of, with_settings
 from addgpt.model import positions
 from addgpt.model.forward import forward, loss, next_token_loss
 from addgpt.model.gpt import GPT
@@ -34,7 +34,7 @@ CPU = torch.device("cpu")
 
 
 def choices(name: str) -> st.SearchStrategy:
-    field = next(f for f in dataclasses.fields(ModelConfig) if f.name == name)
+    field = next(f for f in dataclasses.fields(GPTConfig) if f.name == name)
     return st.sampled_from(field.metadata["choices"])
 
 
@@ -182,7 +182,7 @@ def test_slopes_of_alibi_are_those_of_the_paper():
 
 
 def test_fire_sees_shares_of_the_way_and_starts_from_the_seed_alone():
-    one, same, other = (GPT(ModelConfig(9, 40, position="fire"), seed) for seed in (1, 1, 2))
+    one, same, other = (GPT(GPTConfig(9, 40, position="fire"), seed) for seed in (1, 1, 2))
     assert torch.equal(one.fire.mix, same.fire.mix)
     assert not torch.equal(one.fire.mix, other.fire.mix)
     assert one.fire.threshold.item() == 10
@@ -191,7 +191,7 @@ def test_fire_sees_shares_of_the_way_and_starts_from_the_seed_alone():
 
 
 def test_a_grouped_cache_is_as_small_as_its_heads():
-    few, many = (ModelConfig(9, 9, heads=8, kv_heads=n, loops=2) for n in (2, 0))
+    few, many = (GPTConfig(9, 9, heads=8, kv_heads=n, loops=2) for n in (2, 0))
     rooms = []
     for config in (few, many):
         cache, full = Cache(config, 3, 10, CPU), torch.zeros(3, config.key_heads, 10, 16)
@@ -336,20 +336,20 @@ def samples(value: str) -> list[str]:
 
 LEARNED, ALIBI = {"position": "learned"}, {"position": "alibi"}
 EXTRA = {"content": ALIBI, "inject": {"loops": "2"}, "random_index": LEARNED}
-OF_GPT = [(field, value) for field, value, _ in features_of(ModelConfig) if field != "kind"]
+OF_GPT = [(field, value) for field, value, _ in features_of(GPTConfig) if field != "kind"]
 MODEL_FEATURES = sorted(set(OF_GPT))  # what a kind of model is: tests/test_baselines.py
 
 
 @pytest.mark.parametrize(("field", "value"), MODEL_FEATURES, ids="=".join)
 def test_every_feature_of_the_model_changes_what_it_computes(toy_model, field, value):
     """Setting it gives other logits than another value of the same field, from like weights."""
-    base = ModelConfig(**SHAPE, heads=6, layers=1)
+    base = GPTConfig(**SHAPE, heads=6, layers=1)
     value = "40" if field == "random_index" else samples(value)[0]
     value = ",".join([value] * 3) if field == "level_position" else value
     on = with_settings(base, EXTRA.get(field, {}) | {field: value})
     off = with_settings(base, EXTRA.get(field, {}))
     if on == off:
-        metadata = next(f for f in dataclasses.fields(ModelConfig) if f.name == field).metadata
+        metadata = next(f for f in dataclasses.fields(GPTConfig) if f.name == field).metadata
         others = [choice for choice in metadata["choices"] if choice != value] or ["false"]
         off = with_settings(base, {field: others[0]})
     if field == "level_position" and value == "learned,learned,learned":
@@ -366,7 +366,7 @@ def test_every_feature_of_the_model_changes_what_it_computes(toy_model, field, v
 
 def test_every_choice_and_switch_is_in_the_catalogue():
     plain = {"none", "constant"}  # of schedule, share and level_position: nothing is switched on
-    for cls in (ModelConfig, TrainConfig):
+    for cls in (GPTConfig, TrainConfig):
         listed = {field for field, _, _ in features_of(cls)}
         for field in dataclasses.fields(cls):
             if field.name in ("device", "precision"):
@@ -380,7 +380,7 @@ def test_every_choice_and_switch_is_in_the_catalogue():
 def test_every_feature_names_author_year_and_where_it_is():
     place = r"(arXiv:(\d{4}\.\d{4,5}|[a-z-]+/\d{7})|doi:10\.\d{4}/\S+|JMLR \d+:\d+)"
     seen = set()
-    for cls in (ModelConfig, TrainConfig, *map(task_class, task_names())):
+    for cls in (GPTConfig, TrainConfig, *map(task_class, task_names())):
         for field, value, feature in features_of(cls):
             assert re.fullmatch(rf"[A-Z][\w .]+ (19|20)\d\d, {place}", feature.paper)
             assert feature.does and "|" not in feature.does

@@ -12,7 +12,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from addgpt.config.schema import MOST, ModelConfig, load_run_config
+from addgpt.config.schema import GPTConfig, TrainConfig, load_run_config
+from addgpt.config.settings import names_of
 from addgpt.model.gpt import GPT
 from addgpt.runs import checkpoint
 from addgpt.runs.checkpoint import read_tensors, shapes, write_tensors
@@ -110,7 +111,7 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
     max_leaves=6,
 )
-NAMES = [*MOST, "levels", "level_position", "heads", "norm", "dropout", "task", "options", "digits"]
+NAMES = [*names_of(GPTConfig), *names_of(TrainConfig), "task", "options", "digits"]
 
 
 @examples(max_examples=200)
@@ -239,7 +240,7 @@ def test_expected_shapes_are_those_of_the_model(toy_run):
     from dataclasses import replace
 
     for kind in kinds:
-        config: ModelConfig = replace(base, **kind)
+        config: GPTConfig = replace(base, **kind)
         made = {name: tensor.shape for name, tensor in GPT(config).state_dict().items()}
         assert shapes(config) == made
         assert checkpoint.weight_count(config) == GPT(config).parameter_count()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.func import functional_call
 
-from addgpt.config.schema import ModelConfig
+from addgpt.config.schema import GPTConfig
 from addgpt.model import positions
 from addgpt.model.gpt import GPT
 
@@ -98,11 +98,11 @@ def test_the_gradient_of_relative_ids_is_that_of_finite_differences():
 
 def test_too_many_relative_levels_are_refused():
     with pytest.raises(ValueError, match="relative at most 4 times"):
-        ModelConfig(9, 9, (9,) * 5, level_position=("relative",) * 5)
+        GPTConfig(9, 9, (9,) * 5, level_position=("relative",) * 5)
 
 
 def test_relative_ids_are_told_apart_to_four_and_heads_start_unlike():
-    model = GPT(ModelConfig(9, 9, (99,), level_position=("relative",), heads=2, kv_heads=1))
+    model = GPT(GPTConfig(9, 9, (99,), level_position=("relative",), heads=2, kv_heads=1))
     table = model.relative.table.detach()
     window = torch.tensor([-16.0, -9, -4, -1, 0, -1, -4, -9, -16, 0])
     assert table.shape == (1, 2, 10) and 0.2 < (table - window).std() < 1

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from addgpt import device
-from addgpt.config.schema import ModelConfig
+from addgpt.config.schema import GPTConfig
 from addgpt.device import WIDE, autocast, product_type
 from addgpt.model.attention import attend
 from addgpt.model.gpt import GPT
@@ -29,11 +29,11 @@ def test_auto_is_bfloat16_for_wide_models_where_the_cpu_has_it(
     monkeypatch, precision, width, has, wanted
 ):
     monkeypatch.setattr(device, "_cpu_has_bfloat16", lambda: has)
-    assert product_type(CPU, precision, ModelConfig(width=width, heads=1)) is wanted
+    assert product_type(CPU, precision, GPTConfig(width=width, heads=1)) is wanted
 
 
 def test_large_position_ids_are_told_apart_in_bfloat16():
-    config = ModelConfig(
+    config = GPTConfig(
         vocab=7, context=8, levels=(9000,), level_position=("rotary",), layers=1, width=32, heads=2
     )
     model = GPT(config)

@@ -15,9 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from addgpt.config.schema import ModelConfig
+from addgpt.config.architectures import ModelConfig
 from addgpt.model.attention import pick
-from addgpt.model.gpt import check_sizes
 from addgpt.task import Batch
 
 SPREAD = 0.5  # standard deviation of embeddings at the start, as in GPT
@@ -40,7 +39,7 @@ class Baseline(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        check_sizes(config)
+        config.check_sizes()
         self.config = config
 
     def forward(

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import torch
 
-from addgpt.config.schema import ModelConfig
+from addgpt.config.architectures import ModelConfig
 from addgpt.model.baselines import GRU, MLP, Baseline, Bigram, Counts, Memory
 from addgpt.model.gpt import GPT
 from addgpt.model.kv_cache import Cache
 
 Model = GPT | Baseline
-KINDS = {"gpt": GPT, "gru": GRU, "mlp": MLP, "bigram": Bigram, "counts": Counts}
+MODELS = {"gpt": GPT, "gru": GRU, "mlp": MLP, "bigram": Bigram, "counts": Counts}
 
 
 def build(config: ModelConfig, seed: int = 0) -> Model:
     """The model of a config, its weights drawn from `seed` alone."""
-    return KINDS[config.kind](config, seed)
+    return MODELS[config.architecture](config, seed)
 
 
 def cache_of(config: ModelConfig, rows: int, length: int, device: torch.device) -> Cache | Memory:
     """What the model of a config carries along while it reads at most `length` tokens."""
-    return Cache(config, rows, length, device) if config.kind == "gpt" else Memory()
+    return Cache(config, rows, length, device) if config.architecture == "gpt" else Memory()

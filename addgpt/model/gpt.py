@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from addgpt.config.schema import ModelConfig
+from addgpt.config.architectures import GPTConfig
 from addgpt.model import positions
 from addgpt.model.attention import Angles, Sight, attend, mix, pick
 from addgpt.model.kv_cache import Cache
@@ -28,7 +28,7 @@ PROJECTIONS = {"none": (0, 1, 2), "qk": (0, 0, 1), "kv": (0, 1, 1), "qkv": (0, 0
 class Block(nn.Module):
     """Attention (tokens communicate), then an MLP (each token computes)."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         c = config
         self.heads, self.key_heads, self.dropout = c.heads, c.key_heads, c.dropout
@@ -138,12 +138,11 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """The model of a `ModelConfig`. Weights are drawn from `seed` alone."""
+    """The model of a `GPTConfig`. Weights are drawn from `seed` alone."""
 
-    def __init__(self, config: ModelConfig, seed: int = 0) -> None:
+    def __init__(self, config: GPTConfig, seed: int = 0) -> None:
         super().__init__()
-        check_sizes(config)
-        assert config.kind == "gpt", config.kind
+        config.check_sizes()
         self.config = c = config
         scheme = c.scheme
         self.added = [level for level, how in enumerate(scheme) if how == "learned"]
@@ -329,13 +328,6 @@ class GPT(nn.Module):
                 std = 0.02 if self.config.tied else 0.5
                 std = parameter.shape[-1] ** -0.5 if side == "left" else std
                 nn.init.normal_(parameter, std=std, generator=generator)
-
-
-def check_sizes(config: ModelConfig) -> None:
-    """Raise ValueError for a config without what the task gives."""
-    if config.vocab < 1 or config.context < 1:
-        sizes = f"vocab={config.vocab} and context={config.context}"
-        raise ValueError(f"{sizes} must be positive; the task knows them")
 
 
 def _heads(x: Tensor, matrices: Tensor, heads: int) -> tuple[Tensor, ...]:

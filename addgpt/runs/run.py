@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from addgpt.config.architectures import TABLES
-from addgpt.config.schema import ModelConfig, RunConfig, load_run_config, to_dict
+from addgpt.config.architectures import ModelConfig, TableConfig
+from addgpt.config.schema import RunConfig, load_run_config, to_dict
 from addgpt.model.build import Model, build
 from addgpt.runs import files
 from addgpt.runs.checkpoint import check_fits, load_weights, read_tensors, write_tensors
@@ -105,9 +105,9 @@ class Run:
         """
         tensors, _ = self._weights()
         own = self.task().alphabet
-        if config.kind in TABLES and alphabet not in (None, own):
+        if isinstance(config, TableConfig) and alphabet not in (None, own):
             raise ValueError(
-                f"kind={config.kind} is a table of one alphabet, the new task has another"
+                f"architecture={config.architecture} is a table of one alphabet, the new task has another"
             )
         shared = [char for char in alphabet or own if char in own]
         rows = [own.index(char) for char in shared]

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch.utils.flop_counter import FlopCounterMode
 
-from addgpt.config.architectures import TABLES
-from addgpt.config.schema import ModelConfig, RunConfig
+from addgpt.config.architectures import ModelConfig, TableConfig
+from addgpt.config.schema import RunConfig
 from addgpt.device import autocast, pick_device, prepare, product_type
 from addgpt.evaluation.exact_match import problems_of
 from addgpt.model.build import Model, build
@@ -98,8 +98,9 @@ def by_length(config: RunConfig) -> list[Cost]:
 
 def plan(config: RunConfig, examples: int | None = None) -> Plan:
     """The cost of training, of all steps or of so many examples."""
-    if config.model.kind in TABLES:
-        raise ValueError(f"kind={config.model.kind} looks rows up: it has no products to count")
+    if isinstance(config.model, TableConfig):
+        name = config.model.architecture
+        raise ValueError(f"architecture={name} looks rows up: it has no products to count")
     task, train = load_task(config.task, config.options), config.train
     batch = task.batch(np.random.default_rng(0), train.batch_size, "train")
     count = -(-SAMPLE // train.batch_size)

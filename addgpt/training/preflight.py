@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from addgpt.config.architectures import GPTConfig
 from addgpt.config.schema import RunConfig
 from addgpt.device import memory, pick_device
 from addgpt.runs.checkpoint import weight_count
@@ -22,7 +23,7 @@ def check_startable(config: RunConfig, world: World = World()) -> None:  # noqa:
     check_shares(config, world)
     check_memory(config, world)
     check_reach(config)
-    if config.model.prefix:
+    if isinstance(config.model, GPTConfig) and config.model.prefix:
         check_prompt(load_task(config.task, config.options))
 
 
@@ -32,8 +33,8 @@ def check_memory(config: RunConfig, world: World = World()) -> None:  # noqa: B0
     weights = weight_count(model)
     rows = min(train.micro_batch or train.batch_size, -(-train.batch_size // world.size))
     tokens = model.context // 4  # of a row, at the least
-    kept = rows * tokens * model.depth * model.width * PER_TOKEN
-    if "relative" in model.scheme:
+    kept = rows * tokens * model.depth * getattr(model, "width", 0) * PER_TOKEN
+    if isinstance(model, GPTConfig) and "relative" in model.scheme:
         # The longest pass decides, and a batch has problems that are at least half as long.
         kept += rows * (model.context // 2) ** 2 * model.heads * PER_PAIR
     drawn = (train.batch_size + train.eval_size) * tokens * (2 + 2 * len(model.levels))
@@ -48,8 +49,9 @@ def check_memory(config: RunConfig, world: World = World()) -> None:  # noqa: B0
 
 def check_reach(config: RunConfig) -> None:
     """Raise ValueError if problems that are to be scored are longer than the model can read."""
-    most = config.model.longest
-    if most is None:
+    model = config.model
+    most = model.longest
+    if not isinstance(model, GPTConfig) or most is None:
         return
     task, rng = load_task(config.task, config.options), np.random.default_rng(0)
     cells = task.cells()
@@ -58,7 +60,7 @@ def check_reach(config: RunConfig) -> None:
     if read > most:
         raise ValueError(
             f"problems of {cell.len_a}{cell.op}{cell.len_b} digits take {read} tokens, a model "
-            f"with position={config.model.position} reads at most {most}; set another "
+            f"with position={model.position} reads at most {most}; set another "
             "position, or a larger random_index"
         )
 

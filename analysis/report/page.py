@@ -22,7 +22,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 LARGEST_EXPONENT = 700  # of e as a float
 OPEN = 3  # groups up to which all of them are unfolded from the start
 LONGEST_TEXT = 600  # characters shown of a text that comes from a file
-SHAPE = ("kind", "layers", "width")  # settings that are shown without being asked for
+SHAPE = ("architecture", "layers", "width")  # settings that are shown without being asked for
 RECIPE = ("batch_size", "optimizer", "lr", "muon_lr", "schedule")
 
 
