@@ -29,8 +29,8 @@ from torch import Tensor
 
 from addgpt.config.schema import GPTConfig, TrainConfig
 from addgpt.device import autocast, product_type
+from addgpt.model.build import build
 from addgpt.model.forward import forward, next_token_loss, tensors
-from addgpt.model.gpt import GPT
 from addgpt.task import Batch, load_task
 from addgpt.training import optim
 from benchmarks import nanogpt, timing
@@ -65,7 +65,7 @@ def sums() -> tuple[GPTConfig, Batch]:
 
 def ours(config: GPTConfig, batch: Batch, optimizer: str) -> Step:
     """A training step of our model."""
-    model, settings = GPT(config), TrainConfig(optimizer=optimizer)
+    model, settings = build(config), TrainConfig(optimizer=optimizer)
     device = torch.device("cpu")
     dtype = product_type(device, settings.precision, config)
     optimizers = optim.build(model, settings, dtype)

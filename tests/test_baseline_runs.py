@@ -11,11 +11,11 @@ from click.testing import CliRunner
 from torch.utils.flop_counter import FlopCounterMode
 
 from addgpt.cli.main import main
-from addgpt.config.architectures import model_config, with_model_settings
+from addgpt.config.architectures import CONFIGS, model_config, with_model_settings
 from addgpt.config.schema import to_dict
 from addgpt.evaluation.exact_match import score
 from addgpt.generation.decode import generate, stream
-from addgpt.model.build import MODELS, build
+from addgpt.model.build import build
 from addgpt.model.forward import loss, next_token_loss
 from addgpt.runs.checkpoint import outline
 from addgpt.runs.resolve import configure, reconfigure
@@ -26,7 +26,7 @@ from addgpt.training import cost
 from addgpt.training.loop import train
 from addgpt.training.preflight import check_startable
 from tasks.common import corpus
-from tests.helpers.baselines import BASELINES, NETWORKS, SIZES, SMALL, TABLES, scrambled, sized
+from tests.helpers.baselines import BASELINES, NETWORKS, SMALL, TABLES, scrambled, sized
 
 NAMES = [f"{a}{b}{c}" for a in "abcdefgh" for b in "aeiou" for c in "lmnrst"]
 
@@ -87,7 +87,10 @@ def counted(task, run: Run) -> np.ndarray:
 
 
 def test_counts_are_those_of_what_was_drawn(lines_run, kind_run):
-    for run in (lines_run("names", architecture="counts", micro_batch=3), kind_run("sums", "counts")):
+    for run in (
+        lines_run("names", architecture="counts", micro_batch=3),
+        kind_run("sums", "counts"),
+    ):
         end = train(run)
         task, model = run.task(), run.model()
         table = counted(task, run)
@@ -188,7 +191,14 @@ def test_every_command_takes_every_kind(tmp_path, names, kind):
         assert done.exit_code in codes, done.output
         return done.output
 
-    sets = ["steps=6", "batch_size=8", "eval_every=3", "eval_size=8", "threads=1", f"architecture={kind}"]
+    sets = [
+        "steps=6",
+        "batch_size=8",
+        "eval_every=3",
+        "eval_size=8",
+        "threads=1",
+        f"architecture={kind}",
+    ]
     sets += ["width=8"] if kind in NETWORKS else []
     sets = [word for text in sets for word in ("--set", text)]
     text, sums = str(tmp_path / "lines"), str(tmp_path / "sums")
@@ -288,13 +298,13 @@ def test_a_kind_starts_from_its_own_shape_and_the_recipe_s_training():
     assert reconfigure(wide, None, {"architecture": "gru"}) == wide
     with pytest.raises(ValueError, match="keeps its task and model"):
         reconfigure(wide, None, {"architecture": "mlp"})
-    for kind in MODELS:
+    for kind in CONFIGS:
         config = configure("mul", {"architecture": kind})
         check_startable(config)
         assert model_config(to_dict(config.model)) == config.model
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", CONFIGS)
 def test_every_kind_goes_with_the_recipe_of_a_text(kind, names):
     text = {"corpus": str(names), "block": "4"}
     config = configure("shakespeare", text | {"architecture": kind})
@@ -309,5 +319,5 @@ def test_the_grids_can_be_trained_and_hold_every_kind(name, names):
     grid = load_grid(name)
     common = grid.common | ({"corpus": str(names)} if grid.task == "lines" else {})
     configs = [configure(grid.task, common | one.settings) for one in grid.combinations]
-    assert {config.model.architecture for config in configs} == set(MODELS)
+    assert {config.model.architecture for config in configs} == set(CONFIGS)
     assert len(grid.seeds) == 3

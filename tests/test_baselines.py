@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-
-from addgpt.model.build import MODELS, build, cache_of
+from addgpt.config.architectures import CONFIGS
+from addgpt.model.build import build, cache_of
 from addgpt.model.forward import next_token_loss
 from addgpt.model.gpt import GPT
 from addgpt.runs.checkpoint import shapes, weight_count
@@ -37,9 +37,9 @@ def naive_embedding(config, w, tokens, ids, t: int) -> np.ndarray:
     x = w["token.weight"][tokens[t]]
     scheme = config.level_position or ("learned",) * 3
     for number, level in enumerate(i for i, how in enumerate(scheme) if how == "learned"):
-        x = x + w[f"level.{number}.weight"][ids[t, level]]
+        x = x + w[f"ids.own.{number}.weight"][ids[t, level]]
         if config.next_ids:
-            x = x + w[f"next_level.{number}.weight"][ids[t + 1, level]]
+            x = x + w[f"ids.target.{number}.weight"][ids[t + 1, level]]
     return x
 
 
@@ -58,7 +58,7 @@ def naive_gru(config, w, tokens, ids):
             (r, z, n), (hr, hz, hn) = read.reshape(3, -1), kept.reshape(3, -1)
             new, share = np.tanh(n + sigmoid(r + hr) * hn), sigmoid(z + hz)
             states[layer] = x = (1 - share) * new + share * h
-        yield w["head"] @ x
+        yield w["head.weight"] @ x
 
 
 def naive_mlp(config, w, tokens, ids):
@@ -69,7 +69,7 @@ def naive_mlp(config, w, tokens, ids):
         x = np.array([vector[c] for c in range(config.width) for vector in seen])
         for layer in range(config.layers):
             x = np.tanh(w[f"blocks.{layer}.weight"] @ x + w[f"blocks.{layer}.bias"])
-        yield w["head"] @ x
+        yield w["head.weight"] @ x
 
 
 def naive_table(config, w, tokens, ids):
@@ -155,7 +155,7 @@ def test_the_loss_has_a_gradient_for_every_parameter(kind):
         assert parameter.grad.abs().sum() > 0, name
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", CONFIGS)
 def test_a_model_is_built_from_its_seed_alone_and_known_without_memory(kind):
     config = sized(kind)
     one, same, other = (build(config, seed).state_dict() for seed in (1, 1, 2))

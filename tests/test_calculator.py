@@ -304,11 +304,11 @@ def test_random_text_never_breaks_it(text):
 def random_model(request):
     import torch
 
-    from addgpt.config.schema import GPTConfig
-    from addgpt.model.gpt import GPT
+    from addgpt.config.architectures import GPTConfig
+    from addgpt.model.build import build
 
     task = load_task("calc", {"digits": 2, "sum_digits": 2})
-    model = GPT(
+    model = build(
         GPTConfig(
             vocab=len(task.alphabet),
             context=task.longest(),
@@ -320,7 +320,7 @@ def random_model(request):
         )
     )
     with torch.no_grad():
-        model.head.normal_(generator=torch.Generator().manual_seed(0))
+        model.head.weight.normal_(generator=torch.Generator().manual_seed(0))
     return Calculator(model, task, "untrained")
 
 

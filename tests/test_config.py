@@ -20,8 +20,8 @@ from addgpt.config.schema import (
     with_settings,
 )
 from addgpt.device import pick_device
-from addgpt.model import positions
-from addgpt.model.gpt import ACTIVATIONS, GPT, NORMS
+from addgpt.model.build import build
+from addgpt.model.gpt import ACTIVATIONS, NORMS
 from addgpt.runs.resolve import configure, parse_pairs, reconfigure
 from addgpt.task import load_task
 from addgpt.training import optim
@@ -70,8 +70,7 @@ def test_choices_are_what_is_built(cls, name, built):
 @pytest.mark.parametrize("level", choices(GPTConfig, "level_position"))
 def test_every_position_scheme_can_be_built(position, level):
     config = GPTConfig(9, 9, (4, 4), position=position, level_position=(level, "none"))
-    assert GPT(config).parameter_count() > 0
-    assert positions.rotary_rates(32, True, 1).shape[1] == 2
+    assert build(config).parameter_count() > 0
 
 
 @pytest.mark.parametrize("name", [*choices(TrainConfig, "device"), "cpu"])

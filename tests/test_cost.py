@@ -11,8 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from addgpt.cli.main import main
 from addgpt.config.schema import GPTConfig
+from addgpt.model.build import build
 from addgpt.model.forward import next_token_loss
-from addgpt.model.gpt import GPT
 from addgpt.runs.checkpoint import outline
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
@@ -56,7 +56,7 @@ def test_flops_without_memory_are_those_of_the_real_model(kind):
     config = configure("add", SMALL)
     model = replace(config.model, **kind)
     batch = load_task("add", config.options).batch(np.random.default_rng(0), 7, "train")
-    real = GPT(model)
+    real = build(model)
     backend = torch.nn.attention.SDPBackend.MATH
     with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(backend):
         logits, targets = cost.forward(real, batch)

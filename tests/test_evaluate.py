@@ -184,7 +184,7 @@ def test_a_cell_without_problems_yields_no_row(half_trained, toy_model):
 def test_the_loss_of_an_untrained_model_is_that_of_guessing(toy_model):
     task = load_task("mul", {"digits": 2})
     model = toy_model(levels=task.levels, context=task.longest())
-    torch.nn.init.zeros_(model.head)
+    torch.nn.init.zeros_(model.head.weight)
     batch = task.batch(np.random.default_rng(0), 20, "val")
     assert loss(model, batch) == pytest.approx(math.log(len(task.alphabet)), rel=1e-5)
 

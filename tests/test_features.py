@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from addgpt.cli.main import main
 from addgpt.config.schema import GPTConfig, TrainConfig, features_of, with_settings
 from addgpt.model import positions
+from addgpt.model.build import build
 from addgpt.model.forward import forward, loss, next_token_loss
-from addgpt.model.gpt import GPT
 from addgpt.model.kv_cache import Cache
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
@@ -131,8 +131,8 @@ def test_a_future_token_changes_nothing_but_inside_the_prompt(toy_model, shape, 
 @given(shapes(), st.integers(0, 99))
 def test_the_loss_has_a_gradient_for_every_parameter(toy_model, shape, seed):
     model = toy_model(**SHAPE, **shape)
-    if model.fire is not None:  # a threshold below all places has no effect
-        model.fire.threshold.data.fill_(60.0)
+    if model.config.position == "fire":  # a threshold below all places has no effect
+        model.positions.index.threshold.data.fill_(60.0)
     model.train()
     tokens, ids = inputs(seed, rows=4)
     with torch.random.fork_rng(devices=[]):
@@ -182,11 +182,11 @@ def test_slopes_of_alibi_are_those_of_the_paper():
 
 
 def test_fire_sees_shares_of_the_way_and_starts_from_the_seed_alone():
-    one, same, other = (GPT(GPTConfig(9, 40, position="fire"), seed) for seed in (1, 1, 2))
-    assert torch.equal(one.fire.mix, same.fire.mix)
-    assert not torch.equal(one.fire.mix, other.fire.mix)
-    assert one.fire.threshold.item() == 10
-    bias = one.fire(torch.tensor([30, 3000]), torch.tensor([0, 30, 3000])).detach()
+    one, same, other = (build(GPTConfig(9, 40, position="fire"), seed) for seed in (1, 1, 2))
+    assert torch.equal(one.positions.index.mix, same.positions.index.mix)
+    assert not torch.equal(one.positions.index.mix, other.positions.index.mix)
+    assert one.positions.index.threshold.item() == 10
+    bias = one.positions.index.of_places(torch.tensor([30, 3000]), torch.tensor([0, 30, 3000])).detach()
     torch.testing.assert_close(bias[:, 0, 0], bias[:, 1, 0], rtol=1e-3, atol=1e-3)  # all the way
 
 
@@ -225,7 +225,7 @@ def test_training_takes_them_and_looks_at_val_do_not(toy_run, setting):
     plain, changed = toy_run("plain", steps=1), toy_run("changed", steps=1, **setting)
     losses = [train(run).loss for run in (plain, changed)]
     assert losses[1] > losses[0] + 1e-3 or "label_smoothing" in setting  # equal at the start
-    state = [run.state()[0]["model.head"] for run in (plain, changed)]
+    state = [run.state()[0]["model.head.weight"] for run in (plain, changed)]
     assert not torch.equal(*state)
     looks = [run.metrics()[0]["val_loss"] for run in (plain, changed)]
     assert looks[1] == pytest.approx(looks[0], rel=0.2)
@@ -236,7 +236,7 @@ def test_the_average_is_that_of_all_steps_and_is_what_is_scored(toy_run, monkeyp
     for steps in range(7):
         run = toy_run(f"run-{steps}", steps=max(steps, 1), schedule="constant", save_every=1)
         if not steps:
-            wanted = {k: v.double() for k, v in GPT(run.config.model, 0).state_dict().items()}
+            wanted = {k: v.double() for k, v in build(run.config.model, 0).state_dict().items()}
             continue
         train(run)
         share = min(decay, (1 + steps) / (10 + steps))
@@ -245,7 +245,7 @@ def test_the_average_is_that_of_all_steps_and_is_what_is_scored(toy_run, monkeyp
     averaged, judged = toy_run("averaged", steps=6, schedule="constant", ema=decay), []
 
     def judge(model, exam) -> np.ndarray:
-        judged.append(model.head.detach().clone())
+        judged.append(model.head.weight.detach().clone())
         return np.zeros(len(exam), bool)
 
     monkeypatch.setattr("addgpt.training.loop.exact_rows", judge)
@@ -258,7 +258,7 @@ def test_the_average_is_that_of_all_steps_and_is_what_is_scored(toy_run, monkeyp
     exam = averaged.task().batch(np.random.default_rng(LOOK_SEED), 32, "val")
     look = averaged.metrics()[-1]
     assert look["val_loss"] == pytest.approx(loss(averaged.model(), exam), rel=1e-5)
-    assert torch.equal(judged[-1], state["average.head"])
+    assert torch.equal(judged[-1], state["average.head.weight"])
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
@@ -336,7 +336,7 @@ def samples(value: str) -> list[str]:
 
 LEARNED, ALIBI = {"position": "learned"}, {"position": "alibi"}
 EXTRA = {"content": ALIBI, "inject": {"loops": "2"}, "random_index": LEARNED}
-OF_GPT = [(field, value) for field, value, _ in features_of(GPTConfig) if field != "kind"]
+OF_GPT = [(field, value) for field, value, _ in features_of(GPTConfig) if field != "architecture"]
 MODEL_FEATURES = sorted(set(OF_GPT))  # what a kind of model is: tests/test_baselines.py
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import save
 
 from addgpt.config.schema import GPTConfig, TrainConfig, load_run_config
 from addgpt.config.settings import names_of
-from addgpt.model.gpt import GPT
+from addgpt.model.build import build
 from addgpt.runs import checkpoint
 from addgpt.runs.checkpoint import read_tensors, shapes, write_tensors
 from addgpt.runs.resolve import configure
@@ -241,9 +241,9 @@ def test_expected_shapes_are_those_of_the_model(toy_run):
 
     for kind in kinds:
         config: GPTConfig = replace(base, **kind)
-        made = {name: tensor.shape for name, tensor in GPT(config).state_dict().items()}
+        made = {name: tensor.shape for name, tensor in build(config).state_dict().items()}
         assert shapes(config) == made
-        assert checkpoint.weight_count(config) == GPT(config).parameter_count()
+        assert checkpoint.weight_count(config) == build(config).parameter_count()
 
 
 def test_memory_is_not_taken_to_be_endless():

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from addgpt.config.schema import GPTConfig
+from addgpt.model.build import build
 from addgpt.model.forward import next_token_loss, tensors
 from addgpt.model.gpt import ACTIVATIONS, GPT
 from addgpt.model.kv_cache import Cache
-from addgpt.model.layers import NORMS, UnitLength
+from addgpt.model.layers import NORMS, L2Normalise
 from addgpt.task import load_task
 from tests.helpers.naive import Naive
 
@@ -245,18 +246,18 @@ def test_parameter_count_counts_each_scalar_once():
         ({"tied": True, "position": "fire"}, body + 2 + 32 * (2 + 2)),
         ({"tied": True, "position": "learned", "random_index": 50}, body + 50 * width),
     ]:
-        assert GPT(GPTConfig(**plain | more)).parameter_count() == wanted, more
+        assert build(GPTConfig(**plain | more)).parameter_count() == wanted, more
 
 
 def test_weights_are_a_function_of_the_seed_alone():
     config = GPTConfig(vocab=19, context=8, width=16)
-    one, same, other = (GPT(config, seed).state_dict() for seed in (1, 1, 2))
+    one, same, other = (build(config, seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not torch.equal(one["token.weight"], other["token.weight"])
 
 
 def test_an_untrained_model_finds_all_tokens_equally_likely(toy_model):
-    model = GPT(toy_model(levels=LEVELS).config)
+    model = build(toy_model(levels=LEVELS).config)
     assert (model(*inputs(model)) == 0).all()
 
 
@@ -323,16 +324,16 @@ def test_dropout_acts_in_training_only(toy_model):
 )
 def test_a_shape_that_cannot_be_is_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        GPT(GPTConfig(**{"vocab": 9, "context": 9} | settings))
+        build(GPTConfig(**{"vocab": 9, "context": 9} | settings))
 
 
 def test_unit_length_is_normalise_and_has_its_gradient():
     x = torch.randn(3, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     x.requires_grad_()
-    assert torch.equal(UnitLength.apply(x), torch.nn.functional.normalize(x, dim=-1))
-    assert torch.autograd.gradcheck(UnitLength.apply, x)
+    assert torch.equal(L2Normalise.apply(x), torch.nn.functional.normalize(x, dim=-1))
+    assert torch.autograd.gradcheck(L2Normalise.apply, x)
     zero = torch.zeros(1, 4, requires_grad=True)
-    assert (UnitLength.apply(zero) == 0).all()
+    assert (L2Normalise.apply(zero) == 0).all()
 
 
 @pytest.mark.parametrize("name", ["rms", "plain"])

@@ -7,7 +7,7 @@ from addgpt import device
 from addgpt.config.schema import GPTConfig
 from addgpt.device import WIDE, autocast, product_type
 from addgpt.model.attention import attend
-from addgpt.model.gpt import GPT
+from addgpt.model.build import build
 from addgpt.training import optim
 from addgpt.training.loop import Moment, train
 
@@ -36,9 +36,9 @@ def test_large_position_ids_are_told_apart_in_bfloat16():
     config = GPTConfig(
         vocab=7, context=8, levels=(9000,), level_position=("rotary",), layers=1, width=32, heads=2
     )
-    model = GPT(config)
-    torch.nn.init.normal_(model.blocks[0].out, std=0.3)
-    torch.nn.init.normal_(model.head, std=0.3)
+    model = build(config)
+    torch.nn.init.normal_(model.blocks[0].attention.out.weight, std=0.3)
+    torch.nn.init.normal_(model.head.weight, std=0.3)
     tokens = torch.randint(7, (16, 8), generator=torch.Generator().manual_seed(0))
     ids = 8000 + torch.arange(9).expand(16, -1)[..., None]
     exact = model(tokens, ids)

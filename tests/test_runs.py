@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from addgpt.evaluation.schema import EVAL_COLUMNS
 from addgpt.evaluation.scorecard import write_eval
-from addgpt.model.gpt import GPT
+from addgpt.model.build import build
 from addgpt.runs import checkpoint, provenance
 from addgpt.runs import run as module
 from addgpt.runs.run import Run, RunError, newest_run, read_tensors, write_atomically
@@ -158,7 +158,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch, failing, old):
 
 def test_a_full_disk_keeps_the_run_loadable(toy_run, monkeypatch):
     run = toy_run()
-    model = GPT(run.config.model)
+    model = build(run.config.model)
     run.save(model, {}, {"step": 1})
 
     def full(*args):
@@ -335,7 +335,7 @@ def test_versions_name_what_a_result_depends_on():
 
 def test_a_model_comes_back_from_its_folder_alone(toy_run):
     run = toy_run()
-    model = GPT(run.config.model, seed=5)
+    model = build(run.config.model, seed=5)
     run.save(model, {"rng": torch.get_rng_state()}, {"step": 9, "examples": 90})
     again = Run(run.path)
     found = again.model()
@@ -350,7 +350,7 @@ def test_a_model_comes_back_from_its_folder_alone(toy_run):
 
 def test_weights_of_another_shape_are_refused(toy_run):
     one, other = toy_run("one"), toy_run("other", width=32)
-    other.save(GPT(other.config.model), {}, {})
+    other.save(build(other.config.model), {}, {})
     (one.path / "model.safetensors").write_bytes((other.path / "model.safetensors").read_bytes())
     with pytest.raises(RunError, match="does not fit the model in config.json") as caught:
         one.model()
@@ -384,6 +384,6 @@ def test_eval_csv_has_the_columns_of_the_contract_in_order(toy_run):
 def test_the_newest_run_is_the_one_saved_last(toy_run, tmp_path):
     for name, when in (("a", 100), ("b", 300), ("c", 200)):
         run = toy_run(name)
-        run.save(GPT(run.config.model), {}, {})
+        run.save(build(run.config.model), {}, {})
         os.utime(run.path / "model.safetensors", (when, when))
     assert newest_run(tmp_path) == tmp_path / "b"

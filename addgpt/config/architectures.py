@@ -6,14 +6,12 @@ from the task.
 
 from __future__ import annotations
 
-import dataclasses
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from addgpt.config import catalogue, settings
-from addgpt.config.settings import check_settings, from_dict, names_of, parse, setting, unknown
+from addgpt.config.settings import check_settings, from_dict, names_of, setting, unknown
 
 FROM_TASK = ("vocab", "context", "levels")  # what a person does not set
 MOST_LEVELS = 64

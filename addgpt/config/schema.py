@@ -29,8 +29,8 @@ from addgpt.config.settings import (
 )
 
 __all__ = [
-    "FORMAT", "Feature", "Features", "GPTConfig", "GRUConfig", "MLPConfig", "ModelConfig", "RunConfig", "TableConfig",
-    "TrainConfig", "check_settings", "features_of", "from_dict", "load_run_config", "model_config",
+    "FORMAT", "Feature", "Features", "GPTConfig", "GRUConfig", "MLPConfig", "ModelConfig",
+    "RunConfig", "TableConfig", "TrainConfig", "check_settings", "features_of", "from_dict", "load_run_config", "model_config",
     "parse", "setting", "to_dict", "with_model_settings", "with_settings",
 ]  # fmt: skip
 

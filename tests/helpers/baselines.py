@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from addgpt.config.architectures import ModelConfig, model_config
-from addgpt.model.build import MODELS, build
+from addgpt.config.architectures import CONFIGS, ModelConfig, model_config
+from addgpt.model.build import build
 
-BASELINES = [name for name in MODELS if name != "gpt"]
+BASELINES = [name for name in CONFIGS if name != "gpt"]
 TABLES = ("bigram", "counts")
 NETWORKS = ["gru", "mlp"]
 LEVELS = (7, 5, 4)
