@@ -24,7 +24,7 @@ from addgpt.sweep.grid import load_grid
 from addgpt.task import load_task
 from addgpt.training import cost
 from addgpt.training.loop import train
-from addgpt.training.preflight import check_startable
+from addgpt.training.preflight import check_trainable
 from tasks.common import corpus
 from tests.helpers.baselines import BASELINES, NETWORKS, SMALL, TABLES, scrambled, sized
 
@@ -300,7 +300,7 @@ def test_a_kind_starts_from_its_own_shape_and_the_recipe_s_training():
         reconfigure(wide, None, {"architecture": "mlp"})
     for kind in CONFIGS:
         config = configure("mul", {"architecture": kind})
-        check_startable(config)
+        check_trainable(config)
         assert model_config(to_dict(config.model)) == config.model
 
 
@@ -308,7 +308,7 @@ def test_a_kind_starts_from_its_own_shape_and_the_recipe_s_training():
 def test_every_kind_goes_with_the_recipe_of_a_text(kind, names):
     text = {"corpus": str(names), "block": "4"}
     config = configure("shakespeare", text | {"architecture": kind})
-    check_startable(config)
+    check_trainable(config)
     plain = configure("shakespeare", text).train
     assert plain.ema > 0
     assert config.train == (replace(plain, ema=0.0) if kind == "counts" else plain)

@@ -16,14 +16,14 @@ from addgpt.cli.main import main
 from addgpt.config.schema import GPTConfig, TrainConfig, features_of, with_settings
 from addgpt.model import positions
 from addgpt.model.build import build
-from addgpt.model.forward import forward, loss, next_token_loss
+from addgpt.model.forward import forward, loss, loss_and_exact, next_token_loss
 from addgpt.model.kv_cache import Cache
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
 from addgpt.task import load_task, task_class, task_names
 from addgpt.training import optim
-from addgpt.training.loop import LOOK_SEED, Interrupted, train
-from addgpt.training.preflight import check_startable
+from addgpt.training.loop import VAL_SEED, Interrupted, train
+from addgpt.training.preflight import check_trainable
 from tests.helpers.naive import Naive
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -220,15 +220,24 @@ def test_smoothing_and_z_loss_are_their_formulas():
     assert float(found) == pytest.approx(wanted, rel=1e-5)
 
 
-@pytest.mark.parametrize("setting", [{"label_smoothing": 0.3}, {"z_loss": 1e-2}])
-def test_training_takes_them_and_looks_at_val_do_not(toy_run, setting):
-    plain, changed = toy_run("plain", steps=1), toy_run("changed", steps=1, **setting)
-    losses = [train(run).loss for run in (plain, changed)]
-    assert losses[1] > losses[0] + 1e-3 or "label_smoothing" in setting  # equal at the start
+@pytest.mark.parametrize(
+    ("setting", "smoothing", "z_loss"),
+    [({"label_smoothing": 0.3}, 0.3, 0.0), ({"z_loss": 1e-2}, 0.0, 1e-2)],
+)
+def test_training_takes_them_and_validation_does_not(toy_run, setting, smoothing, z_loss):
+    plain, changed = toy_run("plain", steps=50), toy_run("changed", steps=50, **setting)
+    train(plain), train(changed)
     state = [run.state()[0]["model.head.weight"] for run in (plain, changed)]
     assert not torch.equal(*state)
-    looks = [run.metrics()[0]["val_loss"] for run in (plain, changed)]
-    assert looks[1] == pytest.approx(looks[0], rel=0.2)
+    size = changed.config.train.eval_size
+    some = changed.task().batch(np.random.default_rng(VAL_SEED), size, "val")
+    model, reported = changed.model(), changed.metrics()[-1]["val_loss"]
+    logits, targets = forward(model, some)
+    scored = int((targets >= 0).sum())
+    without = float(next_token_loss(logits, targets)) / scored
+    with_them = float(next_token_loss(logits, targets, smoothing, z_loss)) / scored
+    assert reported == pytest.approx(without, rel=1e-4)
+    assert abs(with_them - without) > 0.01 * without  # were they in, it would show
 
 
 def test_the_average_is_that_of_all_steps_and_is_what_is_scored(toy_run, monkeypatch):
@@ -244,20 +253,20 @@ def test_the_average_is_that_of_all_steps_and_is_what_is_scored(toy_run, monkeyp
             wanted[name] = share * wanted[name] + (1 - share) * now
     averaged, judged = toy_run("averaged", steps=6, schedule="constant", ema=decay), []
 
-    def judge(model, exam) -> np.ndarray:
+    def judge(model, batch) -> tuple[float, np.ndarray]:
         judged.append(model.head.weight.detach().clone())
-        return np.zeros(len(exam), bool)
+        return loss_and_exact(model, batch)
 
-    monkeypatch.setattr("addgpt.training.loop.exact_rows", judge)
+    monkeypatch.setattr("addgpt.training.loop.loss_and_exact", judge)
     train(averaged)
     state = averaged.state()[0]
     for name, kept in averaged.model().state_dict().items():
         torch.testing.assert_close(kept.double(), wanted[name], rtol=1e-4, atol=1e-5)
         assert torch.equal(state[f"average.{name}"], kept)
         assert torch.equal(state[f"model.{name}"], run.model().state_dict()[name])
-    exam = averaged.task().batch(np.random.default_rng(LOOK_SEED), 32, "val")
-    look = averaged.metrics()[-1]
-    assert look["val_loss"] == pytest.approx(loss(averaged.model(), exam), rel=1e-5)
+    exam = averaged.task().batch(np.random.default_rng(VAL_SEED), 32, "val")
+    reported = averaged.metrics()[-1]["val_loss"]
+    assert reported == pytest.approx(loss(averaged.model(), exam), rel=1e-5)
     assert torch.equal(judged[-1], state["average.head.weight"])
 
 
@@ -322,9 +331,9 @@ def test_a_task_that_scores_its_prompt_cannot_have_a_prefix_model(tmp_path):
     text.write_text("To be, or not to be: that is the question.\n" * 50, encoding="utf-8")
     plain = {"corpus": str(text), "block": "16"}
     with pytest.raises(ValueError, match="task shakespeare scores its prompt; set prefix=false"):
-        check_startable(configure("shakespeare", plain | {"prefix": "true"}))
-    check_startable(configure("shakespeare", plain))
-    check_startable(configure("add", {"prefix": "true"}))
+        check_trainable(configure("shakespeare", plain | {"prefix": "true"}))
+    check_trainable(configure("shakespeare", plain))
+    check_trainable(configure("add", {"prefix": "true"}))
 
 
 # The catalogue.

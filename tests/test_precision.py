@@ -9,7 +9,7 @@ from addgpt.device import WIDE, autocast, product_type
 from addgpt.model.attention import attend
 from addgpt.model.build import build
 from addgpt.training import optim
-from addgpt.training.loop import Moment, train
+from addgpt.training.loop import TrainState, train
 
 CPU = torch.device("cpu")
 BFLOAT16, FLOAT32 = torch.bfloat16, torch.float32
@@ -91,7 +91,7 @@ def ends(toy_run, monkeypatch, has: bool, later: bool | None = None, **settings:
     run = toy_run(name=f"{has}-{later}-{len(settings)}", **settings)
     if later is not None:
 
-        def stop(moment: Moment) -> None:
+        def stop(moment: TrainState) -> None:
             if moment.step == 8:
                 raise InterruptedError
 

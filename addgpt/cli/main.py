@@ -44,7 +44,7 @@ class Commands(click.Group):
         except MemoryError:
             fail("out of memory; try a smaller --set batch_size or width", 1)
         except RuntimeError as error:
-            if type(error).__name__ in ("RunError", "Diverged", "Lost"):
+            if type(error).__name__ in ("RunError", "Diverged", "WorkerLost"):
                 fail(str(error), 1)
             if "alloc" in str(error) or type(error).__name__ == "OutOfMemoryError":
                 fail("out of memory; try a smaller --set batch_size or width", 1)

@@ -27,7 +27,7 @@ from addgpt.sweep.grid import Grid
 from addgpt.sweep.local import Event, run_here
 from addgpt.sweep.plan import Planned, plan
 from addgpt.sweep.table import Board, Row
-from addgpt.training.preflight import check_startable
+from addgpt.training.preflight import check_trainable
 
 FILE = "sweep.json"
 
@@ -40,7 +40,7 @@ def plan_sweep(grid: Grid, on_this_machine: bool = True) -> list[Planned]:
     def check(config: RunConfig) -> None:
         """Another machine's devices are not known here."""
         settings = config.train if on_this_machine else replace(config.train, device="cpu")
-        check_startable(replace(config, train=settings))
+        check_trainable(replace(config, train=settings))
 
     return plan(grid, check)
 

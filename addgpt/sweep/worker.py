@@ -78,13 +78,13 @@ class _Watch:
         self.tell, self.told, self.looked = tell, 0.0, None
 
     def __call__(self, moment: Any) -> None:
-        looked, now = moment.look.get("step"), time.monotonic()
+        looked, now = moment.validation.get("step"), time.monotonic()
         if looked == self.looked and now - self.told < TELL_SECONDS:
             return
         self.told, self.looked = now, looked
         event = {"state": "training", "step": moment.step, "seconds": round(moment.seconds, 3)}
-        if "val_exact" in moment.look:
-            event["val_exact"] = moment.look["val_exact"]
+        if "val_exact" in moment.validation:
+            event["val_exact"] = moment.validation["val_exact"]
         self.tell(event)
 
 

@@ -1,4 +1,4 @@
-"""What cannot be trained is refused with the reason, before anything is written."""
+"""Preflight checks: refuse what cannot be trained, with the reason, before anything is written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from addgpt.config.schema import RunConfig
 from addgpt.device import memory, pick_device
 from addgpt.runs.checkpoint import weight_count
 from addgpt.task import Task, load_task
-from addgpt.training.distributed import World
+from addgpt.training.distributed import ALONE, World
 
 FLOAT = 4  # bytes
 PER_WEIGHT = 4  # floats of a weight in training: itself, its gradient and up to two averages
@@ -17,8 +17,8 @@ PER_TOKEN = 4  # numbers at the least that a block keeps of each channel of a to
 PER_PAIR = 2  # floats at the least of two tokens and a head: the bias of their ids, its gradient
 
 
-def check_startable(config: RunConfig, world: World = World()) -> None:  # noqa: B008
-    """Raise ValueError if the model of a config cannot be, or its device is not here."""
+def check_trainable(config: RunConfig, world: World = ALONE) -> None:
+    """Raise ValueError if a config cannot be trained on this machine."""
     pick_device(config.train.device)
     check_shares(config, world)
     check_memory(config, world)
@@ -27,7 +27,7 @@ def check_startable(config: RunConfig, world: World = World()) -> None:  # noqa:
         check_prompt(load_task(config.task, config.options))
 
 
-def check_memory(config: RunConfig, world: World = World()) -> None:  # noqa: B008
+def check_memory(config: RunConfig, world: World = ALONE) -> None:
     """Raise ValueError if training takes more memory than there is, by a low estimate."""
     model, train = config.model, config.train
     weights = weight_count(model)
