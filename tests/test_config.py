@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from addgpt.config.architectures import model_settings
 from addgpt.config.schema import (
     FORMAT,
     GPTConfig,
@@ -19,11 +20,12 @@ from addgpt.config.schema import (
     to_dict,
     with_settings,
 )
+from addgpt.config.settings import ELSEWHERE, check_settings, names_of, setting
 from addgpt.device import pick_device
 from addgpt.model.build import build
 from addgpt.model.gpt import ACTIVATIONS, NORMS
 from addgpt.runs.resolve import configure, parse_pairs, reconfigure
-from addgpt.task import load_task
+from addgpt.task import load_task, task_class, task_names
 from addgpt.training import optim
 
 CLASSES = (GPTConfig, TrainConfig)
@@ -220,3 +222,77 @@ def test_resuming_may_change_training_but_not_task_or_model():
             reconfigure(config, task, settings)
     with pytest.raises(ValueError, match="the run to resume is of task add, not sub"):
         reconfigure(config, "sub", {})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ("learning_rate", "lr"),
+        ("n_layer", "layers"),
+        ("n_embd", "width"),
+        ("kind", "architecture"),
+        ("max_iters", "steps"),
+        ("widht", "width"),
+        ("batchsize", "batch_size"),
+        ("digit", "digits"),
+    ],
+)
+def test_a_near_miss_is_told_what_may_be_meant(wrong, meant):
+    with pytest.raises(
+        ValueError, match=f"unknown setting '{wrong}'; did you mean {meant}\\? valid"
+    ):
+        configure("add", {wrong: "1"})
+
+
+def test_names_used_elsewhere_mean_settings_that_there_are():
+    options = {name for task in task_names() for name in task_class(task).options()}
+    assert set(ELSEWHERE) <= {*model_settings(), *names_of(TrainConfig), *options}
+
+
+@dataclasses.dataclass(frozen=True)
+class Knobs:
+    count: int = setting(3, "a whole number with bounds", low=1, high=9)
+    share: float = setting(0.5, "a share", low=0, below=1)
+    lengths: tuple[int, ...] = setting((), "several numbers", low=2)
+    top: int | None = setting(None, "a number or none", low=1)
+    way: str = setting("a", "a name", ("a", "b"))
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"count": 0}, r"count must be in 1\.\.9, not 0"),
+        ({"count": 10}, r"count must be in 1\.\.9, not 10"),
+        ({"share": 1.0}, r"share must be in \[0, 1\), not 1.0"),
+        ({"share": math.nan}, r"share must be in \[0, 1\), not nan"),
+        ({"lengths": (2, 1)}, "lengths must be at least 2, not 1"),
+        ({"top": 0}, "top must be at least 1, not 0"),
+        ({"way": "c"}, "way must be one of a, b, not 'c'"),
+    ],
+)
+def test_bounds_stand_beside_the_field_and_are_enforced(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Knobs(**settings)
+
+
+def test_none_is_a_value_where_the_type_says_so():
+    assert with_settings(Knobs(top=3), {"top": "none"}).top is None
+    assert with_settings(Knobs(), {"top": "4"}).top == 4
+    assert with_settings(Knobs(), {"top": 4, "lengths": [2, 3]}).lengths == (2, 3)
+    assert from_dict(Knobs, json.loads(json.dumps(to_dict(Knobs(top=None))))) == Knobs()
+    with pytest.raises(ValueError, match="count must be a whole number, not 'none'"):
+        with_settings(Knobs(), {"count": "none"})
+
+
+@given(st.integers(-3, 12), st.floats(-1, 2))
+def test_bounds_hold_just_what_they_say(count, share):
+    fits = 1 <= count <= 9 and 0 <= share < 1
+    try:
+        Knobs(count=count, share=share)
+    except ValueError:
+        assert not fits
+    else:
+        assert fits

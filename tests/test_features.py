@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from addgpt.cli.main import main
+from addgpt.config.architectures import CONFIGS, FROM_TASK
 from addgpt.config.schema import GPTConfig, TrainConfig, features_of, with_settings
+from addgpt.config.settings import names_of
 from addgpt.model import positions
 from addgpt.model.build import build
 from addgpt.model.forward import forward, loss, loss_and_exact, next_token_loss
@@ -149,8 +151,9 @@ def test_random_places_are_drawn_in_order_while_training_alone(toy_model, positi
     model = toy_model(**SHAPE, position=position, random_index=64, heads=2)
     assert model.config.longest in (None, 64)
     tokens, ids = inputs()
-    drawn, draw = [], positions.drawn
-    monkeypatch.setattr(positions, "drawn", lambda *a: drawn.append(draw(*a)) or drawn[-1])
+    drawn, draw = [], positions.random_index
+    note = lambda *a: drawn.append(draw(*a)) or drawn[-1]  # noqa: E731
+    monkeypatch.setattr("addgpt.model.gpt.random_index", note)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         model.train()
         torch.manual_seed(0)
@@ -171,13 +174,16 @@ def test_random_places_are_drawn_in_order_while_training_alone(toy_model, positi
 def test_every_place_is_drawn_as_often():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        counts = sum(torch.bincount(positions.drawn(5, 20), minlength=20) for _ in range(4000))
+        counts = sum(
+            torch.bincount(positions.random_index(5, 20), minlength=20) for _ in range(4000)
+        )
     assert (counts - 1000).abs().max() < 130  # four standard deviations
 
 
 def test_slopes_of_alibi_are_those_of_the_paper():
-    place = torch.tensor([0.0, 1.0])
-    slopes = -positions.alibi(place, place, 8)[:, 1, 0]
+    alibi = positions.Alibi(GPTConfig(9, 9, heads=8, width=8, position="alibi"))
+    slots = positions.Slots(torch.zeros(1, 3, 0), torch.tensor([0.0, 1.0, 2.0]), 0)
+    slopes = -alibi.bias(slots)[0, :, 1, 0]
     assert slopes.tolist() == [1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64, 1 / 128, 1 / 256]
 
 
@@ -186,7 +192,9 @@ def test_fire_sees_shares_of_the_way_and_starts_from_the_seed_alone():
     assert torch.equal(one.positions.index.mix, same.positions.index.mix)
     assert not torch.equal(one.positions.index.mix, other.positions.index.mix)
     assert one.positions.index.threshold.item() == 10
-    bias = one.positions.index.of_places(torch.tensor([30, 3000]), torch.tensor([0, 30, 3000])).detach()
+    bias = one.positions.index.of_places(
+        torch.tensor([30, 3000]), torch.tensor([0, 30, 3000])
+    ).detach()
     torch.testing.assert_close(bias[:, 0, 0], bias[:, 1, 0], rtol=1e-3, atol=1e-3)  # all the way
 
 
@@ -346,7 +354,7 @@ def samples(value: str) -> list[str]:
 LEARNED, ALIBI = {"position": "learned"}, {"position": "alibi"}
 EXTRA = {"content": ALIBI, "inject": {"loops": "2"}, "random_index": LEARNED}
 OF_GPT = [(field, value) for field, value, _ in features_of(GPTConfig) if field != "architecture"]
-MODEL_FEATURES = sorted(set(OF_GPT))  # what a kind of model is: tests/test_baselines.py
+MODEL_FEATURES = sorted(set(OF_GPT))  # what an architecture is: tests/test_baselines.py
 
 
 @pytest.mark.parametrize(("field", "value"), MODEL_FEATURES, ids="=".join)
@@ -375,7 +383,7 @@ def test_every_feature_of_the_model_changes_what_it_computes(toy_model, field, v
 
 def test_every_choice_and_switch_is_in_the_catalogue():
     plain = {"none", "constant"}  # of schedule, share and level_position: nothing is switched on
-    for cls in (GPTConfig, TrainConfig):
+    for cls in (*CONFIGS.values(), TrainConfig):
         listed = {field for field, _, _ in features_of(cls)}
         for field in dataclasses.fields(cls):
             if field.name in ("device", "precision"):
@@ -389,7 +397,7 @@ def test_every_choice_and_switch_is_in_the_catalogue():
 def test_every_feature_names_author_year_and_where_it_is():
     place = r"(arXiv:(\d{4}\.\d{4,5}|[a-z-]+/\d{7})|doi:10\.\d{4}/\S+|JMLR \d+:\d+)"
     seen = set()
-    for cls in (GPTConfig, TrainConfig, *map(task_class, task_names())):
+    for cls in (*CONFIGS.values(), TrainConfig, *map(task_class, task_names())):
         for field, value, feature in features_of(cls):
             assert re.fullmatch(rf"[A-Z][\w .]+ (19|20)\d\d, {place}", feature.paper)
             assert feature.does and "|" not in feature.does
@@ -397,6 +405,24 @@ def test_every_feature_names_author_year_and_where_it_is():
             names = (f.name for f in dataclasses.fields(cls))
             assert field in names
     assert ("ids", "abacus") in seen
+
+
+def test_the_page_of_settings_holds_what_the_command_prints():
+    lines = CliRunner().invoke(main, ["settings"]).output.splitlines()
+    assert any(re.match(r"lr +0\.003 +at least 0 +AdamW's peak rate", line) for line in lines)
+    assert any(re.match(r"dropout +0\.0 +\[0, 1\) +share of channels", line) for line in lines)
+    for cls in (*CONFIGS.values(), TrainConfig):  # all but what the task gives
+        for name in set(names_of(cls)) - set(FROM_TASK):
+            assert any(line.startswith(f"{name} ") for line in lines), name
+    tables = CliRunner().invoke(main, ["settings", "--markdown"]).output.strip()
+    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert tables in page, "put the output of `addgpt settings --markdown` into docs/settings.md"
+
+
+def test_the_options_of_a_task_are_settings_too():
+    done = CliRunner().invoke(main, ["settings", "--task", "add"])
+    assert re.search(r"^digits +3 .*longest operand$", done.output, re.MULTILINE)
+    assert CliRunner().invoke(main, ["settings", "--task", "ad"]).exit_code == 2
 
 
 def test_the_command_lists_them_and_the_page_holds_the_same_table():

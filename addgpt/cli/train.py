@@ -121,7 +121,9 @@ def _train(out: Path, init_from: Path | None, world) -> None:
         leave(f"{stop}; everything is saved, go on with: {again}", 130)
     if world.main:
         exact = end.validation.get("val_exact")
-        score = f"val loss {end.validation['val_loss']:.4f}" if "val_loss" in end.validation else "done"
+        score = (
+            f"val loss {end.validation['val_loss']:.4f}" if "val_loss" in end.validation else "done"
+        )
         score = f"val exact match {100 * exact:.2f} %" if exact is not None else score
         n = f" (n={run.config.train.eval_size:,})" if exact is not None else ""
         took = f"after {end.step:,} steps, {end.seconds:.1f} s of training"

@@ -22,7 +22,11 @@ MOST_RELATIVE = 4  # levels: their biases are looked up in one table, of 10 entr
 
 def _architecture(*names: str) -> Any:
     """The field that says which architecture a config is of: the first name unless set."""
-    return setting(names[0], "what the model is", {n: catalogue.ARCHITECTURE[n] for n in names})
+    return setting(
+        names[0],
+        "the model: gpt, gru, mlp, bigram or counts",
+        {n: catalogue.ARCHITECTURE[n] for n in names},
+    )
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,9 @@ class _Levelled(_Config):
         (), LEVELS_HELP, {name: catalogue.LEVEL_POSITION[name] for name in ("learned", "none")}
     )
     next_ids: bool = setting(
-        True, "tell the model the ids of the slot it is about to fill", features=catalogue.NEXT_IDS
+        True,
+        "target position ids: tell the model those of the slot to fill",
+        features=catalogue.NEXT_IDS,
     )
 
     def __post_init__(self) -> None:
@@ -101,10 +107,12 @@ class GPTConfig(_Levelled):
     position: str = setting("none", "how the index in the text enters", catalogue.POSITION)
     level_position: tuple[str, ...] = setting((), LEVELS_HELP, catalogue.LEVEL_POSITION)
     content: bool = setting(
-        True, "queries and keys compare tokens; false: positions decide", features=catalogue.CONTENT
+        True,
+        "queries and keys compare tokens; false: position-only attention",
+        features=catalogue.CONTENT,
     )
-    norm: str = setting("rms", "plain: RMS without parameters", catalogue.NORM)
-    activation: str = setting("relu2", "of the MLP", catalogue.ACTIVATION)
+    norm: str = setting("rms", "normalisation; plain: RMS without parameters", catalogue.NORM)
+    activation: str = setting("relu2", "nonlinearity of the MLP", catalogue.ACTIVATION)
     qk_norm: bool = setting(True, "normalise queries and keys", features=catalogue.QK_NORM)
     tied: bool = setting(False, "output weights are the embedding's", features=catalogue.TIED)
     dropout: float = setting(
@@ -115,7 +123,7 @@ class GPTConfig(_Levelled):
         "draw the index in the text below this, increasing, in training (0: it counts)",
         features=catalogue.RANDOM_INDEX, low=0, high=1 << 20,
     )  # fmt: skip
-    norm_place: str = setting("before", "of the norm in a block", catalogue.NORM_PLACE)
+    norm_place: str = setting("before", "where the norms of a block stand", catalogue.NORM_PLACE)
     kv_heads: int = setting(
         0,
         "heads of keys and values; must divide heads (0: as many)",
@@ -131,7 +139,9 @@ class GPTConfig(_Levelled):
     inject: bool = setting(
         False, "add the embedding again before each further loop", features=catalogue.INJECT
     )
-    share: str = setting("none", "matrices of attention that are one", catalogue.SHARE)
+    share: str = setting(
+        "none", "which of queries, keys and values share one matrix", catalogue.SHARE
+    )
     rank: int = setting(
         0, "rank of the blocks' matrices (0: full)", features=catalogue.RANK, low=0, high=1 << 16
     )

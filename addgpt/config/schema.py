@@ -50,7 +50,7 @@ class TrainConfig:
         0, "rows per forward pass, sorted by length (0: the whole batch)", low=0, high=MOST_ROWS
     )
     optimizer: str = setting(
-        "muon", "muon is for matrices; the rest has adamw", catalogue.OPTIMIZER, gradients=True
+        "muon", "muon: for matrices, AdamW for the rest", catalogue.OPTIMIZER, gradients=True
     )
     lr: float = setting(3e-3, "AdamW's peak rate", low=0)
     muon_lr: float = setting(0.02, "Muon's peak rate, for the matrices", low=0)
@@ -61,7 +61,7 @@ class TrainConfig:
     )  # fmt: skip
     warmup: int = setting(20, "steps of linear warm-up", low=0, gradients=True)
     schedule: str = setting(
-        "linear", "of the learning rate after warm-up", catalogue.SCHEDULE, gradients=True
+        "linear", "how the learning rate changes after warm-up", catalogue.SCHEDULE, gradients=True
     )
     final_lr: float = setting(0.01, "last rate over peak rate", low=0.0, high=1.0, gradients=True)
     eval_every: int = setting(100, "steps between validation passes", low=1)
@@ -72,7 +72,7 @@ class TrainConfig:
     )
     device: str = setting("auto", "where to train", ("auto", "cpu", "cuda", "mps"))
     precision: str = setting(
-        "auto", "of matrix products; auto: what is fastest here", ("auto", "float32", "bfloat16")
+        "auto", "type of matrix products; auto: the fastest here", ("auto", "float32", "bfloat16")
     )
     threads: int = setting(0, "CPU threads (0: torch's choice)", low=0, high=1024)
     ema: float = setting(

@@ -106,7 +106,11 @@ def plan(config: RunConfig, examples: int | None = None) -> Plan:
     batch = task.batch(np.random.default_rng(0), train.batch_size, "train")
     count = -(-SAMPLE // train.batch_size)
     drawn = [task.batch(np.random.default_rng(i), train.batch_size, "train") for i in range(count)]
-    example = _cost("training", config.model, [p for batch in drawn for p in batches_of_like_length(batch, train.micro_batch)])
+    example = _cost(
+        "training",
+        config.model,
+        [p for batch in drawn for p in batches_of_like_length(batch, train.micro_batch)],
+    )
     some = task.batch(np.random.default_rng(0), min(train.eval_size, SAMPLE), "val")
     validation = flops(outline(config.model), some)[0] / len(some) * train.eval_size
     step = example.training * len(batch)
