@@ -290,7 +290,8 @@ def test_settings_that_a_kind_has_no_use_for_are_refused(sets, message):
 def test_a_kind_starts_from_its_own_shape_and_the_recipe_s_training():
     plain, other = configure("add", {"digits": "3"}), configure("add", {"architecture": "gru"})
     assert other.train == plain.train
-    assert (other.model.position, other.model.level_position) == ("none", ())
+    assert other.model.level_position == () != plain.model.level_position
+    assert not hasattr(other.model, "position")
     assert (other.model.levels, other.model.context) == (plain.model.levels, plain.model.context)
     assert with_model_settings(plain.model, {"architecture": "gpt"}) == plain.model
     wide = configure("add", {"architecture": "gru", "width": "50"})

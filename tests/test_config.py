@@ -238,9 +238,8 @@ def test_resuming_may_change_training_but_not_task_or_model():
     ],
 )
 def test_a_near_miss_is_told_what_may_be_meant(wrong, meant):
-    with pytest.raises(
-        ValueError, match=f"unknown setting '{wrong}'; did you mean {meant}\\? valid"
-    ):
+    message = f"unknown setting '{wrong}'; did you mean {meant}\\? valid"
+    with pytest.raises(ValueError, match=message):
         configure("add", {wrong: "1"})
 
 
