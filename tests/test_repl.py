@@ -66,7 +66,7 @@ class Terminal:
                 "XDG_STATE_HOME": str(folder),
                 **environment,
             },
-            cwd=str(HERE.parent),
+            cwd=str(HERE),
             encoding="utf-8",
             timeout=30,
             dimensions=(40, 120),

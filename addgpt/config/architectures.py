@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from addgpt.config import catalogue, settings
+from addgpt.config.errors import UsageError
 from addgpt.config.settings import check_settings, from_dict, names_of, setting, unknown
 
 FROM_TASK = ("vocab", "context", "levels")  # what a person does not set
@@ -43,13 +44,13 @@ class _Config:
     def __post_init__(self) -> None:
         check_settings(self)
         if len(self.levels) > MOST_LEVELS:
-            raise ValueError(f"levels must be at most {MOST_LEVELS}, not {len(self.levels)}")
+            raise UsageError(f"levels must be at most {MOST_LEVELS}, not {len(self.levels)}")
 
     def check_sizes(self) -> None:
         """Raise ValueError for a config without what the task gives."""
         if self.vocab < 1 or self.context < 1:
             sizes = f"vocab={self.vocab} and context={self.context}"
-            raise ValueError(f"{sizes} must be positive; the task knows them")
+            raise UsageError(f"{sizes} must be positive; the task knows them")
 
     @property
     def scheme(self) -> tuple[str, ...]:
@@ -83,7 +84,7 @@ class _Levelled(_Config):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.level_position and len(self.level_position) != len(self.levels):
-            raise ValueError(
+            raise UsageError(
                 f"level_position names {len(self.level_position)} levels, "
                 f"the task has {len(self.levels)}"
             )
@@ -154,26 +155,26 @@ class GPTConfig(_Levelled):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.width % self.heads:
-            raise ValueError(f"heads={self.heads} does not divide width={self.width}")
+            raise UsageError(f"heads={self.heads} does not divide width={self.width}")
         if self.heads % (self.kv_heads or 1):
-            raise ValueError(f"kv_heads={self.kv_heads} does not divide heads={self.heads}")
+            raise UsageError(f"kv_heads={self.kv_heads} does not divide heads={self.heads}")
         if "q" in self.share and self.key_heads < self.heads:
-            raise ValueError(f"share={self.share} needs as many kv_heads as heads")
+            raise UsageError(f"share={self.share} needs as many kv_heads as heads")
         for name in ("rank", "embed_rank"):
             if getattr(self, name) > self.width:
-                raise ValueError(f"{name}={getattr(self, name)} is more than width={self.width}")
+                raise UsageError(f"{name}={getattr(self, name)} is more than width={self.width}")
         if "rotary2" in self.level_position and not self.next_ids:
-            raise ValueError("rotary2 looks from the slot to fill, too: it needs next_ids=true")
+            raise UsageError("rotary2 looks from the slot to fill, too: it needs next_ids=true")
         if self.level_position.count("relative") > MOST_RELATIVE:
-            raise ValueError(f"level_position may hold relative at most {MOST_RELATIVE} times")
+            raise UsageError(f"level_position may hold relative at most {MOST_RELATIVE} times")
         if not self.content:
             self._check_without_content()
         if self.inject and self.loops == 1:
-            raise ValueError("inject=true needs loops of at least 2")
+            raise UsageError("inject=true needs loops of at least 2")
         if self.random_index and self.position == "none":
-            raise ValueError("random_index needs a position that reads the index, not none")
+            raise UsageError("random_index needs a position that reads the index, not none")
         if 0 < self.random_index <= self.context:
-            raise ValueError(
+            raise UsageError(
                 f"random_index={self.random_index} must be above the longest sequence, "
                 f"{self.context}"
             )
@@ -182,11 +183,11 @@ class GPTConfig(_Levelled):
         """Raise ValueError for what needs queries and keys, and where nothing else says."""
         ways = {self.position, *self.scheme}
         for way in sorted(ways & {"rotary", "rotary2"}):
-            raise ValueError(f"{way} turns queries and keys: content=false has none")
+            raise UsageError(f"{way} turns queries and keys: content=false has none")
         if self.share != "none":
-            raise ValueError("share is about queries and keys: content=false has none")
+            raise UsageError("share is about queries and keys: content=false has none")
         if not ways & {"alibi", "fire", "relative"}:
-            raise ValueError(
+            raise UsageError(
                 "content=false needs positions that say what is looked at: position=alibi or fire, "
                 "or level_position with relative"
             )
@@ -277,7 +278,7 @@ def model_settings() -> list[str]:
 def model_config(data: Mapping[str, Any]) -> ModelConfig:
     """The config that a plain dict holds. Raises ValueError."""
     if not isinstance(data, dict):
-        raise ValueError(f"the model must be a table of settings, not {data!r}")
+        raise UsageError(f"the model must be a table of settings, not {data!r}")
     return from_dict(_class_of(data.get("architecture", "gpt")), data)
 
 
@@ -301,5 +302,5 @@ def with_model_settings(config: ModelConfig, changes: Mapping[str, Any]) -> Mode
 
 def _class_of(name: Any) -> type[ModelConfig]:
     if not isinstance(name, str) or name not in CONFIGS:
-        raise ValueError(f"architecture must be one of {', '.join(CONFIGS)}, not {name!r}")
+        raise UsageError(f"architecture must be one of {', '.join(CONFIGS)}, not {name!r}")
     return CONFIGS[name]

@@ -18,6 +18,7 @@ from addgpt.config.architectures import (
     with_model_settings,
 )
 from addgpt.config.catalogue import Feature, Features
+from addgpt.config.errors import UsageError
 from addgpt.config.settings import (
     check_settings,
     features_of,
@@ -74,7 +75,9 @@ class TrainConfig:
     precision: str = setting(
         "auto", "type of matrix products; auto: the fastest here", ("auto", "float32", "bfloat16")
     )
-    threads: int = setting(0, "CPU threads (0: torch's choice)", low=0, high=1024)
+    threads: int = setting(
+        0, "CPU threads (0: as many as pay for the model and are free)", low=0, high=1024
+    )
     ema: float = setting(
         0.0, "decay of the averaged weights (0: no averaging)", features=catalogue.EMA, low=0,
         below=1, gradients=True,
@@ -107,12 +110,12 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed must be in 0..2^63-1, not {self.seed}")
+            raise UsageError(f"seed must be in 0..2^63-1, not {self.seed}")
         if self.model.architecture == "counts":
             for item in dataclasses.fields(self.train):
                 mine = getattr(self.train, item.name)
                 if item.metadata["gradients"] and mine != item.default:
-                    raise ValueError(
+                    raise UsageError(
                         f"architecture=counts has no {item.name}: it counts what it is shown"
                     )
 
@@ -127,7 +130,7 @@ def load_run_config(data: dict[str, Any]) -> RunConfig:
     """A RunConfig from the JSON of a run folder. Raises ValueError for another format, too."""
     found = data.get("format") if isinstance(data, dict) else None
     if found != FORMAT:
-        raise ValueError(
+        raise UsageError(
             f"written in format {found!r} by another version of addgpt; this one reads {FORMAT}"
         )
     return from_dict(RunConfig, data | {"model": model_config(data.get("model", {}))})

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from addgpt.config.catalogue import Feature, Features
+from addgpt.config.errors import UsageError
 
 T = TypeVar("T")
 Number = int | float
@@ -134,20 +135,20 @@ def check_settings(config: Any) -> None:
                 continue
             if choices and part not in choices:
                 valid = ", ".join(map(str, choices))
-                raise ValueError(f"{item.name} must be one of {valid}, not {part!r}")
+                raise UsageError(f"{item.name} must be one of {valid}, not {part!r}")
             if isinstance(part, Number) and not bounds.hold(part):
                 text = str(bounds)
                 text = f"in {text}" if text[0] in "[-0123456789" else text
-                raise ValueError(f"{item.name} must be {text}, not {part}")
+                raise UsageError(f"{item.name} must be {text}, not {part}")
 
 
-def unknown(what: str, name: str, valid: Iterable[str], where: str = "") -> ValueError:
+def unknown(what: str, name: str, valid: Iterable[str], where: str = "") -> UsageError:
     """The error of a name that there is not: the one that may be meant, and all valid ones."""
     valid = sorted(valid)
     near = [KNOWN_AS[name]] if KNOWN_AS.get(name) in valid else []
     near = near or difflib.get_close_matches(name, valid, 1, cutoff=0.7)
     meant = f"did you mean {near[0]}? " if near else ""
-    return ValueError(f"unknown {what} {name!r}{where}; {meant}valid: {', '.join(valid) or 'none'}")
+    return UsageError(f"unknown {what} {name!r}{where}; {meant}valid: {', '.join(valid) or 'none'}")
 
 
 def names_of(config: Any) -> list[str]:
@@ -163,7 +164,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 def from_dict(cls: type[T], data: dict[str, Any]) -> T:
     """The dataclass `cls` from a plain dict. Unknown keys and wrong types raise ValueError."""
     if not isinstance(data, dict):
-        raise ValueError(f"{cls.__name__} must be a table of settings, not {data!r}")
+        raise UsageError(f"{cls.__name__} must be a table of settings, not {data!r}")
     hints, names = typing.get_type_hints(cls), names_of(cls)
     for key in data:
         if key not in names:
@@ -172,7 +173,7 @@ def from_dict(cls: type[T], data: dict[str, Any]) -> T:
     try:
         return cls(**values)
     except TypeError as error:
-        raise ValueError(f"{cls.__name__}: {error}") from None
+        raise UsageError(f"{cls.__name__}: {error}") from None
 
 
 def with_settings(config: T, settings: Mapping[str, Any]) -> T:
@@ -206,8 +207,8 @@ def parse(key: str, hint: Any, text: str) -> Any:
             return hint(text)
     except (ValueError, KeyError):
         kind = {bool: "true or false", int: "a whole number", float: "a number"}[hint]
-        raise ValueError(f"{key} must be {kind}, not {text!r}") from None
-    raise ValueError(f"{key} cannot be set from text")
+        raise UsageError(f"{key} must be {kind}, not {text!r}") from None
+    raise UsageError(f"{key} cannot be set from text")
 
 
 def as_text(value: Any) -> str:
@@ -235,4 +236,4 @@ def _convert(name: str, hint: Any, value: Any) -> Any:
     wrong_bool = isinstance(value, bool) and hint is not bool and wanted is not Any
     if hint is Any or (isinstance(value, wanted) and not wrong_bool):
         return value
-    raise ValueError(f"{name} must be of type {getattr(hint, '__name__', hint)}, not {value!r}")
+    raise UsageError(f"{name} must be of type {getattr(hint, '__name__', hint)}, not {value!r}")

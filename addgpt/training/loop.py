@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from addgpt.device import pick_device, prepare, product_type, seed_chance
+from addgpt.device import pick_device, prepare, product_type, seed_chance, usable_cores
 from addgpt.model.build import build
 from addgpt.model.forward import loss_and_exact
 from addgpt.runs.checkpoint import load_weights
@@ -72,7 +72,6 @@ def train(
         WorkerLost: another worker is gone; what was learned up to then is saved.
     """
     config = run.config
-    prepare(config.train.threads)
     device = pick_device(config.train.device, world.local)
     lock = run.locked() if world.main else contextlib.nullcontext()
     randomness = torch.random.fork_rng([device] if device.type == "cuda" else [])
@@ -109,6 +108,7 @@ class Loop:
         self.device = pick_device(self.settings.device, world.local)
         checkpoint = run.state() if run.started else None  # before a model as the config says
         self.model = build(self.config.model, self.config.seed)
+        self.threads = self._threads(checkpoint)
         self.state = TrainState(0, self.settings.steps)
         if weights is not None and checkpoint is None:
             self.model.load_state_dict(weights)
@@ -128,6 +128,15 @@ class Loop:
             run.forget_after(self.state.step)
         if weights is not None and checkpoint is None:
             self.save()  # or resuming before the first checkpoint would start at random
+
+    def _threads(self, checkpoint: tuple | None) -> int:
+        """As many as are asked for, or as until the checkpoint, or as pay and are free."""
+        asked = self.settings.threads
+        if not asked and checkpoint is not None:  # more would change the last bits of sums
+            asked = min(int(checkpoint[1].get("threads", 0)), usable_cores())
+        rows = self.settings.micro_batch or -(-self.settings.batch_size // self.world.size)
+        weights = self.model.parameter_count()
+        return prepare(asked, weights, rows * self.task.longest()).number
 
     def _compute_dtype(self, checkpoint: tuple | None) -> torch.dtype:
         """The type of matrix products: where `auto` is to choose, as until the checkpoint."""
@@ -211,6 +220,7 @@ class Loop:
             "tokens": self.state.tokens,
             "seconds": round(self.state.seconds, 3),
             "val_exact": self.state.validation.get("val_exact", 0.0),
+            "threads": self.threads,
             "bfloat16": int(self.dtype == torch.bfloat16),
         }
         self.run.save(self.kept, tensors, progress)
