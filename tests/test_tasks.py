@@ -190,7 +190,7 @@ def test_encode_and_decode_are_inverse(any_task):
     ("name", "options", "message"),
     [
         ("ad", {}, "unknown task 'ad'; valid: .*add.*"),
-        ("add", {"colour": 1}, "unknown key 'colour' in Add; valid: .*digits"),
+        ("add", {"colour": 1}, "unknown key 'colour' in Add; valid keys: .*digits"),
         ("add", {"digits": 0}, r"digits must be in 1\.\.1000, not 0"),
         ("add", {"digits": "-3"}, r"digits must be in 1\.\.1000, not -3"),
         ("add", {"digits": 10**9}, r"digits must be in 1\.\.1000"),

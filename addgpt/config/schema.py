@@ -31,8 +31,9 @@ from addgpt.config.settings import (
 
 __all__ = [
     "FORMAT", "Feature", "Features", "GPTConfig", "GRUConfig", "MLPConfig", "ModelConfig",
-    "RunConfig", "TableConfig", "TrainConfig", "check_settings", "features_of", "from_dict", "load_run_config", "model_config",
-    "parse", "setting", "to_dict", "with_model_settings", "with_settings",
+    "RunConfig", "TableConfig", "TrainConfig", "check_settings", "features_of", "from_dict",
+    "load_run_config", "model_config", "parse", "setting", "to_dict", "with_model_settings",
+    "with_settings",
 ]  # fmt: skip
 
 FORMAT = 1  # goes up when a config written by this version could not be read by an older one

@@ -147,8 +147,9 @@ def unknown(what: str, name: str, valid: Iterable[str], where: str = "") -> Usag
     valid = sorted(valid)
     near = [KNOWN_AS[name]] if KNOWN_AS.get(name) in valid else []
     near = near or difflib.get_close_matches(name, valid, 1, cutoff=0.7)
-    meant = f"did you mean {near[0]}? " if near else ""
-    return UsageError(f"unknown {what} {name!r}{where}; {meant}valid: {', '.join(valid) or 'none'}")
+    listed = "valid keys" if what == "key" else "valid"
+    meant = f"; did you mean {near[0]}?" if near else ""
+    return UsageError(f"unknown {what} {name!r}{where}; {listed}: {', '.join(valid)}{meant}")
 
 
 def names_of(config: Any) -> list[str]:

@@ -93,7 +93,7 @@ ALONE = World()
 
 @contextlib.contextmanager
 def joined() -> Iterator[World]:
-    """The world that torchrun made, or a world of one. Raises WorkerLost if workers do not appear."""
+    """The world that torchrun made, or a world of one. Raises WorkerLost if one does not appear."""
     if not all(os.environ.get(name) for name in FROM_TORCHRUN):
         yield World()
         return
