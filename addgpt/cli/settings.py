@@ -30,18 +30,15 @@ def command(task: str | None, markdown: bool) -> None:
     parts = []
     for title, rows in sections(task):
         if markdown:
-            lines = [
-                HEAD,
-                ("---",) * 4,
-                *([f"`{n}`", d and f"`{d}`", *rest] for n, d, *rest in rows),
-            ]
+            code = [(f"`{n}`", d and f"`{d}`", valid, text) for n, d, valid, text in rows]
+            lines = [HEAD, ("---",) * 4, *code]
             parts.append(f"## {title}\n\n" + "\n".join(f"| {' | '.join(x)} |" for x in lines))
             continue
         widths = [max(len(row[column]) for row in [HEAD, *rows]) for column in range(3)]
-        lines = [
+        told = [
             "  ".join([*map(str.ljust, row[:3], widths), row[3]]).rstrip() for row in [HEAD, *rows]
         ]
-        parts.append("\n".join([title, *lines]))
+        parts.append("\n".join([title, *told]))
     click.echo("\n\n".join(parts))
 
 

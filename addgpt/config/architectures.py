@@ -17,7 +17,8 @@ from addgpt.config.settings import check_settings, from_dict, names_of, setting,
 FROM_TASK = ("vocab", "context", "levels")  # what a person does not set
 MOST_LEVELS = 64
 LEVELS_HELP = "how each id level enters, comma-separated (empty: all learned)"
-LAYERS, WIDTH = {"low": 1, "high": 1024}, {"low": 1, "high": 1 << 16}
+LAYERS: dict[str, Any] = {"low": 1, "high": 1024}
+WIDTH: dict[str, Any] = {"low": 1, "high": 1 << 16}
 MOST_RELATIVE = 4  # levels: their biases are looked up in one table, of 10 entries to that power
 
 

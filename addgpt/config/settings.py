@@ -189,7 +189,7 @@ def with_settings(config: T, settings: Mapping[str, Any]) -> T:
             raise unknown("setting", key, names)
         isread = isinstance(value, str)
         values[key] = parse(key, hints[key], value) if isread else _convert(key, hints[key], value)
-    return dataclasses.replace(config, **values)
+    return dataclasses.replace(config, **values)  # type: ignore[type-var]
 
 
 def parse(key: str, hint: Any, text: str) -> Any:
@@ -222,7 +222,7 @@ def as_text(value: Any) -> str:
 def _convert(name: str, hint: Any, value: Any) -> Any:
     """Check a JSON value against a type hint; lists become tuples, tables dataclasses."""
     origin = typing.get_origin(hint)
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return value if isinstance(value, hint) else from_dict(hint, value)
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(_convert(name, typing.get_args(hint)[0], item) for item in value)

@@ -79,18 +79,21 @@ class AttentionContext:
     @cached_property
     def weights(self) -> Tensor:
         """(B or 1, H, S, T) attention weights by position alone; there must be a bias."""
-        return self.mask.softmax(-1)
+        mask = self.mask
+        assert mask is not None
+        return mask.softmax(-1)
 
     def at(self, places: Tensor) -> AttentionContext:
         """The context of the queries at (B, S) alone, where this one has a query for each key."""
         angles = self.query_angles
-        angles = angles and tuple(
-            gather(part[:, 0].expand(len(places), -1, -1), places)[:, None] for part in angles
-        )
+        if angles is not None:
+            rows = (part[:, 0].expand(len(places), -1, -1) for part in angles)
+            cos, sin = (gather(part, places)[:, None] for part in rows)
+            angles = cos, sin
         bias = self.bias
         if bias is not None:
-            rows = torch.arange(len(places), device=places.device)[:, None]
-            bias = bias.expand(len(places), -1, -1, -1)[rows, :, places].transpose(1, 2)
+            row = torch.arange(len(places), device=places.device)[:, None]
+            bias = bias.expand(len(places), -1, -1, -1)[row, :, places].transpose(1, 2)
         return replace(self, query_positions=places, query_angles=angles, bias=bias)
 
 
@@ -105,7 +108,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale
         scale: what products of queries and keys are multiplied with.
     """
     added = mask is not None and mask.dtype != torch.bool
-    mask = mask.to(query.dtype) if added else mask
+    if mask is not None and added:
+        mask = mask.to(query.dtype)
     groups = query.shape[1] // key.shape[1]
     if query.shape[2] == 1 and (added or mask is None):
         return _attend_one(query, key, value, mask, scale)

@@ -96,7 +96,7 @@ class Recurrent(nn.GRU):
     """The layers of a GRU."""
 
     def muon_matrices(self) -> list[nn.Parameter]:
-        return [parameter for parameter in self.parameters() if parameter.ndim == 2]
+        return [p for p in self.parameters() if p.ndim == 2]
 
     def reset_parameters(self) -> None:
         """Nothing: see `init_weights`."""
@@ -108,6 +108,8 @@ class Recurrent(nn.GRU):
 
 class Layer(nn.Linear):
     """A layer of the MLP."""
+
+    weight: nn.Parameter
 
     def muon_matrices(self) -> list[nn.Parameter]:
         return [self.weight]
@@ -153,6 +155,8 @@ class WindowMLP(Embedded):
     logits. Before the first token stands a trained vector.
     """
 
+    config: MLPConfig
+
     def __init__(self, config: MLPConfig, seed: int | None = 0) -> None:
         c = config
         super().__init__(c, c.hidden)
@@ -182,7 +186,7 @@ class WindowMLP(Embedded):
     def init_weights(self, generator: torch.Generator) -> None:
         super().init_weights(generator)
         for layer in self.blocks:
-            layer.init_weights(generator)
+            layer.init_weights(generator)  # type: ignore[operator]
         nn.init.zeros_(self.blank)
 
 
@@ -222,10 +226,10 @@ class Counts(Baseline):
 
     def add(self, pairs: np.ndarray) -> None:
         """Add pairs to the counts."""
-        self.counts += torch.from_numpy(pairs).to(self.counts.device)
+        self.counts.add_(torch.from_numpy(pairs).to(self.counts.device))
 
 
-def _uniform(parameter: nn.Parameter, generator: torch.Generator) -> None:
+def _uniform(parameter: Tensor, generator: torch.Generator) -> None:
     """A matrix within 1/sqrt(fan-in); a bias at zero."""
     if parameter.ndim < 2:
         nn.init.zeros_(parameter)

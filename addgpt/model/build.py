@@ -26,5 +26,6 @@ def build(config: ModelConfig, seed: int | None = 0) -> Model:
 
 def cache_of(config: ModelConfig, rows: int, length: int, device: torch.device) -> Cache | Memory:
     """What the model of a config carries along while it reads at most `length` tokens."""
-    gpt = isinstance(config, GPTConfig)
-    return Cache(config, rows, length, device) if gpt else Memory()
+    if isinstance(config, GPTConfig):
+        return Cache(config, rows, length, device)
+    return Memory()

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from addgpt.config.architectures import GPTConfig
 from addgpt.model.attention import AttentionContext, attend, gather
 from addgpt.model.kv_cache import Cache
-from addgpt.model.layers import ACTIVATIONS, NORMS, Embedding, Head, L2Normalise, Linear
+from addgpt.model.layers import ACTIVATIONS, NORMS, Embedding, Head, L2Normalise, Linear, Part
 from addgpt.model.positions import Slots, random_index, schemes
 from addgpt.model.rotary import apply_rotary, joined
 
@@ -29,7 +29,7 @@ INIT_GAIN = 10.0  # attention logits of normalised queries and keys start within
 EMBEDDING_STD, TIED_STD = 0.5, 0.02
 
 
-class Attention(nn.Module):
+class Attention(Part):
     """Tokens communicate: each asks (query), and takes over what others with a fitting key offer
     (value). Several heads do so side by side."""
 
@@ -54,7 +54,7 @@ class Attention(nn.Module):
     ) -> Tensor:
         """(B, T, C) -> (B, S, C) at the places `at` (B, S) that are wanted; None: at all."""
         query, key, value = self.project(x, at)  # (B, H, S, D), (B, H, T, D), (B, H, T, D)
-        if context.key_angles is not None:
+        if context.query_angles is not None and context.key_angles is not None:
             query = apply_rotary(query, context.query_angles)
             key = apply_rotary(key, context.key_angles)
         scale = 1 / math.sqrt(query.shape[-1])
@@ -88,7 +88,7 @@ def split_heads(x: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
     return x.view(*x.shape[:2], parts, heads, -1).permute(2, 0, 3, 1, 4).unbind()
 
 
-class MLP(nn.Module):
+class MLP(Part):
     """Each token computes on its own."""
 
     def __init__(self, config: GPTConfig) -> None:
@@ -107,10 +107,12 @@ class MLP(nn.Module):
         self.down.init_weights(generator, zero=zero)
 
 
-class Block(nn.Module):
+class Block(Part):
     """Attention, then an MLP; each adds what it finds to the residual stream."""
 
-    def __init__(self, config: GPTConfig, attention: type[Attention] = Attention) -> None:
+    def __init__(
+        self, config: GPTConfig, attention: Callable[[GPTConfig], Part] = Attention
+    ) -> None:
         super().__init__()
         c = config
         own = c.norm_place == "before"
@@ -118,7 +120,7 @@ class Block(nn.Module):
         self.dropout = c.dropout
         self.attention_norm = NORMS[c.norm](c.width)
         self.attention = attention(c)
-        self.mlp_norm = NORMS[c.norm](c.width) if c.hidden else None
+        self.mlp_norm = NORMS[c.norm if c.hidden else "none"](c.width)
         self.mlp = MLP(c) if c.hidden else None
 
     def forward(
@@ -153,7 +155,7 @@ class GPT(nn.Module):
         self,
         config: GPTConfig,
         seed: int | None = 0,
-        block: Callable[[GPTConfig], nn.Module] = Block,
+        block: Callable[[GPTConfig], Part] = Block,
     ) -> None:
         super().__init__()
         config.check_sizes()
@@ -196,15 +198,17 @@ class GPT(nn.Module):
         slots = Slots(ids, self.index(end + 1, ids.device), start, cache)
 
         x = self.token(tokens)  # (B, T, C)
-        for scheme in self.positions.values():
+        for scheme in self.positions.each():
             x = scheme.embed(x, slots)  # (B, T, C)
         embedded, context = x, self.context(slots, end, prompt)
         for depth in range(c.depth):  # each block once, unless they are looped
             if c.inject and depth and depth % c.layers == 0:
                 x = x + embedded
-            last = at is not None and depth == c.depth - 1
             block = self.blocks[depth % c.layers]
-            x = block(x, context.at(at) if last else context, depth, cache, at if last else None)
+            if at is not None and depth == c.depth - 1:
+                x = block(x, context.at(at), depth, cache, at)  # (B, S, C)
+            else:
+                x = block(x, context, depth, cache)  # (B, T, C)
         if cache is not None:
             cache.used = end
         head = self.token if self.head is None else self.head
@@ -220,7 +224,7 @@ class GPT(nn.Module):
 
     def context(self, slots: Slots, end: int, prompt: Tensor | None) -> AttentionContext:
         """What the tokens of a pass see, and how positions sway it: the sum of all schemes."""
-        c, found = self.config, list(self.positions.values())
+        c, found = self.config, self.positions.each()
         assert prompt is not None or slots.cache is not None or not c.prefix, "prefix needs prompts"
         if slots.cache is not None:  # what is read first is the prompt
             prompt = torch.tensor([0 if slots.start else end], device=slots.ids.device)
@@ -254,11 +258,11 @@ class GPT(nn.Module):
         std = TIED_STD if self.config.tied else EMBEDDING_STD
         late = ("relative", "index") if self.config.position == "fire" else ("relative",)
         self.token.init_weights(generator, std)
-        for name, scheme in self.positions.items():
+        for name in self.positions:
             if name not in late:
-                scheme.init_weights(generator, std)
+                self.positions[name].init_weights(generator, std)
         for block in self.blocks:
-            block.init_weights(generator)
+            block.init_weights(generator)  # type: ignore[operator]
         if self.head is not None:
             self.head.init_weights(generator, std, zero=True)
         for name in late[::-1]:

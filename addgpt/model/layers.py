@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -79,7 +81,7 @@ def geglu(x: Tensor) -> Tensor:
 
 
 # What each does, and its paper: addgpt/config/catalogue.py.
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu2": SquaredReLU.apply,
     "relu": F.relu,
     "gelu": F.gelu,
@@ -87,12 +89,20 @@ ACTIVATIONS = {
     "swiglu": swiglu,
     "geglu": geglu,
 }
-NORMS = {
+NORMS: dict[str, Callable[[int], nn.Module]] = {
     "rms": RMSNorm,
     "layer": nn.LayerNorm,
     "plain": lambda width: RMSNorm(width, elementwise_affine=False),
     "none": lambda width: nn.Identity(),
 }
+
+
+class Part(nn.Module):
+    """A module of the GPT that fills its own weights."""
+
+    def init_weights(self, generator: torch.Generator, zero: bool = True) -> None:
+        """Draw all weights; with `zero`, what adds to the residual stream starts at zero."""
+        raise NotImplementedError
 
 
 class LowRank(nn.Module):
@@ -116,6 +126,7 @@ class Matrix(nn.Module):
 
     def __init__(self, *shape: int, rank: int = 0) -> None:
         super().__init__()
+        self.weight: LowRank | nn.Parameter
         self.weight = LowRank(rank, *shape) if rank else nn.Parameter(torch.empty(shape))
 
     def matrix(self) -> Tensor:
@@ -130,13 +141,11 @@ class Matrix(nn.Module):
         self, generator: torch.Generator, std: float | None = None, zero: bool = False
     ) -> None:
         """Zeros, or normal numbers: of 1/sqrt(fan-in) unless `std` is given."""
-        parts = [self.weight]
-        if isinstance(self.weight, LowRank):
-            parts = [self.weight.left, self.weight.right]
-            left = self.weight.left
-            draw(left, generator, left.shape[-1] ** -0.5, zero)
-            zero = False  # one of the two is enough, and with both there is no gradient
-        draw(parts[-1], generator, std or parts[-1].shape[-1] ** -0.5, zero)
+        last = self.weight
+        if isinstance(last, LowRank):
+            draw(last.left, generator, last.left.shape[-1] ** -0.5, zero)
+            last, zero = last.right, False  # with zeros in both there is no gradient
+        draw(last, generator, std or last.shape[-1] ** -0.5, zero)
 
 
 class Linear(Matrix):
@@ -186,8 +195,10 @@ def draw(
 
 def muon_matrices(model: nn.Module) -> list[nn.Parameter]:
     """The parameters of all modules that say that Muon may train them."""
-    modules = (m for m in model.modules() if hasattr(m, "muon_matrices"))
-    return [parameter for module in modules for parameter in module.muon_matrices()]
+    found: list[nn.Parameter] = []
+    for module in model.modules():
+        found += getattr(module, "muon_matrices", list)()
+    return found
 
 
 def parameters_with_rows(model: nn.Module) -> dict[str, str]:

@@ -13,7 +13,9 @@ levels, H heads, P pairs of channels, C channels.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -58,7 +60,13 @@ class Slots:
     @property
     def own_index(self) -> Tensor:
         """(T,) of the tokens."""
-        return self.index[self.start : -1]
+        return self.all_index[self.start : -1]
+
+    @property
+    def all_index(self) -> Tensor:
+        """(K + 1,) of all tokens and of the slot after the last."""
+        assert self.index is not None
+        return self.index
 
 
 class Scheme(nn.Module):
@@ -100,6 +108,8 @@ class IndexLearned(Scheme):
 class IndexSinusoidal(Scheme):
     """Sines and cosines of the place (Vaswani et al. 2017, arXiv:1706.03762)."""
 
+    table: Tensor
+
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.register_buffer("table", torch.empty(config.places, config.width), persistent=False)
@@ -117,13 +127,15 @@ class IndexRotary(Scheme):
     Where ids turn them as well, a query turns with the slot that it is about to fill.
     """
 
+    rates: Tensor
+
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.from_target = config.next_ids and bool(rotary_levels(config))
         self.register_buffer("rates", torch.empty(rotary_pairs(config)), persistent=False)
 
     def rotate(self, slots: Slots) -> tuple[Angles, Angles] | None:
-        place = slots.index[slots.start :].to(self.rates.dtype)
+        place = slots.all_index[slots.start :].to(self.rates.dtype)
         return query_and_key((place[:, None] * self.rates)[None, None], self.from_target)
 
     def init_weights(self, generator: torch.Generator, std: float) -> None:
@@ -141,7 +153,7 @@ class Alibi(Scheme):
         self.heads = config.heads
 
     def bias(self, slots: Slots) -> Tensor | None:
-        places, keys = slots.own_index, slots.index[:-1]
+        places, keys = slots.own_index, slots.all_index[:-1]
         slopes = 2.0 ** (torch.arange(1, self.heads + 1, device=keys.device) * (-8 / self.heads))
         return (-slopes[:, None, None] * (places[:, None] - keys).abs())[None]
 
@@ -163,7 +175,7 @@ class Fire(Scheme):
         self.mix = nn.Parameter(torch.empty(config.heads, FIRE_HIDDEN))
 
     def bias(self, slots: Slots) -> Tensor | None:
-        return self.of_places(slots.own_index, slots.index[:-1])[None]
+        return self.of_places(slots.own_index, slots.all_index[:-1])[None]
 
     def of_places(self, places: Tensor, keys: Tensor) -> Tensor:
         """(H, S, K) from (S,) places of queries and (K,) of keys."""
@@ -215,6 +227,8 @@ class RotaryIds(Scheme):
     al. 2024, arXiv:2403.13298). With `next_ids` a query looks from the slot it is about to fill;
     a level of `rotary2` turns further channels by the id just read."""
 
+    rates: Tensor
+
     def __init__(self, config: GPTConfig, levels: list[int]) -> None:
         super().__init__()
         self.levels, self.from_target = levels, config.next_ids
@@ -261,16 +275,16 @@ class RelativeIds(Scheme):
     def of_ids(self, ids: Tensor, keys: Tensor) -> Tensor:
         """(B, H, S, K) from the ids (B, S, L) of queries and (B, K, L) of keys."""
         ids, keys = ids.int(), keys.int()
-        tables, codes = None, None  # (H, N) all levels' biases as one, (B, S, K) which of the N
-        for level, table in enumerate(self.table):
+
+        def entry(level: int) -> Tensor:  # (B, S, K) which of a table's ENTRIES
             key = keys[:, None, :, level]
             apart = (ids[:, :, None, level] - key).clamp(-NEAR, NEAR) + NEAR
-            apart = apart.masked_fill(key == 0, ENTRIES - 1)
-            if codes is None:
-                tables, codes = table, apart
-            else:
-                tables = (tables[:, :, None] + table[:, None]).flatten(1)
-                codes = codes * ENTRIES + apart
+            return apart.masked_fill(key == 0, ENTRIES - 1)
+
+        tables, codes = self.table[0], entry(0)  # (H, N) all levels' biases as one table, which
+        for level in range(1, len(self.table)):
+            tables = (tables[:, :, None] + self.table[level][:, None]).flatten(1)
+            codes = codes * ENTRIES + entry(level)
         return _Lookup.apply(tables, codes)
 
     def init_weights(self, generator: torch.Generator, std: float) -> None:
@@ -278,21 +292,31 @@ class RelativeIds(Scheme):
         self.table.data += self.window()
 
 
-INDEX_SCHEMES = {
+INDEX_SCHEMES: dict[str, Callable[[GPTConfig], Scheme]] = {
     "learned": IndexLearned,
     "sinusoidal": IndexSinusoidal,
     "rotary": IndexRotary,
     "alibi": Alibi,
     "fire": Fire,
 }
-ID_SCHEMES = {
+ID_SCHEMES: dict[str, tuple[Any, tuple[str, ...]]] = {
     "learned": (LearnedIds, ("learned",)),
     "rotary": (RotaryIds, ("rotary", "rotary2")),
     "relative": (RelativeIds, ("relative",)),
 }
 
 
-def schemes(config: GPTConfig) -> nn.ModuleDict:
+class Schemes(nn.ModuleDict):
+    """Schemes by name."""
+
+    def each(self) -> list[Scheme]:
+        return list(self._modules.values())  # type: ignore[arg-type]
+
+    def __getitem__(self, name: str) -> Scheme:
+        return self._modules[name]  # type: ignore[return-value]
+
+
+def schemes(config: GPTConfig) -> Schemes:
     """The schemes of a config by name: `index`, and the ids' `learned`, `rotary`, `relative`."""
     found: dict[str, nn.Module] = {}
     if config.position != "none":
@@ -301,7 +325,7 @@ def schemes(config: GPTConfig) -> nn.ModuleDict:
         levels = [level for level, way in enumerate(config.scheme) if way in ways]
         if levels:
             found[name] = cls(config, levels)
-    return nn.ModuleDict(found)
+    return Schemes(found)
 
 
 def sinusoid_table(count: int, width: int) -> Tensor:

@@ -66,8 +66,8 @@ def query_and_key(
         return own, own
     query = cos[:, :, 1:], sin[:, :, 1:]
     if kept is not None:
-        both = zip(query, own, strict=True)
-        query = tuple(torch.cat((q[..., :kept], o[..., kept:]), -1) for q, o in both)
+        cos, sin = (torch.cat((query[i][..., :kept], own[i][..., kept:]), -1) for i in (0, 1))
+        query = cos, sin
     return query, own
 
 
@@ -77,7 +77,8 @@ def joined(rotations: list[tuple[Angles, Angles]]) -> tuple[Angles | None, Angle
         return None, None
     if len(rotations) == 1:
         return rotations[0]
-    return tuple(_beside(angles) for angles in zip(*rotations, strict=True))
+    queries, keys = zip(*rotations, strict=True)
+    return _beside(queries), _beside(keys)
 
 
 def apply_rotary(x: Tensor, angles: Angles) -> Tensor:

@@ -10,13 +10,13 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from addgpt.config.architectures import GPTConfig
 from addgpt.model.attention import AttentionContext, gather, weighted_sum
 from addgpt.model.gpt import Attention, Block, split_heads
 from addgpt.model.kv_cache import Cache
-from addgpt.model.layers import NORMS, Linear
+from addgpt.model.layers import NORMS, Linear, Part
 
 # Which matrices of the stack make queries, keys and values (`share`).
 TIED = {"none": (0, 1, 2), "qk": (0, 0, 1), "kv": (0, 1, 1), "qkv": (0, 0, 0)}
@@ -63,7 +63,7 @@ class GroupedAttention(Attention):
         self.out.init_weights(generator, zero=zero)
 
 
-class PositionAttention(nn.Module):
+class PositionAttention(Part):
     """Position-only attention (`content=false`): there are no queries and keys, biases of
     positions are all there is."""
 
@@ -111,12 +111,14 @@ class PostNormBlock(Block):
 class SandwichBlock(Block):
     """x + norm(f(norm(x))) (`norm_place=both`)."""
 
-    def __init__(self, config: GPTConfig, attention: type[nn.Module] = Attention) -> None:
+    def __init__(
+        self, config: GPTConfig, attention: Callable[[GPTConfig], Part] = Attention
+    ) -> None:
         super().__init__(config, attention)
         c = config
         self.normed = c.norm != "none"
         self.attention_norm_out = NORMS[c.norm](c.width)
-        self.mlp_norm_out = NORMS[c.norm](c.width) if c.hidden else None
+        self.mlp_norm_out = NORMS[c.norm if c.hidden else "none"](c.width)
 
     def forward(
         self,
@@ -139,7 +141,7 @@ class SandwichBlock(Block):
 BLOCKS = {"before": Block, "after": PostNormBlock, "both": SandwichBlock}
 
 
-def attention_of(config: GPTConfig) -> type[nn.Module]:
+def attention_of(config: GPTConfig) -> type[Part]:
     """The attention that a config asks for."""
     if not config.content:
         return PositionAttention
@@ -148,6 +150,6 @@ def attention_of(config: GPTConfig) -> type[nn.Module]:
     return Attention if config.share == "none" else TiedAttention
 
 
-def block_of(config: GPTConfig) -> Callable[[GPTConfig], nn.Module]:
+def block_of(config: GPTConfig) -> Callable[[GPTConfig], Part]:
     """What makes the blocks that a config asks for."""
     return functools.partial(BLOCKS[config.norm_place], attention=attention_of(config))

@@ -182,14 +182,14 @@ class Loop:
         mine, state = self.world.shard(self.evaluation_set), self.state
         summed, right = loss_and_exact(self.kept, mine)
         scored = int(mine.scored[:, 1:].sum())
-        total, scored, exact = self.world.sum([summed, scored, int(right.sum())])
+        total, count, exact = self.world.sum([summed, scored, int(right.sum())])
         row = {
             "step": state.step,
             "examples": state.examples,
             "tokens": state.tokens,
             "seconds": round(state.seconds, 3),
             "loss": state.loss,
-            "val_loss": total / max(1, scored),
+            "val_loss": total / max(1, count),
         }
         if self.task.cells():
             row["val_exact"] = exact / len(self.evaluation_set)

@@ -56,8 +56,8 @@ def check_reach(config: RunConfig) -> None:
     task, rng = load_task(config.task, config.options), np.random.default_rng(0)
     cells = task.cells()
     sizes = [int(task.exam(rng, 8, "test", cell).lengths.max(initial=1)) - 1 for cell in cells]
-    read, cell = max(zip(sizes, cells, strict=True), default=(0, None))
-    if read > most:
+    if cells and max(sizes) > most:
+        read, cell = max(zip(sizes, cells, strict=True))
         raise ValueError(
             f"problems of {cell.len_a}{cell.op}{cell.len_b} digits take {read} tokens, a model "
             f"with position={model.position} reads at most {most}; set another "
