@@ -232,7 +232,7 @@ def test_a_worker_that_never_comes_is_lost(monkeypatch):
 
     from addgpt.training import distributed as parallel
 
-    monkeypatch.setattr(parallel, "PATIENCE", datetime.timedelta(seconds=1))
+    monkeypatch.setattr(parallel, "TIMEOUT", datetime.timedelta(seconds=1))
     with socket.socket() as silent:  # it does not listen, and nobody else can take its port
         silent.bind(("127.0.0.1", 0))
         port = str(silent.getsockname()[1])
