@@ -131,7 +131,8 @@ class Matrix(nn.Module):
 
     def matrix(self) -> Tensor:
         """The numbers: (rows, columns) or (N, rows, columns)."""
-        return self.weight() if isinstance(self.weight, LowRank) else self.weight
+        weight = self.weight  # looked up once: that takes as long as the rest
+        return weight if isinstance(weight, nn.Parameter) else weight()
 
     def rows(self) -> nn.Parameter:
         """The parameter whose rows are those of the matrix."""
@@ -152,7 +153,10 @@ class Linear(Matrix):
     """(..., columns) -> (..., rows); of a stack, (..., N rows), in one product. No bias."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.matrix().flatten(0, -2))
+        matrix = self.matrix()
+        return F.linear(x, matrix if matrix.ndim == 2 else matrix.flatten(0, -2))
+
+    __call__ = forward  # without torch's hooks, which cost a microsecond each time
 
     def muon_matrices(self) -> list[nn.Parameter]:
         """What Muon trains: see `addgpt.training.optim`."""
@@ -181,6 +185,8 @@ class Embedding(Matrix):
 
     def forward(self, index: Tensor) -> Tensor:
         return F.embedding(index, self.matrix())
+
+    __call__ = forward  # as of Linear
 
 
 def draw(
