@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from addgpt.config.schema import ModelConfig
+from addgpt.config.architectures import GPTConfig, ModelConfig
 
 WIDE = 128  # channels from which bfloat16 pays on a CPU (docs/log.md)
 WORK_OF_A_THREAD = 250_000_000  # weights times tokens of a pass for which one more thread pays
@@ -47,7 +47,7 @@ def product_type(device: torch.device, precision: str, model: ModelConfig) -> to
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported()
     else:
-        wide = model.kind == "gpt" and model.width >= WIDE
+        wide = isinstance(model, GPTConfig) and model.width >= WIDE
         native = device.type == "cpu" and wide and _cpu_has_bfloat16()
     chosen = {"float32": False, "bfloat16": True, "auto": native}[precision]
     return torch.bfloat16 if chosen else torch.float32

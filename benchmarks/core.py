@@ -2,7 +2,7 @@
 
 The same tokens, AdamW. Ours multiplies in what `precision=auto` takes for the width (bfloat16 on a
 CPU that has it, from 128 channels on), the reference in float32, as nanoGPT does on a CPU. On
-*text* all random characters are scored and ours has the defaults of `ModelConfig` (RMSNorm, squared
+*text* all random characters are scored and ours has the defaults of `GPTConfig` (RMSNorm, squared
 ReLU, normalised queries and keys, no index). On *sums* the model and the batch are those of
 `addgpt train --task add --digits 3`, and only the answer is scored: ours works out the last block
 for the scored tokens alone. The reference is described in `benchmarks/nanogpt.py`. Rows with Muon
@@ -27,10 +27,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from addgpt.config.schema import ModelConfig, TrainConfig
+from addgpt.config.schema import GPTConfig, TrainConfig
 from addgpt.device import autocast, product_type
+from addgpt.model.build import build
 from addgpt.model.forward import forward, next_token_loss, tensors
-from addgpt.model.gpt import GPT
 from addgpt.task import Batch, load_task
 from addgpt.training import optim
 from benchmarks import nanogpt, timing
@@ -44,28 +44,28 @@ TARGETS = "at least 1.3 x", "at least 50 %"
 Step = Callable[[], object]
 
 
-def text() -> tuple[ModelConfig, Batch]:
+def text() -> tuple[GPTConfig, Batch]:
     """A model of characters, and random ones to train it on."""
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, VOCAB, (ROWS, LENGTH + 1)).astype(np.uint8)
     scored = np.ones(tokens.shape, bool)
     batch = Batch(tokens, scored, np.zeros((*tokens.shape, 0), np.int16), np.zeros(ROWS, np.int32))
-    return ModelConfig(vocab=VOCAB, context=LENGTH + 1, **TEXT), batch
+    return GPTConfig(vocab=VOCAB, context=LENGTH + 1, **TEXT), batch
 
 
-def sums() -> tuple[ModelConfig, Batch]:
+def sums() -> tuple[GPTConfig, Batch]:
     """The model of the 3-digit adder, and a batch of its size."""
     task = load_task("add", {"digits": 3})
     recipe = task.recipe()
     sizes = {"vocab": len(task.alphabet), "context": task.longest(), "levels": task.levels}
     rng = np.random.default_rng(0)
     batch = task.batch(rng, recipe.train["batch_size"], "train")
-    return ModelConfig(**sizes, **recipe.model), batch
+    return GPTConfig(**sizes, **recipe.model), batch
 
 
-def ours(config: ModelConfig, batch: Batch, optimizer: str) -> Step:
+def ours(config: GPTConfig, batch: Batch, optimizer: str) -> Step:
     """A training step of our model."""
-    model, settings = GPT(config), TrainConfig(optimizer=optimizer)
+    model, settings = build(config), TrainConfig(optimizer=optimizer)
     device = torch.device("cpu")
     dtype = product_type(device, settings.precision, config)
     optimizers = optim.build(model, settings, dtype)
@@ -83,7 +83,7 @@ def ours(config: ModelConfig, batch: Batch, optimizer: str) -> Step:
     return step
 
 
-def reference(config: ModelConfig, batch: Batch) -> Step:
+def reference(config: GPTConfig, batch: Batch) -> Step:
     """A training step of the reference."""
     c = config
     model = nanogpt.NanoGPT(c.vocab, c.context, c.layers, c.heads, c.width)
@@ -161,7 +161,7 @@ def _peak(seconds: float) -> float:
     return 2 * PRODUCTS * ROWS * LENGTH * 4 * TEXT["width"] ** 2 / seconds
 
 
-def _shares(config: ModelConfig, rates: list[float], products: list[float]) -> list[float]:
+def _shares(config: GPTConfig, rates: list[float], products: list[float]) -> list[float]:
     """Percentages of the rate of products that each round of training reached."""
     weights = config.layers * 12 * config.width**2 + config.vocab * config.width
     pairs = zip(rates, products, strict=True)

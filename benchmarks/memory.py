@@ -13,7 +13,7 @@ from pathlib import Path
 
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import METRICS, Run
-from addgpt.training.loop import Moment, train
+from addgpt.training.loop import TrainState, train
 from benchmarks.timing import machine
 
 LINES = 10
@@ -42,14 +42,14 @@ def main() -> None:
         run = Run.create(Path(folder) / "run", configure(options.task, settings))
         seen: list[float] = []
 
-        def watch(moment: Moment) -> None:
-            if moment.step % max(1, options.steps // LINES) == 0:
+        def on_step(state: TrainState) -> None:
+            if state.step % max(1, options.steps // LINES) == 0:
                 seen.append(resident())
                 size = (run.path / METRICS).stat().st_size
-                print(f"step {moment.step:,}: {seen[-1]:.1f} MiB, metrics {size:,} bytes")
+                print(f"step {state.step:,}: {seen[-1]:.1f} MiB, metrics {size:,} bytes")
 
         began = time.perf_counter()
-        end = train(run, watch)
+        end = train(run, on_step)
         took = time.perf_counter() - began
         files = sum(file.stat().st_size for file in run.path.iterdir())
     print(f"from the second line to the last: {seen[-1] - seen[1]:+.1f} MiB")

@@ -32,7 +32,7 @@ from addgpt.model.forward import tensors
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
 from addgpt.task import Task, load_task
-from addgpt.training.loop import Moment, train
+from addgpt.training.loop import TrainState, train
 from benchmarks import nanogpt, timing
 
 GOAL = 1.886
@@ -61,7 +61,7 @@ class Result:
 
 
 class _Enough(Exception):
-    """Ends a training from its watch."""
+    """Ends a training from its callback."""
 
 
 def ours(seed: int, steps: int, threads: int) -> Result:
@@ -73,18 +73,18 @@ def ours(seed: int, steps: int, threads: int) -> Result:
     )
     found: list[Result] = []
 
-    def look(moment: Moment) -> None:
-        due = moment.step % OUR_LOOKS == 0 and moment.step >= OUR_FIRST
-        if due or moment.step >= steps:
+    def on_step(state: TrainState) -> None:
+        due = state.step % OUR_LOOKS == 0 and state.step >= OUR_FIRST
+        if due or state.step >= steps:
             loss = score_text(run.model(), replace(run.task(), block=BLOCK), "val").nats
-            found.append(Result(moment.step, moment.seconds, loss))
-            if found[-1].reached or moment.step >= steps:
+            found.append(Result(state.step, state.seconds, loss))
+            if found[-1].reached or state.step >= steps:
                 raise _Enough
 
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(Path(folder) / "run", replace(config, train=settings))
         try:
-            train(run, look)
+            train(run, on_step)
         except _Enough:
             pass
     return found[-1]

@@ -24,7 +24,7 @@ from addgpt.evaluation.exact_match import score
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
 from addgpt.task import Batch, Cell, Task, load_task
-from addgpt.training.loop import Moment, train
+from addgpt.training.loop import TrainState, train
 from benchmarks import mingpt, timing
 
 GOAL = 0.99
@@ -55,7 +55,7 @@ class Result:
 
 
 class _Enough(Exception):
-    """Ends a training from its watch."""
+    """Ends a training from its callback."""
 
 
 def ours(task: Task, seed: int, exams: tuple[Batch, Batch], steps: int, threads: int) -> Result:
@@ -67,18 +67,18 @@ def ours(task: Task, seed: int, exams: tuple[Batch, Batch], steps: int, threads:
     )
     found: list[Result] = []
 
-    def look(moment: Moment) -> None:
-        if moment.step % OUR_LOOKS and moment.step < steps:
+    def on_step(state: TrainState) -> None:
+        if state.step % OUR_LOOKS and state.step < steps:
             return
         full, mixed = (float(score(run.model(), task, e).answer_correct.mean()) for e in exams)
-        found.append(Result(moment.step, moment.seconds, full, mixed, full >= GOAL))
-        if found[-1].reached or moment.step >= steps:
+        found.append(Result(state.step, state.seconds, full, mixed, full >= GOAL))
+        if found[-1].reached or state.step >= steps:
             raise _Enough
 
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(Path(folder) / "run", replace(config, train=settings))
         try:
-            train(run, look)
+            train(run, on_step)
         except _Enough:
             pass
     return found[-1]

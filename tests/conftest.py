@@ -10,7 +10,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from addgpt.config.schema import ModelConfig
+from addgpt.config.schema import GPTConfig
+from addgpt.model.build import build
 from addgpt.model.gpt import GPT
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
@@ -136,16 +137,16 @@ def same_global_randomness():
 def toy_model():
     """Builds a small model whose weights are all random, none left at its starting zero."""
 
-    def build(seed: int = 0, spread: float = 0.3, **config) -> GPT:
+    def toy(seed: int = 0, spread: float = 0.3, **config) -> GPT:
         small = {"vocab": 19, "context": 40, "layers": 2, "width": 16, "heads": 2, "mlp_ratio": 2}
-        model = GPT(ModelConfig(**small | config))
+        model = build(GPTConfig(**small | config))
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.normal_(std=spread, generator=generator)
         return model.eval()
 
-    return build
+    return toy
 
 
 @pytest.fixture

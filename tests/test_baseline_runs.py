@@ -11,11 +11,11 @@ from click.testing import CliRunner
 from torch.utils.flop_counter import FlopCounterMode
 
 from addgpt.cli.main import main
-from addgpt.config.architectures import TABLES, USES
-from addgpt.config.schema import ModelConfig, from_dict, to_dict, with_settings
+from addgpt.config.architectures import CONFIGS, model_config, with_model_settings
+from addgpt.config.schema import to_dict
 from addgpt.evaluation.exact_match import score
 from addgpt.generation.decode import generate, stream
-from addgpt.model.build import KINDS, build
+from addgpt.model.build import build
 from addgpt.model.forward import loss, next_token_loss
 from addgpt.runs.checkpoint import outline
 from addgpt.runs.resolve import configure, reconfigure
@@ -24,9 +24,9 @@ from addgpt.sweep.grid import load_grid
 from addgpt.task import load_task
 from addgpt.training import cost
 from addgpt.training.loop import train
-from addgpt.training.preflight import check_startable
+from addgpt.training.preflight import check_trainable
 from tasks.common import corpus
-from tests.helpers.baselines import BASELINES, NETWORKS, SIZES, SMALL, scrambled
+from tests.helpers.baselines import BASELINES, NETWORKS, SMALL, TABLES, scrambled, sized
 
 NAMES = [f"{a}{b}{c}" for a in "abcdefgh" for b in "aeiou" for c in "lmnrst"]
 
@@ -61,7 +61,7 @@ def kind_run(tmp_path):
 
     def create(name: str, kind: str, **more) -> Run:
         texts = {
-            "digits": 2, "kind": kind, "steps": 12, "batch_size": 16, "eval_every": 3,
+            "digits": 2, "architecture": kind, "steps": 12, "batch_size": 16, "eval_every": 3,
             "eval_size": 32, "save_every": 4, "threads": 1,
         }  # fmt: skip
         texts = {key: str(value) for key, value in (texts | SMALL.get(kind, {}) | more).items()}
@@ -87,7 +87,10 @@ def counted(task, run: Run) -> np.ndarray:
 
 
 def test_counts_are_those_of_what_was_drawn(lines_run, kind_run):
-    for run in (lines_run("names", kind="counts", micro_batch=3), kind_run("sums", "counts")):
+    for run in (
+        lines_run("names", architecture="counts", micro_batch=3),
+        kind_run("sums", "counts"),
+    ):
         end = train(run)
         task, model = run.task(), run.model()
         table = counted(task, run)
@@ -101,8 +104,8 @@ def test_counts_are_those_of_what_was_drawn(lines_run, kind_run):
 
 def test_the_bigram_by_gradient_comes_to_the_counted_loss(lines_run):
     same = {"steps": 400, "batch_size": 128, "eval_every": 400}
-    by_count = lines_run("counts", kind="counts", **same)
-    by_gradient = lines_run("bigram", kind="bigram", lr=0.1, optimizer="adamw", **same)
+    by_count = lines_run("counts", architecture="counts", **same)
+    by_gradient = lines_run("bigram", architecture="bigram", lr=0.1, optimizer="adamw", **same)
     train(by_count), train(by_gradient)
     task = by_count.task()
     for split in ("train", "val"):
@@ -188,12 +191,19 @@ def test_every_command_takes_every_kind(tmp_path, names, kind):
         assert done.exit_code in codes, done.output
         return done.output
 
-    sets = ["steps=6", "batch_size=8", "eval_every=3", "eval_size=8", "threads=1", f"kind={kind}"]
+    sets = [
+        "steps=6",
+        "batch_size=8",
+        "eval_every=3",
+        "eval_size=8",
+        "threads=1",
+        f"architecture={kind}",
+    ]
     sets += ["width=8"] if kind in NETWORKS else []
     sets = [word for text in sets for word in ("--set", text)]
     text, sums = str(tmp_path / "lines"), str(tmp_path / "sums")
     call("train", "--task", "lines", "--out", text, *sets, "--set", f"corpus={names}")
-    call("train", "--out", text, "--resume", "--set", "steps=9", "--set", f"kind={kind}")
+    call("train", "--out", text, "--resume", "--set", "steps=9", "--set", f"architecture={kind}")
     call("eval", text)
     row = json.loads((tmp_path / "lines" / "loss.json").read_text())[0]
     assert row["n"] == sum(len(line) + 1 for line in Run(text).task().by_split["test"])
@@ -210,7 +220,7 @@ def test_every_command_takes_every_kind(tmp_path, names, kind):
 
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_flops_without_memory_are_those_of_the_real_model_and_of_the_formula(kind):
-    config = configure("add", {"kind": kind, "layers": "2"})
+    config = configure("add", {"architecture": kind, "layers": "2"})
     batch = load_task("add", config.options).batch(np.random.default_rng(0), 7, "train")
     model = build(config.model)
     with FlopCounterMode(display=False) as counter:
@@ -236,7 +246,7 @@ def test_weights_go_to_a_new_run_where_the_alphabet_allows(kind_run, lines_run, 
     with pytest.raises(ValueError, match="a table of one alphabet"):
         table.weights_for(table.config.model, alphabet[::-1])
     with pytest.raises(ValueError, match="other parts"):
-        gru.weights_for(ModelConfig(**SIZES, kind="mlp"), alphabet)
+        gru.weights_for(sized("mlp"), alphabet)
 
 
 # What means nothing for a kind is refused.
@@ -245,22 +255,31 @@ def test_weights_go_to_a_new_run_where_the_alphabet_allows(kind_run, lines_run, 
 @pytest.mark.parametrize(
     ("sets", "message"),
     [
-        ({"kind": "lstm"}, "kind must be one of gpt, gru, mlp, bigram, counts, not 'lstm'"),
-        ({"kind": "gru", "heads": "2"}, "kind=gru has no heads; its settings: layers, width, "),
-        ({"kind": "gru", "position": "rotary"}, "kind=gru has no position"),
-        ({"kind": "gru", "window": "3"}, "kind=gru has no window"),
-        ({"kind": "gru", "dropout": "0.1"}, "kind=gru has no dropout"),
-        ({"kind": "gru", "level_position": "rotary,none,learned"}, "learned or none in level_pos"),
-        ({"kind": "gru", "level_position": "learned"}, "names 1 levels, the task has 3"),
-        ({"kind": "mlp", "mlp_ratio": "0"}, "kind=mlp needs mlp_ratio above 0"),
-        ({"kind": "mlp", "window": "0"}, "window must be at least 1, not 0"),
-        ({"kind": "mlp", "window": "100000"}, "window must be at most 256"),
-        ({"kind": "mlp", "activation": "gelu"}, "kind=mlp has no activation"),
-        ({"kind": "bigram", "width": "64"}, "kind=bigram has no width; its settings: none"),
-        ({"kind": "counts", "next_ids": "false"}, "kind=counts has no next_ids"),
-        ({"kind": "counts", "optimizer": "adamw"}, "kind=counts has no optimizer"),
-        ({"kind": "counts", "ema": "0.9"}, "kind=counts has no ema: it counts"),
-        ({"kind": "gpt", "window": "8"}, "kind=gpt has no window"),
+        ({"architecture": "lstm"}, "must be one of gpt, gru, mlp, bigram, counts, not 'lstm'"),
+        (
+            {"architecture": "gru", "heads": "2"},
+            "unknown setting 'heads' of architecture=gru; valid: architecture, layers, level_pos",
+        ),
+        ({"architecture": "gru", "position": "rotary"}, "unknown setting 'position' of archi"),
+        ({"architecture": "gru", "window": "3"}, "unknown setting 'window' of architecture=gru"),
+        ({"architecture": "gru", "dropout": "0.1"}, "unknown setting 'dropout' of archit"),
+        (
+            {"architecture": "gru", "level_position": "rotary,none,learned"},
+            "level_position must be one of learned, none, not 'rotary'",
+        ),
+        ({"architecture": "gru", "level_position": "learned"}, "names 1 levels, the task has 3"),
+        ({"architecture": "mlp", "mlp_ratio": "0"}, "mlp_ratio must be in .*, not 0"),
+        ({"architecture": "mlp", "window": "0"}, r"window must be in 1\.\.256, not 0"),
+        ({"architecture": "mlp", "window": "100000"}, r"window must be in 1\.\.256"),
+        ({"architecture": "mlp", "activation": "gelu"}, "unknown setting 'activation' of archi"),
+        (
+            {"architecture": "bigram", "width": "64"},
+            "unknown setting 'width' of architecture=bigram; valid: architecture$",
+        ),
+        ({"architecture": "counts", "next_ids": "false"}, "'next_ids' of architecture=counts"),
+        ({"architecture": "counts", "optimizer": "adamw"}, "architecture=counts has no optimizer"),
+        ({"architecture": "counts", "ema": "0.9"}, "architecture=counts has no ema: it counts"),
+        ({"architecture": "gpt", "window": "8"}, "unknown setting 'window' of architecture=gpt"),
     ],
 )
 def test_settings_that_a_kind_has_no_use_for_are_refused(sets, message):
@@ -269,37 +288,31 @@ def test_settings_that_a_kind_has_no_use_for_are_refused(sets, message):
 
 
 def test_a_kind_starts_from_its_own_shape_and_the_recipe_s_training():
-    plain, other = configure("add", {"digits": "3"}), configure("add", {"kind": "gru"})
+    plain, other = configure("add", {"digits": "3"}), configure("add", {"architecture": "gru"})
     assert other.train == plain.train
-    assert (other.model.position, other.model.level_position) == ("none", ())
+    assert other.model.level_position == () != plain.model.level_position
+    assert not hasattr(other.model, "position")
     assert (other.model.levels, other.model.context) == (plain.model.levels, plain.model.context)
-    assert with_settings(plain.model, {"kind": "gpt"}) == plain.model
-    wide = configure("add", {"kind": "gru", "width": "50"})
+    assert with_model_settings(plain.model, {"architecture": "gpt"}) == plain.model
+    wide = configure("add", {"architecture": "gru", "width": "50"})
     assert wide.model.width == 50
-    assert reconfigure(wide, None, {"kind": "gru"}) == wide
+    assert reconfigure(wide, None, {"architecture": "gru"}) == wide
     with pytest.raises(ValueError, match="keeps its task and model"):
-        reconfigure(wide, None, {"kind": "mlp"})
-    for kind in KINDS:
-        config = configure("mul", {"kind": kind})
-        check_startable(config)
-        assert from_dict(ModelConfig, to_dict(config.model)) == config.model
-    assert set(USES) == set(BASELINES)
+        reconfigure(wide, None, {"architecture": "mlp"})
+    for kind in CONFIGS:
+        config = configure("mul", {"architecture": kind})
+        check_trainable(config)
+        assert model_config(to_dict(config.model)) == config.model
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CONFIGS)
 def test_every_kind_goes_with_the_recipe_of_a_text(kind, names):
     text = {"corpus": str(names), "block": "4"}
-    config = configure("shakespeare", text | {"kind": kind})
-    check_startable(config)
+    config = configure("shakespeare", text | {"architecture": kind})
+    check_trainable(config)
     plain = configure("shakespeare", text).train
     assert plain.ema > 0
     assert config.train == (replace(plain, ema=0.0) if kind == "counts" else plain)
-
-
-def test_a_config_without_a_kind_is_a_gpt():
-    old = to_dict(configure("add", {}).model)
-    del old["kind"], old["window"]
-    assert from_dict(ModelConfig, old).kind == "gpt"
 
 
 @pytest.mark.parametrize("name", ["baselines-add", "baselines-lines"])
@@ -307,5 +320,5 @@ def test_the_grids_can_be_trained_and_hold_every_kind(name, names):
     grid = load_grid(name)
     common = grid.common | ({"corpus": str(names)} if grid.task == "lines" else {})
     configs = [configure(grid.task, common | one.settings) for one in grid.combinations]
-    assert {config.model.kind for config in configs} == set(KINDS)
+    assert {config.model.architecture for config in configs} == set(CONFIGS)
     assert len(grid.seeds) == 3

@@ -6,13 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from addgpt.config.architectures import TABLES
-from addgpt.config.schema import ModelConfig
-from addgpt.model.build import KINDS, build, cache_of
+from addgpt.config.architectures import CONFIGS
+from addgpt.model.build import build, cache_of
 from addgpt.model.forward import next_token_loss
 from addgpt.model.gpt import GPT
 from addgpt.runs.checkpoint import shapes, weight_count
-from tests.helpers.baselines import BASELINES, LEVELS, NETWORKS, SIZES, scrambled
+from tests.helpers.baselines import BASELINES, LEVELS, NETWORKS, SIZES, TABLES, scrambled, sized
 
 LENGTH = 9
 CPU = torch.device("cpu")
@@ -31,16 +30,16 @@ def naive(model, tokens: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """(T, V) logits of (T,) tokens with (T + 1, L) ids, in numpy."""
     w = {name: tensor.double().numpy() for name, tensor in model.state_dict().items()}
     logits = {"gru": naive_gru, "mlp": naive_mlp, "bigram": naive_table, "counts": naive_counts}
-    return np.stack(list(logits[model.config.kind](model.config, w, tokens, ids)))
+    return np.stack(list(logits[model.config.architecture](model.config, w, tokens, ids)))
 
 
 def naive_embedding(config, w, tokens, ids, t: int) -> np.ndarray:
     x = w["token.weight"][tokens[t]]
     scheme = config.level_position or ("learned",) * 3
     for number, level in enumerate(i for i, how in enumerate(scheme) if how == "learned"):
-        x = x + w[f"level.{number}.weight"][ids[t, level]]
+        x = x + w[f"ids.own.{number}.weight"][ids[t, level]]
         if config.next_ids:
-            x = x + w[f"next_level.{number}.weight"][ids[t + 1, level]]
+            x = x + w[f"ids.target.{number}.weight"][ids[t + 1, level]]
     return x
 
 
@@ -59,7 +58,7 @@ def naive_gru(config, w, tokens, ids):
             (r, z, n), (hr, hz, hn) = read.reshape(3, -1), kept.reshape(3, -1)
             new, share = np.tanh(n + sigmoid(r + hr) * hn), sigmoid(z + hz)
             states[layer] = x = (1 - share) * new + share * h
-        yield w["head"] @ x
+        yield w["head.weight"] @ x
 
 
 def naive_mlp(config, w, tokens, ids):
@@ -70,7 +69,7 @@ def naive_mlp(config, w, tokens, ids):
         x = np.array([vector[c] for c in range(config.width) for vector in seen])
         for layer in range(config.layers):
             x = np.tanh(w[f"blocks.{layer}.weight"] @ x + w[f"blocks.{layer}.bias"])
-        yield w["head"] @ x
+        yield w["head.weight"] @ x
 
 
 def naive_table(config, w, tokens, ids):
@@ -156,9 +155,9 @@ def test_the_loss_has_a_gradient_for_every_parameter(kind):
         assert parameter.grad.abs().sum() > 0, name
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CONFIGS)
 def test_a_model_is_built_from_its_seed_alone_and_known_without_memory(kind):
-    config = ModelConfig(**SIZES, kind=kind)
+    config = sized(kind)
     one, same, other = (build(config, seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert kind in TABLES or any(not torch.equal(one[n], other[n]) for n in one)
@@ -169,10 +168,10 @@ def test_a_model_is_built_from_its_seed_alone_and_known_without_memory(kind):
 
 def test_parameters_are_those_of_the_formula():
     v, ids, c, n, h = 11, 2 * sum(LEVELS), 6, 4, 12
-    gru = ModelConfig(**SIZES, kind="gru", width=c, layers=2)
-    mlp = ModelConfig(**SIZES, kind="mlp", width=c, window=n, mlp_ratio=2, layers=2)
+    gru = sized("gru", width=c, layers=2)
+    mlp = sized("mlp", width=c, window=n, mlp_ratio=2, layers=2)
     assert build(gru).parameter_count() == (v + ids) * c + 2 * 3 * (2 * c * c + 2 * c) + v * c
     hidden = (n * c * h + h) + (h * h + h)
     assert build(mlp).parameter_count() == (v + ids) * c + c + hidden + v * h
     for kind in ("bigram", "counts"):
-        assert build(ModelConfig(**SIZES, kind=kind)).parameter_count() == v * v
+        assert build(sized(kind)).parameter_count() == v * v

@@ -304,12 +304,12 @@ def test_random_text_never_breaks_it(text):
 def random_model(request):
     import torch
 
-    from addgpt.config.schema import ModelConfig
-    from addgpt.model.gpt import GPT
+    from addgpt.config.architectures import GPTConfig
+    from addgpt.model.build import build
 
     task = load_task("calc", {"digits": 2, "sum_digits": 2})
-    model = GPT(
-        ModelConfig(
+    model = build(
+        GPTConfig(
             vocab=len(task.alphabet),
             context=task.longest(),
             levels=task.levels,
@@ -320,7 +320,7 @@ def random_model(request):
         )
     )
     with torch.no_grad():
-        model.head.normal_(generator=torch.Generator().manual_seed(0))
+        model.head.weight.normal_(generator=torch.Generator().manual_seed(0))
     return Calculator(model, task, "untrained")
 
 

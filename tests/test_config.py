@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from addgpt.config.architectures import model_settings
 from addgpt.config.schema import (
     FORMAT,
-    ModelConfig,
+    GPTConfig,
     RunConfig,
     TrainConfig,
     from_dict,
@@ -19,14 +20,15 @@ from addgpt.config.schema import (
     to_dict,
     with_settings,
 )
+from addgpt.config.settings import ELSEWHERE, check_settings, names_of, setting
 from addgpt.device import pick_device
-from addgpt.model import positions
-from addgpt.model.gpt import ACTIVATIONS, GPT, NORMS
+from addgpt.model.build import build
+from addgpt.model.gpt import ACTIVATIONS, NORMS
 from addgpt.runs.resolve import configure, parse_pairs, reconfigure
-from addgpt.task import load_task
+from addgpt.task import load_task, task_class, task_names
 from addgpt.training import optim
 
-CLASSES = (ModelConfig, TrainConfig)
+CLASSES = (GPTConfig, TrainConfig)
 
 
 def choices(cls, name: str) -> tuple[str, ...]:
@@ -57,8 +59,8 @@ def test_configs_are_frozen(cls):
 @pytest.mark.parametrize(
     ("cls", "name", "built"),
     [
-        (ModelConfig, "activation", ACTIVATIONS),
-        (ModelConfig, "norm", NORMS),
+        (GPTConfig, "activation", ACTIVATIONS),
+        (GPTConfig, "norm", NORMS),
         (TrainConfig, "schedule", optim.SCHEDULES),
     ],
 )
@@ -66,12 +68,11 @@ def test_choices_are_what_is_built(cls, name, built):
     assert set(choices(cls, name)) == set(built)
 
 
-@pytest.mark.parametrize("position", choices(ModelConfig, "position"))
-@pytest.mark.parametrize("level", choices(ModelConfig, "level_position"))
+@pytest.mark.parametrize("position", choices(GPTConfig, "position"))
+@pytest.mark.parametrize("level", choices(GPTConfig, "level_position"))
 def test_every_position_scheme_can_be_built(position, level):
-    config = ModelConfig(9, 9, (4, 4), position=position, level_position=(level, "none"))
-    assert GPT(config).parameter_count() > 0
-    assert positions.rotary_rates(32, True, 1).shape[1] == 2
+    config = GPTConfig(9, 9, (4, 4), position=position, level_position=(level, "none"))
+    assert build(config).parameter_count() > 0
 
 
 @pytest.mark.parametrize("name", [*choices(TrainConfig, "device"), "cpu"])
@@ -85,21 +86,21 @@ def test_a_device_is_found_or_its_absence_is_said(name):
 @pytest.mark.parametrize(
     ("cls", "data", "message"),
     [
-        (ModelConfig, {"wide": 3}, "unknown key 'wide' in ModelConfig; valid keys: activation, "),
-        (ModelConfig, {"width": 2.0}, "ModelConfig.width must be of type int, not 2.0"),
-        (ModelConfig, {"width": None}, "ModelConfig.width must be of type int, not None"),
-        (ModelConfig, {"tied": 1}, "ModelConfig.tied must be of type bool, not 1"),
-        (ModelConfig, {"levels": 3}, "ModelConfig.levels must be of type tuple"),
-        (ModelConfig, {"levels": [3, "4"]}, "ModelConfig.levels must be of type int, not '4'"),
-        (ModelConfig, {"norm": "b"}, "norm must be one of rms, layer, plain, none, not 'b'"),
-        (ModelConfig, {"dropout": math.nan}, r"dropout must be in \[0, 1\)"),
-        (TrainConfig, {"lr": math.nan}, "lr must not be negative"),
+        (GPTConfig, {"wide": 3}, "unknown key 'wide' in GPTConfig; valid keys: activation, "),
+        (GPTConfig, {"width": 2.0}, "GPTConfig.width must be of type int, not 2.0"),
+        (GPTConfig, {"width": None}, "GPTConfig.width must be of type int, not None"),
+        (GPTConfig, {"tied": 1}, "GPTConfig.tied must be of type bool, not 1"),
+        (GPTConfig, {"levels": 3}, "GPTConfig.levels must be of type tuple"),
+        (GPTConfig, {"levels": [3, "4"]}, "GPTConfig.levels must be of type int, not '4'"),
+        (GPTConfig, {"norm": "b"}, "norm must be one of rms, layer, plain, none, not 'b'"),
+        (GPTConfig, {"dropout": math.nan}, r"dropout must be in \[0, 1\)"),
+        (TrainConfig, {"lr": math.nan}, "lr must be at least 0, not nan"),
         (TrainConfig, {"lr": True}, "TrainConfig.lr must be of type float, not True"),
         (TrainConfig, {"lr": "1"}, "TrainConfig.lr must be of type float, not '1'"),
         (TrainConfig, {"stop_at": 1.5}, r"stop_at must be in \[0, 1\], not 1.5"),
         (TrainConfig, {"device": "tpu"}, "device must be one of auto, cpu, cuda, mps, not 'tpu'"),
         (TrainConfig, {"optimizer": "sgd"}, "optimizer must be one of muon, adamw, not 'sgd'"),
-        (TrainConfig, {"batch_size": -1}, "batch_size must be at least 1, not -1"),
+        (TrainConfig, {"batch_size": -1}, r"batch_size must be in 1\.\.1048576, not -1"),
         (TrainConfig, [], r"TrainConfig must be a table of settings, not \[\]"),
         (RunConfig, {"task": "add"}, "RunConfig: .*missing"),
     ],
@@ -168,7 +169,7 @@ def test_text_that_does_not_parse_is_named(hint, text, message):
 def test_settings_replace_what_they_name_and_nothing_else():
     config = with_settings(TrainConfig(), {"steps": "7", "schedule": "cosine"})
     assert config == TrainConfig(steps=7, schedule="cosine")
-    with pytest.raises(ValueError, match="unknown key 'colour'; valid: .*batch_size"):
+    with pytest.raises(ValueError, match="unknown setting 'colour'; valid: .*batch_size"):
         with_settings(TrainConfig(), {"colour": "red"})
 
 
@@ -221,3 +222,76 @@ def test_resuming_may_change_training_but_not_task_or_model():
             reconfigure(config, task, settings)
     with pytest.raises(ValueError, match="the run to resume is of task add, not sub"):
         reconfigure(config, "sub", {})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ("learning_rate", "lr"),
+        ("n_layer", "layers"),
+        ("n_embd", "width"),
+        ("kind", "architecture"),
+        ("max_iters", "steps"),
+        ("widht", "width"),
+        ("batchsize", "batch_size"),
+        ("digit", "digits"),
+    ],
+)
+def test_a_near_miss_is_told_what_may_be_meant(wrong, meant):
+    message = rf"unknown setting '{wrong}'; valid: .*; did you mean {meant}\?$"
+    with pytest.raises(ValueError, match=message):
+        configure("add", {wrong: "1"})
+
+
+def test_names_used_elsewhere_mean_settings_that_there_are():
+    options = {name for task in task_names() for name in task_class(task).options()}
+    assert set(ELSEWHERE) <= {*model_settings(), *names_of(TrainConfig), *options}
+
+
+@dataclasses.dataclass(frozen=True)
+class Knobs:
+    count: int = setting(3, "a whole number with bounds", low=1, high=9)
+    share: float = setting(0.5, "a share", low=0, below=1)
+    lengths: tuple[int, ...] = setting((), "several numbers", low=2)
+    top: int | None = setting(None, "a number or none", low=1)
+    way: str = setting("a", "a name", ("a", "b"))
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"count": 0}, r"count must be in 1\.\.9, not 0"),
+        ({"count": 10}, r"count must be in 1\.\.9, not 10"),
+        ({"share": 1.0}, r"share must be in \[0, 1\), not 1.0"),
+        ({"share": math.nan}, r"share must be in \[0, 1\), not nan"),
+        ({"lengths": (2, 1)}, "lengths must be at least 2, not 1"),
+        ({"top": 0}, "top must be at least 1, not 0"),
+        ({"way": "c"}, "way must be one of a, b, not 'c'"),
+    ],
+)
+def test_bounds_stand_beside_the_field_and_are_enforced(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Knobs(**settings)
+
+
+def test_none_is_a_value_where_the_type_says_so():
+    assert with_settings(Knobs(top=3), {"top": "none"}).top is None
+    assert with_settings(Knobs(), {"top": "4"}).top == 4
+    assert with_settings(Knobs(), {"top": 4, "lengths": [2, 3]}).lengths == (2, 3)
+    assert from_dict(Knobs, json.loads(json.dumps(to_dict(Knobs(top=None))))) == Knobs()
+    with pytest.raises(ValueError, match="count must be a whole number, not 'none'"):
+        with_settings(Knobs(), {"count": "none"})
+
+
+@given(st.integers(-3, 12), st.floats(-1, 2))
+def test_bounds_hold_just_what_they_say(count, share):
+    fits = 1 <= count <= 9 and 0 <= share < 1
+    try:
+        Knobs(count=count, share=share)
+    except ValueError:
+        assert not fits
+    else:
+        assert fits

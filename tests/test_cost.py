@@ -10,9 +10,9 @@ from click.testing import CliRunner
 from torch.utils.flop_counter import FlopCounterMode
 
 from addgpt.cli.main import main
-from addgpt.config.schema import ModelConfig
+from addgpt.config.schema import GPTConfig
+from addgpt.model.build import build
 from addgpt.model.forward import next_token_loss
-from addgpt.model.gpt import GPT
 from addgpt.runs.checkpoint import outline
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
@@ -33,7 +33,7 @@ def full_batch(rows: int, length: int) -> Batch:
 @pytest.mark.parametrize(("rows", "length"), [(3, 9), (1, 2), (5, 33)])
 @pytest.mark.parametrize(("layers", "width", "ratio"), [(1, 16, 4), (3, 32, 2)])
 def test_flops_of_a_plain_transformer_are_those_of_the_textbook(rows, length, layers, width, ratio):
-    model = ModelConfig(vocab=11, context=64, layers=layers, width=width, heads=2, mlp_ratio=ratio)
+    model = GPTConfig(vocab=11, context=64, layers=layers, width=width, heads=2, mlp_ratio=ratio)
     tokens = length - 1
     weights = layers * (4 + 2 * ratio) * width**2 + 11 * width
     attention = layers * 2 * tokens * width  # multiplications a token: with all keys, of all values
@@ -56,7 +56,7 @@ def test_flops_without_memory_are_those_of_the_real_model(kind):
     config = configure("add", SMALL)
     model = replace(config.model, **kind)
     batch = load_task("add", config.options).batch(np.random.default_rng(0), 7, "train")
-    real = GPT(model)
+    real = build(model)
     backend = torch.nn.attention.SDPBackend.MATH
     with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(backend):
         logits, targets = cost.forward(real, batch)

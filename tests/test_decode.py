@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from addgpt.config.schema import ModelConfig
+from addgpt.config.schema import GPTConfig
 from addgpt.generation.decode import generate
 from addgpt.model.kv_cache import Cache
 from addgpt.task import load_task
@@ -134,7 +134,7 @@ def test_sampling_takes_the_likeliest_tokens_alone_and_as_often_as_they_are_like
 
 
 def test_a_cache_keeps_what_it_was_given_while_it_grows_and_loses_rows():
-    config = ModelConfig(vocab=2, context=200, layers=2, width=8, heads=4, kv_heads=2)
+    config = GPTConfig(vocab=2, context=200, layers=2, width=8, heads=4, kv_heads=2)
     rng = torch.Generator().manual_seed(0)
     cache = Cache(config, 6, 200, torch.device("cpu"))
     known = [torch.empty(2, 6, 2, 0, 2) for _ in range(2)]

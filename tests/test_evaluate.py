@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from addgpt.config.schema import ModelConfig
+from addgpt.config.schema import GPTConfig
 from addgpt.evaluation import exact_match as module
 from addgpt.evaluation.exact_match import SLACK, evaluate, score
 from addgpt.evaluation.schema import EVAL_COLUMNS
@@ -21,7 +21,7 @@ class Scripted(torch.nn.Module):
 
     def __init__(self, task, start: int, text: str, after: str = "#") -> None:
         super().__init__()
-        self.config = ModelConfig(
+        self.config = GPTConfig(
             vocab=len(task.alphabet), context=500, levels=task.levels, width=4, heads=1, layers=1
         )
         self.anything = torch.nn.Parameter(torch.zeros(1))
@@ -184,7 +184,7 @@ def test_a_cell_without_problems_yields_no_row(half_trained, toy_model):
 def test_the_loss_of_an_untrained_model_is_that_of_guessing(toy_model):
     task = load_task("mul", {"digits": 2})
     model = toy_model(levels=task.levels, context=task.longest())
-    torch.nn.init.zeros_(model.head)
+    torch.nn.init.zeros_(model.head.weight)
     batch = task.batch(np.random.default_rng(0), 20, "val")
     assert loss(model, batch) == pytest.approx(math.log(len(task.alphabet)), rel=1e-5)
 
@@ -193,7 +193,7 @@ def test_rows_whose_scratchpad_no_longer_fits_the_context_are_unterminated(matri
     task = load_task("sub", {"digits": 3})
     batch = written(task, matrices, (12, 345))
     model = Scripted(task, len("12-345="), "", after="0")
-    model.config = ModelConfig(
+    model.config = GPTConfig(
         vocab=19, context=batch.tokens.shape[1], levels=task.levels, width=4, heads=1, layers=1
     )
     assert score(model, task, batch).unterminated.all()

@@ -10,7 +10,7 @@ from addgpt.cli.main import main
 from addgpt.evaluation.exact_match import score
 from addgpt.runs.resolve import configure
 from addgpt.task import Cell, load_task
-from addgpt.training.preflight import check_startable
+from addgpt.training.preflight import check_trainable
 
 
 def cols(task, split="train", seed=0, size=200) -> np.ndarray:
@@ -122,7 +122,7 @@ def test_far_lengths_beyond_a_table_are_refused_before_training(tmp_path, positi
 def test_a_trace_may_be_longest_elsewhere_than_at_the_longest_operands():
     settings = {"digits": "3", "far": "5,7", "position": "sinusoidal", "random_index": "120"}
     with pytest.raises(ValueError, match="a model with position=sinusoidal reads at most 120"):
-        check_startable(configure("div", settings))
+        check_trainable(configure("div", settings))
 
 
 @pytest.mark.parametrize(
@@ -134,4 +134,4 @@ def test_a_trace_may_be_longest_elsewhere_than_at_the_longest_operands():
     ],
 )
 def test_far_lengths_within_reach_may_be_trained_for(settings):
-    check_startable(configure("add", {"digits": "2"} | settings))
+    check_trainable(configure("add", {"digits": "2"} | settings))

@@ -16,7 +16,7 @@ import pytest
 import addgpt
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
-from addgpt.training.loop import Moment, train
+from addgpt.training.loop import TrainState, train
 from addgpt.training.progress import TrainingProgress
 from tests.helpers.processes import Training, wait_for, words
 
@@ -220,4 +220,4 @@ def test_a_terminal_that_is_gone_before_the_first_step_stops_nothing(monkeypatch
     monkeypatch.setattr(sys, "stderr", Dead())
     with TrainingProgress() as watch:
         for step in range(3):
-            watch(Moment(step, 3, step, step, 1.0, 0.5, {}))
+            watch(TrainState(step, 3, step, step, 1.0, 0.5, {}))

@@ -13,17 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from addgpt.cli.main import main
-from addgpt.config.schema import ModelConfig, TrainConfig, features_of, with_settings
+from addgpt.config.architectures import CONFIGS, FROM_TASK
+from addgpt.config.schema import GPTConfig, TrainConfig, features_of, with_settings
+from addgpt.config.settings import names_of
 from addgpt.model import positions
-from addgpt.model.forward import forward, loss, next_token_loss
-from addgpt.model.gpt import GPT
+from addgpt.model.build import build
+from addgpt.model.forward import forward, loss, loss_and_exact, next_token_loss
 from addgpt.model.kv_cache import Cache
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
 from addgpt.task import load_task, task_class, task_names
 from addgpt.training import optim
-from addgpt.training.loop import LOOK_SEED, Interrupted, train
-from addgpt.training.preflight import check_startable
+from addgpt.training.loop import VAL_SEED, Interrupted, train
+from addgpt.training.preflight import check_trainable
 from tests.helpers.naive import Naive
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,7 +36,7 @@ CPU = torch.device("cpu")
 
 
 def choices(name: str) -> st.SearchStrategy:
-    field = next(f for f in dataclasses.fields(ModelConfig) if f.name == name)
+    field = next(f for f in dataclasses.fields(GPTConfig) if f.name == name)
     return st.sampled_from(field.metadata["choices"])
 
 
@@ -131,8 +133,8 @@ def test_a_future_token_changes_nothing_but_inside_the_prompt(toy_model, shape, 
 @given(shapes(), st.integers(0, 99))
 def test_the_loss_has_a_gradient_for_every_parameter(toy_model, shape, seed):
     model = toy_model(**SHAPE, **shape)
-    if model.fire is not None:  # a threshold below all places has no effect
-        model.fire.threshold.data.fill_(60.0)
+    if model.config.position == "fire":  # a threshold below all places has no effect
+        model.positions.index.threshold.data.fill_(60.0)
     model.train()
     tokens, ids = inputs(seed, rows=4)
     with torch.random.fork_rng(devices=[]):
@@ -149,8 +151,9 @@ def test_random_places_are_drawn_in_order_while_training_alone(toy_model, positi
     model = toy_model(**SHAPE, position=position, random_index=64, heads=2)
     assert model.config.longest in (None, 64)
     tokens, ids = inputs()
-    drawn, draw = [], positions.drawn
-    monkeypatch.setattr(positions, "drawn", lambda *a: drawn.append(draw(*a)) or drawn[-1])
+    drawn, draw = [], positions.random_index
+    note = lambda *a: drawn.append(draw(*a)) or drawn[-1]  # noqa: E731
+    monkeypatch.setattr("addgpt.model.gpt.random_index", note)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         model.train()
         torch.manual_seed(0)
@@ -171,27 +174,31 @@ def test_random_places_are_drawn_in_order_while_training_alone(toy_model, positi
 def test_every_place_is_drawn_as_often():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        counts = sum(torch.bincount(positions.drawn(5, 20), minlength=20) for _ in range(4000))
+        drawn = torch.cat([positions.random_index(5, 20) for _ in range(4000)])
+    counts = torch.bincount(drawn, minlength=20)
     assert (counts - 1000).abs().max() < 130  # four standard deviations
 
 
 def test_slopes_of_alibi_are_those_of_the_paper():
-    place = torch.tensor([0.0, 1.0])
-    slopes = -positions.alibi(place, place, 8)[:, 1, 0]
+    alibi = positions.Alibi(GPTConfig(9, 9, heads=8, width=8, position="alibi"))
+    slots = positions.Slots(torch.zeros(1, 3, 0), torch.tensor([0.0, 1.0, 2.0]), 0)
+    slopes = -alibi.bias(slots)[0, :, 1, 0]
     assert slopes.tolist() == [1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64, 1 / 128, 1 / 256]
 
 
 def test_fire_sees_shares_of_the_way_and_starts_from_the_seed_alone():
-    one, same, other = (GPT(ModelConfig(9, 40, position="fire"), seed) for seed in (1, 1, 2))
-    assert torch.equal(one.fire.mix, same.fire.mix)
-    assert not torch.equal(one.fire.mix, other.fire.mix)
-    assert one.fire.threshold.item() == 10
-    bias = one.fire(torch.tensor([30, 3000]), torch.tensor([0, 30, 3000])).detach()
+    one, same, other = (build(GPTConfig(9, 40, position="fire"), seed) for seed in (1, 1, 2))
+    assert torch.equal(one.positions.index.mix, same.positions.index.mix)
+    assert not torch.equal(one.positions.index.mix, other.positions.index.mix)
+    assert one.positions.index.threshold.item() == 10
+    bias = one.positions.index.of_places(
+        torch.tensor([30, 3000]), torch.tensor([0, 30, 3000])
+    ).detach()
     torch.testing.assert_close(bias[:, 0, 0], bias[:, 1, 0], rtol=1e-3, atol=1e-3)  # all the way
 
 
 def test_a_grouped_cache_is_as_small_as_its_heads():
-    few, many = (ModelConfig(9, 9, heads=8, kv_heads=n, loops=2) for n in (2, 0))
+    few, many = (GPTConfig(9, 9, heads=8, kv_heads=n, loops=2) for n in (2, 0))
     rooms = []
     for config in (few, many):
         cache, full = Cache(config, 3, 10, CPU), torch.zeros(3, config.key_heads, 10, 16)
@@ -220,15 +227,25 @@ def test_smoothing_and_z_loss_are_their_formulas():
     assert float(found) == pytest.approx(wanted, rel=1e-5)
 
 
-@pytest.mark.parametrize("setting", [{"label_smoothing": 0.3}, {"z_loss": 1e-2}])
-def test_training_takes_them_and_looks_at_val_do_not(toy_run, setting):
-    plain, changed = toy_run("plain", steps=1), toy_run("changed", steps=1, **setting)
-    losses = [train(run).loss for run in (plain, changed)]
-    assert losses[1] > losses[0] + 1e-3 or "label_smoothing" in setting  # equal at the start
-    state = [run.state()[0]["model.head"] for run in (plain, changed)]
+@pytest.mark.parametrize(
+    ("setting", "smoothing", "z_loss"),
+    [({"label_smoothing": 0.3}, 0.3, 0.0), ({"z_loss": 1e-2}, 0.0, 1e-2)],
+)
+def test_training_takes_them_and_validation_does_not(toy_run, setting, smoothing, z_loss):
+    plain, changed = toy_run("plain", steps=50), toy_run("changed", steps=50, **setting)
+    train(plain), train(changed)
+    state = [run.state()[0]["model.head.weight"] for run in (plain, changed)]
     assert not torch.equal(*state)
-    looks = [run.metrics()[0]["val_loss"] for run in (plain, changed)]
-    assert looks[1] == pytest.approx(looks[0], rel=0.2)
+    size = changed.config.train.eval_size
+    some = changed.task().batch(np.random.default_rng(VAL_SEED), size, "val")
+    model, reported = changed.model(), changed.metrics()[-1]["val_loss"]
+    with torch.no_grad():
+        logits, targets = forward(model, some)
+    scored = int((targets >= 0).sum())
+    without = float(next_token_loss(logits, targets)) / scored
+    with_them = float(next_token_loss(logits, targets, smoothing, z_loss)) / scored
+    assert reported == pytest.approx(without, rel=1e-4)
+    assert abs(with_them - without) > 0.01 * without  # were they in, it would show
 
 
 def test_the_average_is_that_of_all_steps_and_is_what_is_scored(toy_run, monkeypatch):
@@ -236,7 +253,7 @@ def test_the_average_is_that_of_all_steps_and_is_what_is_scored(toy_run, monkeyp
     for steps in range(7):
         run = toy_run(f"run-{steps}", steps=max(steps, 1), schedule="constant", save_every=1)
         if not steps:
-            wanted = {k: v.double() for k, v in GPT(run.config.model, 0).state_dict().items()}
+            wanted = {k: v.double() for k, v in build(run.config.model, 0).state_dict().items()}
             continue
         train(run)
         share = min(decay, (1 + steps) / (10 + steps))
@@ -244,21 +261,21 @@ def test_the_average_is_that_of_all_steps_and_is_what_is_scored(toy_run, monkeyp
             wanted[name] = share * wanted[name] + (1 - share) * now
     averaged, judged = toy_run("averaged", steps=6, schedule="constant", ema=decay), []
 
-    def judge(model, exam) -> np.ndarray:
-        judged.append(model.head.detach().clone())
-        return np.zeros(len(exam), bool)
+    def judge(model, batch) -> tuple[float, np.ndarray]:
+        judged.append(model.head.weight.detach().clone())
+        return loss_and_exact(model, batch)
 
-    monkeypatch.setattr("addgpt.training.loop.exact_rows", judge)
+    monkeypatch.setattr("addgpt.training.loop.loss_and_exact", judge)
     train(averaged)
     state = averaged.state()[0]
     for name, kept in averaged.model().state_dict().items():
         torch.testing.assert_close(kept.double(), wanted[name], rtol=1e-4, atol=1e-5)
         assert torch.equal(state[f"average.{name}"], kept)
         assert torch.equal(state[f"model.{name}"], run.model().state_dict()[name])
-    exam = averaged.task().batch(np.random.default_rng(LOOK_SEED), 32, "val")
-    look = averaged.metrics()[-1]
-    assert look["val_loss"] == pytest.approx(loss(averaged.model(), exam), rel=1e-5)
-    assert torch.equal(judged[-1], state["average.head"])
+    exam = averaged.task().batch(np.random.default_rng(VAL_SEED), 32, "val")
+    reported = averaged.metrics()[-1]["val_loss"]
+    assert reported == pytest.approx(loss(averaged.model(), exam), rel=1e-5)
+    assert torch.equal(judged[-1], state["average.head.weight"])
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
@@ -322,9 +339,9 @@ def test_a_task_that_scores_its_prompt_cannot_have_a_prefix_model(tmp_path):
     text.write_text("To be, or not to be: that is the question.\n" * 50, encoding="utf-8")
     plain = {"corpus": str(text), "block": "16"}
     with pytest.raises(ValueError, match="task shakespeare scores its prompt; set prefix=false"):
-        check_startable(configure("shakespeare", plain | {"prefix": "true"}))
-    check_startable(configure("shakespeare", plain))
-    check_startable(configure("add", {"prefix": "true"}))
+        check_trainable(configure("shakespeare", plain | {"prefix": "true"}))
+    check_trainable(configure("shakespeare", plain))
+    check_trainable(configure("add", {"prefix": "true"}))
 
 
 # The catalogue.
@@ -336,20 +353,20 @@ def samples(value: str) -> list[str]:
 
 LEARNED, ALIBI = {"position": "learned"}, {"position": "alibi"}
 EXTRA = {"content": ALIBI, "inject": {"loops": "2"}, "random_index": LEARNED}
-OF_GPT = [(field, value) for field, value, _ in features_of(ModelConfig) if field != "kind"]
-MODEL_FEATURES = sorted(set(OF_GPT))  # what a kind of model is: tests/test_baselines.py
+OF_GPT = [(field, value) for field, value, _ in features_of(GPTConfig) if field != "architecture"]
+MODEL_FEATURES = sorted(set(OF_GPT))  # what an architecture is: tests/test_baselines.py
 
 
 @pytest.mark.parametrize(("field", "value"), MODEL_FEATURES, ids="=".join)
 def test_every_feature_of_the_model_changes_what_it_computes(toy_model, field, value):
     """Setting it gives other logits than another value of the same field, from like weights."""
-    base = ModelConfig(**SHAPE, heads=6, layers=1)
+    base = GPTConfig(**SHAPE, heads=6, layers=1)
     value = "40" if field == "random_index" else samples(value)[0]
     value = ",".join([value] * 3) if field == "level_position" else value
     on = with_settings(base, EXTRA.get(field, {}) | {field: value})
     off = with_settings(base, EXTRA.get(field, {}))
     if on == off:
-        metadata = next(f for f in dataclasses.fields(ModelConfig) if f.name == field).metadata
+        metadata = next(f for f in dataclasses.fields(GPTConfig) if f.name == field).metadata
         others = [choice for choice in metadata["choices"] if choice != value] or ["false"]
         off = with_settings(base, {field: others[0]})
     if field == "level_position" and value == "learned,learned,learned":
@@ -366,7 +383,7 @@ def test_every_feature_of_the_model_changes_what_it_computes(toy_model, field, v
 
 def test_every_choice_and_switch_is_in_the_catalogue():
     plain = {"none", "constant"}  # of schedule, share and level_position: nothing is switched on
-    for cls in (ModelConfig, TrainConfig):
+    for cls in (*CONFIGS.values(), TrainConfig):
         listed = {field for field, _, _ in features_of(cls)}
         for field in dataclasses.fields(cls):
             if field.name in ("device", "precision"):
@@ -380,7 +397,7 @@ def test_every_choice_and_switch_is_in_the_catalogue():
 def test_every_feature_names_author_year_and_where_it_is():
     place = r"(arXiv:(\d{4}\.\d{4,5}|[a-z-]+/\d{7})|doi:10\.\d{4}/\S+|JMLR \d+:\d+)"
     seen = set()
-    for cls in (ModelConfig, TrainConfig, *map(task_class, task_names())):
+    for cls in (*CONFIGS.values(), TrainConfig, *map(task_class, task_names())):
         for field, value, feature in features_of(cls):
             assert re.fullmatch(rf"[A-Z][\w .]+ (19|20)\d\d, {place}", feature.paper)
             assert feature.does and "|" not in feature.does
@@ -388,6 +405,24 @@ def test_every_feature_names_author_year_and_where_it_is():
             names = (f.name for f in dataclasses.fields(cls))
             assert field in names
     assert ("ids", "abacus") in seen
+
+
+def test_the_page_of_settings_holds_what_the_command_prints():
+    lines = CliRunner().invoke(main, ["settings"]).output.splitlines()
+    assert any(re.match(r"lr +0\.003 +at least 0 +AdamW's peak rate", line) for line in lines)
+    assert any(re.match(r"dropout +0\.0 +\[0, 1\) +share of channels", line) for line in lines)
+    for cls in (*CONFIGS.values(), TrainConfig):  # all but what the task gives
+        for name in set(names_of(cls)) - set(FROM_TASK):
+            assert any(line.startswith(f"{name} ") for line in lines), name
+    tables = CliRunner().invoke(main, ["settings", "--markdown"]).output.strip()
+    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert tables in page, "put the output of `addgpt settings --markdown` into docs/settings.md"
+
+
+def test_the_options_of_a_task_are_settings_too():
+    done = CliRunner().invoke(main, ["settings", "--task", "add"])
+    assert re.search(r"^digits +3 .*longest operand$", done.output, re.MULTILINE)
+    assert CliRunner().invoke(main, ["settings", "--task", "ad"]).exit_code == 2
 
 
 def test_the_command_lists_them_and_the_page_holds_the_same_table():

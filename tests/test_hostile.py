@@ -10,10 +10,11 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from addgpt.config.schema import MOST, ModelConfig, load_run_config
+from addgpt.config.schema import GPTConfig, TrainConfig, load_run_config
+from addgpt.config.settings import names_of
 from addgpt.evaluation.problem_files import read_problems
 from addgpt.evaluation.suites import load_suite
-from addgpt.model.gpt import GPT
+from addgpt.model.build import build
 from addgpt.runs import checkpoint
 from addgpt.runs.checkpoint import packed, read_tensors, shapes
 from addgpt.runs.files import read_toml, write_checked
@@ -112,7 +113,7 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
     max_leaves=6,
 )
-NAMES = [*MOST, "levels", "level_position", "heads", "norm", "dropout", "task", "options", "digits"]
+NAMES = [*names_of(GPTConfig), *names_of(TrainConfig), "task", "options", "digits"]
 
 
 @examples(max_examples=200)
@@ -232,10 +233,10 @@ def test_expected_shapes_are_those_of_the_model(toy_run):
     from dataclasses import replace
 
     for kind in kinds:
-        config: ModelConfig = replace(base, **kind)
-        made = {name: tensor.shape for name, tensor in GPT(config).state_dict().items()}
+        config: GPTConfig = replace(base, **kind)
+        made = {name: tensor.shape for name, tensor in build(config).state_dict().items()}
         assert shapes(config) == made
-        assert checkpoint.weight_count(config) == GPT(config).parameter_count()
+        assert checkpoint.weight_count(config) == build(config).parameter_count()
 
 
 @pytest.mark.parametrize("name", ["../../outside", "a/../../outside"])

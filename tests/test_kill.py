@@ -19,7 +19,7 @@ DRIVER = """
 import json, os, signal, sys
 from pathlib import Path
 from addgpt.training import optim
-from addgpt.model.gpt import GPT
+from addgpt.model.build import build
 from benchmarks.kill import content, saved_step
 from addgpt.runs.run import Run
 from addgpt.runs.resolve import configure
@@ -30,7 +30,7 @@ small = dict(digits="2", layers="1", width="16", heads="2", steps="6", batch_siz
              eval_every="2", eval_size="8", save_every="2", dropout="0.2", threads="1",
              optimizer=optimizer)
 config = configure("add", small)
-optim.build(GPT(config.model), config.train)  # so that not each child loads what torch loads late
+optim.build(build(config.model), config.train)  # so that not each child loads what torch loads late
 CALLS = ("open", "fsync", "replace", "link", "unlink")
 
 def attempt(path, at=None):

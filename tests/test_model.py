@@ -8,11 +8,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from addgpt.config.schema import ModelConfig
+from addgpt.config.schema import GPTConfig
+from addgpt.model.build import build
 from addgpt.model.forward import next_token_loss, tensors
 from addgpt.model.gpt import ACTIVATIONS, GPT
 from addgpt.model.kv_cache import Cache
-from addgpt.model.layers import NORMS, UnitLength
+from addgpt.model.layers import NORMS, L2Normalise
 from addgpt.task import load_task
 from tests.helpers.naive import Naive
 
@@ -245,18 +246,18 @@ def test_parameter_count_counts_each_scalar_once():
         ({"tied": True, "position": "fire"}, body + 2 + 32 * (2 + 2)),
         ({"tied": True, "position": "learned", "random_index": 50}, body + 50 * width),
     ]:
-        assert GPT(ModelConfig(**plain | more)).parameter_count() == wanted, more
+        assert build(GPTConfig(**plain | more)).parameter_count() == wanted, more
 
 
 def test_weights_are_a_function_of_the_seed_alone():
-    config = ModelConfig(vocab=19, context=8, width=16)
-    one, same, other = (GPT(config, seed).state_dict() for seed in (1, 1, 2))
+    config = GPTConfig(vocab=19, context=8, width=16)
+    one, same, other = (build(config, seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not torch.equal(one["token.weight"], other["token.weight"])
 
 
 def test_an_untrained_model_finds_all_tokens_equally_likely(toy_model):
-    model = GPT(toy_model(levels=LEVELS).config)
+    model = build(toy_model(levels=LEVELS).config)
     assert (model(*inputs(model)) == 0).all()
 
 
@@ -291,8 +292,8 @@ def test_dropout_acts_in_training_only(toy_model):
         ({"vocab": 0}, "vocab=0 and context=9 must be positive"),
         ({"context": 0}, "vocab=9 and context=0 must be positive"),
         ({"width": 30, "heads": 4}, "heads=4 does not divide width=30"),
-        ({"heads": 0}, "heads must be at least 1, not 0"),
-        ({"layers": -1}, "layers must be at least 1, not -1"),
+        ({"heads": 0}, r"heads must be in 1\.\.1024, not 0"),
+        ({"layers": -1}, r"layers must be in 1\.\.1024, not -1"),
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\), not 1.0"),
         ({"levels": (4, 4), "level_position": ("none",)}, "names 1 levels, the task has 2"),
         ({"level_position": ("rotary",)}, "names 1 levels, the task has 0"),
@@ -303,7 +304,7 @@ def test_dropout_acts_in_training_only(toy_model):
         ({"position": "rotary", "width": 4, "heads": 4}, "too narrow for 1 rotary axes"),
         ({"position": "rotary", "width": 28, "heads": 4}, "heads of 7 have an odd one out; choose"),
         ({"kv_heads": 3, "heads": 4}, "kv_heads=3 does not divide heads=4"),
-        ({"kv_heads": -1}, "kv_heads must not be negative, not -1"),
+        ({"kv_heads": -1}, r"kv_heads must be in 0\.\.1024, not -1"),
         ({"kv_heads": 2, "heads": 4, "share": "qk"}, "share=qk needs as many kv_heads as heads"),
         ({"content": False}, "content=false needs positions that say what is looked at"),
         ({"content": False, "position": "rotary"}, "rotary turns queries and keys"),
@@ -312,9 +313,9 @@ def test_dropout_acts_in_training_only(toy_model):
         ({"kv_heads": 8, "heads": 4}, "kv_heads=8 does not divide heads=4"),
         ({"rank": 129}, "rank=129 is more than width=128"),
         ({"embed_rank": 129}, "embed_rank=129 is more than width=128"),
-        ({"loops": 0}, "loops must be at least 1, not 0"),
+        ({"loops": 0}, r"loops must be in 1\.\.1024, not 0"),
         ({"inject": True}, "inject=true needs loops of at least 2"),
-        ({"mlp_ratio": -1}, "mlp_ratio must not be negative, not -1"),
+        ({"mlp_ratio": -1}, r"mlp_ratio must be in \[0, 64\]"),
         ({"mlp_ratio": math.nan}, "mlp_ratio must .*, not nan"),
         ({"random_index": 20}, "random_index needs a position that reads the index, not none"),
         ({"random_index": 9, "position": "fire"}, "must be above the longest sequence, 9"),
@@ -323,16 +324,16 @@ def test_dropout_acts_in_training_only(toy_model):
 )
 def test_a_shape_that_cannot_be_is_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        GPT(ModelConfig(**{"vocab": 9, "context": 9} | settings))
+        build(GPTConfig(**{"vocab": 9, "context": 9} | settings))
 
 
 def test_unit_length_is_normalise_and_has_its_gradient():
     x = torch.randn(3, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     x.requires_grad_()
-    assert torch.equal(UnitLength.apply(x), torch.nn.functional.normalize(x, dim=-1))
-    assert torch.autograd.gradcheck(UnitLength.apply, x)
+    assert torch.equal(L2Normalise.apply(x), torch.nn.functional.normalize(x, dim=-1))
+    assert torch.autograd.gradcheck(L2Normalise.apply, x)
     zero = torch.zeros(1, 4, requires_grad=True)
-    assert (UnitLength.apply(zero) == 0).all()
+    assert (L2Normalise.apply(zero) == 0).all()
 
 
 @pytest.mark.parametrize("name", ["rms", "plain"])

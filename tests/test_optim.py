@@ -85,7 +85,8 @@ def test_groups_cover_every_parameter_once(toy_model, optimizer, tied):
     groups = [(o, g) for o in built for g in o.param_groups]
     found = [id(p) for _, group in groups for p in group["params"]]
     assert sorted(found) == sorted(id(p) for p in model.parameters())
-    matrices = {f"blocks.{i}.{n}" for i in (0, 1) for n in ("qkv", "out", "up", "down")}
+    parts = ("attention.qkv", "attention.out", "mlp.up", "mlp.down")
+    matrices = {f"blocks.{i}.{part}.weight" for i in (0, 1) for part in parts}
     names = {id(p): name for name, p in model.named_parameters()}
     for kind, group in groups:
         inside = {names[id(p)] for p in group["params"]}

@@ -16,7 +16,7 @@ from addgpt.config.schema import TrainConfig
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
 from addgpt.task import load_task
-from addgpt.training.distributed import Lost, World, joined
+from addgpt.training.distributed import WorkerLost, World, joined
 from addgpt.training.loop import train
 from addgpt.training.preflight import check_shares
 from tests.helpers.processes import Training, wait_for
@@ -151,7 +151,7 @@ def test_bad_settings_are_said_by_one_worker(tmp_path):
 def test_shares_are_disjoint_alike_long_and_together_the_batch(size):
     task = load_task("add", {"digits": 9})
     batch = task.batch(np.random.default_rng(0), 50, "train")
-    shares = [World(rank, size).share(batch) for rank in range(size)]
+    shares = [World(rank, size).shard(batch) for rank in range(size)]
     assert sum(map(len, shares)) == 50
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
     rows = [task.decode(row).rstrip("#") for share in shares for row in share.tokens]
@@ -165,9 +165,9 @@ def test_a_world_of_one_changes_nothing():
     world = World()
     assert world.main and world.sum([1.5, 2]) == [1.5, 2]
     assert world.any(True) and not world.any(False)
-    assert world.tell("results/ä") == "results/ä"
+    assert world.broadcast("results/ä") == "results/ä"
     batch = load_task("add").batch(np.random.default_rng(0), 4, "train")
-    assert world.share(batch) is batch
+    assert world.shard(batch) is batch
     with joined() as found:
         assert found == world
 
@@ -176,7 +176,7 @@ LEAVING = """
 import sys, time
 from pathlib import Path
 import torch
-from addgpt.training.distributed import Lost, joined
+from addgpt.training.distributed import WorkerLost, joined
 
 def threads():
     tasks = Path("/proc/self/task")
@@ -191,10 +191,10 @@ try:
         if rank == 1:
             time.sleep(1)
         if error:
-            raise Lost("as if")
+            raise WorkerLost("as if")
         began = time.monotonic()
     print(f"{time.monotonic() - began:.2f}")
-except Lost:
+except WorkerLost:
     pass
 left = [name for name in threads() if "gloo" in name]
 assert not left, left
@@ -232,12 +232,12 @@ def test_a_worker_that_never_comes_is_lost(monkeypatch):
 
     from addgpt.training import distributed as parallel
 
-    monkeypatch.setattr(parallel, "PATIENCE", datetime.timedelta(seconds=1))
+    monkeypatch.setattr(parallel, "TIMEOUT", datetime.timedelta(seconds=1))
     with socket.socket() as silent:  # it does not listen, and nobody else can take its port
         silent.bind(("127.0.0.1", 0))
         port = str(silent.getsockname()[1])
         place = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         for name, value in place.items():
             monkeypatch.setenv(name, value)
-        with pytest.raises(Lost, match="a worker was lost"), joined():
+        with pytest.raises(WorkerLost, match="a worker was lost"), joined():
             pass

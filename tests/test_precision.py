@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from addgpt import device
-from addgpt.config.schema import ModelConfig
+from addgpt.config.schema import GPTConfig
 from addgpt.device import WIDE, autocast, product_type
 from addgpt.model.attention import attend
-from addgpt.model.gpt import GPT
+from addgpt.model.build import build
 from addgpt.training import optim
-from addgpt.training.loop import Moment, train
+from addgpt.training.loop import TrainState, train
 
 CPU = torch.device("cpu")
 BFLOAT16, FLOAT32 = torch.bfloat16, torch.float32
@@ -29,16 +29,16 @@ def test_auto_is_bfloat16_for_wide_models_where_the_cpu_has_it(
     monkeypatch, precision, width, has, wanted
 ):
     monkeypatch.setattr(device, "_cpu_has_bfloat16", lambda: has)
-    assert product_type(CPU, precision, ModelConfig(width=width, heads=1)) is wanted
+    assert product_type(CPU, precision, GPTConfig(width=width, heads=1)) is wanted
 
 
 def test_large_position_ids_are_told_apart_in_bfloat16():
-    config = ModelConfig(
+    config = GPTConfig(
         vocab=7, context=8, levels=(9000,), level_position=("rotary",), layers=1, width=32, heads=2
     )
-    model = GPT(config)
-    torch.nn.init.normal_(model.blocks[0].out, std=0.3)
-    torch.nn.init.normal_(model.head, std=0.3)
+    model = build(config)
+    torch.nn.init.normal_(model.blocks[0].attention.out.weight, std=0.3)
+    torch.nn.init.normal_(model.head.weight, std=0.3)
     tokens = torch.randint(7, (16, 8), generator=torch.Generator().manual_seed(0))
     ids = 8000 + torch.arange(9).expand(16, -1)[..., None]
     exact = model(tokens, ids)
@@ -91,7 +91,7 @@ def ends(toy_run, monkeypatch, has: bool, later: bool | None = None, **settings:
     run = toy_run(name=f"{has}-{later}-{len(settings)}", **settings)
     if later is not None:
 
-        def stop(moment: Moment) -> None:
+        def stop(moment: TrainState) -> None:
             if moment.step == 8:
                 raise InterruptedError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from addgpt.config.schema import ModelConfig, TrainConfig, load_run_config, to_dict
+from addgpt.config.schema import GPTConfig, TrainConfig, load_run_config, to_dict
 from addgpt.runs import recipe
 from addgpt.task import load_task
 from analysis import load, seeds
@@ -16,7 +16,7 @@ from analysis.report import data
 
 ROOT = Path(__file__).resolve().parent.parent
 LATER = {
-    "model": ("kind", "window", "kv_heads", "loops", "embed_rank"),
+    "model": ("architecture", "kv_heads", "loops", "embed_rank"),
     "options": ("ids", "pool", "hints"),
 }
 
@@ -79,7 +79,7 @@ def test_seeds_of_two_versions_go_together_in_report_and_figures(tmp_path):
 
 def test_every_setting_but_those_of_the_machine_makes_another_recipe():
     base = key(OLD)
-    for part, cls in (("model", ModelConfig), ("train", TrainConfig)):
+    for part, cls in (("model", GPTConfig), ("train", TrainConfig)):
         for field in dataclasses.fields(cls):
             other = key(changed(OLD, **{f"{part}_{field.name}": "something else"}))
             aside = f"{part}.{field.name}" in (*recipe.ASIDE, *recipe.VALIDATION)

@@ -66,7 +66,7 @@ def test_streaming_writes_what_generation_does(toy_model, how):
     task = load_task("add", {"digits": 3})
     model = toy_model(8, context=80, levels=task.levels)
     end = task.alphabet.index(task.end)
-    model.head.data[end] *= 2  # so that some rows end early
+    model.head.weight.data[end] *= 2  # so that some rows end early
     batch = task.batch(np.random.default_rng(0), 20, "val")
     lengths = set()
     starts = batch.scored.argmax(1)

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from addgpt.cli.main import main
 from addgpt.evaluation.perplexity import score_text
-from addgpt.model.gpt import GPT
+from addgpt.model.build import build
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
 from addgpt.task import SPLITS, load_task
@@ -349,9 +349,9 @@ def test_weights_go_to_another_alphabet_by_character(tmp_path, shape):
     config = configure(
         "shakespeare", TINY | {"corpus": str(tmp_path / "new.txt"), "block": "4"} | shape, 7
     )
-    new, fresh = GPT(config.model, 7), GPT(config.model, 7)
+    new, fresh = build(config.model, 7), build(config.model, 7)
     new.load_state_dict(run.weights_for(config.model, config.options["characters"], 7))
-    by_token = ("token.weight", "token.weight.left", "head", "head.left")
+    by_token = ("token.weight", "token.weight.left", "head.weight", "head.weight.left")
     tables = [m.state_dict() for m in (old, new, fresh)]
     for name in set(by_token) & set(tables[0]):
         before, after, drawn = (table[name] for table in tables)

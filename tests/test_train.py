@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from addgpt.model.forward import forward
 from addgpt.runs.run import Run, RunError
+from addgpt.training import learners, optim
 from addgpt.training import loop as module
-from addgpt.training import optim
+from addgpt.training.learners import GradientLearner
 from addgpt.training.loop import Diverged, Interrupted, train
 
 OPTIMIZERS = ("muon", "adamw")
@@ -31,13 +33,13 @@ class Cut(Exception):
 
 
 def at(step: int, act):
-    """A watch that acts once a step is done."""
+    """A callback that acts once a step is done."""
 
-    def watch(moment) -> None:
-        if moment.step == step:
+    def on_step(state) -> None:
+        if state.step == step:
             act()
 
-    return watch
+    return on_step
 
 
 def crash() -> None:
@@ -102,7 +104,7 @@ def test_training_is_a_function_of_the_seed_alone(toy_run, same_global_randomnes
     assert metrics(one) == metrics(same)
 
 
-def test_looking_at_val_more_often_changes_no_weight(toy_run):
+def test_validating_more_often_changes_no_weight(toy_run):
     often, seldom = toy_run("often", eval_every=1, dropout=0.2), toy_run("seldom", dropout=0.2)
     train(often)
     train(seldom)
@@ -170,7 +172,7 @@ def test_a_loss_that_is_no_number_leaves_the_last_good_checkpoint(toy_run, monke
     with pytest.raises(Cut):
         train(run, at(6, crash))
     good = files(run)
-    monkeypatch.setattr(module, "next_token_loss", lambda logits, *_: logits.sum() * float("nan"))
+    monkeypatch.setattr(learners, "next_token_loss", lambda logits, *_: logits.sum() * float("nan"))
     with pytest.raises(Diverged, match=r"the loss is nan at step 4; try a lower rate") as caught:
         train(Run(run.path))
     assert "\n" not in str(caught.value)
@@ -202,7 +204,9 @@ def test_an_absurd_rate_diverges_with_a_clear_line(toy_run, optimizer):
 def test_training_stops_once_val_is_good_enough(toy_run, monkeypatch):
     scores = iter([0.25, 0.5, 0.875])
     monkeypatch.setattr(
-        module, "exact_rows", lambda model, exam: np.arange(len(exam)) < next(scores) * len(exam)
+        module,
+        "loss_and_exact",
+        lambda model, batch: (1.0, np.arange(len(batch)) < next(scores) * len(batch)),
     )
     run = toy_run(steps=100, stop_at=0.5)
     assert train(run).step == 8
@@ -211,11 +215,11 @@ def test_training_stops_once_val_is_good_enough(toy_run, monkeypatch):
     for _ in range(2):  # however often it is resumed, it stays done, and knows its score
         again = train(Run(run.path))
         assert again.step == 8 and len(run.metrics()) == 2
-        assert again.look["val_exact"] == run.progress()["val_exact"] == 0.5
+        assert again.validation["val_exact"] == run.progress()["val_exact"] == 0.5
 
 
 def test_without_stop_at_training_goes_on(toy_run, monkeypatch):
-    monkeypatch.setattr(module, "exact_rows", lambda model, exam: np.array([1.0]))
+    monkeypatch.setattr(module, "loss_and_exact", lambda model, batch: (1.0, np.ones(len(batch))))
     assert train(toy_run()).step == 12
 
 
@@ -224,11 +228,11 @@ def test_without_stop_at_training_goes_on(toy_run, monkeypatch):
 def test_micro_batches_sum_to_the_gradient_of_the_batch(toy_run, task, rows):
     gradients, losses = [], []
     for size in (0, rows):
-        loop = module._Loop(toy_run(f"{task}{size}", task=task, micro_batch=size), None)
+        loop = module.Loop(toy_run(f"{task}{size}", task=task, micro_batch=size))
         for parameter in loop.model.parameters():
             torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(0))
         batch = loop.task.batch(np.random.default_rng(0), 16, "train")
-        losses.append(loop._backward(batch, int(batch.scored[:, 1:].sum())))
+        losses.append(loop.learner.backward(batch))
         gradients.append([p.grad.clone() for p in loop.model.parameters()])
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     for one, other in zip(*gradients, strict=True):
@@ -237,13 +241,13 @@ def test_micro_batches_sum_to_the_gradient_of_the_batch(toy_run, task, rows):
 
 def test_the_batches_of_training_are_those_of_seed_and_step(toy_run, monkeypatch):
     run, drawn = toy_run(seed=7, steps=3), []
-    backward = module._Loop._backward
+    learn = GradientLearner.learn
 
-    def note(loop, batch, count):
+    def note(learner, batch, step):
         drawn.append(batch.tokens)
-        return backward(loop, batch, count)
+        return learn(learner, batch, step)
 
-    monkeypatch.setattr(module._Loop, "_backward", note)
+    monkeypatch.setattr(GradientLearner, "learn", note)
     train(run)
     for step, tokens in enumerate(drawn):
         wanted = run.task().batch(np.random.default_rng((7, step, 0)), 16, "train").tokens
@@ -259,13 +263,27 @@ def test_given_weights_are_where_training_starts(toy_run):
     assert all(torch.equal(found[name], weights[name]) for name in weights)
 
 
-def test_metrics_have_one_line_for_each_look(toy_run):
+def test_validation_passes_each_row_through_the_model_once(toy_run, monkeypatch):
+    seen = 0
+
+    def count(model, batch):
+        nonlocal seen
+        seen += 0 if model.training else len(batch)
+        return forward(model, batch)
+
+    monkeypatch.setattr("addgpt.model.forward.forward", count)
+    run = toy_run(steps=8, eval_every=4, eval_size=40)
+    train(run)
+    assert seen == 2 * 40
+
+
+def test_metrics_have_one_line_for_each_validation(toy_run):
     run = toy_run(steps=10, batch_size=8)
     end = train(run)
     assert [row["step"] for row in run.metrics()] == [4, 8, 10]
     assert [row["examples"] for row in run.metrics()] == [32, 64, 80]
     assert all(0 <= row["val_exact"] <= 1 and row["val_loss"] > 0 for row in run.metrics())
-    assert end.look == run.metrics()[-1]
+    assert end.validation == run.metrics()[-1]
     assert run.metrics()[-1]["val_loss"] < 2.9
 
 

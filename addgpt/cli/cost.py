@@ -46,7 +46,7 @@ def command(
     from addgpt.runs import resolve as settings
     from addgpt.runs.run import Run
     from addgpt.training import cost
-    from addgpt.training.preflight import check_startable
+    from addgpt.training.preflight import check_trainable
 
     if (task is None) == (run_folder is None):
         raise ValueError("give --task or --run; `addgpt tasks` lists the tasks")
@@ -58,7 +58,7 @@ def command(
         chosen = settings.parse_pairs(pairs)
         chosen |= {"digits": str(digits)} if digits is not None else {}
         config = settings.configure(task, chosen)
-    check_startable(config)
+    check_trainable(config)
     plan, lengths = cost.plan(config, examples), cost.by_length(config)
     rate = cost.speed(config)
     machines = [{"machine": "this one, measured", "flops_per_second": rate, "source": ""}]
@@ -104,8 +104,8 @@ def _print(plan, lengths: list, machines: list[dict], utilisation: float) -> Non
     console.print(
         f"{plan.parameters:,} parameters; {plan.examples:,} problems of "
         f"{plan.example.tokens:,.1f} tokens are {_short(plan.tokens)} tokens and "
-        f"{_short(plan.flops)} FLOPs of training steps; looks at val take "
-        f"{100 * plan.looks:.1f} % of that besides"
+        f"{_short(plan.flops)} FLOPs of training steps; validation takes "
+        f"{100 * plan.validation:.1f} % of that besides"
     )
     title = f"GPUs at {utilisation:.0%} of peak, {1e3 * STEP:g} ms a step at least"
     table = Table("machine", "FLOP/s", "time", "source", title=title)

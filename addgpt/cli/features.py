@@ -37,11 +37,12 @@ def command(markdown: bool) -> None:
 
 def catalogue() -> Iterator[Row]:
     """Name, setting, paper and purpose of each feature of the model, of training and of tasks."""
-    from addgpt.config.schema import ModelConfig, TrainConfig, features_of
+    from addgpt.config.architectures import CONFIGS
+    from addgpt.config.schema import TrainConfig, features_of
     from addgpt.task import task_class, task_names
 
     told = set()
-    for settings in (ModelConfig, TrainConfig, *map(task_class, task_names())):
+    for settings in (*CONFIGS.values(), TrainConfig, *map(task_class, task_names())):
         for field, value, feature in features_of(settings):
             row = (feature.name, f"{field}={value}", feature.paper, feature.does)
             if row not in told:  # tasks have options in common

@@ -64,7 +64,7 @@ def command(
                 _resumed(out, task, settings, previous, world)
             else:
                 out = _started(out, task, settings, seed or 0, init_from, world)
-        _train(Path(world.tell(str(out))), init_from, world)
+        _train(Path(world.broadcast(str(out))), init_from, world)
 
 
 def _started(
@@ -74,13 +74,13 @@ def _started(
     from addgpt.runs import resolve as chosen
     from addgpt.runs.provenance import command_line, versions
     from addgpt.runs.run import Run, initial_weights
-    from addgpt.training.preflight import check_startable
+    from addgpt.training.preflight import check_trainable
 
     if task is None:
         raise ValueError("--task is missing; `addgpt tasks` lists the tasks")
     shape = Run(init_from).config.model if init_from else None
     config = chosen.configure(task, settings, seed, command_line(), versions(), shape)
-    check_startable(config, world)
+    check_trainable(config, world)
     if init_from:
         initial_weights(init_from, config)
     return Run.create(out or _free_folder(config.task, config.options, seed), config).path
@@ -91,11 +91,11 @@ def _resumed(out: Path, task: str | None, settings: dict, previous: bool, world)
     from addgpt.runs import resolve as chosen
     from addgpt.runs.provenance import command_line
     from addgpt.runs.run import Run
-    from addgpt.training.preflight import check_startable
+    from addgpt.training.preflight import check_trainable
 
     run = Run(out)
     config = chosen.reconfigure(run.config, task, settings, command_line())
-    check_startable(config, world)
+    check_trainable(config, world)
     run.reconfigure(config)
     if previous:
         run.restore_previous()
@@ -104,24 +104,26 @@ def _resumed(out: Path, task: str | None, settings: dict, previous: bool, world)
 def _train(out: Path, init_from: Path | None, world) -> None:
     """Train the run of a folder and say how it went."""
     from addgpt.runs.run import Run, initial_weights
-    from addgpt.training.loop import Interrupted, Lost, train
+    from addgpt.training.loop import Interrupted, WorkerLost, train
     from addgpt.training.progress import TrainingProgress
 
     run = Run(out)
     weights = initial_weights(init_from, run.config) if init_from else None
     again = f"addgpt train --resume --out {run.path}"
     try:
-        with TrainingProgress(quiet=not world.main) as watch:
-            end = train(run, watch, weights, world)
-    except (Interrupted, Lost) as stop:
+        with TrainingProgress(quiet=not world.main) as shown:
+            end = train(run, shown, weights, world)
+    except (Interrupted, WorkerLost) as stop:
         if not world.main:
             sys.exit(1)
-        if isinstance(stop, Lost):
+        if isinstance(stop, WorkerLost):
             fail(f"{stop}; go on from the last checkpoint with: {again}", 1)
         leave(f"{stop}; everything is saved, go on with: {again}", 130)
     if world.main:
-        exact = end.look.get("val_exact")
-        score = f"val loss {end.look['val_loss']:.4f}" if "val_loss" in end.look else "done"
+        exact = end.validation.get("val_exact")
+        score = (
+            f"val loss {end.validation['val_loss']:.4f}" if "val_loss" in end.validation else "done"
+        )
         score = f"val exact match {100 * exact:.2f} %" if exact is not None else score
         n = f" (n={run.config.train.eval_size:,})" if exact is not None else ""
         took = f"after {end.step:,} steps, {end.seconds:.1f} s of training"

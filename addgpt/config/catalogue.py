@@ -26,7 +26,7 @@ VASWANI = "Vaswani et al. 2017, arXiv:1706.03762"
 SHAZEER = "Shazeer 2020, arXiv:2002.05202"
 KAYYAM = "Kayyam et al. 2026, arXiv:2606.04032"
 
-KIND: Features = {
+ARCHITECTURE: Features = {
     "gpt": Feature("GPT", VASWANI, "tokens look at all before them, through blocks of attention"),
     "gru": Feature(
         "gated recurrent network",

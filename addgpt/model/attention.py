@@ -1,4 +1,4 @@
-"""How queries look at keys: which ones they see, and what sways them besides the content.
+"""Attention masks, biases and scaling, and the weighted sum of values.
 
 Shapes: B rows, H heads, G heads of keys and values, S queries, T keys, D channels a head.
 """
@@ -13,111 +13,130 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Angles = tuple[Tensor, Tensor]  # cosines and sines
+Angles = tuple[Tensor, Tensor]  # cosines and sines, each (B or 1, 1, T, P)
 
 
-@dataclass(frozen=True)
-class Sight:
-    """What the queries of one pass see; the same in every block.
+@dataclass(frozen=True, kw_only=True)
+class AttentionContext:
+    """Which keys the queries of one pass see, and how positions enter; the same in every block.
 
-    start   which key, counted from 0, is the first query's own; each sees the keys up to its own
-    keys    T
-    some    (B, S) which keys are the queries' own; None: those from `start` on, in order
-    prompt  (B or 1,) how many keys the queries among them all see; None: no such keys
-    ahead   (B, 1, S, P) angles that queries turn by; None: nothing turns
-    own     (B, 1, T, P) angles that keys turn by
-    bias    (B or 1, H, S, T) what is added to the products of queries and keys, or
-            all there is where content has no say; None: nothing
-    usual   length at which attention is as sharp as without log scaling; 0: no such scaling
-    device  where new tensors go
+    start             which key, counted from 0, is the first query's own; each sees the keys up to
+                      its own
+    key_count         T
+    query_positions   (B, S) which keys are the queries' own; None: those from `start` on, in order
+    prompt_lengths    (B or 1,) keys that all queries of the prompt see; None: there are none
+    query_angles      (B, 1, S, P) angles that queries are rotated by; None: no rotation
+    key_angles        (B, 1, T, P) angles that keys are rotated by
+    bias              (B or 1, H, S, T) what is added to the products of queries and keys, or
+                      all there is in position-only attention; None: nothing
+    reference_length  length at which log scaling changes nothing; 0: no log scaling
+    device            where new tensors go
     """
 
     start: int
-    keys: int
-    some: Tensor | None = None
-    prompt: Tensor | None = None
-    ahead: Angles | None = None
-    own: Angles | None = None
+    key_count: int
+    query_positions: Tensor | None = None
+    prompt_lengths: Tensor | None = None
+    query_angles: Angles | None = None
+    key_angles: Angles | None = None
     bias: Tensor | None = None
-    usual: int = 0
+    reference_length: int = 0
     device: torch.device | None = None
 
     @cached_property
-    def seen(self) -> Tensor:
+    def visible(self) -> Tensor:
         """(B or 1, S) how many keys, from the first, each query sees."""
-        some = self.some
-        if some is None:
-            some = torch.arange(self.start, self.keys, device=self.device)[None]
-        seen = some + 1
-        return seen if self.prompt is None else torch.maximum(seen, self.prompt[:, None])
+        own = self.query_positions
+        if own is None:
+            own = torch.arange(self.start, self.key_count, device=self.device)[None]
+        prompt = self.prompt_lengths
+        return own + 1 if prompt is None else torch.maximum(own + 1, prompt[:, None])
 
     @cached_property
     def mask(self) -> Tensor | None:
-        """Which keys are seen, or what is added to products; None: causality says it all."""
-        in_order = self.some is None and (self.start == 0 or self.start == self.keys - 1)
-        if self.bias is None and self.prompt is None and in_order:
+        """The one place that hides keys: (B or 1, H or 1, S, T), true where a key is seen, or the
+        biases of all keys, -inf where it is not. None: plain causal attention, no bias."""
+        causal = self.query_positions is None and self.start in (0, self.key_count - 1)
+        if self.bias is None and self.prompt_lengths is None and causal:
             return None
-        visible = torch.arange(self.keys, device=self.device) < self.seen[:, None, :, None]
+        seen = torch.arange(self.key_count, device=self.device) < self.visible[:, None, :, None]
         if self.bias is None:
-            return visible
-        bias = self.bias if self.sharpness is None else self.bias * self.sharpness
-        return bias.masked_fill(~visible, -torch.inf)
+            return seen
+        bias = self.bias if self.logit_scale is None else self.bias * self.logit_scale
+        return bias.masked_fill(~seen, -torch.inf)
 
     @cached_property
-    def sharpness(self) -> Tensor | None:
-        """(B or 1, 1, S, 1) factors of products and biases: log-length scaling, None if none.
+    def logit_scale(self) -> Tensor | None:
+        """(B or 1, 1, S, 1) factors of products and biases: log-length scaling. None: off.
 
-        log n (Chiang and Cholak 2022, arXiv:2202.12172) over the log of the usual length. With
+        log n (Chiang and Cholak 2022, arXiv:2202.12172) over the log of the reference length. With
         `qk_norm` each head has a trained gain besides, as in Nakanishi 2025, arXiv:2501.19399.
         """
-        if not self.usual:
+        if not self.reference_length:
             return None
-        return (self.seen.log() / math.log(max(2, self.usual)))[:, None, :, None]
+        return (self.visible.log() / math.log(max(2, self.reference_length)))[:, None, :, None]
 
     @cached_property
     def weights(self) -> Tensor:
-        """(B or 1, H, S, T) how much each query looks at each key, where content has no say.
+        """(B or 1, H, S, T) attention weights by position alone; there must be a bias."""
+        mask = self.mask
+        assert mask is not None
+        return mask.softmax(-1)
 
-        There must be a bias.
-        """
-        return self.mask.softmax(-1)
-
-    def at(self, some: Tensor) -> Sight:
-        """The sight of (B, S) of the queries alone, where this is of a query for each key."""
-        ahead = self.ahead and tuple(pick(part[:, 0], some)[:, None] for part in self.ahead)
+    def at(self, places: Tensor) -> AttentionContext:
+        """The context of the queries at (B, S) alone, where this one has a query for each key."""
+        angles = self.query_angles
+        if angles is not None:
+            rows = (part[:, 0].expand(len(places), -1, -1) for part in angles)
+            cos, sin = (gather(part, places)[:, None] for part in rows)
+            angles = cos, sin
         bias = self.bias
         if bias is not None:
-            rows = torch.arange(len(some), device=some.device)[:, None]
-            bias = bias.expand(len(some), -1, -1, -1)[rows, :, some].transpose(1, 2)
-        return replace(self, some=some, ahead=ahead, bias=bias)
+            row = torch.arange(len(places), device=places.device)[:, None]
+            bias = bias.expand(len(places), -1, -1, -1)[row, :, places].transpose(1, 2)
+        return replace(self, query_positions=places, query_angles=angles, bias=bias)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """(B, H, S, D) mixtures of the values that each query looks at.
+    """(B, H, S, D) weighted sums of values: softmax(query key^T scale + mask) value.
 
     Args:
         query: (B, H, S, D).
         key, value: (B, G, T, D); G divides H, and groups of heads share them (Ainslie et al. 2023,
             arXiv:2305.13245).
-        mask: as of `Sight`.
+        mask: as of `AttentionContext`.
         scale: what products of queries and keys are multiplied with.
     """
     added = mask is not None and mask.dtype != torch.bool
-    mask = mask.to(query.dtype) if added else mask
+    if mask is not None and added:
+        mask = mask.to(query.dtype)
     groups = query.shape[1] // key.shape[1]
     if query.shape[2] == 1 and (added or mask is None):
-        return _mixed(query, key, value, mask, scale)
+        return _attend_one(query, key, value, mask, scale)
     if groups > 1:
         key, value = (x.repeat_interleave(groups, 1) for x in (key, value))
     if query.device.type == "cpu" and query.dtype == torch.bfloat16:
         with torch.autocast("cpu", enabled=False):  # which would take the softmax to float32
-            return _plain(query, key, value, mask, scale)
+            return _attend_plainly(query, key, value, mask, scale)
     return F.scaled_dot_product_attention(
         query, key, value, mask, is_causal=mask is None, scale=scale
     )
 
 
-def _plain(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+def weighted_sum(weights: Tensor, value: Tensor) -> Tensor:
+    """(B, H, S, D) of values (B, G, T, D) by given weights (B or 1, H, S, T)."""
+    groups = weights.shape[1] // value.shape[1]
+    return weights @ (value if groups == 1 else value.repeat_interleave(groups, 1))
+
+
+def gather(x: Tensor, places: Tensor) -> Tensor:
+    """(B, S, C) the places (B, S) of x (B, T, C)."""
+    return x.gather(1, places[:, :, None].expand(-1, -1, x.shape[-1]))
+
+
+def _attend_plainly(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float
+) -> Tensor:
     """`attend` in plain products: the fused kernel of the CPU is slow at gradients in bfloat16."""
     products = query @ key.mT * scale  # (B, H, S, T)
     if mask is None:  # causal
@@ -129,26 +148,17 @@ def _plain(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale
     return products.softmax(-1) @ value
 
 
-def mix(weights: Tensor, value: Tensor) -> Tensor:
-    """(B, H, S, D) mixtures of values (B, G, T, D) by given weights (B or 1, H, S, T)."""
-    groups = weights.shape[1] // value.shape[1]
-    return weights @ (value if groups == 1 else value.repeat_interleave(groups, 1))
-
-
-def _mixed(query: Tensor, key: Tensor, value: Tensor, added: Tensor | None, scale: float) -> Tensor:
+def _attend_one(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float
+) -> Tensor:
     """`attend` for one query a row: plain products beat the fused kernel there."""
     shape, groups = query.shape, key.shape[1]
     grouped = groups < shape[1]
     if grouped:  # heads with the same keys are as many queries of one
         query = query.reshape(len(query), groups, -1, shape[-1])
-        added = added if added is None else added.reshape(len(added), groups, -1, key.shape[2])
+        bias = bias if bias is None else bias.reshape(len(bias), groups, -1, key.shape[2])
     products = query @ key.mT * scale  # (B, G, H / G, T)
-    if added is not None:
-        products = products + added
-    mixed = products.softmax(-1) @ value
-    return mixed.reshape(shape) if grouped else mixed
-
-
-def pick(x: Tensor, at: Tensor) -> Tensor:
-    """(B, S, C) the places (B, S) of x (B, T, C)."""
-    return x.gather(1, at[:, :, None].expand(-1, -1, x.shape[-1]))
+    if bias is not None:
+        products = products + bias
+    found = products.softmax(-1) @ value
+    return found.reshape(shape) if grouped else found

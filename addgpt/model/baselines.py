@@ -1,26 +1,27 @@
-"""The ladder of models below the GPT, as in makemore (Karpathy 2022), and `build` for all kinds.
+"""The ladder of models below the GPT, as in makemore (Karpathy 2022).
 
-A recurrent network, a window of the last tokens, and two bigrams. They are called as `GPT` is:
-decoding and scoring know no kind, training only that counts have no gradient. The GRU and the MLP
-are told what the GPT is: ids that the task gives enter by learned embeddings, of the token read
-and, with `next_ids`, of the slot to be filled. Which tokens they see, and how, is their own.
+A recurrent network, a window of the last tokens, and two bigrams. They are called as `GPT` is, so
+decoding and scoring know no architecture. The GRU and the MLP are told what the GPT is: ids that
+the task gives enter by learned embeddings, of the token read and, with `next_ids`, of the slot to
+be filled. Which tokens they see, and how, is their own.
 
 Shapes: B rows, T tokens, L id levels, V tokens of the alphabet, C channels (`width`), N tokens of
-the window. What each kind has settings for: `USES` in addgpt/config/architectures.py.
+the window.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from addgpt.config.schema import ModelConfig
-from addgpt.model.attention import pick
-from addgpt.model.gpt import check_sizes
+from addgpt.config.architectures import GRUConfig, MLPConfig, ModelConfig, TableConfig
+from addgpt.model.attention import gather
+from addgpt.model.gpt import EMBEDDING_STD
+from addgpt.model.layers import Embedding, Head
+from addgpt.model.positions import LearnedIds, Slots
 from addgpt.task import Batch
-
-SPREAD = 0.5  # standard deviation of embeddings at the start, as in GPT
 
 
 class Memory:
@@ -40,7 +41,7 @@ class Baseline(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        check_sizes(config)
+        config.check_sizes()
         self.config = config
 
     def forward(
@@ -55,10 +56,10 @@ class Baseline(nn.Module):
         states = self.states(tokens, ids, cache)
         if cache is not None:
             cache.used += tokens.shape[1]
-        return self.logits(states if at is None else pick(states, at))
+        return self.logits(states if at is None else gather(states, at))
 
     def states(self, tokens: Tensor, ids: Tensor, cache: Memory | None) -> Tensor:
-        """(B, T, S) what logits follow from: the last token itself, unless a kind knows more."""
+        """(B, T, S) what logits follow from: the last token itself, unless a model knows more."""
         return tokens[:, :, None]
 
     def logits(self, states: Tensor) -> Tensor:
@@ -73,47 +74,62 @@ class Baseline(nn.Module):
 class Embedded(Baseline):
     """What GRU and MLP share: tokens and ids are embedded as in GPT, and a head makes logits."""
 
-    def __init__(self, config: ModelConfig, out: int) -> None:
+    def __init__(self, config: GRUConfig | MLPConfig, out: int) -> None:
         super().__init__(config)
-        c = config
-        scheme = c.scheme
-        self.added = [level for level, how in enumerate(scheme) if how == "learned"]
-        self.token = nn.Embedding(c.vocab, c.width)
-        self.level = nn.ModuleList(nn.Embedding(c.levels[i], c.width) for i in self.added)
-        self.next_level = nn.ModuleList(
-            nn.Embedding(c.levels[i], c.width) for i in self.added if c.next_ids
-        )
-        self.head = nn.Parameter(torch.empty(c.vocab, out))
+        levels = [level for level, way in enumerate(config.scheme) if way == "learned"]
+        self.token = Embedding(config.vocab, config.width, per="token")
+        self.ids = LearnedIds(config, levels)
+        self.head = Head(config.vocab, out)
 
     def embed(self, tokens: Tensor, ids: Tensor) -> Tensor:
         """(B, T, C) sums of the vectors of a token, of its ids and of those of the next slot."""
-        x = self.token(tokens)
-        for table, level in zip(self.level, self.added, strict=True):
-            x = x + table(ids[:, :-1, level])
-        for table, level in zip(self.next_level, self.added, strict=False):
-            x = x + table(ids[:, 1:, level])
-        return x
+        return self.ids.embed(self.token(tokens), Slots(ids, None, 0))
 
-    def initialise(self, seed: int) -> None:
+    def init_weights(self, generator: torch.Generator) -> None:
         """Embeddings at 0.5, matrices within 1/sqrt(fan-in) as torch has them, all else zero."""
-        generator = torch.Generator().manual_seed(seed)
-        for name, parameter in self.named_parameters():
-            if name.startswith("blocks.") and parameter.ndim == 2:
-                most = parameter.shape[1] ** -0.5
-                nn.init.uniform_(parameter, -most, most, generator=generator)
-            elif name.startswith(("token.", "level.", "next_level.")):
-                nn.init.normal_(parameter, std=SPREAD, generator=generator)
-            else:
-                nn.init.zeros_(parameter)
+        self.token.init_weights(generator, EMBEDDING_STD)
+        self.ids.init_weights(generator, EMBEDDING_STD)
+        self.head.init_weights(generator, zero=True)
+
+
+class Recurrent(nn.GRU):
+    """The layers of a GRU."""
+
+    def muon_matrices(self) -> list[nn.Parameter]:
+        return [p for p in self.parameters() if p.ndim == 2]
+
+    def reset_parameters(self) -> None:
+        """Nothing: see `init_weights`."""
+
+    def init_weights(self, generator: torch.Generator) -> None:
+        for parameter in self.parameters():
+            _uniform(parameter, generator)
+
+
+class Layer(nn.Linear):
+    """A layer of the MLP."""
+
+    weight: nn.Parameter
+
+    def muon_matrices(self) -> list[nn.Parameter]:
+        return [self.weight]
+
+    def reset_parameters(self) -> None:
+        """Nothing: see `init_weights`."""
+
+    def init_weights(self, generator: torch.Generator) -> None:
+        _uniform(self.weight, generator)
+        _uniform(self.bias, generator)
 
 
 class GRU(Embedded):
     """A gated recurrent network of `layers` layers (Cho et al. 2014, arXiv:1406.1078)."""
 
-    def __init__(self, config: ModelConfig, seed: int = 0) -> None:
+    def __init__(self, config: GRUConfig, seed: int | None = 0) -> None:
         super().__init__(config, config.width)
-        self.blocks = nn.GRU(config.width, config.width, config.layers, batch_first=True)
-        self.initialise(seed)
+        self.blocks = Recurrent(config.width, config.width, config.layers, batch_first=True)
+        if seed is not None:
+            self.init_weights(torch.Generator().manual_seed(seed))
 
     def states(self, tokens: Tensor, ids: Tensor, cache: Memory | None) -> Tensor:
         before = None
@@ -125,25 +141,32 @@ class GRU(Embedded):
         return states
 
     def logits(self, states: Tensor) -> Tensor:
-        return F.linear(states, self.head)
+        return self.head(states)
+
+    def init_weights(self, generator: torch.Generator) -> None:
+        super().init_weights(generator)
+        self.blocks.init_weights(generator)
 
 
-class MLP(Embedded):
+class WindowMLP(Embedded):
     """The last N tokens' vectors, side by side, through tanh layers.
 
     After Bengio et al. 2003, JMLR 3:1137, without their direct connections from the vectors to the
     logits. Before the first token stands a trained vector.
     """
 
-    def __init__(self, config: ModelConfig, seed: int = 0) -> None:
+    config: MLPConfig
+
+    def __init__(self, config: MLPConfig, seed: int | None = 0) -> None:
         c = config
         super().__init__(c, c.hidden)
         sizes = [c.window * c.width, *[c.hidden] * c.layers]
         self.blocks = nn.ModuleList(
-            nn.Linear(have, want) for have, want in zip(sizes, sizes[1:], strict=False)
+            Layer(have, want) for have, want in zip(sizes, sizes[1:], strict=False)
         )
         self.blank = nn.Parameter(torch.empty(c.width))
-        self.initialise(seed)
+        if seed is not None:
+            self.init_weights(torch.Generator().manual_seed(seed))
 
     def states(self, tokens: Tensor, ids: Tensor, cache: Memory | None) -> Tensor:
         window = self.config.window
@@ -158,13 +181,19 @@ class MLP(Embedded):
     def logits(self, states: Tensor) -> Tensor:
         for layer in self.blocks:
             states = layer(states).tanh()
-        return F.linear(states, self.head)
+        return self.head(states)
+
+    def init_weights(self, generator: torch.Generator) -> None:
+        super().init_weights(generator)
+        for layer in self.blocks:
+            layer.init_weights(generator)  # type: ignore[operator]
+        nn.init.zeros_(self.blank)
 
 
 class Bigram(Baseline):
     """A table of logits, trained as any weights are: the row of the last token."""
 
-    def __init__(self, config: ModelConfig, seed: int = 0) -> None:
+    def __init__(self, config: TableConfig, seed: int | None = 0) -> None:
         super().__init__(config)
         self.table = nn.Parameter(torch.zeros(config.vocab, config.vocab))
 
@@ -175,11 +204,11 @@ class Bigram(Baseline):
 class Counts(Baseline):
     """The bigram in closed form: how often each token followed each, plus one, as shares.
 
-    What training draws is counted (`tally`, then `add`), and nothing is optimised. One is added to
-    each count (Laplace), so that no pair is impossible.
+    Nothing is optimised: what training draws is counted (`add`). One is added to each count
+    (Laplace), so that no pair is impossible.
     """
 
-    def __init__(self, config: ModelConfig, seed: int = 0) -> None:
+    def __init__(self, config: TableConfig, seed: int | None = 0) -> None:
         super().__init__(config)
         table = torch.zeros(config.vocab, config.vocab, dtype=torch.int64)  # exact at any size
         self.counts = nn.Parameter(table, requires_grad=False)
@@ -188,15 +217,22 @@ class Counts(Baseline):
         rows = F.embedding(states[..., 0], self.counts) + 1
         return rows.float().log() - rows.sum(-1, keepdim=True).float().log()
 
-    def tally(self, batch: Batch) -> None:
-        """Put the scored pairs of a batch where other models have their gradient."""
+    def pairs(self, batch: Batch) -> np.ndarray:
+        """(V, V) how often each token follows each where a batch is scored."""
         scored, size = batch.scored[:, 1:], self.config.vocab
         last, following = batch.tokens[:, :-1][scored], batch.tokens[:, 1:][scored]
-        pairs = torch.from_numpy(last.astype("int64") * size + following)
-        found = torch.bincount(pairs, minlength=size**2).view(size, size)
-        self.counts.grad = found.to(self.counts.device)
+        codes = last.astype(np.int64) * size + following
+        return np.bincount(codes, minlength=size**2).reshape(size, size)
 
-    def add(self) -> None:
-        """Add what `tally` found, on all workers, to the counts."""
-        self.counts += self.counts.grad
-        self.counts.grad = None
+    def add(self, pairs: np.ndarray) -> None:
+        """Add pairs to the counts."""
+        self.counts.add_(torch.from_numpy(pairs).to(self.counts.device))
+
+
+def _uniform(parameter: Tensor, generator: torch.Generator) -> None:
+    """A matrix within 1/sqrt(fan-in); a bias at zero."""
+    if parameter.ndim < 2:
+        nn.init.zeros_(parameter)
+        return
+    most = parameter.shape[1] ** -0.5
+    nn.init.uniform_(parameter, -most, most, generator=generator)

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import torch
 
-from addgpt.config.schema import ModelConfig
-from addgpt.model.baselines import GRU, MLP, Baseline, Bigram, Counts, Memory
+from addgpt.config.architectures import GPTConfig, GRUConfig, MLPConfig, ModelConfig
+from addgpt.model.baselines import GRU, Baseline, Bigram, Counts, Memory, WindowMLP
 from addgpt.model.gpt import GPT
 from addgpt.model.kv_cache import Cache
+from addgpt.model.variants import block_of
 
 Model = GPT | Baseline
-KINDS = {"gpt": GPT, "gru": GRU, "mlp": MLP, "bigram": Bigram, "counts": Counts}
 
 
-def build(config: ModelConfig, seed: int = 0) -> Model:
-    """The model of a config, its weights drawn from `seed` alone."""
-    return KINDS[config.kind](config, seed)
+def build(config: ModelConfig, seed: int | None = 0) -> Model:
+    """The model of a config, its weights drawn from `seed` alone; None: shapes without content."""
+    if isinstance(config, GPTConfig):
+        return GPT(config, seed, block_of(config))
+    if isinstance(config, GRUConfig):
+        return GRU(config, seed)
+    if isinstance(config, MLPConfig):
+        return WindowMLP(config, seed)
+    return (Counts if config.architecture == "counts" else Bigram)(config)
 
 
 def cache_of(config: ModelConfig, rows: int, length: int, device: torch.device) -> Cache | Memory:
     """What the model of a config carries along while it reads at most `length` tokens."""
-    return Cache(config, rows, length, device) if config.kind == "gpt" else Memory()
+    if isinstance(config, GPTConfig):
+        return Cache(config, rows, length, device)
+    return Memory()

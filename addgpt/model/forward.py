@@ -27,7 +27,7 @@ def forward(model: Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     tokens, ids, targets = tensors(batch, next(model.parameters()).device)
     length, most = targets.shape[1], int((batch.scored[:, 1:].sum(1)).max(initial=1))
     prompt = None
-    if model.config.prefix:
+    if getattr(model.config, "prefix", False):
         prompt = torch.from_numpy(batch.scored.argmax(1)).to(tokens.device)
     if most > FEW * length:
         return model(tokens, ids, prompt=prompt), targets
@@ -68,8 +68,7 @@ def next_token_loss(
 
 def loss(model: Model, batch: Batch) -> float:
     """Mean cross-entropy of the scored tokens, in nats."""
-    parts = (next_token_loss(logits, targets) for _, logits, targets in passes(model, batch))
-    total = sum(map(float, parts))
+    total, _ = loss_and_exact(model, batch)
     return total / max(1, int(batch.scored[:, 1:].sum()))
 
 
@@ -79,6 +78,15 @@ def exact_rows(model: Model, batch: Batch) -> np.ndarray:
     for index, logits, targets in passes(model, batch):
         right[index] = all_hit(logits, targets)
     return right
+
+
+def loss_and_exact(model: Model, batch: Batch) -> tuple[float, np.ndarray]:
+    """Cross-entropy in nats, summed over the scored tokens, and `exact_rows`: of one pass."""
+    total, right = 0.0, np.zeros(len(batch), bool)
+    for index, logits, targets in passes(model, batch):
+        total += float(next_token_loss(logits, targets))
+        right[index] = all_hit(logits, targets)
+    return total, right
 
 
 def all_hit(logits: torch.Tensor, targets: torch.Tensor) -> np.ndarray:

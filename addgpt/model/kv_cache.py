@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from addgpt.config.schema import ModelConfig
+from addgpt.config.architectures import GPTConfig
 
 ROOM = 3  # tokens of room in a cache: 4 took twice as long to read as 3
 
@@ -18,7 +18,7 @@ class Cache:
     and of the next, reading it would take more than twice as long (CPUs fetch ahead in order).
     """
 
-    def __init__(self, config: ModelConfig, rows: int, length: int, device: torch.device) -> None:
+    def __init__(self, config: GPTConfig, rows: int, length: int, device: torch.device) -> None:
         c = config
         shape = (c.depth, 1 + c.content, rows, c.key_heads, 0, c.width // c.heads)
         self.store = torch.empty(shape, device=device)

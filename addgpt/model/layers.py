@@ -1,6 +1,8 @@
-"""What a block is made of besides attention: norms, activations, matrices of full or low rank."""
+"""Matrices, norms and activations: what modules are made of."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +24,7 @@ class SquaredReLU(torch.autograd.Function):
         return (gradient * positive).mul_(2)
 
 
-class UnitLength(torch.autograd.Function):
+class L2Normalise(torch.autograd.Function):
     """x / |x| along the last axis, as F.normalize, whose gradient takes three times as long."""
 
     @staticmethod
@@ -39,7 +41,7 @@ class UnitLength(torch.autograd.Function):
         return torch.addcmul(gradient, unit, along, value=-1).div_(length)
 
 
-class UnitSquare(torch.autograd.Function):
+class RMSNormalise(torch.autograd.Function):
     """x / sqrt(mean(x^2) + eps) along the last axis, as F.rms_norm, quicker backward on CPUs."""
 
     @staticmethod
@@ -62,12 +64,12 @@ class RMSNorm(nn.RMSNorm):
     def forward(self, x: Tensor) -> Tensor:
         if not torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype.itemsize < 4:
             return super().forward(x)
-        unit = UnitSquare.apply(x, torch.finfo(x.dtype).eps)
+        unit = RMSNormalise.apply(x, torch.finfo(x.dtype).eps)
         return unit if self.weight is None else unit * self.weight
 
 
 def swiglu(x: Tensor) -> Tensor:
-    """(..., 2 N) gates and what they let through -> (..., N) (Shazeer 2020, arXiv:2002.05202)."""
+    """(..., 2 N) gate and value halves -> (..., N) (Shazeer 2020, arXiv:2002.05202)."""
     gate, up = x.chunk(2, dim=-1)
     return F.silu(gate) * up
 
@@ -79,7 +81,7 @@ def geglu(x: Tensor) -> Tensor:
 
 
 # What each does, and its paper: addgpt/config/catalogue.py.
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu2": SquaredReLU.apply,
     "relu": F.relu,
     "gelu": F.gelu,
@@ -87,7 +89,7 @@ ACTIVATIONS = {
     "swiglu": swiglu,
     "geglu": geglu,
 }
-NORMS = {
+NORMS: dict[str, Callable[[int], nn.Module]] = {
     "rms": RMSNorm,
     "layer": nn.LayerNorm,
     "plain": lambda width: RMSNorm(width, elementwise_affine=False),
@@ -95,9 +97,17 @@ NORMS = {
 }
 
 
-class Product(nn.Module):
-    """A matrix, or a stack (..., rows, columns), of low rank (Winata et al. 2020,
-    arXiv:1910.13923)."""
+class Part(nn.Module):
+    """A module of the GPT that fills its own weights."""
+
+    def init_weights(self, generator: torch.Generator, zero: bool = True) -> None:
+        """Draw all weights; with `zero`, what adds to the residual stream starts at zero."""
+        raise NotImplementedError
+
+
+class LowRank(nn.Module):
+    """A matrix (rows, columns), or a stack (..., rows, columns), as the product of two (Winata et
+    al. 2020, arXiv:1910.13923)."""
 
     def __init__(self, rank: int, *shape: int) -> None:
         super().__init__()
@@ -105,25 +115,100 @@ class Product(nn.Module):
         self.left = nn.Parameter(torch.empty(*stack, rows, rank))
         self.right = nn.Parameter(torch.empty(*stack, rank, columns))
 
-
-def matrix(rank: int, *shape: int) -> nn.Parameter | Product:
-    """A trained matrix (or stack) of some rank; 0: of full rank."""
-    return Product(rank, *shape) if rank else nn.Parameter(torch.empty(shape))
+    def forward(self) -> Tensor:
+        return self.left @ self.right
 
 
-class Table(nn.Module):
-    """A trained vector for each token, as `nn.Embedding`, or the product of two matrices: a few
-    numbers for each token, and what they stand for (Lan et al. 2019, arXiv:1909.11942)."""
+class Matrix(nn.Module):
+    """A trained matrix (rows, columns), or a stack (N, rows, columns); `rank` 0 is full rank."""
 
-    def __init__(self, rank: int, rows: int, columns: int) -> None:
+    per = ""  # what has a row of its own: `token` or `id`
+
+    def __init__(self, *shape: int, rank: int = 0) -> None:
         super().__init__()
-        self.weight = matrix(rank, rows, columns)
+        self.weight: LowRank | nn.Parameter
+        self.weight = LowRank(rank, *shape) if rank else nn.Parameter(torch.empty(shape))
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(...) int64 -> (..., columns)."""
-        return F.embedding(tokens, full(self.weight))
+    def matrix(self) -> Tensor:
+        """The numbers: (rows, columns) or (N, rows, columns)."""
+        weight = self.weight  # looked up once: that takes as long as the rest
+        return weight if isinstance(weight, nn.Parameter) else weight()
+
+    def rows(self) -> nn.Parameter:
+        """The parameter whose rows are those of the matrix."""
+        return self.weight.left if isinstance(self.weight, LowRank) else self.weight
+
+    def init_weights(
+        self, generator: torch.Generator, std: float | None = None, zero: bool = False
+    ) -> None:
+        """Zeros, or normal numbers: of 1/sqrt(fan-in) unless `std` is given."""
+        last = self.weight
+        if isinstance(last, LowRank):
+            draw(last.left, generator, last.left.shape[-1] ** -0.5, zero)
+            last, zero = last.right, False  # with zeros in both there is no gradient
+        draw(last, generator, std or last.shape[-1] ** -0.5, zero)
 
 
-def full(matrix: nn.Parameter | Product) -> Tensor:
-    """The numbers of a `matrix`."""
-    return matrix.left @ matrix.right if isinstance(matrix, Product) else matrix
+class Linear(Matrix):
+    """(..., columns) -> (..., rows); of a stack, (..., N rows), in one product. No bias."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        matrix = self.matrix()
+        return F.linear(x, matrix if matrix.ndim == 2 else matrix.flatten(0, -2))
+
+    __call__ = forward  # without torch's hooks, which cost a microsecond each time
+
+    def muon_matrices(self) -> list[nn.Parameter]:
+        """What Muon trains: see `addgpt.training.optim`."""
+        return list(self.parameters())
+
+
+class Head(Matrix):
+    """(..., width) -> (..., vocab) logits: a row for each token."""
+
+    per = "token"
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.matrix())
+
+
+class Embedding(Matrix):
+    """(...) int64 -> (..., width): a row for each token, or for each position id.
+
+    Of low rank, a few numbers stand for each, and one matrix makes channels of them (Lan et al.
+    2019, arXiv:1909.11942).
+    """
+
+    def __init__(self, rows: int, width: int, rank: int = 0, per: str = "") -> None:
+        super().__init__(rows, width, rank=rank)
+        self.per = per
+
+    def forward(self, index: Tensor) -> Tensor:
+        return F.embedding(index, self.matrix())
+
+    __call__ = forward  # as of Linear
+
+
+def draw(
+    parameter: Tensor, generator: torch.Generator, std: float = 1.0, zero: bool = False
+) -> None:
+    """Fill a parameter with zeros or with normal numbers."""
+    if zero:
+        nn.init.zeros_(parameter)
+    else:
+        nn.init.normal_(parameter, std=std, generator=generator)
+
+
+def muon_matrices(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters of all modules that say that Muon may train them."""
+    found: list[nn.Parameter] = []
+    for module in model.modules():
+        found += getattr(module, "muon_matrices", list)()
+    return found
+
+
+def parameters_with_rows(model: nn.Module) -> dict[str, str]:
+    """Names of parameters with a row for each `token` or position `id`, and which of the two."""
+    tables = [module for module in model.modules() if isinstance(module, Matrix) and module.per]
+    per = {id(table.rows()): table.per for table in tables}
+    return {name: per[id(p)] for name, p in model.named_parameters() if id(p) in per}

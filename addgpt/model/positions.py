@@ -1,101 +1,164 @@
-"""How a position enters the model: added to the embedding, as a rotation of queries and keys, or
-added to their products.
+"""Position schemes: how positions enter the model.
 
 A *position* is either the index in the text or an id that the task gives (the digit's place
-value, the row of a trace, ...). Added schemes give each position a vector. The rotary scheme turns
-pairs of channels of queries and keys by an angle proportional to the position (Su et al. 2021,
-arXiv:2104.09864), so that attention can ask for "same column, one row up" once and for all columns
-and rows. Several positions share the channels of a head between them (as in axial rotary
-embeddings, Heo et al. 2024, arXiv:2403.13298). ALiBi, FIRE and relative ids, the default of
-arithmetic, add to each product of a query and a key what follows from their positions alone.
+value, the row of a trace, ...). A scheme does one of three things with it: `embed` adds a vector to
+the embedding, `rotate` turns queries and keys (Su et al. 2021, arXiv:2104.09864), `bias` adds to
+their products. The GPT sums over the schemes that its config names. Ids of task levels by bias or
+rotation let attention ask for "same column, one row up" once and for all columns and rows.
+
+Shapes: B rows, T tokens of this pass, S of them as queries, K keys with those read before, L id
+levels, H heads, P pairs of channels, C channels.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Wave lengths of the rotation. The index in the text uses the usual long range; task ids are small
-# numbers that must be told apart exactly, so their fastest pair turns by 135 degrees per step.
-INDEX_FASTEST, INDEX_RANGE = 1.0, 10_000.0
-LEVEL_FASTEST, LEVEL_RANGE = 0.75 * math.pi, 100.0
-
-# Share of a head's channels that turn when task ids do; the rest match by content alone.
-LEVEL_SHARE = 0.75
+from addgpt.config.architectures import GPTConfig, GRUConfig, MLPConfig
+from addgpt.model.attention import Angles
+from addgpt.model.kv_cache import Cache
+from addgpt.model.layers import Embedding, draw
+from addgpt.model.rotary import (
+    ID_WAVES,
+    INDEX_WAVES,
+    frequencies,
+    query_and_key,
+    rotary_levels,
+    rotary_pairs,
+)
 
 # Relative ids: differences beyond NEAR count as NEAR; the last entry is for keys without a place.
 NEAR = 4
 ENTRIES = 2 * NEAR + 2
+RELATIVE_NOISE = 0.5  # standard deviation at the start
 
 FIRE_HIDDEN = 32
 FIRE_THRESHOLD = 0.25  # of the longest sequence: distances are measured against at least that
 
 
-def drawn(count: int, below: int) -> Tensor:
-    """(count,) places below a bound, drawn at random, in order (Ruoss et al. 2023,
-    arXiv:2305.16843)."""
-    return torch.randperm(below)[:count].sort().values
+@dataclass(frozen=True)
+class Slots:
+    """Where the tokens of one pass stand.
 
-
-def sinusoidal(count: int, width: int) -> Tensor:
-    """(count, width) table of sines and cosines (Vaswani et al. 2017, arXiv:1706.03762)."""
-    place = torch.arange(count, dtype=torch.float32)[:, None]
-    rate = torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))
-    table = torch.zeros(count, width)
-    table[:, 0::2] = torch.sin(place * rate)
-    table[:, 1::2] = torch.cos(place * rate)[:, : width // 2]
-    return table
-
-
-def rotary_rates(head_width: int, index: bool, levels: int) -> Tensor:
-    """(pairs, 1 + levels) radians that each channel pair turns per unit of each position.
-
-    Column 0 is the index in the text, column 1 + l the l-th rotary level. Each pair follows one
-    position only. Raises ValueError if the head is too narrow, or odd where every channel turns.
+    ids    (B, T + 1, L) of the tokens and of the slot after the last
+    index  (K + 1,) the index in the text, from the first token ever read; None: nothing asks for it
+    start  which index is the first token's of this pass
     """
-    axes = int(index) + levels
-    share = LEVEL_SHARE if levels else 1.0
-    pairs = int(head_width * share) // (2 * axes)
-    if pairs < 1:
-        raise ValueError(f"heads of {head_width} channels are too narrow for {axes} rotary axes")
-    if share == 1.0 and head_width % 2:
-        raise ValueError(
-            f"position=rotary turns pairs of channels, heads of {head_width} have an odd one out; "
-            "choose width and heads so that width / heads is even"
-        )
-    # On the CPU also where shapes alone are asked for: working this out there is slow to load.
-    rates = torch.zeros(pairs * axes, 1 + levels, device="cpu")
-    columns = range(0 if index else 1, 1 + levels)
-    for axis, column in enumerate(columns):
-        fastest, span = (
-            (INDEX_FASTEST, INDEX_RANGE) if column == 0 else (LEVEL_FASTEST, LEVEL_RANGE)
-        )
-        steps = torch.arange(pairs, device="cpu") / max(pairs - 1, 1)
-        rates[axis * pairs : (axis + 1) * pairs, column] = fastest * span**-steps
-    return rates
+
+    ids: Tensor
+    index: Tensor | None
+    start: int
+    cache: Cache | None = None
+
+    @property
+    def own_index(self) -> Tensor:
+        """(T,) of the tokens."""
+        return self.all_index[self.start : -1]
+
+    @property
+    def all_index(self) -> Tensor:
+        """(K + 1,) of all tokens and of the slot after the last."""
+        assert self.index is not None
+        return self.index
 
 
-def turn(x: Tensor, angle: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotate the first 2 P channels of x (B, H, T, D) by angles (cos, sin), each (B, 1, T, P)."""
-    cos, sin = angle
-    pairs = cos.shape[-1]
-    left, right, rest = x.split((pairs, pairs, x.shape[-1] - 2 * pairs), dim=-1)
-    return torch.cat((left * cos - right * sin, left * sin + right * cos, rest), dim=-1)
+class Scheme(nn.Module):
+    """One way for positions to enter. A scheme overrides one of the three methods."""
+
+    def embed(self, x: Tensor, slots: Slots) -> Tensor:
+        """(B, T, C) embeddings, the scheme's vectors added."""
+        return x
+
+    def rotate(self, slots: Slots) -> tuple[Angles, Angles] | None:
+        """Angles (B or 1, 1, T, P) that queries and keys are rotated by."""
+        return None
+
+    def bias(self, slots: Slots) -> Tensor | None:
+        """(B or 1, H, S, K) what is added to the products of queries and keys."""
+        return None
+
+    def init_weights(self, generator: torch.Generator, std: float) -> None:
+        """Fill parameters; `std` is that of the embedding."""
 
 
-def alibi(places: Tensor, keys: Tensor, heads: int) -> Tensor:
-    """(H, S, T) minus distance times a slope of each head (Press et al. 2022, arXiv:2108.12409).
+# Schemes of the index in the text (`position`).
+
+
+class IndexLearned(Scheme):
+    """A trained vector for each place (Gehring et al. 2017, arXiv:1705.03122)."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.table = Embedding(config.places, config.width)
+
+    def embed(self, x: Tensor, slots: Slots) -> Tensor:
+        return x + self.table(slots.own_index)
+
+    def init_weights(self, generator: torch.Generator, std: float) -> None:
+        self.table.init_weights(generator, std)
+
+
+class IndexSinusoidal(Scheme):
+    """Sines and cosines of the place (Vaswani et al. 2017, arXiv:1706.03762)."""
+
+    table: Tensor
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.empty(config.places, config.width), persistent=False)
+
+    def embed(self, x: Tensor, slots: Slots) -> Tensor:
+        return x + self.table[slots.own_index]
+
+    def init_weights(self, generator: torch.Generator, std: float) -> None:
+        self.table.copy_(sinusoid_table(*self.table.shape))
+
+
+class IndexRotary(Scheme):
+    """Queries and keys turn by an angle for each place (Su et al. 2021, arXiv:2104.09864).
+
+    Where ids turn them as well, a query turns with the slot that it is about to fill.
+    """
+
+    rates: Tensor
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.from_target = config.next_ids and bool(rotary_levels(config))
+        self.register_buffer("rates", torch.empty(rotary_pairs(config)), persistent=False)
+
+    def rotate(self, slots: Slots) -> tuple[Angles, Angles] | None:
+        place = slots.all_index[slots.start :].to(self.rates.dtype)
+        return query_and_key((place[:, None] * self.rates)[None, None], self.from_target)
+
+    def init_weights(self, generator: torch.Generator, std: float) -> None:
+        self.rates.copy_(frequencies(len(self.rates), *INDEX_WAVES))
+
+
+class Alibi(Scheme):
+    """Attention falls with distance on a line (Press et al. 2022, arXiv:2108.12409).
 
     The slopes are 2^(-8 / H), 2^(-16 / H), ..., 2^-8, also where H is no power of two.
     """
-    slopes = 2.0 ** (torch.arange(1, heads + 1, device=keys.device) * (-8 / heads))
-    return -slopes[:, None, None] * (places[:, None] - keys).abs()
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+
+    def bias(self, slots: Slots) -> Tensor | None:
+        places, keys = slots.own_index, slots.all_index[:-1]
+        slopes = 2.0 ** (torch.arange(1, self.heads + 1, device=keys.device) * (-8 / self.heads))
+        return (-slopes[:, None, None] * (places[:, None] - keys).abs())[None]
 
 
-class Fire(nn.Module):
+class Fire(Scheme):
     """FIRE (Li et al. 2024, arXiv:2310.04418): a network of the relative distance.
 
     The distance of a key enters on a log scale, over the query's place or a trained threshold
@@ -103,39 +166,99 @@ class Fire(nn.Module):
     paper's FIRE-S. Its output has no bias: what is added to all keys alike changes nothing.
     """
 
-    def __init__(self, heads: int, context: int) -> None:
+    def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.tensor(0.1))
-        self.threshold = nn.Parameter(torch.tensor(max(1.0, FIRE_THRESHOLD * context)))
+        self.threshold = nn.Parameter(torch.tensor(max(1.0, FIRE_THRESHOLD * config.context)))
         self.rise = nn.Parameter(torch.empty(FIRE_HIDDEN))
         self.shift = nn.Parameter(torch.empty(FIRE_HIDDEN))
-        self.mix = nn.Parameter(torch.empty(heads, FIRE_HIDDEN))
+        self.mix = nn.Parameter(torch.empty(config.heads, FIRE_HIDDEN))
 
-    def forward(self, places: Tensor, keys: Tensor) -> Tensor:
-        """(H, S, T) from (S,) places of queries and (T,) of keys."""
+    def bias(self, slots: Slots) -> Tensor | None:
+        return self.of_places(slots.own_index, slots.all_index[:-1])[None]
+
+    def of_places(self, places: Tensor, keys: Tensor) -> Tensor:
+        """(H, S, K) from (S,) places of queries and (K,) of keys."""
 
         def log(x: Tensor) -> Tensor:
             return (self.scale.abs() * x + 1).log()
 
         reach = torch.maximum(places.to(self.scale.dtype), self.threshold.abs())
-        share = log((places[:, None] - keys).abs()) / (log(reach)[:, None] + 1e-6)  # (S, T)
-        hidden = F.relu(share[:, :, None] * self.rise + self.shift)  # (S, T, N)
+        share = log((places[:, None] - keys).abs()) / (log(reach)[:, None] + 1e-6)  # (S, K)
+        hidden = F.relu(share[:, :, None] * self.rise + self.shift)  # (S, K, N)
         return (hidden @ self.mix.T).permute(2, 0, 1)
 
+    def init_weights(self, generator: torch.Generator, std: float) -> None:
+        draw(self.rise, generator)
+        draw(self.shift, generator)
+        draw(self.mix, generator, FIRE_HIDDEN**-0.5)
 
-class Relative(nn.Module):
+
+# Schemes of the ids that the task gives (`level_position`); each holds all levels that name it.
+# With `next_ids` they enter of the slot that is about to be filled, too.
+
+
+class LearnedIds(Scheme):
+    """Trained vectors: of the token's ids, and of the next slot's (Cho et al. 2024,
+    arXiv:2405.20671; Pannatier et al. 2024, arXiv:2404.09562)."""
+
+    def __init__(self, config: GPTConfig | GRUConfig | MLPConfig, levels: list[int]) -> None:
+        super().__init__()
+        sizes = [config.levels[level] for level in levels]
+        self.levels = levels
+        self.own = nn.ModuleList(Embedding(n, config.width, per="id") for n in sizes)
+        targets = sizes if config.next_ids else []
+        self.target = nn.ModuleList(Embedding(n, config.width, per="id") for n in targets)
+
+    def embed(self, x: Tensor, slots: Slots) -> Tensor:
+        for table, level in zip(self.own, self.levels, strict=True):
+            x = x + table(slots.ids[:, :-1, level])
+        for table, level in zip(self.target, self.levels, strict=False):
+            x = x + table(slots.ids[:, 1:, level])
+        return x
+
+    def init_weights(self, generator: torch.Generator, std: float) -> None:
+        for table in (*self.own, *self.target):
+            table.init_weights(generator, std)
+
+
+class RotaryIds(Scheme):
+    """Queries and keys turn by an angle for each id; levels share the channels of a head (Heo et
+    al. 2024, arXiv:2403.13298). With `next_ids` a query looks from the slot it is about to fill;
+    a level of `rotary2` turns further channels by the id just read."""
+
+    rates: Tensor
+
+    def __init__(self, config: GPTConfig, levels: list[int]) -> None:
+        super().__init__()
+        self.levels, self.from_target = levels, config.next_ids
+        self.twice = [level for level in levels if config.scheme[level] == "rotary2"]
+        self.register_buffer("rates", torch.empty(rotary_pairs(config)), persistent=False)
+
+    def rotate(self, slots: Slots) -> tuple[Angles, Angles] | None:
+        ids = torch.stack([slots.ids[:, :, level] for level in (*self.levels, *self.twice)], -1)
+        # Not as a product of matrices: under autocast that is bfloat16, which mixes large ids up.
+        angle = ids.to(self.rates.dtype)[..., None] * self.rates  # (B, T + 1, levels, P)
+        kept = len(self.rates) * len(self.levels) if self.twice else None
+        return query_and_key(angle.flatten(2)[:, None], self.from_target, kept)
+
+    def init_weights(self, generator: torch.Generator, std: float) -> None:
+        self.rates.copy_(frequencies(len(self.rates), *ID_WAVES))
+
+
+class RelativeIds(Scheme):
     """A trained bias for each difference of two ids (Raffel et al. 2020, arXiv:1910.10683), where
     large differences are all alike (Shaw et al. 2018, arXiv:1803.02155).
 
     A key of id 0, which means no place on that level, has a bias of its own, the last of the table:
     what all rows refer to, such as an operand, is as near at any length. One table for each level
-    and head serves all blocks. It starts as a window on near ids (`window`), to which the model
-    adds noise.
+    and head serves all blocks. It starts as a window on near ids, to which noise is added.
     """
 
-    def __init__(self, levels: int, heads: int) -> None:
+    def __init__(self, config: GPTConfig, levels: list[int]) -> None:
         super().__init__()
-        self.table = nn.Parameter(torch.empty(levels, heads, ENTRIES))
+        self.levels, self.from_target = levels, config.next_ids
+        self.table = nn.Parameter(torch.empty(len(levels), config.heads, ENTRIES))
 
     @staticmethod
     def window() -> Tensor:
@@ -144,20 +267,81 @@ class Relative(nn.Module):
         """
         return F.pad(-torch.arange(-NEAR, NEAR + 1.0).square(), (0, 1))
 
-    def forward(self, ids: Tensor, keys: Tensor) -> Tensor:
-        """(B, H, S, T) from the ids (B, S, L) of queries and (B, T, L) of keys."""
+    def bias(self, slots: Slots) -> Tensor | None:
+        own = slots.ids[:, :-1, self.levels]
+        keys = own if slots.cache is None else slots.cache.remember(own)
+        return self.of_ids(slots.ids[:, 1:, self.levels] if self.from_target else own, keys)
+
+    def of_ids(self, ids: Tensor, keys: Tensor) -> Tensor:
+        """(B, H, S, K) from the ids (B, S, L) of queries and (B, K, L) of keys."""
         ids, keys = ids.int(), keys.int()
-        tables, codes = None, None  # (H, K) all levels' biases as one, (B, S, T) which of the K
-        for level, table in enumerate(self.table):
+
+        def entry(level: int) -> Tensor:  # (B, S, K) which of a table's ENTRIES
             key = keys[:, None, :, level]
             apart = (ids[:, :, None, level] - key).clamp(-NEAR, NEAR) + NEAR
-            apart = apart.masked_fill(key == 0, ENTRIES - 1)
-            if codes is None:
-                tables, codes = table, apart
-            else:
-                tables = (tables[:, :, None] + table[:, None]).flatten(1)
-                codes = codes * ENTRIES + apart
+            return apart.masked_fill(key == 0, ENTRIES - 1)
+
+        tables, codes = self.table[0], entry(0)  # (H, N) all levels' biases as one table, which
+        for level in range(1, len(self.table)):
+            tables = (tables[:, :, None] + self.table[level][:, None]).flatten(1)
+            codes = codes * ENTRIES + entry(level)
         return _Lookup.apply(tables, codes)
+
+    def init_weights(self, generator: torch.Generator, std: float) -> None:
+        draw(self.table, generator, RELATIVE_NOISE)
+        self.table.data += self.window()
+
+
+INDEX_SCHEMES: dict[str, Callable[[GPTConfig], Scheme]] = {
+    "learned": IndexLearned,
+    "sinusoidal": IndexSinusoidal,
+    "rotary": IndexRotary,
+    "alibi": Alibi,
+    "fire": Fire,
+}
+ID_SCHEMES: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "learned": (LearnedIds, ("learned",)),
+    "rotary": (RotaryIds, ("rotary", "rotary2")),
+    "relative": (RelativeIds, ("relative",)),
+}
+
+
+class Schemes(nn.ModuleDict):
+    """Schemes by name."""
+
+    def each(self) -> list[Scheme]:
+        return list(self._modules.values())  # type: ignore[arg-type]
+
+    def __getitem__(self, name: str) -> Scheme:
+        return self._modules[name]  # type: ignore[return-value]
+
+
+def schemes(config: GPTConfig) -> Schemes:
+    """The schemes of a config by name: `index`, and the ids' `learned`, `rotary`, `relative`."""
+    found: dict[str, nn.Module] = {}
+    if config.position != "none":
+        found["index"] = INDEX_SCHEMES[config.position](config)
+    for name, (cls, ways) in ID_SCHEMES.items():
+        levels = [level for level, way in enumerate(config.scheme) if way in ways]
+        if levels:
+            found[name] = cls(config, levels)
+    return Schemes(found)
+
+
+def sinusoid_table(count: int, width: int) -> Tensor:
+    """(count, width) sines and cosines (Vaswani et al. 2017, arXiv:1706.03762)."""
+    place = torch.arange(count, dtype=torch.float32)[:, None]
+    rate = torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))
+    table = torch.zeros(count, width)
+    table[:, 0::2] = torch.sin(place * rate)
+    table[:, 1::2] = torch.cos(place * rate)[:, : width // 2]
+    return table
+
+
+def random_index(count: int, below: int) -> Tensor:
+    """(count,) places below a bound, drawn at random, in order (Ruoss et al. 2023,
+    arXiv:2305.16843)."""
+    return torch.randperm(below)[:count].sort().values
 
 
 class _Lookup(torch.autograd.Function):

@@ -11,10 +11,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
-from addgpt.config.schema import ModelConfig
+from addgpt.config.architectures import ModelConfig, TableConfig
 from addgpt.model.build import Model, build
+from addgpt.model.layers import parameters_with_rows
 from addgpt.runs.files import Damaged, RunError, check
 
 Tensors = dict[str, Tensor]
@@ -62,10 +62,43 @@ def load_weights(model: Model, tensors: Tensors, source: Path) -> None:
     model.load_state_dict(tensors)
 
 
+def transplant(
+    tensors: Tensors, config: ModelConfig, alphabets: tuple[str, str], seed: int, source: Path
+) -> Tensors:
+    """The weights of one model for a new one of the same shape. Raises ValueError if it differs.
+
+    The new task may have more position ids: their rows start at zero. It may have another alphabet
+    (the second of `alphabets`): rows go by character, those of new ones are as `seed` draws them.
+    """
+    own, new = alphabets
+    if isinstance(config, TableConfig) and own != new:
+        raise ValueError(
+            f"architecture={config.architecture} is a table of one alphabet, the new task has "
+            "another"
+        )
+    shared = [char for char in new if char in own]
+    rows, places = [own.index(char) for char in shared], [new.index(char) for char in shared]
+    model = build(config, seed)
+    fresh, per = model.state_dict(), parameters_with_rows(model)
+    if set(tensors) != set(fresh):
+        raise ValueError(f"the model of {source} has other parts than the new one")
+    for name, tensor in tensors.items():
+        have, want = tensor.shape, fresh[name].shape
+        alike = have[1:] == want[1:]
+        if per.get(name) == "token" and alike:
+            fresh[name][places] = tensor[rows]
+        elif have == want or (per.get(name) == "id" and alike and have[0] <= want[0]):
+            fresh[name].zero_()[: have[0]] = tensor
+        else:
+            sizes = f"{tuple(have)} in {source}, {tuple(want)} in the new model"
+            raise ValueError(f"{name} is {sizes}")
+    return fresh
+
+
 def outline(config: ModelConfig) -> Model:
     """A model without content: its tensors have shapes, but no memory."""
-    with torch.device("meta"), _NothingDrawn():
-        return build(config)
+    with torch.device("meta"):
+        return build(config, seed=None)
 
 
 def shapes(config: ModelConfig) -> dict[str, torch.Size]:
@@ -76,16 +109,6 @@ def shapes(config: ModelConfig) -> dict[str, torch.Size]:
 def weight_count(config: ModelConfig) -> int:
     """Number of weights, worked out without allocating them."""
     return sum(map(math.prod, shapes(config).values()))
-
-
-class _NothingDrawn(TorchFunctionMode):
-    """Leaves tensors as they are: filling one that has no memory loads half of torch."""
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if getattr(func, "__name__", "") in ("normal_", "uniform_", "trunc_normal_"):
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **kwargs)
 
 
 def _number(value: object) -> bool:

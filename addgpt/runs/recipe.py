@@ -11,7 +11,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from addgpt.config.schema import ModelConfig, RunConfig, TrainConfig, to_dict
+from addgpt.config.architectures import CONFIGS
+from addgpt.config.schema import RunConfig, TrainConfig, to_dict
 from addgpt.task import task_class
 
 # How long a run takes and how often it saves; none of it changes what is learned.
@@ -26,9 +27,10 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
     A version that did not know a setting did what is now its default, see `config.schema`. The
     options of a task that is not installed stay as they are.
     """
+    architecture = (config.get("model") or {}).get("architecture", "gpt")
     defaults = {
         "options": _options(config["task"]),
-        "model": _defaults(ModelConfig),
+        "model": _defaults(CONFIGS.get(architecture, CONFIGS["gpt"])),
         "train": _defaults(TrainConfig),
     }
     filled = {part: known | (config.get(part) or {}) for part, known in defaults.items()}

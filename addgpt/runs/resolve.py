@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import replace
 from typing import Any
 
-from addgpt.config import architectures as kinds
-from addgpt.config.schema import ModelConfig, RunConfig, TrainConfig, to_dict, with_settings
+from addgpt.config.architectures import (
+    GPTConfig,
+    ModelConfig,
+    model_settings,
+    with_model_settings,
+)
+from addgpt.config.schema import RunConfig, TrainConfig, trained
+from addgpt.config.settings import names_of, to_dict, unknown, with_settings
 from addgpt.task import Task, load_task, task_class
-
-FROM_TASK = ("vocab", "context", "levels")  # model fields that a person does not set
 
 
 def parse_pairs(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -28,13 +31,13 @@ def split_settings(task: str, settings: dict[str, str]) -> tuple[dict[str, str],
     """Settings sorted into task options, model and training. Raises ValueError for unknown keys."""
     names = (
         list(task_class(task).options()),
-        [f.name for f in dataclasses.fields(ModelConfig) if f.name not in FROM_TASK],
-        [f.name for f in dataclasses.fields(TrainConfig)],
+        model_settings(),
+        names_of(TrainConfig),
     )
-    known = sorted(name for group in names for name in group)
+    known = [name for group in names for name in group]
     for key in settings:
         if key not in known:
-            raise ValueError(f"unknown setting {key!r}; valid: {', '.join(known)}")
+            raise unknown("setting", key, known)
     return tuple({k: v for k, v in settings.items() if k in group} for group in names)
 
 
@@ -56,14 +59,14 @@ def configure(
         raise ValueError(f"stop_at is a share of exact match, which task {task_name} has none of")
     recipe = task.recipe()
     base = replace(
-        shape or ModelConfig(),
+        shape or GPTConfig(),
         **({} if shape else recipe.model),
         vocab=len(task.alphabet),
         context=task.longest(),
         levels=task.levels,
     )
-    built = with_settings(base, model)
-    learned = kinds.training(built.kind, recipe.train)
+    built = with_model_settings(base, model)
+    learned = trained(built.architecture, recipe.train)
     return RunConfig(
         task_name,
         to_dict(task),
@@ -84,7 +87,7 @@ def reconfigure(
     options, model, train = split_settings(config.task, settings)
     task = load_task(config.task, config.options)
     wanted = load_task(config.task, config.options | _typed(task, options))
-    if wanted != task or with_settings(config.model, model) != config.model:
+    if wanted != task or with_model_settings(config.model, model) != config.model:
         raise ValueError("a resumed run keeps its task and model; training settings may change")
     new = replace(config, train=with_settings(config.train, train))
     if new.train.optimizer != config.train.optimizer:

@@ -16,16 +16,14 @@ from typing import Any
 
 import torch
 
-from addgpt.config.architectures import TABLES
-from addgpt.config.schema import ModelConfig, RunConfig, load_run_config, to_dict
+from addgpt.config.architectures import ModelConfig
+from addgpt.config.schema import RunConfig, load_run_config, to_dict
 from addgpt.model.build import Model, build
 from addgpt.runs import files
-from addgpt.runs.checkpoint import check_fits, packed, read_tensors
+from addgpt.runs.checkpoint import check_fits, packed, read_tensors, transplant
 from addgpt.runs.files import RunError
 from addgpt.task import Task, load_task
 
-# Weights with a row for each character of the alphabet.
-BY_TOKEN = ("token.weight", "token.weight.left", "head", "head.left")
 CONFIG, METRICS, MODEL = "config.json", "metrics.jsonl", "model.safetensors"
 STATE, PREVIOUS = "state.safetensors", "state.previous.safetensors"
 
@@ -101,27 +99,7 @@ class Run:
         """
         tensors, _ = read_tensors(self.path / MODEL)
         own = self.task().alphabet
-        if config.kind in TABLES and alphabet not in (None, own):
-            raise ValueError(
-                f"kind={config.kind} is a table of one alphabet, the new task has another"
-            )
-        shared = [char for char in alphabet or own if char in own]
-        rows = [own.index(char) for char in shared]
-        places = [(alphabet or own).index(char) for char in shared]
-        fresh = build(config, seed).state_dict()
-        if set(tensors) != set(fresh):
-            raise ValueError(f"the model of {self.path} has other parts than the new one")
-        for name, tensor in tensors.items():
-            have, want = tensor.shape, fresh[name].shape
-            if name in BY_TOKEN and have[1:] == want[1:]:
-                fresh[name][places] = tensor[rows]
-                continue
-            grows = "level" in name and have[1:] == want[1:] and have[0] <= want[0]
-            if have != want and not grows:
-                sizes = f"{tuple(have)} in {self.path}, {tuple(want)} in the new model"
-                raise ValueError(f"{name} is {sizes}")
-            fresh[name].zero_()[: have[0]] = tensor
-        return fresh
+        return transplant(tensors, config, (own, alphabet or own), seed, self.path)
 
     def progress(self) -> dict[str, Any]:
         """step, examples and seconds of the saved model."""

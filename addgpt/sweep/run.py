@@ -24,7 +24,7 @@ from addgpt.sweep.engines import Engine, Going
 from addgpt.sweep.grid import Grid
 from addgpt.sweep.plan import Planned, plan, reached
 from addgpt.sweep.table import LiveTable, Row
-from addgpt.training.preflight import check_startable
+from addgpt.training.preflight import check_trainable
 
 FILE = "sweep.json"
 LAST_BYTES = 1 << 16  # of metrics.jsonl that hold its last line
@@ -38,7 +38,7 @@ def plan_sweep(grid: Grid, on_this_machine: bool = True) -> list[Planned]:
     def check(config: RunConfig) -> None:
         """Another machine's devices are not known here."""
         settings = config.train if on_this_machine else replace(config.train, device="cpu")
-        check_startable(replace(config, train=settings))
+        check_trainable(replace(config, train=settings))
 
     return plan(grid, check)
 

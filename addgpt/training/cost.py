@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch.utils.flop_counter import FlopCounterMode
 
-from addgpt.config.architectures import TABLES
-from addgpt.config.schema import ModelConfig, RunConfig
+from addgpt.config.architectures import ModelConfig, TableConfig
+from addgpt.config.schema import RunConfig
 from addgpt.device import autocast, pick_device, prepare, product_type
 from addgpt.evaluation.exact_match import problems_of
 from addgpt.model.build import Model, build
@@ -24,6 +24,7 @@ from addgpt.model.forward import forward, next_token_loss
 from addgpt.runs.checkpoint import outline
 from addgpt.task import Batch, load_task
 from addgpt.training import optim
+from addgpt.training.learners import batches_of_like_length
 
 SAMPLE = 128  # problems that lengths and padding are estimated from
 ROWS, LENGTHS = 16, 10  # problems of a cell; lengths that are shown
@@ -57,7 +58,7 @@ class Plan:
     example: Cost
     examples: int
     steps: int
-    looks: float  # FLOPs of all looks at val over those of the training steps
+    validation: float  # FLOPs of all validation passes over those of the training steps
     parameters: int
 
     @property
@@ -98,21 +99,23 @@ def by_length(config: RunConfig) -> list[Cost]:
 
 def plan(config: RunConfig, examples: int | None = None) -> Plan:
     """The cost of training, of all steps or of so many examples."""
-    if config.model.kind in TABLES:
-        raise ValueError(f"kind={config.model.kind} looks rows up: it has no products to count")
+    if isinstance(config.model, TableConfig):
+        name = config.model.architecture
+        raise ValueError(f"architecture={name} looks rows up: it has no products to count")
     task, train = load_task(config.task, config.options), config.train
     batch = task.batch(np.random.default_rng(0), train.batch_size, "train")
     count = -(-SAMPLE // train.batch_size)
     drawn = [task.batch(np.random.default_rng(i), train.batch_size, "train") for i in range(count)]
-    size = train.micro_batch or train.batch_size
-    example = _cost("training", config.model, [p for batch in drawn for p in _passes(batch, size)])
-    exam = task.batch(np.random.default_rng(0), min(train.eval_size, SAMPLE), "val")
-    look = flops(outline(config.model), exam)[0] / len(exam) * train.eval_size
-    if task.cells():  # the loss and exact match are worked out in a pass each
-        look *= 2
+    example = _cost(
+        "training",
+        config.model,
+        [p for batch in drawn for p in batches_of_like_length(batch, train.micro_batch)],
+    )
+    some = task.batch(np.random.default_rng(0), min(train.eval_size, SAMPLE), "val")
+    validation = flops(outline(config.model), some)[0] / len(some) * train.eval_size
     step = example.training * len(batch)
     steps = -(-examples // train.batch_size) if examples else train.steps
-    share = look / (step * min(train.eval_every, steps))
+    share = validation / (step * min(train.eval_every, steps))
     total = examples or steps * train.batch_size
     return Plan(example, total, steps, share, outline(config.model).parameter_count())
 
@@ -128,7 +131,7 @@ def speed(config: RunConfig, seconds: float = 2.0) -> float:
     dtype = product_type(device, train.precision, config.model)
     optimizers = optim.build(model, train, dtype)
     batch = task.batch(np.random.default_rng(0), train.batch_size, "train")
-    parts = _passes(batch, train.micro_batch or len(batch))
+    parts = list(batches_of_like_length(batch, train.micro_batch))
     work = sum(flops(outline(config.model), part)[1] for part in parts)
 
     def step() -> None:
@@ -159,11 +162,3 @@ def _cost(what: str, config: ModelConfig, batches: list[Batch]) -> Cost:
         known[shape] = known.get(shape) or flops(model, batch)
         both.append(known[shape])
     return Cost(what, tokens / rows, sum(f for f, _ in both) / rows, sum(t for _, t in both) / rows)
-
-
-def _passes(batch: Batch, rows: int) -> list[Batch]:
-    """A batch as training passes it through the model: rows of like length together."""
-    if rows >= len(batch):
-        return [batch]
-    order = np.argsort(batch.lengths, kind="stable")
-    return [batch.rows(order[i : i + rows]) for i in range(0, len(batch), rows)]

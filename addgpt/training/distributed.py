@@ -24,12 +24,12 @@ from torch import Tensor
 from addgpt.runs.files import RunError
 from addgpt.task import Batch
 
-PATIENCE = datetime.timedelta(minutes=10)  # longer silence of a worker means that it is lost
+TIMEOUT = datetime.timedelta(minutes=10)  # a worker silent for longer is lost
 FROM_TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
-class Lost(RunError):
-    """Another worker does not answer any more."""
+class WorkerLost(RunError):
+    """Another worker stopped responding."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class World:
         """Whether this is the one worker that writes and talks."""
         return self.rank == 0
 
-    def share(self, batch: Batch) -> Batch:
+    def shard(self, batch: Batch) -> Batch:
         """This worker's rows of a batch: every `size`-th in order of length, so all work alike."""
         if self.size == 1:
             return batch
@@ -64,7 +64,7 @@ class World:
         """Whether the flag is up on any worker; the same answer on all of them."""
         return self.sum([float(flag)])[0] > 0
 
-    def add_gradients(self, parameters: Sequence[Tensor]) -> None:
+    def all_reduce_gradients(self, parameters: Sequence[Tensor]) -> None:
         """Replace the gradients by their sums over all workers, in one exchange."""
         grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if self.size == 1 or not grads:
@@ -75,7 +75,7 @@ class World:
         for grad, part in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
             grad.copy_(part.view_as(grad))
 
-    def tell(self, text: str = "") -> str:
+    def broadcast(self, text: str = "") -> str:
         """The text that the main worker has; the others wait for it."""
         if self.size == 1:
             return text
@@ -88,9 +88,12 @@ class World:
         return bytes(content.tolist()).decode()
 
 
+ALONE = World()
+
+
 @contextlib.contextmanager
 def joined() -> Iterator[World]:
-    """The world that torchrun made, or a world of one. Raises Lost if workers do not appear."""
+    """The world that torchrun made, or a world of one. Raises WorkerLost if one does not appear."""
     if not all(os.environ.get(name) for name in FROM_TORCHRUN):
         yield World()
         return
@@ -101,12 +104,12 @@ def joined() -> Iterator[World]:
     from torch.distributed.nn import functional  # noqa: F401
 
     with _answered():
-        dist.init_process_group(kinds, timeout=PATIENCE)
+        dist.init_process_group(kinds, timeout=TIMEOUT)
     world, ended = World(rank, size, int(os.environ.get("LOCAL_RANK", rank))), False
     try:
         yield world
-        with contextlib.suppress(Lost):  # all work is done: who is gone by now is not missed
-            world.sum([0.0])  # no one hangs up on a worker that is still in an exchange
+        with contextlib.suppress(WorkerLost):  # all work is done: who is gone by now is not missed
+            world.sum([0.0])  # no one closes the connection while a worker is still in an exchange
             ended = True
     finally:
         # Threads of gloo that outlive the interpreter abort the process when they want its lock.
@@ -121,4 +124,4 @@ def _answered() -> Iterator[None]:
         yield
     except (RuntimeError, ValueError) as error:  # torch.distributed raises either
         reason = str(error).partition("\n")[0][:200]
-        raise Lost(f"a worker was lost ({reason})") from None
+        raise WorkerLost(f"a worker was lost ({reason})") from None

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from addgpt.config.schema import TrainConfig
+from addgpt.model.layers import muon_matrices
 
 # Share of the peak rate after warm-up. `done` runs from 0 to 1; `age` is the step in units of the
 # warm-up, from 1. What each is, and its paper: addgpt/config/catalogue.py.
@@ -42,7 +43,7 @@ class Muon(torch.optim.Optimizer):
         self.dtype = dtype
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:
+    def step(self, closure=None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is None:
@@ -73,17 +74,14 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
 def build(
     model: nn.Module, config: TrainConfig, dtype: torch.dtype | None = None
 ) -> list[torch.optim.Optimizer]:
-    """The optimizers of a model: Muon for the matrices of its blocks if it has any, AdamW for the
-    rest, none for what has no gradient.
+    """The optimizers of a model: Muon for the matrices that its modules name if there are any,
+    AdamW for the rest, none for what has no gradient.
 
     `dtype` is what Muon multiplies matrices in.
     """
-    matrices, rest = [], []
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        inside = name.startswith("blocks.") and parameter.ndim >= 2 and not name.endswith("gain")
-        (matrices if inside else rest).append(parameter)
+    matrices = muon_matrices(model)
+    known = set(map(id, matrices))
+    rest = [p for p in model.parameters() if p.requires_grad and id(p) not in known]
     if config.optimizer == "adamw" and matrices:
         groups = [
             {"params": matrices, "weight_decay": config.weight_decay},

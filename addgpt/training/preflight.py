@@ -1,14 +1,15 @@
-"""What cannot be trained is refused with the reason, before anything is written."""
+"""Preflight checks: refuse what cannot be trained, with the reason, before anything is written."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from addgpt.config.architectures import GPTConfig
 from addgpt.config.schema import RunConfig
 from addgpt.device import memory, pick_device
 from addgpt.runs.checkpoint import weight_count
 from addgpt.task import Task, load_task
-from addgpt.training.distributed import World
+from addgpt.training.distributed import ALONE, World
 
 FLOAT = 4  # bytes
 PER_WEIGHT = 4  # floats of a weight in training: itself, its gradient and up to two averages
@@ -16,24 +17,24 @@ PER_TOKEN = 4  # numbers at the least that a block keeps of each channel of a to
 PER_PAIR = 2  # floats at the least of two tokens and a head: the bias of their ids, its gradient
 
 
-def check_startable(config: RunConfig, world: World = World()) -> None:  # noqa: B008
-    """Raise ValueError if the model of a config cannot be, or its device is not here."""
+def check_trainable(config: RunConfig, world: World = ALONE) -> None:
+    """Raise ValueError if a config cannot be trained on this machine."""
     pick_device(config.train.device)
     check_shares(config, world)
     check_memory(config, world)
     check_reach(config)
-    if config.model.prefix:
+    if isinstance(config.model, GPTConfig) and config.model.prefix:
         check_prompt(load_task(config.task, config.options))
 
 
-def check_memory(config: RunConfig, world: World = World()) -> None:  # noqa: B008
+def check_memory(config: RunConfig, world: World = ALONE) -> None:
     """Raise ValueError if training takes more memory than there is, by a low estimate."""
     model, train = config.model, config.train
     weights = weight_count(model)
     rows = min(train.micro_batch or train.batch_size, -(-train.batch_size // world.size))
     tokens = model.context // 4  # of a row, at the least
-    kept = rows * tokens * model.depth * model.width * PER_TOKEN
-    if "relative" in model.scheme:
+    kept = rows * tokens * model.depth * getattr(model, "width", 0) * PER_TOKEN
+    if isinstance(model, GPTConfig) and "relative" in model.scheme:
         # The longest pass decides, and a batch has problems that are at least half as long.
         kept += rows * (model.context // 2) ** 2 * model.heads * PER_PAIR
     drawn = (train.batch_size + train.eval_size) * tokens * (2 + 2 * len(model.levels))
@@ -48,17 +49,18 @@ def check_memory(config: RunConfig, world: World = World()) -> None:  # noqa: B0
 
 def check_reach(config: RunConfig) -> None:
     """Raise ValueError if problems that are to be scored are longer than the model can read."""
-    most = config.model.longest
-    if most is None:
+    model = config.model
+    most = model.longest
+    if not isinstance(model, GPTConfig) or most is None:
         return
     task, rng = load_task(config.task, config.options), np.random.default_rng(0)
     cells = task.cells()
     sizes = [int(task.exam(rng, 8, "test", cell).lengths.max(initial=1)) - 1 for cell in cells]
-    read, cell = max(zip(sizes, cells, strict=True), default=(0, None))
-    if read > most:
+    if cells and max(sizes) > most:
+        read, cell = max(zip(sizes, cells, strict=True))
         raise ValueError(
             f"problems of {cell.len_a}{cell.op}{cell.len_b} digits take {read} tokens, a model "
-            f"with position={config.model.position} reads at most {most}; set another "
+            f"with position={model.position} reads at most {most}; set another "
             "position, or a larger random_index"
         )
 

@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:  # counting needs no torch
-    from addgpt.training.loop import Moment
+    from addgpt.training.loop import TrainState
 
 PLAIN_SECONDS = 30.0  # between plain lines, where nobody looks at a terminal
 
 
 class TrainingProgress:
-    """Watches training: `with TrainingProgress() as watch: train(run, watch)`.
+    """The callback that shows training: `with TrainingProgress() as shown: train(run, shown)`.
 
     A terminal that goes away ends the talk, not the training.
     """
@@ -29,7 +29,7 @@ class TrainingProgress:
         self.bar = _bar("{task.fields[note]}") if self.live else None
         self.row = self.bar.add_task("train", total=None, note="") if self.bar else None
         self.told = 0.0
-        self.looked = -1
+        self.validated = -1
         self.began: tuple[int, float] | None = None
 
     def __enter__(self) -> TrainingProgress:
@@ -43,32 +43,32 @@ class TrainingProgress:
             if self.bar:
                 self.bar.stop()
 
-    def __call__(self, moment: Moment) -> None:
+    def __call__(self, state: TrainState) -> None:
         if self.quiet:
             return
         try:
-            self._say(moment)
+            self._say(state)
         except OSError:
             self.quiet = True
 
-    def _say(self, moment: Moment) -> None:
+    def _say(self, state: TrainState) -> None:
         now = time.monotonic()
-        self.began = self.began or (moment.step - 1, now)
+        self.began = self.began or (state.step - 1, now)
         if self.bar:
-            self.bar.update(self.row, total=moment.steps, completed=moment.step, note=_note(moment))
-        look = moment.look.get("step", -1)
-        if not self.bar and (look != self.looked or now - self.told > PLAIN_SECONDS):
-            left = f"  ETA {_clock(self._left(moment, now))}" if now > self.began[1] else ""
-            note = f"step {moment.step}/{moment.steps}  {_note(moment)}{left}"
+            self.bar.update(self.row, total=state.steps, completed=state.step, note=_note(state))
+        validated = state.validation.get("step", -1)
+        if not self.bar and (validated != self.validated or now - self.told > PLAIN_SECONDS):
+            left = f"  ETA {_clock(self._left(state, now))}" if now > self.began[1] else ""
+            note = f"step {state.step}/{state.steps}  {_note(state)}{left}"
             print(note, file=sys.stderr, flush=True)
             self.told = now
-        self.looked = look
+        self.validated = validated
 
-    def _left(self, moment: Moment, now: float) -> float:
+    def _left(self, state: TrainState, now: float) -> float:
         """Seconds left, at the speed since this process began."""
         first, since = self.began
-        pace = (now - since) / max(1, moment.step - first)
-        return pace * (moment.steps - moment.step)
+        pace = (now - since) / max(1, state.step - first)
+        return pace * (state.steps - state.step)
 
 
 def counted(
@@ -88,13 +88,13 @@ def counted(
             bar.advance(row, size(item))
 
 
-def _note(moment: Moment) -> str:
-    pace = moment.examples / moment.seconds if moment.seconds else 0
-    parts = [f"loss {moment.loss:.4f}"]
-    if "val_exact" in moment.look:
-        parts.append(f"val exact {100 * moment.look['val_exact']:.2f}%")
-    elif "val_loss" in moment.look:
-        parts.append(f"val loss {moment.look['val_loss']:.4f}")
+def _note(state: TrainState) -> str:
+    pace = state.examples / state.seconds if state.seconds else 0
+    parts = [f"loss {state.loss:.4f}"]
+    if "val_exact" in state.validation:
+        parts.append(f"val exact {100 * state.validation['val_exact']:.2f}%")
+    elif "val_loss" in state.validation:
+        parts.append(f"val loss {state.validation['val_loss']:.4f}")
     return "  ".join([*parts, f"{pace:,.0f} examples/s"])
 
 

@@ -38,7 +38,7 @@ class Naive:
                 stream = [x + e for x, e in zip(stream, embedded, strict=True)]
             for layer in range(config.layers):
                 stream = self.block(f"blocks.{layer}", stream)
-        head = self.table("token.weight" if config.tied else "head")
+        head = self.table("token.weight" if config.tied else "head.weight")
         if config.norm_place != "after":
             stream = [self.norm("norm", x) for x in stream]
         return np.stack([head @ x for x in stream])
@@ -73,15 +73,15 @@ class Naive:
         config, place = self.config, self.places[t]
         x = self.table("token.weight")[token].copy()
         if config.position == "learned":
-            x += self.w["index.weight"][place]
+            x += self.w["positions.index.table.weight"][place]
         if config.position == "sinusoidal":
             for c in range(config.width):
                 angle = place / 10_000 ** (2 * (c // 2) / config.width)
                 x[c] += math.cos(angle) if c % 2 else math.sin(angle)
         for table, level in enumerate(self.added):
-            x += self.w[f"level.{table}.weight"][self.ids[t, level]]
+            x += self.w[f"positions.learned.own.{table}.weight"][self.ids[t, level]]
             if config.next_ids:
-                x += self.w[f"next_level.{table}.weight"][self.ids[t + 1, level]]
+                x += self.w[f"positions.learned.target.{table}.weight"][self.ids[t + 1, level]]
         return x
 
     def attend(self, name: str, read) -> list[np.ndarray]:
@@ -94,7 +94,9 @@ class Naive:
                 wq, wk, wv = self.projections(name, head, size)
             else:
                 group = head * (config.kv_heads or config.heads) // config.heads
-                wv = self.matrix(f"{name}.kv")[0][group * size : (group + 1) * size]
+                wv = self.matrix(f"{name}.attention.value.weight")[0][
+                    group * size : (group + 1) * size
+                ]
                 wq = wk = np.zeros((2, config.width))
             queries = [self.turn(wq @ x, t + ahead, t) for t, x in enumerate(read)]
             keys = [self.turn(wk @ x, t, t) for t, x in enumerate(read)]
@@ -113,7 +115,7 @@ class Naive:
                 mixed[t][head * size : (head + 1) * size] = sum(
                     w * values[s] for s, w in enumerate(weights)
                 )
-        return [self.matrix(f"{name}.out") @ x for x in mixed]
+        return [self.matrix(f"{name}.attention.out.weight") @ x for x in mixed]
 
     def projections(self, name: str, head: int, size: int) -> list[np.ndarray]:
         """The matrices of one head: its query's, and those of the keys and values it reads."""
@@ -121,10 +123,10 @@ class Naive:
         which = SHARED[config.share]
         groups = config.kv_heads or config.heads
         own, read = (slice(h * size, (h + 1) * size) for h in (head, head * groups // config.heads))
-        qkv = self.matrix(f"{name}.qkv")
+        qkv = self.matrix(f"{name}.attention.qkv.weight")
         if groups == config.heads:
             return [qkv[i][own] for i in which]
-        kv = self.matrix(f"{name}.kv")
+        kv = self.matrix(f"{name}.attention.kv.weight")
         return [qkv[0][own], kv[0][read], kv[which[2] - 1][read]]
 
     def score(self, name: str, head: int, q, k) -> float:
@@ -132,7 +134,7 @@ class Naive:
             return 0.0
         if not self.config.qk_norm:
             return q @ k / math.sqrt(len(q))
-        gain = self.w[f"{name}.gain"][head, 0, 0]
+        gain = self.w[f"{name}.attention.gain"][head, 0, 0]
         return gain * (q @ k) / np.linalg.norm(q) / np.linalg.norm(k)
 
     def bias(self, head: int, t: int, s: int) -> float:
@@ -144,7 +146,7 @@ class Naive:
         for table, level in enumerate(near):
             apart = int(self.ids[t + self.config.next_ids, level] - self.ids[s, level])
             entry = min(max(apart, -4), 4) + 4 if self.ids[s, level] else 9
-            total += self.w["relative.table"][table, head, entry]
+            total += self.w["positions.relative.table"][table, head, entry]
         return total
 
     def place_bias(self, head: int, t: int, s: int) -> float:
@@ -152,7 +154,10 @@ class Naive:
         if self.config.position == "alibi":
             return -(2 ** (-8 * (head + 1) / self.config.heads)) * abs(here - there)
         if self.config.position == "fire":
-            fire = {n: self.w[f"fire.{n}"] for n in ("scale", "threshold", "rise", "shift", "mix")}
+            fire = {
+                n: self.w[f"positions.index.{n}"]
+                for n in ("scale", "threshold", "rise", "shift", "mix")
+            }
 
             def log(x: float) -> float:
                 return math.log(abs(fire["scale"]) * x + 1)
@@ -184,7 +189,7 @@ class Naive:
         return out
 
     def mlp(self, name: str, x) -> np.ndarray:
-        up = self.matrix(f"{name}.up")
+        up = self.matrix(f"{name}.mlp.up.weight")
         kind = self.config.activation
         simple = {"swiglu": "silu", "geglu": "gelu"}.get(kind, kind)
         act = {
@@ -197,7 +202,7 @@ class Naive:
             hidden = np.array([act(h) for h in up @ x])
         else:
             hidden = np.array([act(g) * h for g, h in zip(up[0] @ x, up[1] @ x, strict=True)])
-        return self.matrix(f"{name}.down") @ hidden
+        return self.matrix(f"{name}.mlp.down.weight") @ hidden
 
     def norm(self, name: str, x) -> np.ndarray:
         if self.config.norm == "none":

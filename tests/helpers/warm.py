@@ -4,11 +4,11 @@ import addgpt.cli.main
 import addgpt.cli.train
 import addgpt.training.distributed
 import addgpt.training.progress
-from addgpt.model.gpt import GPT
+from addgpt.model.build import build
 from addgpt.runs.resolve import configure
 from addgpt.training import optim
 from addgpt.training.loop import train
 
 CONFIG = configure("add", {"digits": "1", "width": "8", "heads": "2"})
-OPTIMIZERS = optim.build(GPT(CONFIG.model), CONFIG.train)  # loads torch's compiler
+OPTIMIZERS = optim.build(build(CONFIG.model), CONFIG.train)  # loads torch's compiler
 __all__ = ["OPTIMIZERS", "addgpt", "train"]

@@ -1,0 +1,155 @@
+"""Parts of the GPT that a setting replaces: attention with fewer matrices, norms elsewhere.
+
+What each is, and its paper: addgpt/config/catalogue.py. `block_of` picks those that a config names.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from addgpt.config.architectures import GPTConfig
+from addgpt.model.attention import AttentionContext, gather, weighted_sum
+from addgpt.model.gpt import Attention, Block, split_heads
+from addgpt.model.kv_cache import Cache
+from addgpt.model.layers import NORMS, Linear, Part
+
+# Which matrices of the stack make queries, keys and values (`share`).
+TIED = {"none": (0, 1, 2), "qk": (0, 0, 1), "kv": (0, 1, 1), "qkv": (0, 0, 0)}
+
+
+class TiedAttention(Attention):
+    """One matrix makes two or all of queries, keys and values (`share`)."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__(config)
+        self.uses = TIED[config.share]
+        self.qkv = Linear(len(set(self.uses)), config.width, config.width, rank=config.rank)
+
+    def project(self, x: Tensor, at: Tensor | None) -> tuple[Tensor, ...]:
+        q, k, v = self.uses
+        if at is None:
+            parts = split_heads(self.qkv(x), len(set(self.uses)), self.heads)
+            return parts[q], parts[k], parts[v]
+        qkv = self.qkv.matrix()
+        (query,) = split_heads(F.linear(gather(x, at), qkv[q]), 1, self.heads)
+        parts = split_heads(F.linear(x, qkv[k:].flatten(0, 1)), len(qkv) - k, self.heads)
+        return query, parts[0], parts[-1]
+
+
+class GroupedAttention(Attention):
+    """Groups of heads share keys and values (`kv_heads`); one matrix makes both if `share=kv`."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__(config)
+        c = config
+        self.key_heads, self.parts = c.key_heads, 1 if c.share == "kv" else 2
+        self.qkv = Linear(1, c.width, c.width, rank=c.rank)  # queries alone
+        group = c.key_heads * (c.width // c.heads)
+        self.kv = Linear(self.parts, group, c.width, rank=c.rank)
+
+    def project(self, x: Tensor, at: Tensor | None) -> tuple[Tensor, ...]:
+        (query,) = split_heads(self.qkv(x if at is None else gather(x, at)), 1, self.heads)
+        pair = split_heads(self.kv(x), self.parts, self.key_heads)  # (B, G, T, D)
+        return query, pair[0], pair[-1]
+
+    def init_weights(self, generator: torch.Generator, zero: bool = True) -> None:
+        self.qkv.init_weights(generator)
+        self.kv.init_weights(generator)
+        self.out.init_weights(generator, zero=zero)
+
+
+class PositionAttention(Part):
+    """Position-only attention (`content=false`): there are no queries and keys, biases of
+    positions are all there is."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        c = config
+        self.key_heads = c.key_heads
+        self.value = Linear(1, c.key_heads * (c.width // c.heads), c.width, rank=c.rank)
+        self.out = Linear(c.width, c.width, rank=c.rank)
+
+    def forward(
+        self,
+        x: Tensor,
+        context: AttentionContext,
+        depth: int = 0,
+        cache: Cache | None = None,
+        at: Tensor | None = None,
+    ) -> Tensor:
+        (value,) = split_heads(self.value(x), 1, self.key_heads)  # (B, G, T, D)
+        value = value if cache is None else cache.extend(depth, value)[0]
+        found = weighted_sum(context.weights, value)  # (B, H, S, D)
+        return self.out(found.transpose(1, 2).flatten(2))
+
+    def init_weights(self, generator: torch.Generator, zero: bool = True) -> None:
+        self.value.init_weights(generator)
+        self.out.init_weights(generator, zero=zero)
+
+
+class PostNormBlock(Block):
+    """norm(x + f(x)) (`norm_place=after`)."""
+
+    def forward(
+        self,
+        x: Tensor,
+        context: AttentionContext,
+        depth: int = 0,
+        cache: Cache | None = None,
+        at: Tensor | None = None,
+    ) -> Tensor:
+        written = self.attention(x, context, depth, cache, at)
+        x = self.attention_norm((x if at is None else gather(x, at)) + self.drop(written))
+        return x if self.mlp is None else self.mlp_norm(x + self.drop(self.mlp(x)))
+
+
+class SandwichBlock(Block):
+    """x + norm(f(norm(x))) (`norm_place=both`)."""
+
+    def __init__(
+        self, config: GPTConfig, attention: Callable[[GPTConfig], Part] = Attention
+    ) -> None:
+        super().__init__(config, attention)
+        c = config
+        self.normed = c.norm != "none"
+        self.attention_norm_out = NORMS[c.norm](c.width)
+        self.mlp_norm_out = NORMS[c.norm if c.hidden else "none"](c.width)
+
+    def forward(
+        self,
+        x: Tensor,
+        context: AttentionContext,
+        depth: int = 0,
+        cache: Cache | None = None,
+        at: Tensor | None = None,
+    ) -> Tensor:
+        written = self.attention(self.attention_norm(x), context, depth, cache, at)
+        x = (x if at is None else gather(x, at)) + self.drop(self.attention_norm_out(written))
+        if self.mlp is None:
+            return x
+        return x + self.drop(self.mlp_norm_out(self.mlp(self.mlp_norm(x))))
+
+    def init_weights(self, generator: torch.Generator, zero: bool = True) -> None:
+        super().init_weights(generator, zero and not self.normed)  # a norm would blow zeros up
+
+
+BLOCKS = {"before": Block, "after": PostNormBlock, "both": SandwichBlock}
+
+
+def attention_of(config: GPTConfig) -> type[Part]:
+    """The attention that a config asks for."""
+    if not config.content:
+        return PositionAttention
+    if config.key_heads < config.heads:
+        return GroupedAttention
+    return Attention if config.share == "none" else TiedAttention
+
+
+def block_of(config: GPTConfig) -> Callable[[GPTConfig], Part]:
+    """What makes the blocks that a config asks for."""
+    return functools.partial(BLOCKS[config.norm_place], attention=attention_of(config))
