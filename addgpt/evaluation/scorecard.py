@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from addgpt.evaluation.contamination import Audit, Contamination
-from addgpt.evaluation.exact_match import Examined
+from addgpt.evaluation.exact_match import CellResult
 from addgpt.evaluation.mistakes import COUNT_COLUMNS, ERROR_COLUMNS, EXAMPLE_COLUMNS, Tally
 from addgpt.evaluation.schema import EVAL_COLUMNS
 from addgpt.evaluation.scoring import eval_rows, usual_size
@@ -80,7 +80,7 @@ def score_run(
     per_cell: int | None = None,
     split: str = "test",
     seed: int = 0,
-    watch: Callable[[Examined], None] = lambda examined: None,
+    watch: Callable[[CellResult], None] = lambda result: None,
     show: Callable[[Iterable, int, str], Iterable] = lambda rows, total, what: rows,
 ) -> Scorecard:
     """Score all cells of a run, say why answers are wrong, and check for contamination.
@@ -92,10 +92,10 @@ def score_run(
     task = run.task()
     tally, audit = Tally(task), Audit(task)
 
-    def see(examined: Examined) -> None:
-        tally.add(examined)
-        audit.add(examined)
-        watch(examined)
+    def see(result: CellResult) -> None:
+        tally.add(result)
+        audit.add(result)
+        watch(result)
 
     rows = eval_rows(run, per_cell, split, seed, see)
     rows = list(show(rows, len(task.cells()), f"scoring {run.name}"))

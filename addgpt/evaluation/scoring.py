@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from addgpt.evaluation.exact_match import Examined, examine
+from addgpt.evaluation.exact_match import CellResult, evaluate_cells
 from addgpt.runs.run import Run
-from addgpt.task import Task
+from addgpt.task import Graded, Task
 
 
 def eval_rows(
@@ -15,7 +15,7 @@ def eval_rows(
     per_cell: int | None = None,
     split: str = "test",
     seed: int = 0,
-    watch: Callable[[Examined], None] = lambda examined: None,
+    watch: Callable[[CellResult], None] = lambda result: None,
 ) -> Iterator[dict[str, Any]]:
     """One row a cell: exact match, as counts, of the run's model on `per_cell` problems.
 
@@ -23,7 +23,7 @@ def eval_rows(
     """
     task, model = run.task(), run.model()
     cells = task.cells()
-    if not cells:
+    if not isinstance(task, Graded) or not cells:
         raise ValueError(f"task {task.name} has no cells to score; its loss is in metrics.jsonl")
     size = per_cell or usual_size(task)
     progress = run.progress()
@@ -34,9 +34,9 @@ def eval_rows(
         "params": model.parameter_count(),
         **{key: progress[key] for key in ("step", "examples", "seconds")},
     }
-    for examined in examine(model, task, cells, per_cell=size, split=split, seed=seed):
-        watch(examined)
-        yield facts | examined.row()
+    for result in evaluate_cells(model, task, cells, per_cell=size, split=split, seed=seed):
+        watch(result)
+        yield facts | result.row()
 
 
 def usual_size(task: Task) -> int:

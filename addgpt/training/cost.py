@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from addgpt.config.architectures import TABLES
 from addgpt.config.schema import ModelConfig, RunConfig
 from addgpt.device import autocast, pick_device, prepare, product_type
-from addgpt.evaluation.exact_match import problems_of
+from addgpt.evaluation.exact_match import evaluation_problems
 from addgpt.model.build import Model, build
 from addgpt.model.forward import forward, next_token_loss
 from addgpt.runs.checkpoint import outline
@@ -91,7 +91,7 @@ def by_length(config: RunConfig) -> list[Cost]:
     shown = {round(n) for n in np.linspace(1, longest, LENGTHS)}
     for cell in cells:
         if cell.len_a in shown:
-            batch, _ = problems_of(task, cell, ROWS)
+            batch, _ = evaluation_problems(task, cell, ROWS)
             rows.append(_cost(f"{cell.len_a}{cell.op}{cell.len_b}", config.model, [batch]))
     return rows
 

@@ -53,7 +53,8 @@ def check_reach(config: RunConfig) -> None:
         return
     task, rng = load_task(config.task, config.options), np.random.default_rng(0)
     cells = task.cells()
-    sizes = [int(task.exam(rng, 8, "test", cell).lengths.max(initial=1)) - 1 for cell in cells]
+    sets = (task.evaluation_set(rng, 8, "test", cell) for cell in cells)
+    sizes = [int(batch.lengths.max(initial=1)) - 1 for batch in sets]
     read, cell = max(zip(sizes, cells, strict=True), default=(0, None))
     if read > most:
         raise ValueError(

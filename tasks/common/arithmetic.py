@@ -255,7 +255,9 @@ class Arithmetic(Graded, HeldOut, Explained):
     def positions(self, tokens: np.ndarray, slots: int) -> np.ndarray:
         _, _, len_a, len_b = _layout(tokens, 1 + self.hints)
         zeros = np.zeros((len(tokens), int(max(len_a.max(), len_b.max()))), np.int8)
-        return self.write(zeros, zeros, len_a, len_b).positions(tokens.shape[1] + slots)
+        one = zeros.copy()
+        one[:, 0] = 1  # nothing can be divided by 0
+        return self.write(zeros, one, len_a, len_b).positions(tokens.shape[1] + slots)
 
     def reference(self, prompts: np.ndarray) -> Batch:
         return self.write(*self._operands(prompts)).batch()

@@ -9,7 +9,7 @@ to it), so that weights can move between them:
 
 Position ids depend on the lengths of the operands alone: a *slot* has its ids whether or not a
 short answer reaches it, and whatever is written in it. So nothing about an answer leaks through its
-positions, and decoding, which works them out from zeros of the same lengths, sees what training saw.
+positions. Decoding works them out from zeros of the same lengths, and sees what training saw.
 """
 
 from __future__ import annotations
@@ -98,9 +98,7 @@ class Sheet:
         hints: whether a letter before each digit says its column.
     """
 
-    def __init__(
-        self, *lengths: np.ndarray, ids: str = "coupled", hints: bool = False
-    ) -> None:
+    def __init__(self, *lengths: np.ndarray, ids: str = "coupled", hints: bool = False) -> None:
         self.rows, self.ids, self.hints = len(lengths[0]), ids, hints
         self._lengths = lengths
         self._blocks: list[_Block] = []

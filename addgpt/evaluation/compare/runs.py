@@ -11,7 +11,7 @@ from pathlib import Path
 
 from addgpt.evaluation.compare.statistics import Marks, Scored
 from addgpt.evaluation.contamination import problems
-from addgpt.evaluation.exact_match import Examined, problems_of
+from addgpt.evaluation.exact_match import CellResult, evaluation_problems
 from addgpt.evaluation.schema import read_eval
 from addgpt.evaluation.scorecard import contaminated, file_of
 from addgpt.runs.files import RunError, read_checked
@@ -113,10 +113,10 @@ class Marker:
         self.task = task
         self.marks: dict[Cell, Marks] = {}
 
-    def add(self, examined: Examined) -> None:
-        asked = "\n".join(problems(self.task, examined.batch))
+    def add(self, result: CellResult) -> None:
+        asked = "\n".join(map(self.task.text, problems(self.task, result.batch)))
         digest = hashlib.sha256(asked.encode()).hexdigest()
-        self.marks[examined.cell] = Marks(examined.outcome.answer_correct, digest)
+        self.marks[result.cell] = Marks(result.outcome.answer_correct, digest)
 
 
 def _paths(name: str) -> list[Path]:
@@ -138,9 +138,9 @@ def _asked(task: Task, per_cell: int, split: str, seed: int) -> list[str]:
     """The problems of cells all over the grid; each cell's first one with its right answer."""
     cells, texts = task.cells(), []
     for cell in cells[:: max(1, len(cells) // LOOKED_AT)]:
-        batch, _ = problems_of(task, cell, per_cell, split, seed)
+        batch, _ = evaluation_problems(task, cell, per_cell, split, seed)
         asked = problems(task, batch)
-        texts += [*asked, task.truth(asked[0])] if asked else []
+        texts += [*map(task.text, asked), str(task.truth(asked[0]))] if asked else []
     return texts
 
 
