@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from addgpt.cli.main import main
 from addgpt.evaluation.contamination import Audit, Contamination, drawn_in_training, problems
-from addgpt.evaluation.exact_match import Examined, examine
+from addgpt.evaluation.exact_match import CellResult, examine
 from addgpt.task import Batch, Cell, load_task
 from addgpt.training.loop import train
 from tasks.add import Add
@@ -45,13 +45,13 @@ def test_it_tells_the_split_of_what_every_task_draws(any_task, split, read_rows)
         assert len({any_task.truth(order) for order in orders}) == 1
 
 
-def examined(task, cell: Cell = CELL, split: str = "test") -> Examined:
+def examined(task, cell: Cell = CELL, split: str = "test") -> CellResult:
     """A cell's problems, of which it does not matter how they were answered."""
-    batch = task.exam(np.random.default_rng(0), 200, split, cell)
-    return Examined(cell, split, task.seen(cell), batch, None)
+    batch = task.evaluation_set(np.random.default_rng(0), 200, split, cell)
+    return CellResult(cell, split, task.seen(cell), batch, None)
 
 
-def result(task, *cells: Examined, draw: int = 5000) -> Contamination:
+def result(task, *cells: CellResult, draw: int = 5000) -> Contamination:
     look = Audit(task)
     for one in cells:
         look.add(one)
@@ -70,7 +70,7 @@ def test_an_evaluation_is_clean(half_trained):
     )
 
 
-def test_problems_of_train_and_of_small_cells_are_not_held_out():
+def test_evaluation_problems_train_and_of_small_cells_are_not_held_out():
     task = load_task("add", {"digits": 3})
     seen, train = Cell("+", 1, 2), examined(task, split="train")
     found = result(task, examined(task, seen, "train"), train)
@@ -83,7 +83,7 @@ class Leaky(Add):
     """Takes exams from the wrong split."""
 
     def exam(self, rng: np.random.Generator, size: int, split: str, cell: Cell) -> Batch:
-        return super().exam(rng, size, "train", cell)
+        return super().evaluation_set(rng, size, "train", cell)
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Silent(Add):
         return None
 
 
-def test_problems_of_the_wrong_split_are_found():
+def test_evaluation_problems_the_wrong_split_are_found():
     found = result(Leaky(digits=3), examined(Leaky(digits=3)))
     assert found.drawable == found.problems == 200 and not found.clean
     assert len(found.found) == 3 and all(load_task("add").in_train(p) for p in found.found)

@@ -50,7 +50,7 @@ def test_the_work_of_every_task_is_what_it_trains_on(any_task):
     batch = any_task.batch(np.random.default_rng(0), 200, "val")
     rows, prompts = rows_of(batch), prompts_of(batch)
     assert len(rows) > 5
-    work, wanted = any_task.worked_out(prompts), batch.rows(rows)
+    work, wanted = any_task.reference(prompts), batch.rows(rows)
     length = wanted.lengths
     np.testing.assert_array_equal(work.lengths, length)
     ids = any_task.positions(prompts, any_task.longest() - prompts.shape[1])
@@ -148,7 +148,7 @@ class Backwards(type(load_task("add"))):
     """A task that asks with operands lowest digit first, and whose drafts are for others."""
 
     def worked_out(self, prompts):
-        work = super().worked_out(prompts)
+        work = super().reference(prompts)
         work.tokens[:, :3] = work.tokens[:, 2::-1]
         return work
 

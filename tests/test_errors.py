@@ -24,7 +24,7 @@ def right(matrices):
     def target(task, problem: str) -> str:
         part = task.parts[re.search("[-+*/]", problem)[0]] if task.name == "calc" else task
         a, b = map(int, re.split("[-+*/]", problem))
-        text = part.decode(part.write(*matrices([(a, b)])).batch(np.zeros(1, np.int32)).tokens[0])
+        text = part.decode(part.write(*matrices([(a, b)])).batch().tokens[0])
         return text.removeprefix(part.prompt(problem))
 
     return target
@@ -155,7 +155,7 @@ def test_a_detailed_scratchpad_is_copied_but_for_its_sums(right):
 # Any corruption of any right text, against a second computation that knows the formats.
 
 
-def with_slips(a: int, op: str, b: int) -> set[int]:
+def with_errors(a: int, op: str, b: int) -> set[int]:
     """Sizes of all sums (or differences) in which carries were lost or invented."""
     high, low, sign = max(a, b), min(a, b), 1 if op == "+" else -1
     width = len(str(high)) + (op == "+")
@@ -199,7 +199,7 @@ def naive_answer_kind(op: str, a: int, b: int, answer: str) -> tuple[str, str]:
     digit = naive_digit(abs(truth), abs(wrong))
     fits = len(answer.lstrip("-")) <= len(str(max(a, b))) + (op == "+")
     if truth != wrong and op in "+-" and (truth < 0) == (wrong < 0) and fits:
-        if abs(wrong) in with_slips(a, op, b):
+        if abs(wrong) in with_errors(a, op, b):
             return {"+": "carry", "-": "borrow"}[op], digit
     return "digit" if len(str(abs(truth))) == len(answer.lstrip("-")) else "length", digit
 

@@ -63,7 +63,7 @@ def test_far_lengths_are_cells_of_problems_that_long():
     task = load_task("add", {"digits": 2, "far": (5, 30)})
     pairs = {(cell.len_a, cell.len_b) for cell in task.cells()}
     assert pairs == {(n, m) for n in (1, 2, 5, 30) for m in (1, 2, 5, 30)}
-    batch = task.exam(np.random.default_rng(0), 20, "test", Cell("+", 30, 5))
+    batch = task.evaluation_set(np.random.default_rng(0), 20, "test", Cell("+", 30, 5))
     for row in batch.tokens:
         a, b = task.decode(row).partition("=")[0].split("+")
         assert (len(a), len(b)) == (30, 5)
@@ -77,7 +77,7 @@ def test_a_cell_index_names_the_cell_beyond_the_trained_lengths_too(name, option
     cells = task.cells()
     for index, cell in enumerate(cells):
         if cell.stratum == "all":
-            batch = task.exam(np.random.default_rng(0), 3, "test", cell)
+            batch = task.evaluation_set(np.random.default_rng(0), 3, "test", cell)
             assert {*batch.cell} == {index}, cell
 
 
@@ -96,7 +96,7 @@ def test_the_calculator_scores_each_operation_beyond_what_it_is_trained_on():
 
 def test_ids_beyond_a_table_are_its_last_but_an_index_beyond_is_refused(toy_model):
     task = load_task("add", {"digits": 2})
-    batch = task.exam(np.random.default_rng(0), 4, "test", Cell("+", 9, 9))
+    batch = task.evaluation_set(np.random.default_rng(0), 4, "test", Cell("+", 9, 9))
     model = toy_model(levels=task.levels, context=task.longest(), vocab=len(task.alphabet))
     assert len(score(model, task, batch).answer_correct) == 4
     short = toy_model(

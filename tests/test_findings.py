@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from addgpt.evaluation.exact_match import Examined, Outcome, examine
+from addgpt.evaluation.exact_match import CellResult, Outcome, examine
 from addgpt.evaluation.mistakes import (
     COUNT_COLUMNS,
     EACH,
@@ -75,14 +75,14 @@ def test_the_sample_is_bounded_and_does_not_depend_on_the_order_of_cells(cells):
     assert len(sample) > len(groups)
 
 
-def many(task, strata: int) -> list[Examined]:
+def many(task, strata: int) -> list[CellResult]:
     """Cells with nothing but wrong answers."""
     cells = []
     for number in range(strata):
         batch = task.batch(np.random.default_rng(number), 30, "test", Cell("+", 3, 3))
         false, wrong = np.zeros(30, bool), dict.fromkeys(range(30), "=#")
         outcome = Outcome(false, false, false, wrong)
-        cells.append(Examined(Cell("+", 3, 3, f"{number}"), "test", False, batch, outcome))
+        cells.append(CellResult(Cell("+", 3, 3, f"{number}"), "test", False, batch, outcome))
     return cells
 
 
