@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from addgpt.evaluation.exact_match import CellResult, Outcome, examine
+from addgpt.evaluation.exact_match import CellResult, Outcome, evaluate_cells
 from addgpt.evaluation.mistakes import (
     COUNT_COLUMNS,
     EACH,
@@ -34,7 +34,7 @@ from addgpt.training.loop import train
 def cells(half_trained):
     """The examined cells of a half-trained subtracter."""
     task, model = half_trained
-    return task, list(examine(model, task, task.cells(), per_cell=60))
+    return task, list(evaluate_cells(model, task, task.cells(), per_cell=60))
 
 
 def filled(task, cells) -> Tally:
@@ -56,7 +56,7 @@ def test_every_wrong_answer_is_counted_once(cells):
         for mistake, (row, written) in zip(
             mistakes(task, one), sorted(one.outcome.wrong.items()), strict=True
         ):
-            assert mistake.truth == task.truth(mistake.problem) != mistake.answer
+            assert mistake.truth == str(task.truth(task.parse(mistake.problem))) != mistake.answer
             assert mistake.written == written
             assert (mistake.kind == "unterminated") == one.outcome.unterminated[row]
     assert list(tally.kinds().values()) == sorted(tally.kinds().values(), reverse=True)
@@ -102,7 +102,9 @@ def test_examples_are_right_and_of_the_longest_work(cells):
     for row in rows:
         assert list(row) == EXAMPLE_COLUMNS
         assert row["len_a"] + row["len_b"] == largest.cell.len_a + largest.cell.len_b
-        assert row["truth"] == task.truth(row["problem"]) == task.answer(row["written"])
+        problem = task.parse(row["problem"])
+        assert task.truth(problem) == task.read(problem, row["written"])
+        assert row["truth"] == str(task.truth(problem))
 
 
 def read(path) -> list[dict]:

@@ -48,7 +48,7 @@ def test_rows_are_those_written_one_by_one(case):
     sheet.equals()
     for block in work:
         write(sheet, block)
-    batch = sheet.batch(np.arange(rows))
+    batch = sheet.batch()
     for row in range(rows):
         every = [slot for block in work for slot in slots(block, row)]
         prompt = [row + 1, ALPHABET.index("=")]
