@@ -195,7 +195,8 @@ class Add(Arithmetic):
         written = [place for place, char in enumerate(completion) if char not in self.hidden]
         work = {"none": "", "carry": "[0-9]*=", "detailed": ".*="}[self.trace]
         pairs = self.trace == "carry" and self.format != "plain"
-        pattern = "((?:[0-9]{2})+)#" if pairs else f"{work}([0-9]+)#"
+        number = "0|[1-9][0-9]*" if self.format == "plain" else "[0-9]+"
+        pattern = "((?:[0-9]{2})+)#" if pairs else f"{work}({number})#"
         places = self.matched(pattern, "".join(completion[place] for place in written))[0]
         places = [written[place] for place in (places[::2] if pairs else places)]
         return [places if self.format == "plain" else places[::-1]]

@@ -64,7 +64,7 @@ DIVISION = "01,02,04,16-18-19-69-10;77-79-70+20+23;"
         ("add", {}, "128+367", "#", "unreadable", "", None, 0),
         ("add", {}, "128+367", "5-4#", "unreadable", "", None, 1),
         ("add", PLAIN, "128+367", "485#", "carry", "1", None, 1),
-        ("add", PLAIN, "128+367", "0495#", "length", "", None, 0),
+        ("add", PLAIN, "128+367", "0495#", "unreadable", "", None, 0),
         ("add", PLAIN, "128+367", "4095#", "length", "2", None, 1),
         ("add", {"format": "padded"}, "128+367", "5840#", "carry", "1", None, 1),
         ("add", CARRY, "128+367", "508040#", "carry", "1", None, 1),

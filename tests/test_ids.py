@@ -132,7 +132,9 @@ def test_a_hinted_run_trains_and_calculates(toy_run):
 def test_an_exam_is_written_as_a_person_s_problem_is(options):
     task = load_task("add", {"digits": 3, **options})
     for cell in task.cells():
-        batch = task.evaluation_set(np.random.default_rng(0), 9, "train" if task.seen(cell) else "val", cell)
+        batch = task.evaluation_set(
+            np.random.default_rng(0), 9, "train" if task.seen(cell) else "val", cell
+        )
         for tokens, scored, known in zip(batch.tokens, batch.scored, batch.positions, strict=True):
             start = int(scored.argmax())
             prompt = task.decode(tokens[:start])

@@ -11,7 +11,7 @@ from addgpt.training.loop import train
 from tasks.common import digits, splits
 
 NAMES = ("add", "sub", "mul", "div")
-BATCH = ("tokens", "scored", "positions", "cell")
+BATCH = ("tokens", "scored", "positions")
 
 
 @pytest.fixture(params=NAMES)
@@ -87,7 +87,9 @@ def test_val_and_test_are_what_they_are_without_a_pool(operation, read_rows):
         assert same(one, other)
         assert not known & set(problems(pooled, one, read_rows))
         cell = free.cells()[8]
-        assert same(*(t.evaluation_set(np.random.default_rng(6), 50, split, cell) for t in (pooled, free)))
+        assert same(
+            *(t.evaluation_set(np.random.default_rng(6), 50, split, cell) for t in (pooled, free))
+        )
 
 
 def test_train_cells_of_a_pooled_task_hold_the_pool_and_nothing_else(operation, read_rows):

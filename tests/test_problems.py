@@ -64,7 +64,9 @@ def test_an_unknown_stratum_lists_the_valid_ones(matrices, stratum):
 def test_every_stratum_has_problems_that_belong_to_it(any_task, read_rows, belongs):
     for cell in special(any_task):
         split = "train" if any_task.seen(cell) else "test"
-        rows = read_rows(any_task, any_task.evaluation_set(np.random.default_rng(3), 30, split, cell))
+        rows = read_rows(
+            any_task, any_task.evaluation_set(np.random.default_rng(3), 30, split, cell)
+        )
         assert rows, cell
         for a, op, b, _ in rows:
             assert belongs(cell.stratum, op, a, b), (cell, a, b)
@@ -83,7 +85,9 @@ def test_strata_of_long_operands_can_be_filled(name, read_rows, belongs):
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_an_exam_holds_distinct_evaluation_problems_its_cell(any_task, read_rows, split):
     for cell in any_task.cells()[5::6]:
-        rows = read_rows(any_task, any_task.evaluation_set(np.random.default_rng(4), 60, split, cell))
+        rows = read_rows(
+            any_task, any_task.evaluation_set(np.random.default_rng(4), 60, split, cell)
+        )
         assert len({row[:3] for row in rows}) == len(rows) <= 60 or any_task.seen(cell)
         assert {(op, len(str(a)), len(str(b))) for a, op, b, _ in rows} <= {cell[:3]}
         if cell.stratum == "all" and not any_task.seen(cell):

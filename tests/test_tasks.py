@@ -145,7 +145,10 @@ def test_the_offset_shifts_column_ids_in_training_only():
 @pytest.mark.parametrize("split", SPLITS)
 def test_a_batch_is_a_function_of_the_generator_alone(any_task, split, same_global_randomness):
     batches = [any_task.batch(np.random.default_rng(seed), 100, split) for seed in (1, 1, 2)]
-    exams = [any_task.evaluation_set(np.random.default_rng(1), 9, split, any_task.cells()[9]) for _ in "ab"]
+    exams = [
+        any_task.evaluation_set(np.random.default_rng(1), 9, split, any_task.cells()[9])
+        for _ in "ab"
+    ]
     for one, other in (batches[:2], exams):
         for field in ("tokens", "scored", "positions"):
             assert (getattr(one, field) == getattr(other, field)).all()

@@ -12,13 +12,12 @@ import numpy as np
 from addgpt.generation.decode import Generated, batch_within_tables, write
 from addgpt.model.build import Model
 from addgpt.model.forward import PAIRS_AT_ONCE, all_hit, passes
-from addgpt.task import Batch, Graded, Task
+from addgpt.task import Batch, Graded
 
 
-def write_by_draft(model: Model, task: Task, prompts: np.ndarray, limit: int) -> Generated:
+def write_by_draft(model: Model, task: Graded, prompts: np.ndarray, limit: int) -> Generated:
     """What `write` writes, but for rounding. Drafts are a graded task's reference completions."""
-    draft = task.reference(prompts) if isinstance(task, Graded) else None
-    start = prompts.shape[1]
+    draft, start = task.reference(prompts), prompts.shape[1]
     if draft is None or draft.tokens[:, :start].shape != prompts.shape:
         return write(model, task, prompts, limit)
     rows, length = len(prompts), draft.lengths - start
