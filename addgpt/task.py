@@ -190,6 +190,15 @@ class Task(ABC):
         """The text of (T,) token ids."""
         return "".join(map(self.alphabet.__getitem__, np.asarray(tokens).tolist()))
 
+    def texts(self, batch: Batch) -> list[tuple[str, str]]:
+        """The prompt of each row, and what is to follow it."""
+        if not len(batch):
+            return []
+        chars = np.array(list(self.alphabet))[batch.tokens]
+        lines = chars.view(f"U{chars.shape[1]}")[:, 0].tolist()
+        parts = zip(lines, batch.scored.argmax(1), batch.lengths, strict=True)
+        return [(line[:start], line[start:end]) for line, start, end in parts]
+
     @classmethod
     def options(cls) -> dict[str, dataclasses.Field]:
         return {option.name: option for option in dataclasses.fields(cls)}

@@ -6,7 +6,6 @@ import itertools
 import os
 import re
 
-import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st

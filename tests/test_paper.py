@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from addgpt.calculator.solver import Calculator
-from addgpt.evaluation.exact_match import texts
 from addgpt.task import Problem, load_task
 from tests.helpers.calculators import oracle
 
@@ -105,7 +104,7 @@ def test_rows_are_labelled():
 def test_each_digit_of_an_answer_is_found_where_it_was_written(any_task, read_rows):
     batch = any_task.batch(np.random.default_rng(3), 100, "val")
     for (a, op, b, _), (_, completion) in zip(
-        read_rows(any_task, batch), texts(any_task, batch), strict=True
+        read_rows(any_task, batch), any_task.texts(batch), strict=True
     ):
         problem = Problem(op, (a, b))
         digits = [completion[i] for i in any_task.answer_digits(problem, completion)]

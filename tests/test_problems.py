@@ -83,7 +83,7 @@ def test_strata_of_long_operands_can_be_filled(name, read_rows, belongs):
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
-def test_an_exam_holds_distinct_evaluation_problems_its_cell(any_task, read_rows, split):
+def test_an_exam_holds_distinct_problems_of_its_cell(any_task, read_rows, split):
     for cell in any_task.cells()[5::6]:
         rows = read_rows(
             any_task, any_task.evaluation_set(np.random.default_rng(4), 60, split, cell)

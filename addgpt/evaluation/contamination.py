@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from addgpt.evaluation.exact_match import CellResult, texts
+from addgpt.evaluation.exact_match import CellResult
 from addgpt.task import Batch, Graded, HeldOut, Problem
 
 DRAWN = 100_000  # training problems
@@ -107,4 +107,4 @@ def drawn_in_training(task: Graded, seed: int, count: int) -> set[Problem]:
 
 def problems(task: Graded, batch: Batch) -> list[Problem]:
     """The problems of a batch."""
-    return [task.problem(prompt) for prompt, _ in texts(task, batch)]
+    return [task.problem(prompt) for prompt, _ in task.texts(batch)]

@@ -135,7 +135,7 @@ def check_reference(task: Graded, batch: Batch) -> None:
     What a task writes and what it says is right are two pieces of code; a model is trained on the
     one and scored by both.
     """
-    for prompt, completion in texts(task, batch):
+    for prompt, completion in task.texts(batch):
         problem = task.problem(prompt)
         try:
             written, right = task.read(problem, completion), task.truth(problem)
@@ -146,14 +146,6 @@ def check_reference(task: Graded, batch: Batch) -> None:
                 f"task {task.name} contradicts itself: of {task.text(problem)} it writes "
                 f"{completion!r}, which reads {written}, but computes {right}"
             )
-
-
-def texts(task: Graded, batch: Batch) -> list[tuple[str, str]]:
-    """The prompt of each row, and what is to follow it."""
-    chars = np.array(list(task.alphabet))[batch.tokens]
-    lines = chars.view(f"U{chars.shape[1]}")[:, 0].tolist()
-    parts = zip(lines, batch.scored.argmax(1), batch.lengths, strict=True)
-    return [(line[:start], line[start:end]) for line, start, end in parts]
 
 
 def evaluate(model: Model, task: Graded, cells: Sequence[Cell], **how) -> Iterator[dict]:

@@ -44,7 +44,7 @@ from itertools import accumulate, zip_longest
 import numpy as np
 
 from addgpt.evaluation.exact_match import CellResult
-from addgpt.task import Answer, Batch, Cell, Explained, Graded, Problem, Row
+from addgpt.task import Answer, Cell, Explained, Graded, Problem, Row
 
 KINDS = tuple("unterminated unreadable sign carry borrow copy trace length answer digit".split())
 EXPLAINED = ("sign", "carry", "borrow")  # by the answer alone
@@ -122,15 +122,8 @@ def mistakes(task: Graded, result: CellResult) -> Iterator[Mistake]:
     """The wrong answers of a cell, in the order of its rows."""
     batch, outcome = result.batch, result.outcome
     for row, written in sorted(outcome.wrong.items()):
-        prompt, target = texts(task, batch, row)
+        prompt, target = task.texts(batch.rows([row]))[0]
         yield diagnose(task, task.problem(prompt), target, written, not outcome.unterminated[row])
-
-
-def texts(task: Graded, batch: Batch, row: int) -> tuple[str, str]:
-    """A row's prompt, and what is to follow it."""
-    start = int(batch.scored[row].argmax())
-    tokens = batch.tokens[row]
-    return task.decode(tokens[:start]), task.decode(tokens[start : batch.lengths[row]])
 
 
 class Tally:
@@ -198,7 +191,7 @@ class Tally:
             return
         shown = []
         for row in rows:
-            prompt, written = texts(self.task, batch, row)
+            prompt, written = self.task.texts(batch.rows([row]))[0]
             problem = self.task.problem(prompt)
             what = {"problem": self.task.text(problem), "truth": str(self.task.truth(problem))}
             shown.append(cell._asdict() | what | {"written": written})
