@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from dataclasses import dataclass, replace
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,9 +17,8 @@ from click.testing import CliRunner
 from addgpt.cli.main import main
 from addgpt.evaluation.check_task import check_task
 from addgpt.evaluation.exact_match import evaluation_problems
-from addgpt.task import Answer, Batch, Cell, Recipe, Row, Task, load_task
+from addgpt.task import Answer, Cell, Row, load_task
 from tasks.add import Add
-from tasks.common.text import text_batch
 from tasks.lines import Lines
 
 ROOT = Path(__file__).parents[1]
@@ -202,7 +204,7 @@ def test_the_command_says_what_was_checked(monkeypatch):
     done = CliRunner().invoke(main, ["tasks", "--check", "add"])
     lines = done.stdout.splitlines()
     assert done.exit_code == 1 and sum(line.startswith("FAULT") for line in lines) == 1
-    assert "a sequence of 12 tokens, and longest() is 7" in done.stdout
+    assert "tokens, and longest() is 7" in done.stdout
     for words, message in [
         (["--check", "nothing"], "unknown task 'nothing'; valid: add"),
         (["--check", "add", "--set", "digits"], "--set takes KEY=VALUE, not digits"),
@@ -212,40 +214,32 @@ def test_the_command_says_what_was_checked(monkeypatch):
         assert done.exit_code == 2 and message in done.stderr
 
 
+CORE = '''"""Ten letters in their order: the least that training needs."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from addgpt.task import Batch, Recipe, Task
+
+
 @dataclass(frozen=True)
 class Core(Task):
-    """The least that training needs: ten letters in their order."""
-
     alphabet: ClassVar[str] = "abcdefghij#"
 
-    def batch(self, rng, size, split, cell=None) -> Batch:
-        start = rng.integers(0, 5, (size, 1))
+    def batch(self, rng, size, split, cell=None):
         place = np.arange(6)
-        tokens = np.where(place < 5, start + place, 10).astype(np.uint8)
-        return text_batch(tokens, np.broadcast_to(place > 0, tokens.shape).copy())
+        letters = rng.integers(0, 5, (size, 1)) + place
+        tokens = np.where(place < 5, letters, 10).astype(np.uint8)
+        return Batch(tokens, np.tile(place > 0, (size, 1)), self.positions(tokens, 0))
 
     def longest(self):
         return 6
 
     def recipe(self):
         return Recipe({"layers": 1, "width": 16, "heads": 2}, {"steps": 4, "batch_size": 8})
-
-
-def test_a_task_with_only_the_core_trains_and_reports_its_loss(tmp_path, monkeypatch):
-    from addgpt.runs.resolve import configure
-    from addgpt.runs.run import Run
-    from addgpt.training.loop import train
-
-    assert faults(Core()) == ""
-    for module in ("addgpt.task", "addgpt.runs.resolve", "addgpt.runs.run"):
-        monkeypatch.setattr(f"{module}.load_task", lambda name, options=None: Core(), raising=False)
-    monkeypatch.setattr("addgpt.training.preflight.load_task", lambda *of: Core(), raising=False)
-    monkeypatch.setattr("addgpt.task.task_class", lambda name: Core)
-    run = Run.create(tmp_path / "core", configure("core", {"eval_size": "16", "eval_every": "2"}))
-    assert train(run).step == 4
-    assert '"val_loss"' in (run.path / "metrics.jsonl").read_text()
-    done = CliRunner().invoke(main, ["eval", str(run.path)])
-    assert done.exit_code != 0 and "has no" in done.stderr and "\n" not in done.stderr.strip()
+'''
 
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -263,31 +257,25 @@ def example() -> str:
 
 @pytest.fixture
 def clone(tmp_path, monkeypatch):
-    """A copy of the package and its tasks with the task of README.md beside them, in use."""
+    """A copy of the package and its tasks, in the current folder."""
     for folder in ("addgpt", "tasks"):
         ignored = shutil.ignore_patterns("__pycache__", "pretrained")
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignored)
-    (tmp_path / "tasks" / "double.py").write_text(example(), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
+def addgpt(*words: str, code: int = 0) -> str:
+    """What the command prints, as a user of the copy in the current folder calls it."""
+    environment = os.environ | {"PYTHONPATH": os.getcwd()}
+    command = [sys.executable, "-m", "addgpt", *words]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
 def test_the_task_of_readme_works_as_it_stands(clone):
-    import os
-    import subprocess
-    import sys
-
-    def addgpt(*words: str) -> str:
-        environment = os.environ | {"PYTHONPATH": str(clone)}
-        done = subprocess.run(
-            [sys.executable, "-m", "addgpt", *words],
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
+    (clone / "tasks" / "double.py").write_text(example(), encoding="utf-8")
     assert "FAULT" not in addgpt("tasks", "--check", "double")
     assert "double: " in addgpt("tasks")
     few = {"steps": 3, "batch_size": 8, "eval_size": 16, "threads": 1, "width": 16}
@@ -296,3 +284,15 @@ def test_the_task_of_readme_works_as_it_stands(clone):
     addgpt("eval", "run", "--per-cell", "5")
     assert (clone / "run" / "eval.csv").read_text().count("double") > 9
     addgpt("sample", "run", "--prompt", "12+34=", "--temperature", "0")
+
+
+def test_a_task_with_only_the_core_trains_and_reports_its_loss(clone):
+    (clone / "tasks" / "core.py").write_text(CORE, encoding="utf-8")
+    assert "FAULT" not in addgpt("tasks", "--check", "core")
+    few = ("--set", "eval_size=16", "--set", "eval_every=2", "--set", "threads=1")
+    addgpt("train", "--task", "core", "--out", "run", *few)
+    metrics = (clone / "run" / "metrics.jsonl").read_text()
+    assert '"val_loss"' in metrics
+    addgpt("sample", "run", "--prompt", "ab", "--temperature", "0")
+    told = addgpt("eval", "run", code=2)
+    assert "task core has no" in told and len(told.strip().splitlines()) == 1

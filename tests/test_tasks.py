@@ -218,13 +218,15 @@ def test_a_wrong_option_says_what_is_valid(name, options, message):
 
 
 def test_every_task_loads_with_text_options_and_documents_them():
-    assert {"add", "sub", "mul", "div", "calc"} <= set(task_names())
+    ours = {"add", "sub", "mul", "div", "calc", "lines", "shakespeare"}
+    assert ours <= set(task_names())
     for name in task_names():
         task = load_task(name)
         assert task.name == name
         assert all(field.metadata["help"] for field in task.options().values())
-        recipe = task.recipe()
-        assert recipe.model and recipe.train
+        if name in ours:  # another's may leave settings at their defaults
+            recipe = task.recipe()
+            assert recipe.model["layers"] and recipe.train["steps"]
 
 
 def test_text_options_are_parsed_by_type():
