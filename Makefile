@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
-.PHONY: demo test lint figures bench
+.PHONY: demo check test lint figures bench
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -13,16 +14,22 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 demo: $(READY)  ## train the 3-digit adder, evaluate it, draw the figure
 	$(BIN)/addgpt train --task add --digits 3 --out results/demo --resume
 	$(BIN)/addgpt eval results/demo
-	$(BIN)/python -m analysis.figures results/demo
+	$(BIN)/addgpt figures results/demo
 
-lint: $(READY)
+lint: $(READY)  ## style, the order of imports, types
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/mypy
+
+check: lint  ## lint and the quick tests: under 40 s on two cores
+	$(PYTEST) -m "not slow"
 
 test: lint  ## lint and the whole suite, a file of tests to a core
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	$(PYTEST)
 
 figures: $(READY)  ## redraw every figure of results/
-	$(BIN)/python -m analysis.figures results
+	$(BIN)/addgpt figures results
 
 bench: $(READY)  ## all benchmarks, as ratios; appended to benchmarks/history.csv
 	$(BIN)/python -m benchmarks.run

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import sys
 import time
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from addgpt.config.schema import ModelConfig
 
 WIDE = 128  # channels from which bfloat16 pays on a CPU (docs/log.md)
+WORK_OF_A_THREAD = 250_000_000  # weights times tokens of a pass for which one more thread pays
 
 
 def pick_device(name: str = "auto", number: int = 0) -> torch.device:
@@ -50,7 +54,7 @@ def product_type(device: torch.device, precision: str, model: ModelConfig) -> to
 
 
 def _cpu_has_bfloat16() -> bool:
-    has = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.10 and later tell
+    has: dict = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.10 and later tell
     return any(has.get(name) for name in ("avx512_bf16", "amx_bf16"))
 
 
@@ -107,8 +111,71 @@ def keep_memory() -> None:
         mallopt(m_trim_threshold, one_gib)
 
 
-def prepare(threads: int = 0) -> None:
-    """Set the number of CPU threads (0: leave torch's choice) and the allocator."""
-    if threads:
-        torch.set_num_threads(threads)
+class Threads(NamedTuple):
+    """How many CPU threads to work with, and why so many."""
+
+    number: int
+    why: str
+
+
+def choose_threads(asked: int = 0, weights: int = 0, tokens: int = 0) -> Threads:
+    """The number of CPU threads that is asked for, or else what pays and is free.
+
+    Threads wait for one another after every operation. A small model's are so short that a second
+    thread hardly pays on an idle machine and costs much on a busy one.
+
+    Args:
+        asked: a setting; 0 to decide here.
+        weights: of the model.
+        tokens: of one pass through it.
+    """
+    if asked:
+        return Threads(asked, "as set")
+    set_by_user = os.environ.get("OMP_NUM_THREADS", "")
+    if set_by_user.isdecimal() and int(set_by_user):
+        return Threads(int(set_by_user), "as OMP_NUM_THREADS says")
+    useful = weights * tokens // WORK_OF_A_THREAD
+    if useful < 2:
+        return Threads(1, "a small model is not faster with more")
+    free, cores = idle_cores(), usable_cores()
+    return Threads(min(useful, free), f"{free} of {cores} cores idle")
+
+
+def usable_cores() -> int:
+    """Cores that this process may keep busy: by its affinity, and by its container's quota."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):  # "max 100000" is no limit
+        quota, period = map(int, Path("/sys/fs/cgroup/cpu.max").read_text().split())
+        cores = min(cores, math.ceil(quota / period))
+    return max(1, cores)
+
+
+def idle_cores(seconds: float = 0.1) -> int:
+    """How many of the usable cores nobody else keeps busy, at least 1. Takes so many seconds."""
+    cores = usable_cores()
+    try:
+        before = _idle_seconds()
+        time.sleep(seconds)
+        busy = cores - (_idle_seconds() - before) / seconds
+    except (OSError, ValueError, AttributeError):  # not Linux: the last minute's load instead
+        busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return min(cores, max(1, round(cores - busy)))
+
+
+def _idle_seconds() -> float:
+    """How long the cores that this process may use have been idle, all together, on Linux."""
+    mine = {f"cpu{core}" for core in os.sched_getaffinity(0)}
+    lines = [line.split() for line in Path("/proc/stat").read_text().splitlines()]
+    idle = [int(words[4]) + int(words[5]) for words in lines if words and words[0] in mine]
+    if not any(idle):
+        raise ValueError("this system does not count")
+    return sum(idle) / os.sysconf("SC_CLK_TCK")
+
+
+def prepare(threads: int = 0, weights: int = 0, tokens: int = 0) -> Threads:
+    """Set the number of CPU threads, as `choose_threads` says, and the allocator."""
+    chosen = choose_threads(threads, weights, tokens)
+    torch.set_num_threads(chosen.number)
     keep_memory()
+    return chosen

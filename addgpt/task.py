@@ -17,15 +17,17 @@ import typing
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from addgpt.config.errors import UsageError
 from addgpt.config.schema import check_choices, from_dict, parse, setting
 
 __all__ = [
     "Answer", "Batch", "Cell", "ErrorType", "Explained", "Graded", "HeldOut", "Problem", "Recipe",
-    "Row", "SPLITS", "Task", "TextTask", "check_choices", "load_task", "setting",
+    "Row", "SPLITS", "Task", "TextTask", "UsageError", "check_choices", "load_task", "setting",
 ]  # fmt: skip
 
 SPLITS = ("train", "val", "test")
@@ -345,6 +347,13 @@ class TextTask(Task):
 def task_names() -> list[str]:
     """The tasks there are: one module of `tasks` each."""
     spec = importlib.util.find_spec("tasks")
+    ours = Path(__file__).resolve().parents[1] / "tasks"
+    found = spec and (spec.origin or ", ".join(spec.submodule_search_locations or []))
+    if found and ours.is_dir() and Path(found).resolve() != ours / "__init__.py":
+        raise UsageError(
+            f"another package is in the way: `tasks` is {found}, not {ours}; "
+            "rename it, or keep its folder out of Python's path"
+        )
     folders = spec.submodule_search_locations if spec else None
     return sorted(m.name for m in pkgutil.iter_modules(folders or []) if not m.ispkg)
 

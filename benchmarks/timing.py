@@ -94,13 +94,13 @@ def parser(text: str | None) -> argparse.ArgumentParser:
         description=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     out.add_argument("--quick", action="store_true", help="a smoke run of a few seconds")
-    out.add_argument("--threads", type=int, default=0, help="CPU threads (0: torch's choice)")
+    out.add_argument("--threads", type=int, default=0, help="CPU threads (0: all cores)")
     return out
 
 
 def start(options: argparse.Namespace) -> None:
     """Give all contenders the same threads and the same allocator settings."""
-    prepare(options.threads)
+    prepare(options.threads or torch.get_num_threads())
     say(machine())
 
 

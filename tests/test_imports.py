@@ -1,4 +1,4 @@
-"""Imports run one way, as the design says, and what needs no torch does not load it."""
+"""What an import loads and does. Which module may import which, `make lint` checks."""
 
 import ast
 import subprocess
@@ -10,16 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("addgpt", "tasks", "analysis")
-STAGES = [
-    {"config"},
-    {"task", "device"},
-    {"model"},
-    {"runs", "generation"},
-    {"evaluation", "calculator"},
-    {"training"},
-    {"sweep"},
-    {"cli"},
-]
+UNIX = {"curses", "fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
+TO_MEND = {"addgpt.runs.run", "addgpt.sweep.run", "tasks.common.sources"}  # fcntl, for their locks
 
 
 def name_of(file: Path) -> str:
@@ -28,100 +20,52 @@ def name_of(file: Path) -> str:
 
 
 FILES = {name_of(file): file for p in PACKAGES for file in sorted((ROOT / p).rglob("*.py"))}
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 
-def imports(module: str, top_level: bool = False) -> Iterator[str]:
-    """Modules that a module imports by statement, full names; inside functions too if asked."""
-    tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
-    for node in tree.body if top_level else ast.walk(tree):
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """What is carried out when a module is imported: all but the insides of functions."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield child
+            yield from statements(child)
+
+
+def imported(nodes: Iterator[ast.AST]) -> Iterator[str]:
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{module} imports relatively"
-            for alias in node.names:
-                inner = f"{node.module}.{alias.name}"
-                yield inner if inner in FILES else node.module
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def package(name: str) -> str:
-    return name.partition(".")[0]
-
-
-def modules(of: str) -> list[str]:
-    return [name for name in FILES if package(name) == of]
-
-
-def within(name: str, parts: set[str]) -> bool:
-    """Whether a module is one of these parts of addgpt, or in one that is a package."""
-    return any(f"{name}.".startswith(f"addgpt.{part}.") for part in parts)
-
-
-def reachable(module: str) -> set[str]:
-    """All of addgpt that a module imports, directly or through others."""
-    found, open_ends = set(), [module]
-    while open_ends:
-        for name in imports(open_ends.pop()):
-            if name in FILES and package(name) == "addgpt" and name not in found:
-                found.add(name)
-                open_ends.append(name)
-    return found - {"addgpt"}
+def parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
 
 
 def test_the_packages_are_found():
-    assert all(len(modules(of)) > 1 for of in PACKAGES)
+    assert all(len([name for name in FILES if name.startswith(p)]) > 1 for p in PACKAGES)
 
 
-@pytest.mark.parametrize("module", modules("tasks"))
-def test_tasks_import_the_contract_and_each_other_alone(module):
-    for name in imports(module):
-        if package(name) in PACKAGES:
-            assert package(name) == "tasks" or name in ("addgpt.task", "addgpt.config.schema"), name
-        assert package(name) != "torch"
-
-
-@pytest.mark.parametrize("module", modules("addgpt"))
-def test_the_library_knows_no_task_by_name(module):
-    assert "tasks" not in {package(name) for name in imports(module)}
+@pytest.mark.parametrize("module", [name for name in FILES if name.startswith("addgpt")])
+def test_modules_are_imported_by_name_for_tasks_and_commands_alone(module):
     reaches = "import_module" in FILES[module].read_text(encoding="utf-8")
     assert not reaches or module in ("addgpt.task", "addgpt.cli.main")
 
 
-@pytest.mark.parametrize("module", modules("addgpt"))
-def test_the_library_reaches_analysis_only_inside_a_command(module):
-    command = module.startswith("addgpt.cli.")
-    found = {package(name) for name in imports(module, top_level=command)}
-    assert "analysis" not in found
+@pytest.mark.parametrize("module", FILES)
+def test_what_only_unix_has_is_imported_inside_functions(module):
+    found = UNIX & set(imported(statements(parsed(FILES[module]))))
+    assert not found - ({"fcntl"} if module in TO_MEND else set())
 
 
-@pytest.mark.parametrize("module", modules("addgpt"))
-def test_no_module_imports_itself_through_others(module):
-    assert module not in reachable(module)
-
-
-@pytest.mark.parametrize("stage", range(len(STAGES)))
-def test_imports_run_one_way(stage):
-    later = set().union(*STAGES[stage + 1 :])
-    mine = [module for module in FILES if within(module, STAGES[stage])]
-    assert len(mine) >= len(STAGES[stage])
-    for module in mine:
-        assert not [name for name in reachable(module) if within(name, later)], module
-
-
-@pytest.mark.parametrize("module", modules("analysis"))
-def test_analysis_imports_neither_torch_nor_training(module):
-    training = {
-        "model",
-        "runs.run",
-        "runs.checkpoint",
-        "generation",
-        "training",
-        "sweep",
-        "calculator",
-    }
-    for name in imports(module):
-        assert package(name) not in ("torch", "tasks", "safetensors")
-        if package(name) == "addgpt":
-            assert not [n for n in {name} | reachable(name) if within(n, training)], name
+@pytest.mark.parametrize("file", TESTS, ids=[file.name for file in TESTS])
+def test_tests_import_helpers_but_no_other_tests(file):
+    for name in imported(ast.walk(parsed(file))):
+        first, *rest = name.split(".")
+        assert not first.startswith("test_") and first != "conftest"
+        assert first != "tests" or not rest or rest[0] == "helpers", name
 
 
 @pytest.mark.parametrize(
@@ -130,7 +74,7 @@ def test_analysis_imports_neither_torch_nor_training(module):
         "import addgpt.task",
         "import addgpt.cli.main",
         "from addgpt.task import load_task, task_names; [load_task(n) for n in task_names()]",
-        "import " + ", ".join(modules("analysis")),
+        "import " + ", ".join(name for name in FILES if name.startswith("analysis")),
     ],
 )
 def test_torch_is_not_loaded_by(statement):
@@ -144,7 +88,7 @@ def test_torch_is_not_loaded_by(statement):
 @pytest.mark.parametrize("module", FILES)
 def test_nothing_happens_at_import_but_definitions(module):
     quiet = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
-    for node in ast.parse(FILES[module].read_text(encoding="utf-8")).body:
+    for node in parsed(FILES[module]).body:
         text = ast.unparse(node)
         guard = isinstance(node, ast.If) and ("__main__" in text or "TYPE_CHECKING" in text)
         docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)

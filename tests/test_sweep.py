@@ -20,15 +20,22 @@ from hypothesis import strategies as st
 from addgpt.cli.main import main
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
-from addgpt.sweep.cores import shares, usable_cores
+from addgpt.sweep.engines import LocalEngine, commands, shares, usable_cores
 from addgpt.sweep.grid import load_grid
-from addgpt.sweep.local import run_here, worker_command
-from addgpt.sweep.run import local_engine, plan_sweep, run_sweep
-from addgpt.sweep.worker import carry_out
+from addgpt.sweep.run import plan_sweep, run_sweep
+from addgpt.sweep.worker import run_commands
 from addgpt.training.loop import train
-from tests.helpers.sweeps import SMALL, refused, sweep, write_grid
-
-ONE_CORE = [usable_cores()[-1:]]
+from tests.helpers.sweeps import (
+    SMALL,
+    holder,
+    refused,
+    sweep,
+    sweep_process,
+    tensors,
+    trained,
+    until,
+    write_grid,
+)
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +55,6 @@ def plain(tmp_path):
         return tensors(run.path)
 
     return weights
-
-
-def tensors(path: Path) -> dict[str, bytes]:
-    return {name: t.numpy().tobytes() for name, t in Run(path).state()[0].items()}
 
 
 def todo(file: Path) -> list[str]:
@@ -82,38 +85,40 @@ def test_workers_share_the_cores_without_overlap(workers, cores):
         assert len({len(place) for place in places}) == 1
 
 
-def test_a_worker_pins_itself_before_torch_starts_threads():
-    code = (
-        "import os, sys; os.sched_setaffinity = lambda pid, cores: "
-        "print(pid, sorted(cores), 'torch' in sys.modules, file=sys.stderr);"
-        "sys.argv = ['worker', '5,3']; from addgpt.sweep.worker import main; main()"
-    )
-    done = subprocess.run([sys.executable, "-c", code], input="", capture_output=True, text=True)
-    assert done.stderr == "0 [3, 5] False\n" and not done.stdout
+def test_runs_stay_on_their_cores_with_a_thread_for_each(grid_file):
+    text = grid_file("eval = false\nseeds = [0, 1]", threads=0, steps=1_000_000)
+    planned = plan_sweep(load_grid(str(text)))
+    cores = usable_cores()
+    with LocalEngine(planned, cores, 2) as engine:
+        going = [engine.start(job) for job in planned]
+        for job, share in zip(planned, shares(2, cores), strict=True):
+            until(lambda job=job: trained(job.path) and holder(job.path))
+            threads = os.listdir(f"/proc/{holder(job.path)}/task")
+            assert {core for t in threads for core in os.sched_getaffinity(int(t))} == set(share)
+            assert Run(job.path).config.train.threads == len(share)
+        for run in going:
+            run.stop(at_once=False)
+        until(lambda: all(not run.process.is_alive() for run in going))
+        assert all("stopped at step" in run.poll() for run in going)
 
 
-def test_a_worker_imports_nothing_from_the_current_folder(grid_file, tmp_path):
-    for name in ("addgpt", "tasks", "json"):
+def test_runs_import_nothing_from_the_current_folder(grid_file, tmp_path):
+    file = grid_file()
+    for name in ("addgpt", "tasks", "json", "socket"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise SystemExit('not this one')")
-    (one,) = plan_sweep(load_grid(str(grid_file())))
-    order = {"folder": str(one.open(1).path), "score": True, "per_cell": 20}
-    done = subprocess.run(
-        worker_command(ONE_CORE[0]),
-        input=json.dumps(order),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert not done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == {"state": "done"}
+    code = f"import sys; sys.path[:] = {sys.path!r}; from addgpt.cli.main import main; main()"
+    words = [sys.executable, "-P", "-c", code, "sweep", str(file)]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [line.split("  ")[1] for line in done.stderr.splitlines()][-1] == "done"
 
 
 def test_more_threads_than_there_are_cores_for_are_refused(grid_file):
     planned = plan_sweep(load_grid(str(grid_file("seeds = [0, 1, 2]", threads=2))))
     with pytest.raises(ValueError, match=r"3 workers with threads=2 .* 4 cores .* --workers 1..2"):
-        local_engine(planned, [0, 1, 2, 3], 3)
-    local_engine(planned, [0, 1, 2, 3], 2)
+        LocalEngine(planned, [0, 1, 2, 3], 3)
+    LocalEngine(planned, [0, 1, 2, 3], 2)
 
 
 def test_a_run_that_is_resumed_keeps_its_threads_where_it_can(grid_file):
@@ -174,7 +179,7 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(swept):
         mine = [
             line.split("  ")[1] for line in lines if line.startswith(f"format=plain,seed={seed}")
         ]
-        assert mine == ["training", "scoring", "done"]
+        assert [mine[0], mine[-1]] == ["training", "done"]  # scoring may be too short to be seen
     assert "\x1b" not in swept[1].output and "4 done" in swept[1].stdout
 
 
@@ -201,7 +206,11 @@ def test_a_grid_that_has_grown_runs_only_what_is_new(swept, grid_file):
         handle.write("damage")
     assert todo(file) == ["score", "done"]
     file.write_text(file.read_text().replace("per_cell = 20", "per_cell = 10"))
+    assert todo(file) == ["score", "done"]  # more problems a cell than are wanted are enough
+    file.write_text(file.read_text().replace("per_cell = 10", "per_cell = 30"))
     assert todo(file) == ["score"] * 2
+    file.write_text(file.read_text().replace("save_every = 4", "save_every = 6"))
+    assert todo(file) == ["score"] * 2  # it is the same recipe
     file.write_text(file.read_text().replace("steps = 12", "steps = 20"))
     line = refused(sweep(file))
     assert "format=plain,seed=0 was made with steps=12, now 20; give the grid another" in line
@@ -236,25 +245,39 @@ def test_a_run_that_fails_is_told_of_and_the_rest_goes_on(grid_file):
     assert not (file.parent / "runs" / "good-s0" / "eval.csv").exists()
 
 
+class Here:
+    """An engine that runs commands in this process."""
+
+    workers = 1
+
+    def __enter__(self) -> Here:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def start(self, job) -> Here:
+        self.end = run_commands(commands(job, job.open(1).path), 1)
+        return self
+
+    def poll(self) -> str:
+        return self.end
+
+
 def test_a_run_whose_scores_do_not_count_has_failed_each_time_it_is_swept(grid_file, monkeypatch):
     file = grid_file()
     grid = load_grid(str(file))
-
-    def here(jobs, stop):
-        for job in jobs:
-            path = str(job.open(1).path)
-            yield job.name, carry_out(path, **job.order, tell=lambda event: None)
-
     with monkeypatch.context() as patch:
+        patch.setattr("sys.argv", list(sys.argv))
         patch.setattr("tasks.common.arithmetic.Arithmetic.in_train", lambda task, problem: True)
         for left in ("train", "score"):
             assert todo(file) == [left]
-            run_sweep(grid, plan_sweep(grid), here)
+            run_sweep(grid, plan_sweep(grid), Here())
             found = rows_of(file)["seed=0"]
             assert found["state"] == "failed"
             assert found["error"].startswith("CONTAMINATED, the scores do not count: ")
     assert todo(file) == ["score"]
-    run_sweep(grid, plan_sweep(grid), here)
+    assert sweep(file).exit_code == 0
     assert rows_of(file)["seed=0"]["state"] == "done" and todo(file) == ["done"]
 
 
@@ -262,28 +285,31 @@ def test_a_worker_that_is_killed_fails_its_run_alone(grid_file, plain):
     text = (
         "eval = false\n[[case]]\nname = 'long'\nset = {steps = 1000000}\n[[case]]\nname = 'short'"
     )
-    planned = plan_sweep(load_grid(str(grid_file(text))))
-    events = []
-    for name, event in run_here(planned, ONE_CORE, 0, lambda: 0):
-        events.append((name, event))
-        if name == "long-s0" and "pid" in event:
-            victim = event["pid"]
-        if name == "long-s0" and event.get("step"):
-            os.kill(victim, signal.SIGKILL)
-    ends = {name: event for name, event in events}
-    assert ends["long-s0"] == {"state": "failed", "error": "killed by SIGKILL (out of memory?)"}
-    assert ends["short-s0"] == {"state": "done"}
-    assert tensors(planned[1].path) == plain()
+    file = grid_file(text)
+    path = file.parent / "runs" / "long-s0"
+    process = sweep_process(file, "--workers", "1")
+    try:
+        until(lambda: trained(path) and holder(path))
+        os.kill(holder(path), signal.SIGKILL)
+        _, told = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 1
+    rows = rows_of(file)
+    assert rows["long-s0"]["state"] == "failed"
+    assert rows["long-s0"]["error"] == "killed by SIGKILL (out of memory?)"
+    assert told.strip().splitlines()[-1] == f"failed: long-s0: {rows['long-s0']['error']}"
+    assert rows["short-s0"]["state"] == "done"
+    assert tensors(file.parent / "runs" / "short-s0") == plain()
 
 
 def test_a_sweep_that_is_stopped_saves_and_goes_on_where_it_was(grid_file, plain):
     file = grid_file("eval = false", steps=250, eval_every=25, save_every=1000)
-    words = [sys.executable, "-m", "addgpt", "sweep", str(file)]
-    process = subprocess.Popen(words, start_new_session=True, stderr=subprocess.PIPE, text=True)
     run = file.parent / "runs" / "seed=0"
+    process = sweep_process(file)
     try:
-        until(lambda: (run / "metrics.jsonl").exists() and (run / "metrics.jsonl").read_text())
-        worker = rows_of(file)["seed=0"]["pid"]
+        until(lambda: trained(run) and holder(run))
+        worker = holder(run)
         os.kill(worker, signal.SIGSTOP)  # it waits for us
         assert "another process is at the sweep" in refused(sweep(file), 1)
         os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
@@ -301,23 +327,13 @@ def test_a_sweep_that_is_stopped_saves_and_goes_on_where_it_was(grid_file, plain
     assert tensors(run) == plain(steps=250, eval_every=25, save_every=1000)
 
 
-def test_a_worker_saves_and_ends_when_the_sweep_is_gone(grid_file):
-    (one,) = plan_sweep(load_grid(str(grid_file(steps=1_000_000, save_every=1_000_000))))
-    order = {"folder": str(one.open(1).path), "score": False, "per_cell": None}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    process = subprocess.Popen(worker_command(ONE_CORE[0]), **pipes, text=True)
-    process.stdin.write(json.dumps(order) + "\n")
-    process.stdin.flush()
-    assert json.loads(process.stdout.readline())["state"] == "training"
-    assert json.loads(process.stdout.readline())["step"] > 0
-    process.stdout.close()
-    assert process.wait(timeout=120) == -signal.SIGTERM
-    assert Run(one.path).progress()["step"] > 0
-    process.stdin.close()
-
-
-def until(condition, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.05)
+def test_runs_save_and_stop_when_the_sweep_is_gone(grid_file):
+    file = grid_file(steps=1_000_000, save_every=1_000_000)
+    run = file.parent / "runs" / "seed=0"
+    process = sweep_process(file)
+    until(lambda: trained(run) and holder(run))
+    process.kill()
+    process.communicate()
+    until(lambda: holder(run) is None)
+    assert Run(run).progress()["step"] > 0
+    assert todo(file) == ["resume"]

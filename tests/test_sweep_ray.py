@@ -1,10 +1,15 @@
-"""Sweeps on Ray: a real cluster of two nodes on this machine, one of whose workers is killed."""
+"""Sweeps on Ray: with a stand-in, and on a real cluster of two nodes where Ray is installed."""
 
 from __future__ import annotations
 
-import json
+import multiprocessing
 import os
 import signal
+import sys
+import threading
+import types
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
@@ -13,22 +18,70 @@ from click.testing import CliRunner
 from addgpt.cli.main import main
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
+from addgpt.sweep.engines import LOADED, RayEngine
 from addgpt.sweep.grid import load_grid
-from addgpt.sweep.ray_engine import ray_engine
-from addgpt.sweep.run import plan_sweep
+from addgpt.sweep.run import plan_sweep, run_sweep
+from addgpt.sweep.worker import run_there
 from addgpt.training.loop import train
+from tests.helpers.sweeps import SMALL, holder, tensors, trained, until, write_grid
 
-ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'addgpt[ray]'")
-
-SMALL = {
-    "digits": 2, "layers": 1, "width": 16, "heads": 2, "steps": 40, "batch_size": 16,
-    "eval_every": 20, "eval_size": 32, "save_every": 20, "warmup": 2, "threads": 1,
-}  # fmt: skip
+SETTINGS = {"steps": 40, "eval_every": 20, "save_every": 20}
 
 
-@pytest.fixture(scope="module")
-def address():
-    """A cluster of two nodes with one CPU each."""
+class RayError(Exception):
+    """A worker is lost."""
+
+
+class RayTaskError(RayError):
+    """A task has raised an error."""
+
+    cause = None
+
+
+class FakeRay(types.ModuleType):
+    """What of Ray is used: tasks run in processes of their own, two at a time."""
+
+    exceptions = types.SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
+
+    def init(self, **how) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def shutdown(self) -> None:
+        pass
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 2.0}
+
+    def remote(self, function):
+        def submit(*words):
+            context = multiprocessing.get_context("forkserver")
+            context.set_forkserver_preload(LOADED)
+            pool = ProcessPoolExecutor(1, context)
+            return pool.submit(function, *words)
+
+        task = types.SimpleNamespace(remote=submit)
+        task.options = lambda num_cpus, max_retries: task
+        return task
+
+    def wait(self, tasks, timeout):
+        return [t for t in tasks if t.done()], [t for t in tasks if not t.done()]
+
+    def get(self, task):
+        try:
+            return task.result()
+        except BrokenProcessPool as error:
+            raise RayError(str(error)) from None
+
+
+@pytest.fixture(scope="module", params=["fake", "real"])
+def address(request):
+    """A cluster of two nodes with one CPU each, or what stands in for it."""
+    if request.param == "fake":
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(sys.modules, "ray", FakeRay("ray"))
+            yield None
+        return
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'addgpt[ray]'")
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
@@ -38,20 +91,19 @@ def address():
 
 
 @pytest.fixture
-def grid_file(tmp_path):
-    """Writes the file of a sweep of tiny runs; its path."""
+def swept(address, tmp_path):
+    """Runs a sweep of tiny runs on Ray, while something else happens; its rows by name."""
 
-    def write(text: str = "") -> Path:
-        settings = "\n".join(f"{key} = {json.dumps(value)}" for key, value in SMALL.items())
-        head = f'task = "add"\nper_cell = 20\nout = "{tmp_path / "runs"}"\n'
-        (tmp_path / "grid.toml").write_text(f"{head}{text}\n[set]\n{settings}\n")
-        return tmp_path / "grid.toml"
+    def carry_out(file: Path, meanwhile=lambda: None) -> tuple[dict[str, dict], bool]:
+        grid = load_grid(str(file))
+        planned = plan_sweep(grid, on_this_machine=False)
+        other = threading.Thread(target=meanwhile)
+        other.start()
+        rows, stopped = run_sweep(grid, planned, RayEngine(planned, address, [0], None))
+        other.join()
+        return {row["run"]: row for row in rows}, stopped
 
-    return write
-
-
-def tensors(path: Path) -> dict[str, bytes]:
-    return {name: t.numpy().tobytes() for name, t in Run(path).state()[0].items()}
+    return carry_out
 
 
 def metrics(path: Path) -> list[dict]:
@@ -60,79 +112,81 @@ def metrics(path: Path) -> list[dict]:
 
 def alone(folder: Path, seed: int = 0, **settings) -> Path:
     """The same run without a sweep; its path."""
-    texts = {key: str(value) for key, value in (SMALL | settings).items()}
+    texts = {key: str(value) for key, value in (SMALL | SETTINGS | settings).items()}
     run = Run.create(folder, configure("add", texts, seed))
     train(run)
     return run.path
 
 
-def test_a_killed_worker_costs_no_more_than_the_steps_since_its_checkpoint(
-    address, grid_file, tmp_path
-):
-    text = "\n".join(
-        f"[[case]]\nname = '{name}'\nset = {{{settings}}}"
-        for name, settings in {
-            "killed": "steps = 600",
-            "good": "width = 8",
-            "wild": "lr = 1e38, muon_lr = 1e38, warmup = 0",
-        }.items()
-    )
-    planned = plan_sweep(load_grid(str(grid_file(f"eval = false\n{text}"))), False)
-    events: dict[str, list[dict]] = {one.name: [] for one in planned}
-    for name, event in ray_engine(address, [0], None)(planned, lambda: 0):
-        events[name].append(event)
-        starts = [e for e in events["killed-s0"] if "pid" in e]
-        if len(starts) == 1 and name == "killed-s0" and event.get("step", 0) >= 20:
-            os.kill(starts[0]["pid"], signal.SIGKILL)
-            starts.append({})
-    told = events["killed-s0"]
-    lost = told.index({"state": "waiting"})
-    assert [e["state"] for e in told if "pid" in e] == ["training"] * 2
-    assert next(e["step"] for e in told[lost:] if "step" in e) > 20
-    assert told[-1] == events["good-s0"][-1] == {"state": "done"}
-    assert events["wild-s0"][-1]["state"] == "failed"
-    assert "try a lower rate" in events["wild-s0"][-1]["error"]
-    first = [next(e for e in events[name] if "pid" in e) for name in ("killed-s0", "good-s0")]
-    assert first[0]["node"] != first[1]["node"]
+def test_a_killed_worker_costs_no_more_than_the_steps_since_its_checkpoint(swept, tmp_path):
+    cases = {
+        "killed": "steps = 600",
+        "doomed": "steps = 1000000",
+        "good": "width = 8",
+        "wild": "lr = 1e38, muon_lr = 1e38, warmup = 0",
+    }
+    text = "".join(f"[[case]]\nname = '{name}'\nset = {{{cases[name]}}}\n" for name in cases)
+    victims = []
+
+    def kill() -> None:
+        for name in ("killed", *["doomed"] * 3):
+            path = tmp_path / "runs" / f"{name}-s0"
+            until(lambda path=path: trained(path) and holder(path) not in (None, *victims))
+            victims.append(holder(path))
+            os.kill(victims[-1], signal.SIGKILL)
+
+    rows, stopped = swept(write_grid(tmp_path, f"eval = false\n{text}", **SETTINGS), kill)
+    assert not stopped and len(set(victims)) == 4
+    states = {name: row["state"] for name, row in rows.items()}
+    assert states == {"killed-s0": "done", "doomed-s0": "failed", "good-s0": "done"} | {
+        "wild-s0": "failed"
+    }
+    assert "its worker was lost 3 times" in rows["doomed-s0"]["error"]
+    assert "try a lower rate" in rows["wild-s0"]["error"]
     whole = alone(tmp_path / "whole", steps=600)
-    assert tensors(planned[0].path) == tensors(whole)
-    assert metrics(planned[0].path) == metrics(whole)
+    assert tensors(tmp_path / "runs" / "killed-s0") == tensors(whole)
+    assert metrics(tmp_path / "runs" / "killed-s0") == metrics(whole)
 
 
-def test_the_driver_has_what_the_workers_wrote(address, grid_file, tmp_path):
-    file = grid_file("seeds = [0]")
-    words = ["sweep", str(file), "--engine", "ray", "--ray-address", address]
+def test_runs_and_scores_are_those_of_single_runs(address, tmp_path):
+    words = ["sweep", str(write_grid(tmp_path, **SETTINGS)), "--engine", "ray"]
+    words += ["--ray-address", address] if address else []
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 0, result.output
     path = tmp_path / "runs" / "seed=0"
     assert tensors(path) == tensors(alone(tmp_path / "whole"))
     found = (path / "eval.csv").read_text()
+    (path / "eval.csv").unlink()
     assert CliRunner().invoke(main, ["eval", str(path), "--per-cell", "20"]).exit_code == 0
     assert (path / "eval.csv").read_text() == found
     assert CliRunner().invoke(main, words).stdout == result.stdout
 
 
-def test_a_stopped_sweep_is_saved_and_goes_on(address, grid_file, tmp_path):
-    file = grid_file("eval = false\nseeds = [0, 1, 2]\n[grid]\nsteps = [400]")
-    stop: list[str] = []
-    ends = {}
-    planned = plan_sweep(load_grid(str(file)), False)
-    for name, event in ray_engine(address, [0], None)(planned, lambda: min(1, len(stop))):
-        ends[name] = event["state"]
-        if event.get("step"):
-            stop.append(name)
-    assert ends[stop[0]] == "interrupted"
-    assert set(ends.values()) == {"interrupted", "waiting"}  # two nodes with a CPU each
-    again = [one for one in plan_sweep(load_grid(str(file)), False) if one.name == stop[0]]
-    assert again[0].todo == "resume" and 0 < Run(again[0].path).progress()["step"] < 400
-    ends = {n: event["state"] for n, event in ray_engine(address, [0], 1)(again, lambda: 0)}
-    assert ends == {stop[0]: "done"}
-    whole = alone(tmp_path / "whole", again[0].config.seed, steps=400)
-    assert tensors(again[0].path) == tensors(whole)
+def test_a_stopped_sweep_is_saved_and_resumed(swept, tmp_path):
+    file = write_grid(tmp_path, "eval = false\nseeds = [0, 1, 2]", **SETTINGS | {"steps": 400})
+    first = tmp_path / "runs" / "seed=0"
+
+    def stop() -> None:
+        until(lambda: trained(first) and holder(first))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    rows, stopped = swept(file, stop)
+    assert stopped and [row["state"] for row in rows.values()] == ["interrupted"] * 2 + ["waiting"]
+    assert 0 < Run(first).progress()["step"] < 400
+    rows, stopped = swept(file)
+    assert not stopped and {row["state"] for row in rows.values()} == {"done"}
+    for seed in (0, 2):
+        whole = alone(tmp_path / f"whole{seed}", seed, steps=400)
+        assert tensors(tmp_path / "runs" / f"seed={seed}") == tensors(whole)
 
 
-def test_a_cluster_that_is_not_there_is_told_of_in_one_line(grid_file):
-    words = ["sweep", str(grid_file()), "--engine", "ray", "--ray-address", "127.0.0.1:1"]
+def test_a_machine_that_does_not_see_the_run_folder_says_so(tmp_path):
+    told = run_there(str(tmp_path / "run"), [], 1, str(tmp_path / ".stop"))
+    assert "does not see" in told and not list(tmp_path.iterdir())
+
+
+def test_a_cluster_that_is_not_there_is_told_of_in_one_line(address, tmp_path):
+    words = ["sweep", str(write_grid(tmp_path)), "--engine", "ray", "--ray-address", "127.0.0.1:1"]
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 1
     assert "error: cannot reach Ray at 127.0.0.1:1" in result.stderr.strip().splitlines()[-1]

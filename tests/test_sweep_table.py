@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from addgpt.sweep.table import Board, outcome_table, tally
+from addgpt.sweep.table import LiveTable, outcome_table, tally
 
 
 def row(name: str, **more) -> dict:
@@ -19,18 +19,30 @@ def row(name: str, **more) -> dict:
     return blank | {"run": name, "error": "", "val_exact": None, "n": 0, "answer_correct": 0} | more
 
 
-def test_the_time_left_follows_from_the_pace(monkeypatch):
-    clock = iter([10.0, 12.0, 12.0])
+def test_the_time_left_follows_from_the_pace(monkeypatch, capsys):
+    clock = iter([10.0, 12.0, 13.0])
     monkeypatch.setattr("addgpt.sweep.table.time.monotonic", lambda: next(clock))
-    one, other = row("one", state="training", step=20), row("other")
-    board = Board([one, other])
-    board(one, "training")
-    assert board.left(one) is None and board.all_left() is None
+    one, other = row("one", step=20), row("other")
+    table = LiveTable([one, other])
+    one["state"] = "training"
+    assert table.update()  # a run that was resumed at step 20
+    assert table.left(one) is None and table.all_left() is None
     one["step"] = 30
-    board(one, "training")
-    assert board.left(one) == pytest.approx(0.2 * 70)
-    assert board.all_left() == pytest.approx(0.2 * 170)
+    assert not table.update()
+    assert table.left(one) == pytest.approx(0.2 * 70)
+    assert table.all_left() == pytest.approx(0.2 * 170)
     assert tally([one, other]) == "1 waiting, 1 training"
+    one |= {"state": "failed", "error": "killed"}
+    assert table.update()
+    told = capsys.readouterr().err.splitlines()
+    assert told == ["one  training  step 20/100", "one  failed  step 30/100  killed"]
+
+
+def test_a_share_is_never_rounded_up_to_100():
+    one = row("one", state="training", step=20, val_exact=0.99999)
+    assert list(LiveTable([one]).table().columns[3].cells) == ["99.99%"]
+    done = row("one", state="done", n=2000, answer_correct=1999)
+    assert list(outcome_table("t", [done]).columns[2].cells) == ["99.95"]
 
 
 def test_outcomes_are_median_and_worst_of_the_finished_seeds():

@@ -162,9 +162,11 @@ def _evaluated(run, per_cell: int | None, split: str, seed: int, paired: bool):
     from addgpt.evaluation.compare.runs import Marker
     from addgpt.evaluation.compare.statistics import Scored
     from addgpt.evaluation.scorecard import score_run
+    from addgpt.model.forward import IN_CACHE
+    from addgpt.runs.checkpoint import weight_count
     from addgpt.training.progress import counted
 
-    prepare()
+    prepare(weights=weight_count(run.config.model), tokens=IN_CACHE)
     marker = Marker(run.task()) if paired else None
     watch = {"watch": marker.add} if marker else {}
     card = score_run(run, per_cell, split, seed, show=counted, **watch)
@@ -217,9 +219,11 @@ def _score_texts(runs: list, split: str, as_json: bool) -> None:
     from addgpt.device import prepare
     from addgpt.evaluation.perplexity import file_of, score_run
     from addgpt.evaluation.tables import loss_table
+    from addgpt.model.forward import IN_CACHE
+    from addgpt.runs.checkpoint import weight_count
     from addgpt.training.progress import counted
 
-    prepare()
+    prepare(weights=max(weight_count(run.config.model) for run in runs), tokens=IN_CACHE)
     rows = [row for run in runs for row in score_run(run, split, counted)]
     if as_json:
         click.echo(json.dumps(rows))

@@ -1,24 +1,40 @@
 """The command line. Data goes to stdout, progress and errors to stderr.
 
-Each command is a file of `addgpt/cli`, read when it is called for.
+Each command is a file of `addgpt/cli` that holds a function `command`, decorated by click. It is
+imported when it is called for: the list of commands shows the first line of that function's
+docstring, read from the file's text.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib
+import opcode
+import os
 import pkgutil
 import sys
+import sysconfig
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
 
 import click
 
 from addgpt import cli as commands
+from addgpt.config.errors import UsageError
 
 RESULTS = "results"
+HOME = Path(__file__).resolve().parents[2]  # holds addgpt, tasks and analysis
+TASKS = HOME / "tasks"
+OURS = (HOME / "addgpt", HOME / "analysis", TASKS / "common")
+INSTALLED = (Path(sysconfig.get_path("stdlib")), Path(click.__file__).parents[1])
+DEBUG = "addgpt.traceback"  # in a click context: whether to show all of an error
 
 
 class Commands(click.Group):
-    """Turns what users can mend into one line: exit code 2 for usage, 1 for failure."""
+    """Turns every error into one line: exit code 2 for usage, 1 for failure."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(m.name for m in pkgutil.iter_modules(commands.__path__) if m.name != "main")
@@ -29,48 +45,123 @@ class Commands(click.Group):
             raise click.UsageError(f"no command {name!r}; there are {', '.join(names)}")
         return importlib.import_module(f"addgpt.cli.{name}").command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        names = self.list_commands(ctx)
+        room = formatter.width - 6 - max(map(len, names))
+        with formatter.section("Commands"):
+            lines = [click.Command(name, help=help_text(name)) for name in names]
+            texts = [line.get_short_help_str(room) for line in lines]
+            formatter.write_dl(list(zip(names, texts, strict=True)))
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """`--traceback` may stand behind the command, too, where one adds it after a failure."""
+        end = args.index("--") if "--" in args else len(args)
+        rest = [word for word in args[:end] if word != "--traceback"]
+        ctx.meta[DEBUG] = len(rest) < end or os.environ.get("ADDGPT_DEBUG", "0") not in ("", "0")
+        return super().parse_args(ctx, rest + args[end:])
+
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except ValueError as error:
-            fail(str(error), 2)
         except KeyboardInterrupt:
             fail("stopped", 130)
         except BrokenPipeError:
             sys.stderr.close()
             sys.exit(1)
-        except OSError as error:
-            fail(f"{error.filename or 'input/output'}: {error.strerror or error}", 1)
-        except MemoryError:
-            fail("out of memory; try a smaller --set batch_size or width", 1)
-        except RuntimeError as error:
-            if type(error).__name__ in ("RunError", "Diverged", "Lost"):
-                fail(str(error), 1)
-            if "alloc" in str(error) or type(error).__name__ == "OutOfMemoryError":
-                fail("out of memory; try a smaller --set batch_size or width", 1)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
+        except Exception as error:
+            if ctx.meta[DEBUG]:
+                traceback.print_exc()
+            fail(*explained(error))
 
-    def main(self, *args, **kwargs) -> object:
+    def main(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        # Read when torch is loaded. Threads that spin while they wait for one another take the
+        # cores from whoever could go on.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         try:
             return super().main(*args, **kwargs | {"standalone_mode": False})
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.ctx.get_help(), err=True)
+            sys.exit(2)
         except click.ClickException as error:
             fail(error.format_message(), 2)
         except click.Abort:
             fail("stopped", 130)
 
 
-def leave(message: str, code: int) -> None:
+def help_text(name: str) -> str:
+    """What a command does: the docstring of its function, or else of its module."""
+    tree = ast.parse((Path(commands.__path__[0]) / f"{name}.py").read_text(encoding="utf-8"))
+    found = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "command"]
+    text = ast.get_docstring(found[0]) if found else None
+    return text or ast.get_docstring(tree) or ""
+
+
+def explained(error: Exception) -> tuple[str, int]:
+    """What to tell a person about an error, and the exit code."""
+    from addgpt.runs.files import RunError
+
+    text = str(error)
+    if isinstance(error, UsageError) or _is_a_message(error):
+        return text, 2
+    if isinstance(error, RunError):
+        return text, 1
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and ("alloc" in text or type(error).__name__ == "OutOfMemoryError")
+    ):
+        return "out of memory; try a smaller --set batch_size or width", 1
+    if isinstance(error, OSError):
+        return f"{error.filename or 'input/output'}: {error.strerror or error}", 1
+    frame = _place(error)
+    where = f"{frame.filename}, line {frame.lineno}, in {frame.name}"
+    return f"{type(error).__name__}: {text} ({where}; --traceback shows all)", 1
+
+
+def _is_a_message(error: Exception) -> bool:
+    """Whether it is a ValueError by a `raise` of ours or of a task, hence meant for people."""
+    last = error.__traceback__
+    if not isinstance(error, ValueError) or last is None:
+        return False
+    while last.tb_next is not None:
+        last = last.tb_next
+    code = last.tb_frame.f_code
+    raised = opcode.opname[code.co_code[last.tb_lasti]] == "RAISE_VARARGS"
+    return raised and _within(code.co_filename, (*OURS, TASKS))
+
+
+def _place(error: Exception) -> traceback.FrameSummary:
+    """Where it happened: the innermost line in the user's own files, or else in ours."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if _is_users(frame.filename)]
+    ours = [frame for frame in frames if _within(frame.filename, OURS)]
+    return (own or ours or frames)[-1]
+
+
+def _is_users(file: str) -> bool:
+    if _within(file, OURS) or not Path(file).is_file():  # compiled, or typed
+        return False
+    return _within(file, (TASKS,)) or not _within(file, INSTALLED)
+
+
+def _within(file: str, folders: Sequence[Path]) -> bool:
+    return any(Path(file).resolve().is_relative_to(folder) for folder in folders)
+
+
+def leave(message: str, code: int) -> NoReturn:
     with contextlib.suppress(OSError):  # the terminal may be gone
         click.echo(" ".join(message.split()), err=True)
     sys.exit(code)
 
 
-def fail(message: str, code: int) -> None:
+def fail(message: str, code: int) -> NoReturn:
     leave(f"error: {message}", code)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="addgpt")
+@click.option("--traceback", is_flag=True, expose_value=False, help="Show all of an error.")
 def main() -> None:
     """A small GPT learns arithmetic: train it, score it, calculate with it.
 

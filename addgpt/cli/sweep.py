@@ -13,16 +13,16 @@ from addgpt.cli.main import fail
 @click.argument("grid_name", metavar="GRID")
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
 @click.option("--workers", type=click.IntRange(1), help="Runs at a time [local: one a core].")
-@click.option("--ray-address", help="Of a Ray cluster [start Ray on this machine].")
+@click.option("--ray-address", help="Of a Ray cluster [this machine].")
 @click.option("--dry-run", is_flag=True, help="Only list the runs, and what is left to do of each.")
 def command(
     grid_name: str, engine: str, workers: int | None, ray_address: str | None, dry_run: bool
 ) -> None:
     """Train and score a grid of settings and seeds, several runs at a time.
 
-    GRID is a toml file, or the name of one that comes with addgpt. Ctrl-C saves; the same command
-    goes on. Finished runs are passed over, so a grid may grow; a run that fails is told of at the
-    end, and does not stop the others. sweep.json says how each one stands.
+    GRID is a toml file, or the name of one that comes with addgpt. Ctrl-C saves; rerun the same
+    command to resume. Finished runs are skipped, so a grid may grow; a run that fails does not stop
+    the others, and is reported at the end. sweep.json has a row for each run.
 
     \b
     Grids that come with addgpt:
@@ -53,9 +53,9 @@ def command(
     """
     from rich.console import Console
 
-    from addgpt.sweep.cores import usable_cores
+    from addgpt.sweep.engines import LocalEngine, RayEngine, usable_cores
     from addgpt.sweep.grid import load_grid
-    from addgpt.sweep.run import local_engine, plan_sweep, run_sweep
+    from addgpt.sweep.run import plan_sweep, run_sweep
     from addgpt.sweep.table import outcome_table, tally
 
     if ray_address and engine != "ray":
@@ -63,20 +63,18 @@ def command(
     grid = load_grid(grid_name)
     planned = plan_sweep(grid, on_this_machine=engine == "local")
     if engine == "ray":
-        from addgpt.sweep.ray_engine import ray_engine
-
-        carry_out = ray_engine(ray_address, usable_cores(), workers)
+        carry_out = RayEngine(planned, ray_address, usable_cores(), workers)
     else:
-        carry_out = local_engine(planned, usable_cores(), workers)
+        carry_out = LocalEngine(planned, usable_cores(), workers)
     if dry_run:
         for one in planned:
-            click.echo(f"{one.todo:7} {one.path}")
+            click.echo(f"{one.status:7} {one.path}")
         return
     rows, stopped = run_sweep(grid, planned, carry_out)
     for row in rows:
         if row["state"] == "failed":
             click.echo(f"failed: {row['run']}: {row['error']}", err=True)
     if stopped:
-        fail(f"stopped: {tally(rows)}; everything is saved, the same command goes on", 130)
+        fail(f"stopped: {tally(rows)}; everything is saved; rerun the same command to resume", 130)
     Console().print(outcome_table(f"{grid.out} ({tally(rows)})", rows))
     sys.exit(0 if all(row["state"] == "done" for row in rows) else 1)

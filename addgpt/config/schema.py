@@ -251,7 +251,7 @@ class TrainConfig:
     precision: str = setting(
         "auto", "of matrix products; auto: what is fastest here", ("auto", "float32", "bfloat16")
     )
-    threads: int = setting(0, "CPU threads (0: torch's choice)")
+    threads: int = setting(0, "CPU threads (0: as many as pay for the model and are free)")
     ema: float = setting(
         0.0, "decay of the averaged weights (0: no averaging)", features=catalogue.EMA
     )

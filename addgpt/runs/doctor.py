@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import re
 import shutil
 import tempfile
@@ -14,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from addgpt.device import memory, pick_device, product_rate
+from addgpt.device import choose_threads, memory, pick_device, product_rate, usable_cores
 from addgpt.runs import files
 from addgpt.runs.provenance import versions
 from addgpt.runs.run import METRICS, MODEL, SHIPPED, STATE, Run, RunError
@@ -86,10 +85,10 @@ def _machine() -> Iterator[Finding]:
     device = pick_device()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else versions()["machine"]
     yield Finding("device", f"{device.type}: {name}")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = torch.get_num_threads()
-    slow = "more threads than cores wait for each other: --set threads=N" if threads > cores else ""
-    yield Finding("threads", f"{threads} of torch on {cores} cores", slow)
+    cores, small, large = usable_cores(), choose_threads(), choose_threads(0, 1 << 20, 1 << 20)
+    slow = "more threads than cores wait for each other" if small.number > cores else ""
+    found = f"{small.number} for a small model ({small.why}), "
+    yield Finding("threads", f"{found}{large.number} for a large one ({large.why})", slow)
     yield Finding("memory", f"{memory() / 2**30:.1f} GiB")
     for dtype in (torch.float32, torch.bfloat16):
         kind = str(dtype).removeprefix("torch.")

@@ -2,15 +2,13 @@
 
 The entry is `addgpt.sweep.run`: `run_sweep(grid, plan_sweep(grid), engine)`.
 
-    grid        the toml file as a `Grid`: settings, combinations, seeds
-    plan        the grid as runs, and what is left to do of each: train, resume, score, nothing
-    run         hands what is left to an engine and keeps sweep.json
-    local       an engine: a pool of processes on this machine
-    ray_engine  an engine: tasks of a Ray cluster
-    worker      what both let other processes do: train one run, score it, tell how far it is
-    table       what of it is shown
-    cores       which CPU cores there are, and each worker's share of them
+    grid     the toml file as a `Grid`: settings, combinations, seeds
+    plan     the grid as runs, and what is left to do of each: train, resume, score, nothing
+    run      hands what is left to an engine, reads the run folders and keeps sweep.json
+    engines  where runs are carried out: processes of this machine, or tasks of a Ray cluster
+    worker   what such a process or task does
+    table    what is shown
 
-An engine is given runs and yields (name of a run, what has changed). Nothing is imported here: a
-worker must choose its cores before torch is loaded.
+The run folder is the protocol: config.json says what to do, metrics.jsonl how far it is, eval.csv
+(or loss.json) that it is done. An engine runs `addgpt train --resume` and `addgpt eval` somewhere.
 """

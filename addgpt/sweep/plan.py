@@ -8,22 +8,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from addgpt.config.schema import RunConfig, to_dict
+from addgpt.config.schema import RunConfig, TrainConfig, to_dict
+from addgpt.evaluation.schema import read_eval
 from addgpt.evaluation.scorecard import contaminated
 from addgpt.evaluation.scoring import usual_size
-from addgpt.runs.files import RunError, read_checked, read_text
+from addgpt.runs.files import RunError, read_text
 from addgpt.runs.provenance import command_line, versions
+from addgpt.runs.recipe import recipe
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run, is_empty
 from addgpt.sweep.grid import Grid
 from addgpt.task import load_task
 
-NOT_COMPARED = ("command", "versions", "format")
-
 
 @dataclass(frozen=True)
 class Planned:
-    """One run of a sweep; `todo` is train, resume, score or done."""
+    """One run of a sweep; `status` is train, resume, score or done."""
 
     name: str
     path: Path
@@ -32,12 +32,7 @@ class Planned:
     config: RunConfig
     score: bool
     per_cell: int | None
-    todo: str
-
-    @property
-    def order(self) -> dict[str, Any]:
-        """What `worker.carry_out` is told besides the folder, in terms of JSON."""
-        return {"score": self.score, "per_cell": self.per_cell}
+    status: str
 
     def open(self, threads: int) -> Run:
         """The run, its folder made if it is new; on so many threads if the grid does not say.
@@ -45,11 +40,12 @@ class Planned:
         A run that is resumed keeps its threads, as long as they are not more. Raises RunError.
         """
         fixed = self.config.train.threads
-        if self.todo == "train" and not (self.path / "config.json").exists():
+        if self.status == "train" and not (self.path / "config.json").exists():
             return Run.create(self.path, _on_threads(self.config, fixed or threads))
         run = Run(self.path)
+        wanted = replace(run.config, train=self.config.train)
         run.reconfigure(
-            _on_threads(run.config, fixed or min(run.config.train.threads or threads, threads))
+            _on_threads(wanted, fixed or min(run.config.train.threads or threads, threads))
         )
         return run
 
@@ -73,7 +69,7 @@ def plan(grid: Grid, check: Callable[[RunConfig], None]) -> list[Planned]:
             config = replace(bases[one.name], seed=seed)
             given = (grid.score, grid.per_cell)
             found = Planned(name, grid.out / name, one.name, one.settings, config, *given, "train")
-            runs.append(replace(found, todo=_todo(found)))
+            runs.append(replace(found, status=_status(found)))
     return runs
 
 
@@ -85,9 +81,12 @@ def finished(run: Run) -> bool:
         progress = run.progress()
     except RunError:
         return False
-    settings = run.config.train
-    good = 0 < settings.stop_at <= progress.get("val_exact", 0.0)
-    return good or progress["step"] >= settings.steps
+    return reached(run.config.train, progress["step"], progress.get("val_exact"))
+
+
+def reached(settings: TrainConfig, step: int, val_exact: float | None) -> bool:
+    """Whether training ends here."""
+    return step >= settings.steps or 0 < settings.stop_at <= (val_exact or 0.0)
 
 
 def _configs(grid: Grid, check: Callable[[RunConfig], None]) -> dict[str, RunConfig]:
@@ -108,7 +107,7 @@ def _configs(grid: Grid, check: Callable[[RunConfig], None]) -> dict[str, RunCon
     return configs
 
 
-def _todo(planned: Planned) -> str:
+def _status(planned: Planned) -> str:
     path = planned.path
     if is_empty(path):
         return "train"
@@ -120,7 +119,7 @@ def _todo(planned: Planned) -> str:
 
 
 def _scored(planned: Planned) -> bool:
-    """Whether a run has been scored, on as many problems a cell as are wanted now.
+    """Whether a run has been scored, on as many problems a cell as are wanted now, or more.
 
     Scores on problems that training could have drawn do not count: scoring fails again.
     """
@@ -128,20 +127,17 @@ def _scored(planned: Planned) -> bool:
     if not task.cells():
         return (planned.path / "loss.json").exists()
     try:
+        read_eval(planned.path / "eval.csv")
         facts = json.loads(read_text(planned.path / "eval.json"))
-        wanted = planned.per_cell or usual_size(task)
-        as_wanted = (facts["per_cell"], facts["evaluation_seed"]) == (wanted, 0)
-        good = as_wanted and not contaminated(facts)
-        return bool(read_checked(planned.path / "eval.csv")) and good
+        enough = facts["per_cell"] >= (planned.per_cell or usual_size(task))
+        return enough and facts["evaluation_seed"] == 0 and not contaminated(facts)
     except (RunError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
 def _refuse_another(run: Run, wanted: RunConfig) -> None:
-    """Raise ValueError if a run has other settings than are wanted."""
-    have, want = _flat(run.config), _flat(wanted)
-    if not wanted.train.threads:  # then the number of workers decides
-        have["train.threads"] = want["train.threads"]
+    """Raise ValueError if a run has another seed or recipe than is wanted."""
+    have, want = ({"seed": one.seed} | recipe(_flat(one)) for one in (run.config, wanted))
     differ = sorted(key for key in have.keys() | want.keys() if have.get(key) != want.get(key))
     if differ:
         told = ", ".join(
@@ -154,13 +150,12 @@ def _refuse_another(run: Run, wanted: RunConfig) -> None:
 
 def _flat(config: RunConfig) -> dict[str, Any]:
     """All settings in one dict, `train.steps` and so on, as they are read from config.json."""
-    flat = {}
-    for key, value in json.loads(json.dumps(to_dict(config))).items():
-        if key in ("options", "model", "train"):
-            flat |= {f"{key}.{name}": inner for name, inner in value.items()}
-        elif key not in NOT_COMPARED:
-            flat[key] = value
-    return flat
+    data = json.loads(json.dumps(to_dict(config)))
+    parts = {part: data[part] for part in ("options", "model", "train")}
+    flat = {
+        f"{part}.{name}": value for part, inner in parts.items() for name, value in inner.items()
+    }
+    return flat | {"task": config.task}
 
 
 def _on_threads(config: RunConfig, threads: int) -> RunConfig:

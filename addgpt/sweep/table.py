@@ -16,7 +16,6 @@ from rich.live import Live
 from rich.table import Table
 
 from addgpt.evaluation.intervals import percent
-from addgpt.sweep.worker import ENDS
 
 PLAIN_SECONDS = 30.0  # between plain lines of one run
 ORDER = ("training", "scoring", "failed", "interrupted", "waiting", "done")
@@ -27,33 +26,34 @@ Row = dict[str, Any]
 
 @dataclass
 class _Mark:
-    """Where a run in training was when this sweep first heard of it, and now."""
+    """Where a run in training was when this sweep first saw it, and where it is now."""
 
     first: int
     since: float
     step: int
     now: float
-    told: float = 0.0  # when the last plain line was written
+    told: float  # when the last plain line was written
 
     @property
     def pace(self) -> float | None:
-        """Seconds a step; None before the second step that was heard of."""
+        """Seconds a step; None before the first news."""
         steps = self.step - self.first
         return (self.now - self.since) / steps if steps else None
 
 
-class Board:
-    """Shows the rows of sweep.json as they change: `with Board(rows) as board: board(row, old)`."""
+class LiveTable:
+    """Shows the rows of sweep.json: `with LiveTable(rows) as table: table.update()`."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self.rows = rows
+        self.states = {row["run"]: row["state"] for row in rows}
         self.marks: dict[str, _Mark] = {}
         self.console = Console(stderr=True)
         self.live = Live(
             get_renderable=self.table, console=self.console, refresh_per_second=2, transient=True
         )
 
-    def __enter__(self) -> Board:
+    def __enter__(self) -> LiveTable:
         if self.console.is_terminal:
             self.live.start()
         return self
@@ -61,24 +61,36 @@ class Board:
     def __exit__(self, *error: object) -> None:
         self.live.stop()
 
-    def __call__(self, row: Row, before: str) -> None:
-        """Take notice of a row that has changed; `before` is the state it was in."""
-        now, name = time.monotonic(), row["run"]
-        if row["state"] == "training" and before == "training":
-            mark = self.marks.setdefault(name, _Mark(row["step"], now, row["step"], now, now))
-            mark.step, mark.now = row["step"], now
-        mark = self.marks.get(name) if row["state"] == "training" else None
-        if self.live.is_started:
-            return
-        if row["state"] != before or (mark and now - mark.told > PLAIN_SECONDS):
-            notes = [name, row["state"]]
-            notes += [f"step {row['step']}/{row['steps']}"] if row["step"] else []
-            notes += [f"val exact {_exact(row)}"] if _exact(row) else []
-            notes += [f"ETA {_clock(self.left(row))}"] if self.left(row) is not None else []
-            notes += [row["error"]] if row["state"] == "failed" else []
-            print("  ".join(notes), file=sys.stderr, flush=True)
-            if mark:
-                mark.told = now
+    def update(self) -> bool:
+        """Take notice of what has changed; returns whether a state has."""
+        changed = [row for row in self.rows if row["state"] != self.states[row["run"]]]
+        self.states |= {row["run"]: row["state"] for row in changed}
+        now = time.monotonic()
+        for row in self.rows:
+            mark = self._mark(row, now) if row["state"] == "training" else None
+            late = mark is not None and now - mark.told > PLAIN_SECONDS
+            if not self.live.is_started and (row in changed or late):
+                print(self._line(row), file=sys.stderr, flush=True)
+                if mark:
+                    mark.told = now
+        return bool(changed)
+
+    def _mark(self, row: Row, now: float) -> _Mark:
+        """Where a run in training is; from its start again if it is now before that."""
+        step, mark = row["step"], self.marks.get(row["run"])
+        if mark is None or step < mark.first:
+            mark = self.marks[row["run"]] = _Mark(step, now, step, now, now)
+        if step != mark.step:
+            mark.step, mark.now = step, now
+        return mark
+
+    def _line(self, row: Row) -> str:
+        notes = [row["run"], row["state"]]
+        notes += [f"step {row['step']}/{row['steps']}"] if row["step"] else []
+        notes += [f"val exact {_exact(row)}"] if _exact(row) else []
+        notes += [f"ETA {_clock(self.left(row))}"] if self.left(row) is not None else []
+        notes += [row["error"]] if row["state"] == "failed" else []
+        return "  ".join(notes)
 
     def left(self, row: Row) -> float | None:
         """Seconds of training left of a run, at its own pace."""
@@ -89,12 +101,14 @@ class Board:
 
     def all_left(self) -> float | None:
         """Seconds until all is trained, at the mean pace of the runs in training."""
-        training = [row for row in self.rows if self.left(row) is not None]
-        if not training:
+        own = {row["run"]: self.left(row) for row in self.rows}
+        own = {name: left for name, left in own.items() if left is not None}
+        if not own:
             return None
-        pace = statistics.mean(self.marks[row["run"]].pace for row in training)
-        steps = sum(row["steps"] - row["step"] for row in self.rows if row["state"] not in ENDS)
-        return max(pace * steps / len(training), *(self.left(row) for row in training))
+        pace = statistics.mean(self.marks[name].pace for name in own)
+        ahead = [row for row in self.rows if row["state"] in ("training", "waiting")]
+        steps = sum(row["steps"] - row["step"] for row in ahead)
+        return max(pace * steps / len(own), *own.values())
 
     def table(self) -> Table:
         """As many runs as fit on the terminal, those that change first."""
@@ -122,7 +136,7 @@ def tally(rows: Sequence[Row]) -> str:
 def outcome_table(title: str, rows: Sequence[Row]) -> Table:
     """The combinations with their finished seeds: median and worst of the held-out score.
 
-    Runs that are not scored have that of the last look at val; a text has bits a character.
+    Runs that are not scored have that of the last validation; a text has bits a character.
     """
     done = [row for row in rows if row["state"] == "done"]
     table = Table(title=title)
@@ -156,7 +170,7 @@ def _measure(rows: Sequence[Row]) -> tuple[str, list[float], Callable[[float], s
 
 
 def _exact(row: Row) -> str:
-    return "" if row["val_exact"] is None else f"{100 * row['val_exact']:.2f}%"
+    return "" if row["val_exact"] is None else f"{percent(row['val_exact'], 1)}%"
 
 
 def _clock(seconds: float | None) -> str:

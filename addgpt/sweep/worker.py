@@ -1,103 +1,107 @@
-"""A worker of a sweep: trains and scores one run after another, and tells how far it is.
-
-`main` pins the process to the cores that its argument names (`0,1`), reads jobs as JSON lines and
-answers with events as JSON lines. An event is a dict with the run's `state` (training, scoring, and
-at the end done, failed or interrupted) and what else has changed: step, seconds, val_exact, error,
-pid.
-
-Nothing heavy is imported before the cores are chosen, so that threads are born on them.
-"""
+"""What the process of a run does: `addgpt train --resume`, then `addgpt eval`."""
 
 from __future__ import annotations
 
-import json
+import contextlib
+import io
+import multiprocessing
 import os
+import pkgutil
 import signal
+import socket
 import sys
+import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
 
-from addgpt.sweep.cores import pin
+from addgpt.device import prepare
 
-TELL_SECONDS = 1.0  # between events, unless there was a look at val
-ENDS = ("done", "failed", "interrupted")
+POLL_SECONDS = 0.2  # between looks at whether a Ray task is to stop
 
-Tell = Callable[[dict[str, Any]], None]
+Commands = list[list[str]]
 
 
-def carry_out(folder: str, score: bool, per_cell: int | None, tell: Tell) -> dict[str, Any]:
-    """Train the run in a folder, if it is not finished, and score it; returns the last event.
+def run_commands(commands: Commands, threads: int) -> str:
+    """Run commands, given as the words after `addgpt`; returns "" or why one failed.
 
-    An error that is nobody's mistake but ours is raised: it ends the process, whose state may be
-    spoilt, and the run.
+    Unexpected errors propagate and end the process.
     """
-    from addgpt.device import prepare
-    from addgpt.runs.run import Run, RunError
-    from addgpt.sweep.plan import finished
-    from addgpt.training.loop import Interrupted, train
+    prepare(threads)
+    # By name: a sweep is below the command line, which only the processes that it starts run.
+    main = pkgutil.resolve_name("addgpt.cli.main:main")
+    told = io.StringIO()
+    with contextlib.redirect_stderr(told), contextlib.redirect_stdout(io.StringIO()):
+        for words in commands:
+            sys.argv[:] = ["addgpt", *words]  # eval.json notes it
+            try:
+                main(words)
+            except SystemExit as end:
+                if end.code:
+                    lines = told.getvalue().strip().splitlines() or [f"exit code {end.code}"]
+                    return lines[-1].removeprefix("error: ")
+    return ""
 
+
+def run_here(
+    commands: Commands,
+    threads: int,
+    cores: Collection[int],
+    folder: str,
+    environment: Mapping[str, str],
+    log: str,
+) -> None:
+    """The main function of a process of this machine, on some of its cores; errors go to `log`.
+
+    Once the process of the sweep is gone, this one saves and stops.
+    """
+    os.dup2(os.open(log, os.O_WRONLY), 2)
+    os.environ.update(environment)
+    os.chdir(folder)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
+    gone = multiprocessing.parent_process()
+    _stop_when(lambda: gone.join() is None)
+    sys.exit(run_commands(commands, threads) or 0)
+
+
+def run_there(path: str, commands: Commands, threads: int, stop: str) -> str:
+    """The task of a Ray worker, which saves and stops once there is a file `stop`."""
+    from addgpt.runs.provenance import versions
+    from addgpt.runs.run import Run
+
+    if not Path(path, "config.json").exists():
+        return f"{socket.gethostname()} does not see {path}; a cluster must share the run folders"
+    run = Run(path)
+    here = {key: value for key, value in versions().items() if key != "commit"}
+    run.reconfigure(replace(run.config, versions=run.config.versions | here))
+    if Path(stop).exists():
+        return "stopped before it began"
+    ended = threading.Event()
+
+    def asked() -> bool:
+        while not ended.wait(POLL_SECONDS):
+            if Path(stop).exists():
+                return True
+        return False
+
+    _stop_when(asked)
     try:
-        run = Run(folder)
-        prepare(run.config.train.threads)
-        tell({"state": "training", "pid": os.getpid()})
-        if not finished(run):
-            train(run, _Watch(tell))
-        if score:
-            tell({"state": "scoring"})
-            _score(run, per_cell)
-        return {"state": "done"}
-    except Interrupted:
-        return {"state": "interrupted"}
-    except (RunError, ValueError) as error:
-        return failure(str(error))
+        return run_commands(commands, threads)
+    finally:
+        ended.set()
 
 
-def _score(run: Any, per_cell: int | None) -> None:
-    """Score a run as `addgpt eval` does. Raises RunError if the scores would not count."""
-    from addgpt.evaluation import perplexity
-    from addgpt.evaluation.scorecard import score_run
+def _stop_when(asked: Callable[[], bool]) -> None:
+    """Have this process save and stop once `asked`, which waits, returns True.
 
-    if not run.task().cells():
-        perplexity.score_run(run)
-        return
-    card = score_run(run, per_cell)
-    card.facts["command"] = run.config.command  # this process has none of its own
-    card.write()
-    card.check()
+    Between training and scoring nobody listens yet, so it is said until it is heard.
+    """
 
+    def listen() -> None:
+        while asked():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(POLL_SECONDS)
 
-def failure(reason: str) -> dict[str, Any]:
-    return {"state": "failed", "error": " ".join(reason.split())}
-
-
-class _Watch:
-    """Tells of training at each look at val, and about once a second."""
-
-    def __init__(self, tell: Tell) -> None:
-        self.tell, self.told, self.looked = tell, 0.0, None
-
-    def __call__(self, moment: Any) -> None:
-        looked, now = moment.look.get("step"), time.monotonic()
-        if looked == self.looked and now - self.told < TELL_SECONDS:
-            return
-        self.told, self.looked = now, looked
-        event = {"state": "training", "step": moment.step, "seconds": round(moment.seconds, 3)}
-        if "val_exact" in moment.look:
-            event["val_exact"] = moment.look["val_exact"]
-        self.tell(event)
-
-
-def main() -> None:
-    pin({int(core) for core in sys.argv[1].split(",")})
-    events = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what libraries print must not come between the events
-
-    def tell(event: dict[str, Any]) -> None:
-        try:
-            events.write(json.dumps(event) + "\n")
-        except BrokenPipeError:  # the sweep is gone: save what there is, and end
-            signal.raise_signal(signal.SIGTERM)
-
-    for line in sys.stdin:
-        tell(carry_out(**json.loads(line), tell=tell))
+    threading.Thread(target=listen, daemon=True).start()

@@ -120,9 +120,11 @@ def plan(config: RunConfig, examples: int | None = None) -> Plan:
 def speed(config: RunConfig, seconds: float = 2.0) -> float:
     """FLOP/s that training steps reach on this machine, measured for about so long."""
     task, train = load_task(config.task, config.options), config.train
-    prepare(train.threads)
     device = pick_device(train.device)
     model = build(config.model, config.seed).to(device).train()
+    rows = train.micro_batch or train.batch_size
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    prepare(train.threads, weights, rows * task.longest())
     dtype = product_type(device, train.precision, config.model)
     optimizers = optim.build(model, train, dtype)
     batch = task.batch(np.random.default_rng(0), train.batch_size, "train")

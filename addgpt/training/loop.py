@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from addgpt.device import autocast, pick_device, prepare, product_type, seed_chance
+from addgpt.device import autocast, pick_device, prepare, product_type, seed_chance, usable_cores
 from addgpt.model.baselines import Counts
 from addgpt.model.build import build
 from addgpt.model.forward import exact_rows, forward, loss, next_token_loss
@@ -75,7 +75,6 @@ def train(
         Lost: another worker is gone; what was learned up to then is saved.
     """
     config = run.config
-    prepare(config.train.threads)
     device = pick_device(config.train.device, world.local)
     lock = run.locked() if world.main else contextlib.nullcontext()
     randomness = torch.random.fork_rng([device] if device.type == "cuda" else [])
@@ -110,6 +109,7 @@ class _Loop:
         self.device = pick_device(self.settings.device, world.local)
         checkpoint = run.state() if run.started else None  # before a model as the config says
         self.model = build(self.config.model, self.config.seed)
+        self.threads = self._threads(checkpoint)
         self.moment = Moment(0, self.settings.steps, 0, 0, 0.0, math.nan, {})
         if weights is not None and checkpoint is None:
             self.model.load_state_dict(weights)
@@ -132,6 +132,15 @@ class _Loop:
             run.forget_after(self.moment.step)
         if weights is not None and checkpoint is None:
             self.save()  # or resuming before the first checkpoint would start at random
+
+    def _threads(self, checkpoint: tuple | None) -> int:
+        """As many as are asked for, or as until the checkpoint, or as pay and are free."""
+        asked = self.settings.threads
+        if not asked and checkpoint is not None:  # more would change the last bits of sums
+            asked = min(int(checkpoint[1].get("threads", 0)), usable_cores())
+        rows = self.settings.micro_batch or -(-self.settings.batch_size // self.world.size)
+        weights = sum(parameter.numel() for parameter in self.model.parameters())
+        return prepare(asked, weights, rows * self.task.longest()).number
 
     def _products(self, checkpoint: tuple | None) -> torch.dtype:
         """What matrices are multiplied in: where `auto` is to choose, as until the checkpoint."""
@@ -227,6 +236,7 @@ class _Loop:
             "tokens": self.moment.tokens,
             "seconds": round(self.moment.seconds, 3),
             "val_exact": self.moment.look.get("val_exact", 0.0),
+            "threads": self.threads,
             "bfloat16": int(self.dtype == torch.bfloat16),
         }
         self.run.save(self.kept, state, progress)

@@ -1,11 +1,15 @@
-"""What tests of sweeps share: the file of a sweep of tiny runs, and the command."""
+"""What tests of sweeps share: the file of a sweep of tiny runs, the command, its processes."""
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 from click.testing import CliRunner
 
 from addgpt.cli.main import main
+from addgpt.runs.run import Run
 
 SMALL = {
     "digits": 2, "layers": 1, "width": 16, "heads": 2, "steps": 12, "batch_size": 16,
@@ -31,3 +35,35 @@ def refused(result, code: int = 2) -> str:
     line = result.stderr.strip()
     assert line.startswith("error: ") and "\n" not in line, result.stderr
     return line
+
+
+def sweep_process(file: Path, *words: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "addgpt", "sweep", str(file), *words]
+    return subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+
+
+def holder(path: Path) -> int | None:
+    """The process that trains a run: it has its lock open."""
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if link.readlink() == path / ".lock":
+                return int(link.parts[2])
+        except OSError:  # it is gone, or not ours
+            continue
+    return None
+
+
+def trained(path: Path) -> bool:
+    """Whether a run has logged a line."""
+    return (path / "metrics.jsonl").exists() and "\n" in (path / "metrics.jsonl").read_text()
+
+
+def until(condition, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.05)
+
+
+def tensors(path: Path) -> dict[str, bytes]:
+    return {name: t.numpy().tobytes() for name, t in Run(path).state()[0].items()}
