@@ -208,7 +208,7 @@ class Calculator:
         """Have (B, T) prompts continued, in batches of bounded size and similar length."""
         limits = self._limits(prompts, trained)
         fits = (limits >= 1) & (limits <= MOST_TOKENS)
-        for row in np.flatnonzero(~fits):
+        for row in np.flatnonzero(~fits).tolist():
             found[problems[row]] = f"too long for this model: {brief(str(problems[row]))}"
         rows = np.flatnonzero(fits)
         rows = rows[np.argsort(limits[rows], kind="stable")]
@@ -217,7 +217,7 @@ class Calculator:
             # What a row is worth must not depend on the longer rows it was decoded with.
             length = np.minimum(out.length, limits[index])
             finished = out.terminated & (out.length <= limits[index])
-            for place, row in enumerate(index):
+            for place, row in enumerate(index.tolist()):
                 completion = self.task.decode(out.tokens[place, : length[place]])
                 shown = [i for i, char in enumerate(completion) if char not in self.task.hidden]
                 chances = tuple(out.probability[place, shown].tolist())

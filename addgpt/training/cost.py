@@ -22,7 +22,7 @@ from addgpt.evaluation.exact_match import evaluation_problems
 from addgpt.model.build import Model, build
 from addgpt.model.forward import forward, next_token_loss
 from addgpt.runs.checkpoint import outline
-from addgpt.task import Batch, load_task
+from addgpt.task import Batch, Graded, load_task
 from addgpt.training import optim
 
 SAMPLE = 128  # problems that lengths and padding are estimated from
@@ -86,6 +86,8 @@ def flops(model: Model, batch: Batch) -> tuple[int, int]:
 def by_length(config: RunConfig) -> list[Cost]:
     """The cost of an example of each operation with operands of equal length, length by length."""
     task, rows = load_task(config.task, config.options), []
+    if not isinstance(task, Graded):
+        return []
     cells = [c for c in task.cells() if c.stratum == "all" and c.len_a == c.len_b]
     longest = max((cell.len_a for cell in cells), default=0)
     shown = {round(n) for n in np.linspace(1, longest, LENGTHS)}

@@ -16,7 +16,7 @@ from addgpt.evaluation.schema import read_eval
 from addgpt.evaluation.scorecard import contaminated, file_of
 from addgpt.runs.files import RunError, read_checked
 from addgpt.runs.run import Run
-from addgpt.task import Cell, Task
+from addgpt.task import Cell, Graded, Task
 
 LOOKED_AT = 100  # cells
 
@@ -109,7 +109,7 @@ def read_scored(run: Run, split: str = "test") -> Scored:
 class Marker:
     """Keeps what a run got right in the cells that are shown to it, problem by problem."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Graded) -> None:
         self.task = task
         self.marks: dict[Cell, Marks] = {}
 
@@ -136,6 +136,7 @@ def _paths(name: str) -> list[Path]:
 
 def _asked(task: Task, per_cell: int, split: str, seed: int) -> list[str]:
     """The problems of cells all over the grid; each cell's first one with its right answer."""
+    assert isinstance(task, Graded), task
     cells, texts = task.cells(), []
     for cell in cells[:: max(1, len(cells) // LOOKED_AT)]:
         batch, _ = evaluation_problems(task, cell, per_cell, split, seed)
