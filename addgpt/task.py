@@ -1,4 +1,10 @@
-"""The contract between the library and a task: what is asked, how it is written, what is right."""
+"""The contract between the library and a task: what is asked, how it is written, what is right.
+
+Training needs a `Task` alone, and reports its loss. What a task can do besides is a class of its
+own, named for what becomes possible: a `Graded` task is scored by exact match, the problems of a
+`HeldOut` one are checked against those of training, the work of an `Explained` one is shown and its
+errors are told apart. A `TextTask` is scored by its loss on the whole of a text.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +12,7 @@ import dataclasses
 import importlib
 import importlib.util
 import pkgutil
+import re
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -19,11 +26,33 @@ from addgpt.config.errors import UsageError
 from addgpt.config.schema import check_choices, from_dict, parse, setting
 
 __all__ = [
-    "Batch", "Cell", "Recipe", "SPLITS", "Slip", "Task", "UsageError",
-    "check_choices", "load_task", "setting",
+    "Answer", "Batch", "Cell", "ErrorType", "Explained", "Graded", "HeldOut", "Problem", "Recipe",
+    "Row", "SPLITS", "Task", "TextTask", "UsageError", "check_choices", "load_task", "setting",
 ]  # fmt: skip
 
 SPLITS = ("train", "val", "test")
+PROBLEM = re.compile(r"\s*([0-9]+)\s*([-+*/])\s*([0-9]+)\s*=?\s*", re.ASCII)
+MOST_TEXT = 4000  # characters of a problem; Python turns no longer text into a number
+
+
+class Problem(NamedTuple):
+    """An operation on non-negative integers. As text, `12+34`."""
+
+    op: str
+    operands: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return self.op.join(map(str, self.operands))
+
+
+class Answer(NamedTuple):
+    """An integer; of a quotient, what remains besides. As text, `3` or `3 remainder 2`."""
+
+    whole: int
+    rest: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.whole} remainder {self.rest}" if self.rest else str(self.whole)
 
 
 class Cell(NamedTuple):
@@ -35,7 +64,7 @@ class Cell(NamedTuple):
     stratum: str = "all"
 
 
-class Slip(NamedTuple):
+class ErrorType(NamedTuple):
     """How a wrong answer differs from the right one.
 
     kind    `sign`, `carry` or `borrow` where that alone explains it, else `length` or `digit`
@@ -46,6 +75,13 @@ class Slip(NamedTuple):
     digit: str = ""
 
 
+class Row(NamedTuple):
+    """A row of a trace: what it is, `product` or `answer`, and its characters."""
+
+    label: str
+    text: str
+
+
 @dataclass(frozen=True)
 class Batch:
     """B problems, written out.
@@ -54,13 +90,11 @@ class Batch:
                uint16 where the alphabet has more than 256 characters
     scored     (B, T) bool    the model must predict this token: never in the prompt or padding
     positions  (B, T, L) int16  L >= 0 position-id levels; 0 means "no position"
-    cell       (B,) int32     row's index in the task's grid, -1 where there is none
     """
 
     tokens: np.ndarray
     scored: np.ndarray
     positions: np.ndarray
-    cell: np.ndarray
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -70,12 +104,7 @@ class Batch:
         scored = self.scored[index]
         used = np.flatnonzero(scored.any(0))
         end = int(used[-1]) + 1 if len(used) else scored.shape[1]
-        return Batch(
-            self.tokens[index, :end],
-            scored[:, :end],
-            self.positions[index, :end],
-            self.cell[index],
-        )
+        return Batch(self.tokens[index, :end], scored[:, :end], self.positions[index, :end])
 
     @property
     def lengths(self) -> np.ndarray:
@@ -94,7 +123,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Task(ABC):
-    """A frozen dataclass whose fields are its options (`--set digits=3`).
+    """What training needs. A frozen dataclass; its fields are its options (`--set digits=3`).
 
     Token i is `alphabet[i]`; `end` is the character that ends a sequence and pads it. `levels`
     holds the number of position ids on each level (ids run from 0 to that number less one). Running
@@ -104,7 +133,6 @@ class Task(ABC):
     alphabet: ClassVar[str]
     end: ClassVar[str] = "#"
     splits: ClassVar[tuple[str, ...]] = SPLITS  # those it has; the last is what it is scored on
-    hidden: ClassVar[str] = ""  # characters that people need not see in what the model writes
 
     @property
     def name(self) -> str:
@@ -114,7 +142,7 @@ class Task(ABC):
     def levels(self) -> tuple[int, ...]:
         return ()
 
-    def settled(self) -> Task:
+    def resolved(self) -> Task:
         """The task with all that it takes from elsewhere filled in, such as a corpus's alphabet.
 
         A run keeps these options, so that its model can be used where the corpus is not.
@@ -136,100 +164,20 @@ class Task(ABC):
         """The settings that are known to work for these options."""
 
     def cells(self) -> list[Cell]:
-        """The evaluation grid; empty means that only the loss is reported."""
+        """The evaluation grid of a graded task; empty: only the loss is reported."""
         return []
 
-    def seen(self, cell: Cell) -> bool:
-        """True where a cell is too small to hold problems out, so that all are in train."""
-        return False
-
-    def exam(self, rng: np.random.Generator, size: int, split: str, cell: Cell) -> Batch:
-        """Up to `size` distinct problems of a cell, or all problems of a seen one."""
-        return self.batch(rng, size, split, cell)
-
-    def whole(self, split: str, context: int = 0) -> Iterator[Batch]:
-        """All of a split of a text, in batches that score each token once.
-
-        Where a text runs on, each scored token but the first ones of the text has at least
-        `context` tokens before it. Problems that are drawn have no whole: there are no batches.
-        """
-        return iter(())
-
-    def whole_size(self, split: str) -> int:
-        """How many tokens `whole` scores; 0 where there is no whole."""
-        return 0
-
-    def origin(self, text: str) -> str:
-        """The split that holds a text which the model wrote, or `new`; empty: not asked."""
-        return ""
-
     def positions(self, tokens: np.ndarray, slots: int) -> np.ndarray:
-        """Position ids of the given tokens and of the slots that follow.
+        """Position ids of given tokens and of the slots that follow.
 
         Args:
             tokens: (B, T), prompts of equal length and whatever has been written after them.
-            slots: how many following slots the caller can use.
+            slots: how many following slots to give ids for.
 
         Returns:
-            (B, T + k, L) int16 with 1 <= k <= slots: as many of the following slots as the given
-            tokens already determine. The ids of a slot never depend on the token in it or later.
+            (B, T + slots, L) int16. They follow from the prompts, never from what is written after.
         """
-        return np.zeros((len(tokens), tokens.shape[1] + slots, 0), np.int16)
-
-    def prompt(self, text: str) -> str:
-        """What the model is given when a person types `text`. Raises ValueError."""
-        return text
-
-    def answer(self, completion: str) -> str:
-        """What the person wants back, scratchpad and end mark stripped."""
-        return completion.removesuffix(self.end)
-
-    def truth(self, text: str) -> str:
-        """The exact right answer to what a person typed, computed by Python."""
-        raise ValueError(f"task {self.name} has no right answers")
-
-    def worked_out(self, prompts: np.ndarray) -> Batch | None:
-        """A task's own prompts, (B, T) of equal length, with the right work after them.
-
-        Ids are those of `positions`. None where the task does not know the work.
-        """
-        return None
-
-    def trained_on(self, text: str) -> bool:
-        """Whether a problem's operands are within the lengths the task draws."""
-        return True
-
-    def covers(self, text: str) -> bool:
-        """Whether a problem's operands are of lengths that the task draws or scores."""
-        return True
-
-    def problem(self, prompt: str) -> str:
-        """What a person would type to get this prompt: the way back from `prompt`."""
-        return prompt
-
-    def orders(self, problem: str) -> list[str]:
-        """All ways to type a problem that count as one: both orders where operands commute."""
-        return [problem]
-
-    def in_train(self, problem: str) -> bool | None:
-        """Whether training can draw a problem; None: the task cannot tell.
-
-        To be worked out from the text alone, apart from how `batch` keeps to its split, which it is
-        there to check.
-        """
-        return None
-
-    def lines(self, completion: str) -> list[str]:
-        """The completion cut into the lines of its trace and, last, the answer."""
-        return [completion]
-
-    def copied(self, problem: str, lines: list[str], line: int, place: int) -> bool:
-        """Whether character `place` of a line of a right trace only repeats one before it."""
-        return False
-
-    def slip(self, problem: str, answer: str) -> Slip:
-        """How a wrong answer differs from the truth. Raises ValueError if it is no answer."""
-        return Slip("digit")
+        return np.zeros((len(tokens), tokens.shape[1] + slots, len(self.levels)), np.int16)
 
     def encode(self, text: str) -> np.ndarray:
         """(T,) token ids, uint8 or uint16. Raises ValueError for what is not in the alphabet."""
@@ -244,9 +192,156 @@ class Task(ABC):
         """The text of (T,) token ids."""
         return "".join(map(self.alphabet.__getitem__, np.asarray(tokens).tolist()))
 
+    def texts(self, batch: Batch) -> list[tuple[str, str]]:
+        """The prompt of each row, and what is to follow it."""
+        if not len(batch):
+            return []
+        chars = np.array(list(self.alphabet))[batch.tokens]
+        lines = chars.view(f"U{chars.shape[1]}")[:, 0].tolist()
+        parts = zip(lines, batch.scored.argmax(1), batch.lengths, strict=True)
+        return [(line[:start], line[start:end]) for line, start, end in parts]
+
     @classmethod
     def options(cls) -> dict[str, dataclasses.Field]:
         return {option.name: option for option in dataclasses.fields(cls)}
+
+
+class Graded(Task):
+    """A task with right answers: scored by exact match, cell by cell.
+
+    A *prompt* is what the model is given, `12+34=`; a *completion* what stands after it, the end
+    mark included.
+    """
+
+    hidden: ClassVar[str] = ""  # characters that people need not see in what the model writes
+
+    @abstractmethod
+    def cells(self) -> list[Cell]:
+        """The evaluation grid."""
+
+    @abstractmethod
+    def prompt(self, problem: Problem) -> str:
+        """What the model is given. Raises ValueError for a problem that it cannot be asked."""
+
+    @abstractmethod
+    def truth(self, problem: Problem) -> Answer:
+        """The right answer by Python integers. Raises ValueError where there is none."""
+
+    @abstractmethod
+    def read(self, problem: Problem, completion: str) -> Answer:
+        """The answer that a completion gives.
+
+        Raises ValueError unless it is a finished trace of that operation.
+        """
+
+    @abstractmethod
+    def problem(self, prompt: str) -> Problem:
+        """The problem of a prompt that the task wrote: the way back from `prompt`."""
+
+    def parse(self, text: str) -> Problem:
+        """The problem that a person typed. Raises ValueError unless it can be asked."""
+        match = PROBLEM.fullmatch(text)
+        if match is None or len(text) > MOST_TEXT:
+            example = f"12{self.cells()[0].op}34"
+            raise ValueError(f"{text.strip()!r} is not a problem like {example}")
+        return Problem(match[2], (int(match[1]), int(match[3])))
+
+    def text(self, problem: Problem) -> str:
+        """A problem as a person types it: the way back from `parse`."""
+        return str(problem)
+
+    def seen(self, cell: Cell) -> bool:
+        """True where a cell is too small to hold problems out, so that all are in train."""
+        return False
+
+    def evaluation_set(self, rng: np.random.Generator, size: int, split: str, cell: Cell) -> Batch:
+        """Up to `size` distinct problems of a cell, or all problems of a seen one."""
+        return self.batch(rng, size, split, cell)
+
+    def reference(self, prompts: np.ndarray) -> Batch | None:
+        """A task's own prompts, (B, T) of equal length, with the reference completions after them.
+
+        Ids are those of `positions`. None where the task does not know the work.
+        """
+        return None
+
+    def in_train_range(self, problem: Problem) -> bool:
+        """Whether the operands are of lengths that training draws."""
+        return True
+
+    def in_eval_range(self, problem: Problem) -> bool:
+        """Whether the operands are of lengths that training draws or the evaluation grid has."""
+        return True
+
+
+class HeldOut(ABC):
+    """A graded task that can tell which problems training draws, for the check of contamination."""
+
+    @abstractmethod
+    def equivalent(self, problem: Problem) -> list[Problem]:
+        """All problems that count as this one: both orders where operands commute."""
+
+    @abstractmethod
+    def in_train(self, problem: Problem) -> bool | None:
+        """Whether training can draw a problem; None: the task cannot tell.
+
+        To be worked out from the problem alone, apart from how `batch` keeps to its split, which it
+        is there to check.
+        """
+
+
+class Explained(ABC):
+    """A graded task that knows the rows of its traces and how its answers go wrong."""
+
+    @abstractmethod
+    def rows(self, problem: Problem, completion: str) -> list[Row]:
+        """A completion, right or wrong, cut into the rows of its trace and, last, the answer.
+
+        Nothing is left out: the texts of the rows, joined, are the completion.
+        """
+
+    @abstractmethod
+    def answer_digits(self, problem: Problem, completion: str) -> list[int]:
+        """Where in a completion each digit of its answer stands, as a person reads the answer.
+
+        Raises ValueError where `read` does.
+        """
+
+    @abstractmethod
+    def draw(self, problem: Problem, completion: str) -> str:
+        """The work as on paper, without a newline at the end. Never raises: a wrong trace shows."""
+
+    def is_copy(self, problem: Problem, rows: list[Row], row: int, place: int) -> bool:
+        """Whether character `place` of a row of a right trace only repeats one before it."""
+        return False
+
+    def error_type(self, problem: Problem, answer: Answer) -> ErrorType:
+        """How a wrong answer differs from the right one."""
+        return ErrorType("digit")
+
+
+class TextTask(Task):
+    """A task that learns a text, which is scored whole by its loss."""
+
+    def begin(self, text: str) -> str:
+        """What the model is given to go on from `text`. Raises ValueError."""
+        return text
+
+    @abstractmethod
+    def whole(self, split: str, context: int = 0) -> Iterator[Batch]:
+        """All of a split, in batches that score each token once.
+
+        Where a text runs on, each scored token but the first ones of the text has at least
+        `context` tokens before it.
+        """
+
+    @abstractmethod
+    def num_tokens(self, split: str) -> int:
+        """How many tokens `whole` scores."""
+
+    def membership(self, text: str) -> str:
+        """The split that holds a text which the model wrote, or `new`; empty: not asked."""
+        return ""
 
 
 def task_names() -> list[str]:

@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from addgpt.evaluation.exact_match import SLACK, score
+from addgpt.evaluation.exact_match import SLACK, answers, score
 from addgpt.model.gpt import GPT
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import SHIPPED, Run
-from addgpt.task import Batch, Cell, Task
+from addgpt.task import Batch, Cell, Graded
 from addgpt.training.loop import train
 from benchmarks import timing
 
@@ -33,7 +33,7 @@ PRODUCT, PRODUCTS = Cell("*", 4, 4), 200
 TARGET = "at least 20 x"
 
 
-def trained(steps: int) -> tuple[Task, GPT]:
+def trained(steps: int) -> tuple[Graded, GPT]:
     """An adder trained by the default recipe, or for fewer steps if given."""
     settings = {"digits": str(DIGITS)} | ({"steps": str(steps)} if steps else {})
     settings["eval_every"] = settings["save_every"] = "1000000"
@@ -45,7 +45,7 @@ def trained(steps: int) -> tuple[Task, GPT]:
 
 
 @torch.inference_mode()
-def decoded(model: GPT, task: Task, batch: Batch) -> int:
+def decoded(model: GPT, task: Graded, batch: Batch) -> int:
     """How many answers are right by batch-100 greedy decoding, everything read again each time.
 
     All prompts are equally long. A group is done when all its rows have ended.
@@ -68,23 +68,16 @@ def decoded(model: GPT, task: Task, batch: Batch) -> int:
                 break
         for written, target in zip(tokens.numpy(), truth, strict=True):
             text, ending, _ = task.decode(written[start:]).partition(task.end)
-            wanted = task.decode(target[start:]).partition(task.end)[0]
-            right += bool(ending) and _answer(task, text) == task.answer(wanted)
+            problem = task.problem(task.decode(target[:start]))
+            right += answers(task, problem, text + ending)
     return right
 
 
-def _answer(task: Task, text: str) -> str | None:
-    try:
-        return task.answer(text)
-    except ValueError:
-        return None
-
-
 def judged(
-    name: str, task: Task, model: GPT, cell: Cell, count: int, rounds: int, target: str = ""
+    name: str, task: Graded, model: GPT, cell: Cell, count: int, rounds: int, target: str = ""
 ) -> timing.Row:
     """Both ways on `count` problems of a cell. Exits if they disagree."""
-    batch = task.exam(np.random.default_rng(7), count, "test", cell)
+    batch = task.evaluation_set(np.random.default_rng(7), count, "test", cell)
     right: dict[str, int] = {}
 
     def fast() -> None:

@@ -67,7 +67,7 @@ def collated(pairs: Pairs) -> Batch:
     fills = (TOKEN[END], False, 0)
     columns = zip(zip(*items, strict=True), fills, strict=True)
     stacks = [np.stack([_padded(row, size, fill) for row in rows]) for rows, fill in columns]
-    return Batch(*stacks, np.zeros(len(pairs), np.int32))
+    return Batch(*stacks)
 
 
 def tight(pairs: Pairs, longest: int) -> Batch:
@@ -81,7 +81,7 @@ def tight(pairs: Pairs, longest: int) -> Batch:
         tokens[row, : len(line)] = line
         scored[row, start : len(line)] = True
         positions[row, : len(ids)] = ids
-    return Batch(tokens, scored, positions, np.zeros(len(pairs), np.int32))
+    return Batch(tokens, scored, positions)
 
 
 def written(a: int, b: int) -> tuple[list[int], int, list[tuple[int, int, int]]]:
@@ -105,7 +105,7 @@ def check(task: Task) -> None:
     pairs = drawn(CHECKED, task.digits)
     sides = zip(*pairs, strict=True)
     a, b = (np.array([digits.from_int(n, task.digits) for n in side]) for side in sides)
-    ours = task.write(a, b, digits.length(a), digits.length(b)).batch(np.zeros(CHECKED, np.int32))
+    ours = task.write(a, b, digits.length(a), digits.length(b)).batch()
     for loop in (collated(pairs), tight(pairs, task.digits)):
         for name in ("tokens", "scored", "positions"):
             mine, other = getattr(ours, name), getattr(loop, name)

@@ -106,7 +106,7 @@ def measure(options: argparse.Namespace) -> list[timing.Row]:
         seeds, cap, steps = 1, 100, 40
     task = load_task("add", {"digits": mingpt.DIGITS})
     rng = np.random.default_rng(EXAM_SEED)
-    exams = task.exam(rng, EXAM, "test", FULL), task.batch(rng, EXAM, "test")
+    exams = task.evaluation_set(rng, EXAM, "test", FULL), task.batch(rng, EXAM, "test")
     results: dict[str, list[Result]] = {"ours": [], "reference": []}
     for seed in range(seeds):
         results["ours"].append(ours(task, seed, exams, steps, torch.get_num_threads()))

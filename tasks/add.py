@@ -6,15 +6,16 @@ arXiv:2307.03381), leading zeros left out:
 >>> import numpy as np
 >>> task = Add(digits=3)
 >>> a, b = np.array([[8, 2, 1]]), np.array([[7, 6, 3]])  # 128 + 367, lowest digit first
->>> batch = task.write(a, b, np.array([3]), np.array([3])).batch(np.array([0]))
+>>> batch = task.write(a, b, np.array([3]), np.array([3])).batch()
 >>> task.decode(batch.tokens[0])
 '128+367=594#'
 >>> "".join("x" if scored else "." for scored in batch.scored[0])
 '........xxxx'
 >>> batch.positions[0, :, 0].tolist()  # digits of the same place value share an id
 [3, 2, 1, 0, 3, 2, 1, 0, 1, 2, 3, 4]
->>> task.answer("594#"), task.truth("128 + 367")
-('495', '495')
+>>> problem = task.parse("128 + 367")
+>>> task.read(problem, "594#"), task.truth(problem)
+(Answer(whole=495, rest=0), Answer(whole=495, rest=0))
 
 With `format=plain` the same sum reads `128+367=495#`, with `format=padded` `128+367=5940#`.
 
@@ -23,7 +24,7 @@ This is the simplified scratchpad of Lee et al.; `format=plain` adds the sum as 
 theirs does:
 
 >>> task = Add(digits=3, trace="carry", format="plain")  # theirs: A->5, C->1; A->9, C->0; ... 495
->>> task.decode(task.write(a, b, np.array([3]), np.array([3])).batch(np.array([0])).tokens[0])
+>>> task.decode(task.write(a, b, np.array([3]), np.array([3])).batch().tokens[0])
 '128+367=519040=495#'
 
 `trace=detailed` is their detailed scratchpad. A line for each column says what is left of the
@@ -31,7 +32,7 @@ operands, the digits found so far and the carry; then the column's sum in two di
 found and the carry it leaves:
 
 >>> task = Add(digits=3, trace="detailed", format="plain")
->>> batch = task.write(a, b, np.array([3]), np.array([3])).batch(np.array([0]))
+>>> batch = task.write(a, b, np.array([3]), np.array([3])).batch()
 >>> for line in task.decode(batch.tokens[0]).split(";"):
 ...     print(line)
 128+367=128+367,,0,8+7+0=15,5,1
@@ -47,7 +48,7 @@ arXiv:2310.16028), so that a model without position ids (`--set level_position=n
 find what belongs together:
 
 >>> task = Add(digits=3, hints=True)
->>> task.decode(task.write(a, b, np.array([3]), np.array([3])).batch(np.array([0])).tokens[0])
+>>> task.decode(task.write(a, b, np.array([3]), np.array([3])).batch().tokens[0])
 'C1B2A8+C3B6A7=A5B9C4#'
 """
 
@@ -58,12 +59,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from addgpt.task import Cell, Recipe, setting
-from tasks.common import digits
+from addgpt.task import Answer, Cell, Problem, Recipe, Row, setting
+from tasks.common import digits, paper
 from tasks.common.arithmetic import Arithmetic
 from tasks.common.ids import ALPHABET, HINTS, WRITTEN, bare, hinted
-from tasks.common.sheet import Kind, Sheet, start
-from tasks.common.slips import pieces
+from tasks.common.sheet import Kind, Sheet
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Add(Arithmetic):
         return len_a, len_b
 
     def write(self, a: np.ndarray, b: np.ndarray, len_a: np.ndarray, len_b: np.ndarray) -> Sheet:
-        sheet = start(a, b, len_a, len_b, self.op, self.hints)
+        sheet = self.start(a, b, len_a, len_b)
         longer = np.maximum(len_a, len_b)[:, None]
         width = int(longer.max()) + 1
         total, _ = digits.carried(digits.wide(a, width) + digits.wide(b, width))
@@ -175,38 +175,52 @@ class Add(Arithmetic):
     def steps(self) -> int:
         return self.digits + 1 if self.trace == "detailed" else 0
 
-    def compute(self, a: int, b: int) -> str:
-        return str(a + b)
+    def compute(self, a: int, b: int) -> Answer:
+        return Answer(a + b)
 
-    def prompt(self, text: str) -> str:
+    def prompt(self, problem: Problem) -> str:
         if not self.hints:
-            return super().prompt(text)
-        operands = self.operands(text)
-        longest, most = len(str(max(operands))), self._hints()
+            return super().prompt(problem)
+        a, b = self.check(problem)
+        longest, most = len(str(max(a, b))), self._hints()
         if longest > most:
             size = f"{most} columns, the operand {longest} digits"
             raise ValueError(f"this model has hints for {size}")
-        return f"{hinted(operands[0])}{self.op}{hinted(operands[1])}="
+        return f"{hinted(a)}{self.op}{hinted(b)}="
 
-    def problem(self, prompt: str) -> str:
+    def problem(self, prompt: str) -> Problem:
         return super().problem(bare(prompt))
 
-    def answer(self, completion: str) -> str:
-        text = super().answer(bare(completion))
-        if self.trace == "detailed" or (self.trace == "carry" and self.format == "plain"):
-            text = text.rpartition("=")[2]
-        elif self.trace == "carry":
-            text = text[0::2]
-        return text if self.format == "plain" else (text[::-1].lstrip("0") or text[:1])
+    def numbers(self, completion: str) -> list[list[int]]:
+        written = [place for place, char in enumerate(completion) if char not in self.hidden]
+        work = {"none": "", "carry": "[0-9]*=", "detailed": ".*="}[self.trace]
+        pairs = self.trace == "carry" and self.format != "plain"
+        number = "0|[1-9][0-9]*" if self.format == "plain" else "[0-9]+"
+        pattern = "((?:[0-9]{2})+)#" if pairs else f"{work}({number})#"
+        places = self.matched(pattern, "".join(completion[place] for place in written))[0]
+        places = [written[place] for place in (places[::2] if pairs else places)]
+        return [places if self.format == "plain" else places[::-1]]
 
-    def lines(self, completion: str) -> list[str]:
+    def rows(self, problem: Problem, completion: str) -> list[Row]:
         work, equals, answer = completion.rpartition("=")
-        return [*pieces(work, ";"), equals + answer] if work else [completion]
+        column = {"carry": "carries", "detailed": "column"}.get(self.trace, "work")
+        rows = [Row(column, row.text) for row in paper.cut(work, {";": column}) if work]
+        return [*rows, Row("answer", equals + answer)]
 
-    def copied(self, problem: str, lines: list[str], line: int, place: int) -> bool:
+    def is_copy(self, problem: Problem, rows: list[Row], row: int, place: int) -> bool:
         """A detailed line repeats all but the two digits of its column's sum."""
-        computed = lines[line].find("=") + 1
+        computed = rows[row].text.find("=") + 1
         return self.trace == "detailed" and not (computed and 0 <= place - computed < 2)
+
+    def draw(self, problem: Problem, completion: str) -> str:
+        above = []
+        if self.trace == "carry" and self.format != "plain":
+            carries = paper.digits(completion)[1::2][::-1]
+            marks = carries.replace("0", " ").rstrip()
+            if marks.strip():
+                shift = len(carries) - len(marks) + 1
+                above = [paper.Line(marks.strip(), shift, remark="carried")]
+        return self.on_paper(problem, completion, above)
 
     def strata(self) -> list[Cell]:
         return super().strata() + self.chains()

@@ -4,32 +4,25 @@ Each problem is written as its own task writes it; the shares of the four say ho
 drawn in training. Sums and differences may be longer than products and quotients.
 
 >>> task = Calc(digits=3, sum_digits=4)
->>> task.truth("12*34"), task.truth("1 / 3"), task.prompt("5 - 7")
-('408', '0 remainder 1', '5-7=')
->>> task.answer("840,630,040;=8040#")
+>>> str(task.truth(task.parse("1 / 3"))), task.prompt(task.parse("5 - 7"))
+('0 remainder 1', '5-7=')
+>>> str(task.read(task.parse("12*34"), "840,630,040;=8040#"))
 '408'
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from addgpt.task import Batch, Cell, Recipe, Slip, Task, setting
+from addgpt.task import Batch, Cell, Explained, Graded, HeldOut, Problem, Recipe, setting
 from tasks.add import Add
-from tasks.common.arithmetic import (
-    EQUALS,
-    MOST_DIGITS,
-    PROBLEM,
-    Arithmetic,
-    check_far,
-    traced_recipe,
-)
-from tasks.common.sheet import ALPHABET, END
+from tasks.common.arithmetic import MOST_DIGITS, Arithmetic, check_far, traced_recipe
+from tasks.common.sheet import ALPHABET, DIGITS, END
 from tasks.div import Div
 from tasks.mul import Mul
 from tasks.sub import Sub
@@ -37,8 +30,17 @@ from tasks.sub import Sub
 OPS = "+-*/"
 
 
+def by_part(method: str) -> Callable[..., Any]:
+    """A method on problems that leaves each to the task of its operation."""
+
+    def of_part(self: Calc, problem: Problem, *rest: Any) -> Any:
+        return getattr(self.part(problem.op), method)(problem, *rest)
+
+    return of_part
+
+
 @dataclass(frozen=True)
-class Calc(Task):
+class Calc(Graded, HeldOut, Explained):
     alphabet: ClassVar[str] = ALPHABET
     end: ClassVar[str] = END
 
@@ -81,119 +83,87 @@ class Calc(Task):
     def longest(self) -> int:
         return max(part.longest() for part in self.parts.values())
 
-    def batch(
-        self, rng: np.random.Generator, size: int, split: str, cell: Cell | None = None
-    ) -> Batch:
-        if cell is not None:
-            return self._placed(cell.op, self.parts[cell.op].batch(rng, size, split, cell))
-        shares = np.array(self.shares) / sum(self.shares)
-        counts = rng.multinomial(size, shares)
-        batches = []
-        for op, count in zip(OPS, counts, strict=True):
-            most = int(rng.binomial(count, self.full))
-            part = self.parts[op]
-            for rows, where in ((most, part.largest(rng)), (count - most, None)):
-                if rows:
-                    batches.append(part.batch(rng, rows, split, where))
-        return _stacked(batches)
+    def part(self, op: str) -> Arithmetic:
+        """The task of an operation: all that concerns a problem or a cell is left to it."""
+        if op not in self.parts:
+            raise ValueError(f"this model does {' '.join(OPS)}, not {op}")
+        return self.parts[op]
 
-    def exam(self, rng: np.random.Generator, size: int, split: str, cell: Cell) -> Batch:
-        return self._placed(cell.op, self.parts[cell.op].exam(rng, size, split, cell))
+    check, prompt, truth, read = map(by_part, ("check", "prompt", "truth", "read"))
+    rows, is_copy, draw = map(by_part, ("rows", "is_copy", "draw"))
+    answer_digits, error_type = map(by_part, ("answer_digits", "error_type"))
+    equivalent, in_train = map(by_part, ("equivalent", "in_train"))
+    in_train_range, in_eval_range = map(by_part, ("in_train_range", "in_eval_range"))
+
+    def parse(self, text: str) -> Problem:
+        problem = super().parse(text)
+        self.check(problem)
+        return problem
+
+    def problem(self, prompt: str) -> Problem:
+        return self.part(next(char for char in prompt if char in OPS)).problem(prompt)
 
     def cells(self) -> list[Cell]:
         return [cell for part in self.parts.values() for cell in part.cells()]
 
     def seen(self, cell: Cell) -> bool:
-        return self.parts[cell.op].seen(cell)
+        return self.part(cell.op).seen(cell)
+
+    def evaluation_set(self, rng: np.random.Generator, size: int, split: str, cell: Cell) -> Batch:
+        return self.part(cell.op).evaluation_set(rng, size, split, cell)
+
+    def batch(
+        self, rng: np.random.Generator, size: int, split: str, cell: Cell | None = None
+    ) -> Batch:
+        if cell is not None:
+            return self.part(cell.op).batch(rng, size, split, cell)
+        shares = np.array(self.shares) / sum(self.shares)
+        batches = []
+        for op, count in zip(OPS, rng.multinomial(size, shares), strict=True):
+            most, part = int(rng.binomial(count, self.full)), self.part(op)
+            for rows, where in ((most, part.largest(rng)), (count - most, None)):
+                if rows:
+                    batches.append(part.batch(rng, rows, split, where))
+        return _stacked(batches)
 
     def positions(self, tokens: np.ndarray, slots: int) -> np.ndarray:
-        prompts = tokens[:, : int((tokens == EQUALS).argmax(1).max()) + 1]
-        size = tokens.shape[1] + slots
-        out = np.zeros((len(tokens), size, len(self.levels)), np.int16)
-        for part, rows in self._shared_out(prompts):
+        shape = (len(tokens), tokens.shape[1] + slots, len(self.levels))
+        out = np.zeros(shape, np.int16)
+        for part, rows in self._by_op(tokens):
             out[rows] = part.positions(tokens[rows], slots)
         return out
 
-    def worked_out(self, prompts: np.ndarray) -> Batch:
-        shares = list(self._shared_out(prompts))
+    def reference(self, prompts: np.ndarray) -> Batch:
+        shares = list(self._by_op(prompts))
         order = np.argsort(np.concatenate([rows for _, rows in shares]))
-        return _stacked([part.worked_out(prompts[rows]) for part, rows in shares]).rows(order)
+        return _stacked([part.reference(prompts[rows]) for part, rows in shares]).rows(order)
 
-    def prompt(self, text: str) -> str:
-        return self._part(text).prompt(text)
-
-    def truth(self, text: str) -> str:
-        return self._part(text).truth(text)
-
-    def trained_on(self, text: str) -> bool:
-        return self._part(text).trained_on(text)
-
-    def covers(self, text: str) -> bool:
-        return self._part(text).covers(text)
-
-    def answer(self, completion: str) -> str:
-        return self._part_of(completion).answer(completion)
-
-    def problem(self, prompt: str) -> str:
-        return self._part(prompt).problem(prompt)
-
-    def orders(self, problem: str) -> list[str]:
-        return self._part(problem).orders(problem)
-
-    def in_train(self, problem: str) -> bool:
-        return self._part(problem).in_train(problem)
-
-    def lines(self, completion: str) -> list[str]:
-        return self._part_of(completion).lines(completion)
-
-    def copied(self, problem: str, lines: list[str], line: int, place: int) -> bool:
-        return self._part(problem).copied(problem, lines, line, place)
-
-    def slip(self, problem: str, answer: str) -> Slip:
-        return self._part(problem).slip(problem, answer)
+    def recipe(self) -> Recipe:
+        return traced_recipe(1000 + 700 * self.digits, True)
 
     def _beyond(self, trained: int) -> tuple[int, ...]:
         return tuple(length for length in self.far if length > trained)
 
-    def _part_of(self, completion: str) -> Arithmetic:
-        """Each operation ends in its own way: with r, after =, after a sign, or plainly."""
-        signs = (("r", "/"), ("=", "*"), ("+", "-"), ("-", "-"))
-        return self.parts[next((op for sign, op in signs if sign in completion), "+")]
-
-    def _shared_out(self, prompts: np.ndarray) -> Iterator[tuple[Arithmetic, np.ndarray]]:
-        """Each operation's task, and the rows of (B, T) prompts that ask for it."""
-        for op, part in self.parts.items():
-            rows = np.flatnonzero((prompts == ALPHABET.index(op)).any(1))
+    def _by_op(self, tokens: np.ndarray) -> Iterator[tuple[Arithmetic, np.ndarray]]:
+        """Each operation's task, and the rows of (B, T) tokens whose prompts ask for it."""
+        op = np.take_along_axis(tokens, (tokens >= DIGITS).argmax(1)[:, None], 1)[:, 0]
+        for char, part in self.parts.items():
+            rows = np.flatnonzero(op == ALPHABET.index(char))
             if len(rows):
                 yield part, rows
-
-    def _placed(self, op: str, batch: Batch) -> Batch:
-        """A part's batch, with its cells counted in the grid of the mixture."""
-        first = sum(len(self.parts[earlier].cells()) for earlier in OPS[: OPS.index(op)])
-        cell = np.where(batch.cell < 0, -1, batch.cell + first).astype(np.int32)
-        return replace(batch, cell=cell)
-
-    def _part(self, text: str) -> Arithmetic:
-        match = PROBLEM.fullmatch(text)
-        if match is None:
-            raise ValueError(f"{text.strip()!r} is not a problem like 12*34")
-        return self.parts[match[2]]
-
-    def recipe(self) -> Recipe:
-        return traced_recipe(1000 + 700 * self.digits, True)
 
 
 def _stacked(batches: list[Batch]) -> Batch:
     """One batch of several, padded to the longest."""
     size = max(batch.tokens.shape[1] for batch in batches)
 
-    def padded(array: np.ndarray, fill: int) -> np.ndarray:
-        pad = [(0, 0), (0, size - array.shape[1])] + [(0, 0)] * (array.ndim - 2)
-        return np.pad(array, pad, constant_values=fill)
+    def joined(arrays: list[np.ndarray], fill: int) -> np.ndarray:
+        pads = [[(0, 0), (0, size - a.shape[1])] + [(0, 0)] * (a.ndim - 2) for a in arrays]
+        pairs = zip(arrays, pads, strict=True)
+        return np.concatenate([np.pad(a, pad, constant_values=fill) for a, pad in pairs])
 
     return Batch(
-        np.concatenate([padded(b.tokens, ALPHABET.index(END)) for b in batches]),
-        np.concatenate([padded(b.scored, False) for b in batches]),
-        np.concatenate([padded(b.positions, 0) for b in batches]),
-        np.full(sum(len(b) for b in batches), -1, np.int32),
+        joined([batch.tokens for batch in batches], ALPHABET.index(END)),
+        joined([batch.scored for batch in batches], False),
+        joined([batch.positions for batch in batches], 0),
     )

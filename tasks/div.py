@@ -12,11 +12,11 @@ lengths alone.
 >>> import numpy as np
 >>> task = Div(digits=2)
 >>> a, b = np.array([[7, 1]]), np.array([[5, 0]])  # 17 / 5, lowest digit first
->>> batch = task.write(a, b, np.array([2]), np.array([1])).batch(np.array([0]))
+>>> batch = task.write(a, b, np.array([2]), np.array([1])).batch()
 >>> task.decode(batch.tokens[0])
 '17/5=01,02,04,16-18-19-69-10;77-79-70+20+23;=03r2#'
->>> task.answer("=03r2#"), task.truth("17/5"), task.truth("15/5")
-('3 remainder 2', '3 remainder 2', '3')
+>>> task.read(task.parse("17/5"), "=03r2#"), task.truth(task.parse("15/5"))
+(Answer(whole=3, rest=2), Answer(whole=3, rest=0))
 
 Other traces: `estimate` guesses each digit from the leading digits (at most one too high), writes
 the guess times the divisor, the difference and, where that is negative, corrects it (after Knuth,
@@ -25,20 +25,19 @@ The Art of Computer Programming 4.3.1); `none` writes quotient and remainder onl
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from addgpt.task import Cell, Recipe, Slip, setting
-from tasks.common import digits
+from addgpt.task import Answer, Cell, ErrorType, Problem, Recipe, Row, setting
+from tasks.common import digits, paper
 from tasks.common.arithmetic import Arithmetic, traced_recipe
-from tasks.common.sheet import SIGNS, Kind, Sheet, start
-from tasks.common.slips import lowest_wrong, pieces
+from tasks.common.errors import lowest_wrong
+from tasks.common.sheet import SIGNS, Kind, Sheet
 
 TRIES = ((3, 8, Kind.TRY_8), (2, 4, Kind.TRY_4), (1, 2, Kind.TRY_2), (0, 1, Kind.TRY_1))
-ANSWER = r"([0-9]+)(?: remainder ([0-9]+))?"
 MULTIPLES = (Kind.TWICE, Kind.FOUR, Kind.EIGHT)
 
 
@@ -56,15 +55,9 @@ class Div(Arithmetic):
     def write(self, a: np.ndarray, b: np.ndarray, len_a: np.ndarray, len_b: np.ndarray) -> Sheet:
         count = np.maximum(len_a - len_b + 1, 0)[:, None]  # digits of the quotient
         place = np.arange(a.shape[1])
-        sheet = start(
-            a,
-            b,
-            len_a,
-            len_b,
-            self.op,
-            a_col=np.where(place < count, 1, place - count + 1),
-            a_step=np.where(place < count, count - place, 0),
-        )
+        cols = np.where(place < count, 1, place - count + 1)
+        steps = np.where(place < count, count - place, 0)
+        sheet = self.start(a, b, len_a, len_b, cols=(cols, None), steps=(steps, 0))
         width = int(len_b.max()) + 1
         columns = np.arange(width) <= len_b[:, None]
         work = _Work(sheet, b, len_b[:, None], width, columns)
@@ -100,46 +93,59 @@ class Div(Arithmetic):
         sheet.number(rest, Kind.REMAINDER, exists=exists, step=count)
         sheet.symbol("#", Kind.REMAINDER, col=size + 1, step=count)
 
-    def compute(self, a: int, b: int) -> str:
+    def compute(self, a: int, b: int) -> Answer:
+        return Answer(*divmod(a, b))
+
+    def check(self, problem: Problem) -> tuple[int, int]:
+        a, b = super().check(problem)
         if b == 0:
             raise ValueError("division by zero")
-        quotient, remainder = divmod(a, b)
-        return f"{quotient} remainder {remainder}" if remainder else str(quotient)
+        return a, b
 
-    def answer(self, completion: str) -> str:
-        text = super().answer(completion).rpartition("=")[2]
-        match = re.fullmatch(r"([0-9]+)r([0-9]+)", text)
-        if match is None:
-            raise ValueError(f"{completion!r} is not a finished division")
-        remainder = match[2][::-1].lstrip("0")
-        quotient = match[1].lstrip("0") or "0"
-        return f"{quotient} remainder {remainder}" if remainder else quotient
+    def numbers(self, completion: str) -> list[list[int]]:
+        work = ".*=" if self.trace != "none" else ""
+        quotient, rest = self.matched(f"{work}([0-9]+)r([0-9]+)#", completion)
+        return [quotient, rest[::-1]]
 
-    def lines(self, completion: str) -> list[str]:
-        return pieces(completion, ",;+-")
+    def labels(self) -> dict[str, str]:
+        first = "multiple" if self.trace == "doubling" else "product"
+        return {",": first, "+": "try", "-": "try", ";": "rest"}
 
-    def copied(self, problem: str, lines: list[str], line: int, place: int) -> bool:
+    def is_copy(self, problem: Problem, rows: list[Row], row: int, place: int) -> bool:
         """A rest repeats the row before it where that is positive; a digit follows it."""
-        rest = lines[line].endswith(";") and place < len(lines[line]) - 2
-        return rest and lines[line - 1].endswith("+")
+        rest = rows[row].label == "rest" and place < len(rows[row].text) - 2
+        return rest and rows[row - 1].text.endswith("+")
 
-    def slip(self, problem: str, answer: str) -> Slip:
+    def error_type(self, problem: Problem, answer: Answer) -> ErrorType:
         """The digit has a q before it where the quotient is wrong, else an r for the remainder."""
-        parts = re.fullmatch(ANSWER, answer)
-        if parts is None:
-            raise ValueError(f"{answer!r} is not a quotient and a remainder")
-        quotient, remainder = map(str, divmod(*self.operands(problem)))
-        name, right, wrong = "q", quotient, parts[1]
-        if right == wrong:
-            name, right, wrong = "r", remainder, parts[2] or "0"
-        kind = "digit" if len(right) == len(wrong) else "length"
-        return Slip(kind, name + lowest_wrong(right, wrong))
+        right = self.truth(problem)
+        part, pair = "q", (right.whole, answer.whole)
+        if right.whole == answer.whole:
+            part, pair = "r", (right.rest, answer.rest)
+        one, other = map(str, pair)
+        kind = "digit" if len(one) == len(other) else "length"
+        return ErrorType(kind, part + lowest_wrong(one, other))
 
-    def prompt(self, text: str) -> str:
-        a, b = self.operands(text)
-        if b == 0:
-            raise ValueError("division by zero")
-        return super().prompt(text)
+    def draw(self, problem: Problem, completion: str) -> str:
+        rows = self.rows(problem, completion)
+        table = {1: str(problem.operands[1])}
+        multiples = [paper.number(row.text) for row in rows if row.label == "multiple"]
+        table |= dict(zip((2, 4, 8), multiples, strict=False))
+        width = max(map(len, table.values())) + 1
+        a, b = map(str, problem.operands)
+        lines = [f"{a} / {b}", ""]
+        if len(table) > 1:
+            lines += [f"{n} * {b} = {table[n]:>{width}}" for n in table if n > 1] + [""]
+        count = max(len(a) - len(b) + 1, 0)  # digits of the quotient
+        down, rest = a[len(a) - count :], a[: len(a) - count]
+        for place, work in enumerate(_steps(rows)):
+            digit = down[place] if place < len(down) else paper.MISSING
+            current = (rest + digit).lstrip("0") or "0"
+            lines.append(f"{current:>{width + 2}}   bring down {digit}")
+            step = _drawn_tries if self.trace == "doubling" else _drawn_guess
+            more, rest = step(work, table, width)
+            lines += [*more, ""]
+        return "\n".join([*lines, f"= {self.shown(problem, completion)}"])
 
     def valid(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return (b != 0).any(1)
@@ -304,3 +310,45 @@ def _value(number: np.ndarray, shift: np.ndarray, count: np.ndarray) -> np.ndarr
         digit = np.take_along_axis(number, index, 1)
         total = total * 10 + np.where(place < count, digit, 0)[:, 0]
     return total
+
+
+def _steps(rows: list[Row]) -> Iterator[list[Row]]:
+    """The rows of each step, which ends with its rest."""
+    step: list[Row] = []
+    for row in rows:
+        if row.label in ("product", "try", "rest"):
+            step.append(row)
+        if row.label == "rest":
+            yield step
+            step = []
+
+
+def _drawn_tries(step: list[Row], table: dict[int, str], width: int) -> tuple[list[str], str]:
+    """8, 4, 2 and 1 times the divisor, taken away after a `+`, given back after a `-`."""
+    lines, sign = [], "-"
+    for multiple, row in zip((8, 4, 2, 1), step[:-1], strict=False):
+        multiple = table.get(multiple, paper.MISSING)
+        lines.append(f"{sign} {multiple:>{width}} = {paper.signed(row.text):>{width + 1}}")
+        sign = "+" if row.text.endswith("-") else "-"
+    last, rest = _drawn_rest(step[-1], sign == "+", table[1], width)
+    return [*lines, last], rest
+
+
+def _drawn_guess(step: list[Row], table: dict[int, str], width: int) -> tuple[list[str], str]:
+    """A guess, its product with the divisor, the difference, and a correction if negative."""
+    parts = {row.label: row.text for row in step}
+    guess, product = parts.get("product", "")[:1] or paper.MISSING, parts.get("product", "")[1:]
+    left = parts.get("try", "")
+    first = (
+        f"- {paper.number(product):>{width}} = {paper.signed(left):>{width + 1}}"
+        f"   guess {guess}: {guess} * {table[1]}"
+    )
+    last, rest = _drawn_rest(step[-1], left.endswith("-"), table[1], width)
+    return [first, last], rest
+
+
+def _drawn_rest(row: Row, again: bool, divisor: str, width: int) -> tuple[str, str]:
+    """The last line of a step, which may give the divisor back, and the rest in it."""
+    rest, digit = paper.number(row.text[:-2]), paper.digits(row.text[-2:-1]) or paper.MISSING
+    given_back = f"+ {divisor:>{width}}" if again else " " * (width + 2)
+    return f"{given_back} = {rest:>{width + 1}}   digit {digit}", rest

@@ -4,8 +4,8 @@ The job of makemore (Karpathy 2022). A row is one line between two newlines; the
 mark:
 
 >>> task = Lines(characters="\\nabc", block=3)
->>> task.prompt("ab"), task.answer("c\\n")
-('\\nab', 'c')
+>>> task.begin("ab")
+'\\nab'
 
 Every distinct line counts once; blank ones and space around them do not. A stable hash of the line
 puts it in train (80 %), val (10 %) or test (10 %), so that no line is in two of them. The default
@@ -72,8 +72,8 @@ class Lines(Text):
     def found(self) -> str:
         return "".join(sorted({"\n"}.union(*(set(line) for line in self._every))))
 
-    def settled(self) -> Lines:
-        return replace(super().settled(), block=max(map(len, self._every)))
+    def resolved(self) -> Lines:
+        return replace(super().resolved(), block=max(map(len, self._every)))
 
     def batch(
         self, rng: np.random.Generator, size: int, split: str, cell: Cell | None = None
@@ -90,18 +90,18 @@ class Lines(Text):
             yield self._rows(split, order[:some])
             order = order[some:]
 
-    def whole_size(self, split: str) -> int:
+    def num_tokens(self, split: str) -> int:
         _, _, lengths = self._encoded[split]
         return int((lengths + 1).sum())
 
-    def origin(self, text: str) -> str:
+    def membership(self, text: str) -> str:
         split = split_of(text)
         return split if text in self._known[split] else "new"
 
     def longest(self) -> int:
         return (self.block or max(map(len, self._every))) + 2
 
-    def prompt(self, text: str) -> str:
+    def begin(self, text: str) -> str:
         if "\n" in text:
             raise ValueError("a line has no newline in it")
         return "\n" + text

@@ -7,11 +7,11 @@ settled. All numbers are written lowest digit first, shifted by their position i
 >>> import numpy as np
 >>> task = Mul(digits=2)
 >>> a, b = np.array([[2, 1]]), np.array([[4, 3]])  # 12 * 34, lowest digit first
->>> batch = task.write(a, b, np.array([2]), np.array([2])).batch(np.array([0]))
+>>> batch = task.write(a, b, np.array([2]), np.array([2])).batch()
 >>> task.decode(batch.tokens[0])  # 12*4 = 048; 12*3 = 036; 36 + 4 (of 48) = 040; answer 0408
 '12*34=840,630,040;=8040#'
->>> task.answer("840,630,040;=8040#"), task.truth("12*34")
-('408', '408')
+>>> task.read(task.parse("12*34"), "840,630,040;=8040#"), task.truth(task.parse("12*34"))
+(Answer(whole=408, rest=0), Answer(whole=408, rest=0))
 
 With `trace=carry` product and sum are one row, each digit followed by the carry it leaves, and with
 `trace=none` only the product is written (`12*34=8040#`).
@@ -19,16 +19,16 @@ With `trace=carry` product and sum are one row, each digit followed by the carry
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from addgpt.task import Recipe, setting
-from tasks.common import digits
+from addgpt.task import Answer, Problem, Recipe, Row, setting
+from tasks.common import digits, paper
 from tasks.common.arithmetic import Arithmetic, traced_recipe
-from tasks.common.sheet import Kind, Sheet, start
-from tasks.common.slips import pieces
+from tasks.common.sheet import Kind, Sheet
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,10 @@ class Mul(Arithmetic):
     )
 
     def write(self, a: np.ndarray, b: np.ndarray, len_a: np.ndarray, len_b: np.ndarray) -> Sheet:
-        place = np.arange(b.shape[1])
-        sheet = start(
-            a,
-            b,
-            len_a,
-            len_b,
-            self.op,
-            b_col=0 if self.trace != "none" else None,
-            b_step=place + 1 if self.trace != "none" else 0,
-        )
+        ids = {}
+        if self.trace != "none":
+            ids = {"cols": (None, 0), "steps": (0, np.arange(b.shape[1]) + 1)}
+        sheet = self.start(a, b, len_a, len_b, **ids)
         width = int(len_a.max()) + 1
         columns = np.arange(width) <= len_a[:, None]
         running = np.zeros((len(a), width), np.int16)
@@ -112,22 +106,55 @@ class Mul(Arithmetic):
         end = len_a[:, None] + 2 + (0 if written else last - 1)
         sheet.symbol("#", Kind.TOP, col=end, step=last if written else 0)
 
-    def compute(self, a: int, b: int) -> str:
-        return str(a * b)
+    def compute(self, a: int, b: int) -> Answer:
+        return Answer(a * b)
 
-    def answer(self, completion: str) -> str:
-        text = super().answer(completion).rpartition("=")[2]
-        return text[::-1].lstrip("0") or text[:1]
+    def numbers(self, completion: str) -> list[list[int]]:
+        work = ".*=" if self.trace != "none" else ""
+        return [self.matched(f"{work}([0-9]+)#", completion)[0][::-1]]
 
-    def lines(self, completion: str) -> list[str]:
-        return pieces(completion, ",;")
+    def labels(self) -> dict[str, str]:
+        return {",": "product", ";": "running"}
 
-    def copied(self, problem: str, lines: list[str], line: int, place: int) -> bool:
+    def is_copy(self, problem: Problem, rows: list[Row], row: int, place: int) -> bool:
         """A product by 1 repeats a; a running sum with a product by 0 the one before."""
         if self.trace != "rows":
             return False
-        digit = str(self.operands(problem)[1])[::-1][(line + 1) // 2]
-        return digit == ("0" if lines[line].endswith(";") else "1")
+        digit = str(problem.operands[1])[::-1][(row + 1) // 2]
+        return digit == ("0" if rows[row].label == "running" else "1")
+
+    def draw(self, problem: Problem, completion: str) -> str:
+        rows = [row for row in self.rows(problem, completion) if row.label != "answer"]
+        work = self._drawn_rows if self.trace == "rows" else self._drawn_carries
+        below = [*work(problem, rows), paper.Rule("=")] if rows else []
+        return self.on_paper(problem, completion, below=below)
+
+    def _drawn_rows(self, problem: Problem, rows: list[Row]) -> Iterator[paper.Line | paper.Rule]:
+        """Products and running sums, each product one place further left."""
+        settled = last = ""  # digits below the running sum, lowest first; the row before
+        place = 0
+        for label, text in rows:
+            digits = paper.digits(text)
+            if label == "product":
+                sign = "+" if place else ""
+                remark = _factor(problem, place)
+                yield paper.Line(paper.number(digits), place, sign, remark)
+                last = last or digits
+                place += 1
+            else:
+                settled, last = settled + last[:1], digits
+                yield paper.Rule()
+                yield paper.Line(paper.number(settled + digits), remark="so far")
+
+    def _drawn_carries(self, problem: Problem, rows: list[Row]) -> Iterator[paper.Line]:
+        """Running sums whose digits are each followed by a carry; the last carry is the top."""
+        settled = ""
+        for place, row in enumerate(rows):
+            text = paper.digits(row.text)
+            digits = text[0::2] + (text[-1:] if len(text) % 2 == 0 else "")
+            remark = f"with {_factor(problem, place)}, carries {text[1::2]}"
+            yield paper.Line(paper.number(settled + digits), remark=remark)
+            settled += digits[:1]
 
     def columns(self) -> int:
         return self.digits + 2 if self.trace != "none" else 2 * self.digits + 2
@@ -137,3 +164,9 @@ class Mul(Arithmetic):
 
     def recipe(self) -> Recipe:
         return traced_recipe(900 + 300 * self.digits, self.digits > 3)
+
+
+def _factor(problem: Problem, place: int) -> str:
+    """What a row multiplies, a question mark in a row too many."""
+    a, b = map(str, problem.operands)
+    return f"{a} * {b[-1 - place]}" if place < len(b) else paper.MISSING

@@ -38,10 +38,10 @@ class Shakespeare(Text):
         if self.block < 1:
             raise ValueError(f"block must be at least 1, not {self.block}")
 
-    def settled(self) -> Shakespeare:
+    def resolved(self) -> Shakespeare:
         for split in self.splits:
             self._part(split)  # long enough for a block
-        return super().settled()
+        return super().resolved()
 
     def batch(
         self, rng: np.random.Generator, size: int, split: str, cell: Cell | None = None
@@ -69,7 +69,7 @@ class Shakespeare(Text):
             batch.scored[group > 0, : context + 1] = False
             yield batch
 
-    def whole_size(self, split: str) -> int:
+    def num_tokens(self, split: str) -> int:
         return len(self._part(split)) - 1
 
     def longest(self) -> int:

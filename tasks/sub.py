@@ -7,11 +7,12 @@ complement), lowest digit first, then the sign, then the magnitude:
 >>> import numpy as np
 >>> task = Sub(digits=3)
 >>> a, b = np.array([[2, 1, 0]]), np.array([[5, 4, 3]])  # 12 - 345, lowest digit first
->>> batch = task.write(a, b, np.array([2]), np.array([3])).batch(np.array([0]))
+>>> batch = task.write(a, b, np.array([2]), np.array([3])).batch()
 >>> task.decode(batch.tokens[0])  # 12 - 345 + 1000 = 667, negative, 1000 - 667 = 333
 '12-345=766-333#'
->>> task.answer("766-333#"), task.truth("12 - 345")
-('-333', '-333')
+>>> problem = task.parse("12 - 345")
+>>> task.read(problem, "766-333#"), task.truth(problem)
+(Answer(whole=-333, rest=0), Answer(whole=-333, rest=0))
 
 With `trace=none` only the sign and the magnitude are written, in the order that `sign` says:
 `12-345=-333#` (before) or `12-345=333-#` (after).
@@ -25,10 +26,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from addgpt.task import Cell, Recipe, setting
-from tasks.common import digits
+from addgpt.task import Answer, Cell, Problem, Recipe, Row, setting
+from tasks.common import digits, paper
 from tasks.common.arithmetic import Arithmetic
-from tasks.common.sheet import SIGNS, Kind, Sheet, start
+from tasks.common.sheet import SIGNS, Kind, Sheet
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Sub(Arithmetic):
     )
 
     def write(self, a: np.ndarray, b: np.ndarray, len_a: np.ndarray, len_b: np.ndarray) -> Sheet:
-        sheet = start(a, b, len_a, len_b, self.op)
+        sheet = self.start(a, b, len_a, len_b)
         longer = np.maximum(len_a, len_b)[:, None]
         width = int(longer.max())
         exists = np.arange(width) < longer
@@ -63,23 +64,38 @@ class Sub(Arithmetic):
         sheet.symbol("#", Kind.MAGNITUDE, col=longer + 1)
         return sheet
 
-    def compute(self, a: int, b: int) -> str:
-        return str(a - b)
+    def compute(self, a: int, b: int) -> Answer:
+        return Answer(a - b)
 
-    def answer(self, completion: str) -> str:
-        text = super().answer(completion)
+    def numbers(self, completion: str) -> list[list[int]]:
+        signed = "[0-9]+" if self.trace == "borrow" else ""
         after = self.trace == "none" and self.sign == "after"
-        pattern = r"()([0-9]+)([-+])" if after else r"[0-9]*([-+])([0-9]+)()"
-        match = re.fullmatch(pattern, text)
-        if match is None:
-            raise ValueError(f"{completion!r} is not a finished subtraction")
-        number = match[2][::-1].lstrip("0") or "0"
-        return f"-{number}" if "-" in (match[1], match[3]) and number != "0" else number
+        pattern = "([0-9]+)[-+]#" if after else f"{signed}[-+]([0-9]+)#"
+        return [self.matched(pattern, completion)[0][::-1]]
 
-    def lines(self, completion: str) -> list[str]:
+    def read(self, problem: Problem, completion: str) -> Answer:
+        size = super().read(problem, completion).whole
+        return Answer(-size if "-" in completion else size)
+
+    def rows(self, problem: Problem, completion: str) -> list[Row]:
         """The signed digits; then the sign and the magnitude, which are the answer."""
-        traced = self.trace == "borrow"
-        return re.split(r"(?=[-+])", completion, maxsplit=1) if traced else [completion]
+        signed, *rest = re.split("(?=[-+])", completion, maxsplit=1)
+        if self.trace == "none" or not rest:
+            return [Row("answer", completion)]
+        return [Row("signed", signed), Row("answer", *rest)]
+
+    def draw(self, problem: Problem, completion: str) -> str:
+        first, answer = (row.text for row in (self.rows(problem, completion) * 2)[:2])
+        below = []
+        if self.trace == "borrow" and first != answer:
+            signed = paper.digits(first)[::-1]
+            if answer.startswith("-"):
+                # Ten's complement: the last borrow was from a column that is not there.
+                remark = f"with 1{'0' * len(signed)} borrowed; without it:"
+                below = [paper.Line(signed, remark=remark)]
+            elif signed != paper.digits(answer)[::-1]:
+                below = [paper.Line(signed)]
+        return self.on_paper(problem, completion, below=below)
 
     def strata(self) -> list[Cell]:
         return super().strata() + self.chains()

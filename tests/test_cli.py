@@ -181,6 +181,32 @@ def test_calc_takes_a_leading_minus(trained):
     assert "No such option" not in result.output and result.stdout.strip()
 
 
+@pytest.mark.parametrize("words", [["--trace"], ["--step", "1+1"], ["1+1", "-x"]])
+def test_calc_refuses_options_that_it_does_not_have(words):
+    assert "valid: --model, --steps, --help" in refused(run("calc", *words), 2)
+
+
+def test_what_starts_with_a_minus_is_an_expression(trained):
+    for words, problem in ([["-2-3"], "-2-3"], [["--", "-2-3"], "-2-3"], [["--5"], "--5"]):
+        result = run("calc", "--model", str(trained), *words)
+        assert "no such option" not in result.stderr, problem
+
+
+def test_calc_shows_no_answer_where_the_model_wrote_none():
+    told = run("calc", "1234567890123*2")  # of the shipped calculator's lengths only 1 to 12
+    assert (told.exit_code, told.stdout) == (1, "")
+    assert "the model did not come to an end" in told.stderr
+    assert told.stderr.splitlines()[0].endswith("the right answer is 2469135780246")
+    piped = run("calc", stdin="1234567890123*2\n1+1\n")
+    assert piped.exit_code == 1
+    assert piped.stdout.splitlines() == [
+        "error: the model did not come to an end with 1234567890123*2",
+        "2",
+    ]
+    steps = run("calc", "--steps", "1234567890123*2")
+    assert steps.exit_code == 1 and steps.stdout.strip().endswith("?")
+
+
 def test_calc_takes_an_expression_in_pieces_and_shows_the_work_of_no_file(trained):
     whole, pieces = run("calc", "--model", str(trained), "2+3"), ("2", "+", "3")
     assert run("calc", "--model", str(trained), *pieces).stdout == whole.stdout

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from addgpt.cli.main import main
 from addgpt.evaluation.contamination import Audit, Contamination, drawn_in_training, problems
-from addgpt.evaluation.exact_match import Examined, examine
-from addgpt.task import Batch, Cell, load_task
+from addgpt.evaluation.exact_match import CellResult, evaluate_cells
+from addgpt.task import Batch, Cell, Problem, load_task
 from addgpt.training.loop import train
 from tasks.add import Add
 from tasks.common import audit, splits
@@ -35,23 +35,23 @@ def test_the_second_opinion_is_the_first(matrices, a, b, op):
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_it_tells_the_split_of_what_every_task_draws(any_task, split, read_rows):
     batch = any_task.batch(np.random.default_rng(5), 200, split)
-    texts = problems(any_task, batch)
-    assert texts == [f"{a}{op}{b}" for a, op, b, _ in read_rows(any_task, batch)]
-    for text in texts:
-        orders = any_task.orders(text)
-        assert len(orders) == (2 if set(text) & set(COMMUTES) else 1) and orders[0] == text
-        assert [any_task.in_train(order) for order in orders] == [split == "train"] * len(orders)
-        assert any_task.problem(any_task.prompt(text)) == text
-        assert len({any_task.truth(order) for order in orders}) == 1
+    found = problems(any_task, batch)
+    assert found == [Problem(op, (a, b)) for a, op, b, _ in read_rows(any_task, batch)]
+    for problem in found:
+        same = any_task.equivalent(problem)
+        assert len(same) == (2 if problem.op in COMMUTES else 1) and same[0] == problem
+        assert [any_task.in_train(one) for one in same] == [split == "train"] * len(same)
+        assert any_task.problem(any_task.prompt(problem)) == problem
+        assert len({any_task.truth(one) for one in same}) == 1
 
 
-def examined(task, cell: Cell = CELL, split: str = "test") -> Examined:
+def examined(task, cell: Cell = CELL, split: str = "test") -> CellResult:
     """A cell's problems, of which it does not matter how they were answered."""
-    batch = task.exam(np.random.default_rng(0), 200, split, cell)
-    return Examined(cell, split, task.seen(cell), batch, None)
+    batch = task.evaluation_set(np.random.default_rng(0), 200, split, cell)
+    return CellResult(cell, split, task.seen(cell), batch, None)
 
 
-def result(task, *cells: Examined, draw: int = 5000) -> Contamination:
+def result(task, *cells: CellResult, draw: int = 5000) -> Contamination:
     look = Audit(task)
     for one in cells:
         look.add(one)
@@ -60,7 +60,7 @@ def result(task, *cells: Examined, draw: int = 5000) -> Contamination:
 
 def test_an_evaluation_is_clean(half_trained):
     task, model = half_trained
-    cells = list(examine(model, task, task.cells()[:12], per_cell=50))
+    cells = list(evaluate_cells(model, task, task.cells()[:12], per_cell=50))
     held_out = sum(len(one.batch) for one in cells if not one.seen)
     found = result(task, *cells)
     assert found == Contamination(held_out, 0, 5000, 0) and found.clean
@@ -80,10 +80,10 @@ def test_problems_of_train_and_of_small_cells_are_not_held_out():
 
 @dataclass(frozen=True)
 class Leaky(Add):
-    """Takes exams from the wrong split."""
+    """Takes evaluation problems from the wrong split."""
 
-    def exam(self, rng: np.random.Generator, size: int, split: str, cell: Cell) -> Batch:
-        return super().exam(rng, size, "train", cell)
+    def evaluation_set(self, rng: np.random.Generator, size: int, split: str, cell: Cell) -> Batch:
+        return super().evaluation_set(rng, size, "train", cell)
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ class Mirrored(Sub):
 class Onesided(Add):
     """Trains on sums with the larger number first."""
 
-    def in_train(self, problem: str) -> bool:
-        a, b = self.operands(problem)
+    def in_train(self, problem: Problem) -> bool:
+        a, b = problem.operands
         return a >= b
 
 
@@ -123,21 +123,22 @@ class Onesided(Add):
 class Silent(Add):
     """Cannot tell what training draws."""
 
-    def in_train(self, problem: str) -> None:
+    def in_train(self, problem: Problem) -> None:
         return None
 
 
 def test_problems_of_the_wrong_split_are_found():
-    found = result(Leaky(digits=3), examined(Leaky(digits=3)))
+    task, leaky = load_task("add"), Leaky(digits=3)
+    found = result(leaky, examined(leaky))
     assert found.drawable == found.problems == 200 and not found.clean
-    assert len(found.found) == 3 and all(load_task("add").in_train(p) for p in found.found)
+    assert len(found.found) == 3 and all(task.in_train(task.parse(text)) for text in found.found)
 
 
 def test_training_on_everything_is_found_by_drawing():
     task = Greedy(digits=3, carry=0.0, edges=0.0)
     found = result(task, examined(task), draw=50_000)
     assert found.drawable == 0 and found.met > 20 and not found.clean
-    assert all(not task.in_train(problem) for problem in found.found)
+    assert all(not task.in_train(task.parse(text)) for text in found.found)
 
 
 def test_one_problem_in_two_orders_is_one_problem():
@@ -182,10 +183,12 @@ def test_draws_follow_from_the_seed():
 def test_a_contaminated_evaluation_ends_with_an_error(toy_run, monkeypatch):
     run = toy_run(steps=1)
     train(run)
-    exam = Add.exam
-    monkeypatch.setattr(
-        Add, "exam", lambda task, rng, n, split, cell: exam(task, rng, n, "train", cell)
-    )
+    drawn = Add.evaluation_set
+
+    def leaky(task, rng, size, split, cell):
+        return drawn(task, rng, size, "train", cell)
+
+    monkeypatch.setattr(Add, "evaluation_set", leaky)
     done = CliRunner().invoke(main, ["eval", str(run.path), "--per-cell", "5"])
     assert done.exit_code == 1 and "CONTAMINATED" in done.stderr
     assert (run.path / "eval.json").is_file()

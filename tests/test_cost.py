@@ -27,7 +27,7 @@ def full_batch(rows: int, length: int) -> Batch:
     tokens = np.ones((rows, length), np.uint8)
     scored = np.ones((rows, length), bool)
     scored[:, 0] = False
-    return Batch(tokens, scored, np.ones((rows, length, 0), np.int16), np.zeros(rows, np.int32))
+    return Batch(tokens, scored, np.ones((rows, length, 0), np.int16))
 
 
 @pytest.mark.parametrize(("rows", "length"), [(3, 9), (1, 2), (5, 33)])

@@ -86,15 +86,6 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(case):
     same(together, run(case, rows=slice(None, None, -1)), slice(None, None, -1))
 
 
-def test_ids_may_come_one_slot_at_a_time(case):
-    task = case[0]
-
-    def one_more(tokens, slots):
-        return task.positions(tokens, slots)[:, : tokens.shape[1] + 1]
-
-    same(run(case), run(case, positions=one_more))
-
-
 def test_a_shorter_limit_cuts_and_marks_what_is_unfinished(case):
     full, short = run(case), run(case, limit=3)
     assert short.tokens.shape[1] == 3

@@ -50,7 +50,7 @@ def test_the_work_of_every_task_is_what_it_trains_on(any_task):
     batch = any_task.batch(np.random.default_rng(0), 200, "val")
     rows, prompts = rows_of(batch), prompts_of(batch)
     assert len(rows) > 5
-    work, wanted = any_task.worked_out(prompts), batch.rows(rows)
+    work, wanted = any_task.reference(prompts), batch.rows(rows)
     length = wanted.lengths
     np.testing.assert_array_equal(work.lengths, length)
     ids = any_task.positions(prompts, any_task.longest() - prompts.shape[1])
@@ -79,7 +79,7 @@ class Echo:
     def __getattr__(self, name: str):
         return getattr(self.task, name)
 
-    def worked_out(self, prompts: np.ndarray) -> Batch:
+    def reference(self, prompts: np.ndarray) -> Batch:
         out, start = write(self.model, self.task, prompts, self.limit), prompts.shape[1]
         tokens = np.concatenate([prompts, out.tokens], 1)
         end = start + out.length
@@ -88,7 +88,7 @@ class Echo:
         scored = (np.arange(tokens.shape[1]) >= start) & (np.arange(tokens.shape[1]) < end[:, None])
         ids = self.task.positions(prompts, self.limit)
         ids = np.pad(ids, [(0, 0), (0, tokens.shape[1] - ids.shape[1]), (0, 0)])
-        return Batch(tokens, scored, ids, np.full(len(prompts), -1, np.int32))
+        return Batch(tokens, scored, ids)
 
 
 @pytest.mark.parametrize(
@@ -147,14 +147,14 @@ def test_sums_that_need_one_more_hint_than_there_are_break_nothing(toy_model):
 class Backwards(type(load_task("add"))):
     """A task that asks with operands lowest digit first, and whose drafts are for others."""
 
-    def worked_out(self, prompts):
-        work = super().worked_out(prompts)
+    def reference(self, prompts):
+        work = super().reference(prompts)
         work.tokens[:, :3] = work.tokens[:, 2::-1]
         return work
 
 
 class Silent(type(load_task("add"))):
-    def worked_out(self, prompts):
+    def reference(self, prompts):
         return None
 
 

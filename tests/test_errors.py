@@ -6,13 +6,12 @@ import itertools
 import os
 import re
 
-import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from addgpt.evaluation.mistakes import KINDS, diagnose
-from addgpt.task import load_task
+from addgpt.task import Problem, load_task
 
 ENDS = {"add": ";", "sub": "", "mul": ",;", "div": ",;+-"}  # of a line of the trace
 
@@ -22,9 +21,10 @@ def right(matrices):
     """What a task wants to be written after a typed problem."""
 
     def target(task, problem: str) -> str:
-        part = task.parts[re.search("[-+*/]", problem)[0]] if task.name == "calc" else task
-        a, b = map(int, re.split("[-+*/]", problem))
-        text = part.decode(part.write(*matrices([(a, b)])).batch(np.zeros(1, np.int32)).tokens[0])
+        problem = task.parse(problem)
+        part = task.parts[problem.op] if task.name == "calc" else task
+        a, b = problem.operands
+        text = part.decode(part.write(*matrices([(a, b)])).batch().tokens[0])
         return text.removeprefix(part.prompt(problem))
 
     return target
@@ -32,7 +32,7 @@ def right(matrices):
 
 def diagnosed(right, name, options, problem, written, terminated=True):
     task = load_task(name, options | {"digits": 3})
-    return diagnose(task, problem, right(task, problem), written, terminated)
+    return diagnose(task, task.parse(problem), right(task, problem), written, terminated)
 
 
 # What is right, for reading the cases:
@@ -63,7 +63,7 @@ DIVISION = "01,02,04,16-18-19-69-10;77-79-70+20+23;"
         ("add", {}, "128+367", "#", "unreadable", "", None, 0),
         ("add", {}, "128+367", "5-4#", "unreadable", "", None, 1),
         ("add", PLAIN, "128+367", "485#", "carry", "1", None, 1),
-        ("add", PLAIN, "128+367", "0495#", "length", "", None, 0),
+        ("add", PLAIN, "128+367", "0495#", "unreadable", "", None, 0),
         ("add", PLAIN, "128+367", "4095#", "length", "2", None, 1),
         ("add", {"format": "padded"}, "128+367", "5840#", "carry", "1", None, 1),
         ("add", CARRY, "128+367", "508040#", "carry", "1", None, 1),
@@ -114,7 +114,8 @@ def test_hand_made_mistakes(right, name, options, problem, written, kind, digit,
     found = diagnosed(right, name, options, problem, written)
     assert (found.kind, found.digit, found.line, found.place) == (kind, digit, line, place)
     assert bool(found.answer) == (kind != "unreadable")
-    assert found.truth == load_task(name, options).truth(problem)
+    task = load_task(name, options)
+    assert found.truth == str(task.truth(task.parse(problem)))
 
 
 @pytest.mark.parametrize("written", ["594594594594", "", "5", "584"])
@@ -155,7 +156,7 @@ def test_a_detailed_scratchpad_is_copied_but_for_its_sums(right):
 # Any corruption of any right text, against a second computation that knows the formats.
 
 
-def with_slips(a: int, op: str, b: int) -> set[int]:
+def with_errors(a: int, op: str, b: int) -> set[int]:
     """Sizes of all sums (or differences) in which carries were lost or invented."""
     high, low, sign = max(a, b), min(a, b), 1 if op == "+" else -1
     width = len(str(high)) + (op == "+")
@@ -199,7 +200,7 @@ def naive_answer_kind(op: str, a: int, b: int, answer: str) -> tuple[str, str]:
     digit = naive_digit(abs(truth), abs(wrong))
     fits = len(answer.lstrip("-")) <= len(str(max(a, b))) + (op == "+")
     if truth != wrong and op in "+-" and (truth < 0) == (wrong < 0) and fits:
-        if abs(wrong) in with_slips(a, op, b):
+        if abs(wrong) in with_errors(a, op, b):
             return {"+": "carry", "-": "borrow"}[op], digit
     return "digit" if len(str(abs(truth))) == len(answer.lstrip("-")) else "length", digit
 
@@ -231,18 +232,17 @@ def test_kinds_and_places_agree_with_a_naive_computation(any_task, right, a, b, 
     problem = f"{a}{part.op}{b}"
     target = right(any_task, problem)
     written = corrupted(target, changes)
-    assert "".join(any_task.lines(target)) == target
+    asked = Problem(part.op, (a, b))
     try:
-        answer = any_task.answer(written)
+        answer = str(part.read(asked, written))
     except ValueError:
         answer = ""
-    assume(answer != any_task.truth(problem))
-    found = diagnose(any_task, problem, target, written)
+    assume(answer != str(any_task.truth(asked)))
+    found = diagnose(any_task, asked, target, written)
     assert found.kind in KINDS
     assert found.place == len(os.path.commonprefix([target, written]))
     assert found.line == naive_line(part, target, found.place)
-    number = r"[0-9]+( remainder [0-9]+)?" if part.op == "/" else "-?[0-9]+"
-    if not re.fullmatch(number, answer):
+    if not answer:
         assert (found.kind, found.digit, found.answer) == ("unreadable", "", "")
         return
     kind, digit = naive_answer_kind(part.op, a, b, answer)
@@ -254,4 +254,4 @@ def test_kinds_and_places_agree_with_a_naive_computation(any_task, right, a, b, 
     elif kind == "length":
         assert found.kind == "length"
     else:
-        assert found.kind == ("answer" if len(part.lines(target)) > 1 else "digit")
+        assert found.kind == ("answer" if len(part.rows(asked, target)) > 1 else "digit")

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from addgpt.cli.main import main
 from addgpt.evaluation import scorecard
 from addgpt.evaluation.compare.runs import Marker, check_alike, find_runs
-from addgpt.evaluation.exact_match import examine, problems_of
+from addgpt.evaluation.exact_match import evaluate_cells, evaluation_problems
 from addgpt.runs import files
 from addgpt.runs.run import Run
 
@@ -148,9 +148,9 @@ def test_both_groups_are_given_the_same_prompts(folder):
     for name in ("rev-0", "rev-1", "plain-0"):
         opened = Run(folder / name)
         task, marker, texts = opened.task(), Marker(opened.task()), []
-        for examined in examine(opened.model(), task, task.cells(), 15):
+        for examined in evaluate_cells(opened.model(), task, task.cells(), 15):
             marker.add(examined)
-            batch, split = problems_of(task, examined.cell, 15)
+            batch, split = evaluation_problems(task, examined.cell, 15)
             assert (batch.tokens == examined.batch.tokens).all() and split == examined.split
             for tokens, scored in zip(batch.tokens, batch.scored, strict=True):
                 texts.append(task.decode(tokens[: scored.argmax()]))

@@ -39,7 +39,7 @@ class Scripted(torch.nn.Module):
 
 
 def written(task, matrices, *pairs):
-    return task.write(*matrices(pairs)).batch(np.zeros(len(pairs), np.int32))
+    return task.write(*matrices(pairs)).batch()
 
 
 def equal(one, other, rows=slice(None)) -> None:
@@ -169,7 +169,7 @@ def test_counts_are_those_of_the_exam_s_problems(half_trained):
     task, model = half_trained
     cell = Cell("-", 1, 1)
     row = next(evaluate(model, task, [cell]))
-    outcome = score(model, task, task.exam(np.random.default_rng(0), 5, "train", cell))
+    outcome = score(model, task, task.evaluation_set(np.random.default_rng(0), 5, "train", cell))
     assert row["n"] == 100
     assert row["answer_correct"] == outcome.answer_correct.sum()
     assert row["trace_correct"] == outcome.trace_correct.sum()

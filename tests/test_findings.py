@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from addgpt.evaluation.exact_match import Examined, Outcome, examine
+from addgpt.evaluation.exact_match import CellResult, Outcome, evaluate_cells
 from addgpt.evaluation.mistakes import (
     COUNT_COLUMNS,
     EACH,
@@ -34,7 +34,7 @@ from addgpt.training.loop import train
 def cells(half_trained):
     """The examined cells of a half-trained subtracter."""
     task, model = half_trained
-    return task, list(examine(model, task, task.cells(), per_cell=60))
+    return task, list(evaluate_cells(model, task, task.cells(), per_cell=60))
 
 
 def filled(task, cells) -> Tally:
@@ -56,7 +56,7 @@ def test_every_wrong_answer_is_counted_once(cells):
         for mistake, (row, written) in zip(
             mistakes(task, one), sorted(one.outcome.wrong.items()), strict=True
         ):
-            assert mistake.truth == task.truth(mistake.problem) != mistake.answer
+            assert mistake.truth == str(task.truth(task.parse(mistake.problem))) != mistake.answer
             assert mistake.written == written
             assert (mistake.kind == "unterminated") == one.outcome.unterminated[row]
     assert list(tally.kinds().values()) == sorted(tally.kinds().values(), reverse=True)
@@ -75,14 +75,14 @@ def test_the_sample_is_bounded_and_does_not_depend_on_the_order_of_cells(cells):
     assert len(sample) > len(groups)
 
 
-def many(task, strata: int) -> list[Examined]:
+def many(task, strata: int) -> list[CellResult]:
     """Cells with nothing but wrong answers."""
     cells = []
     for number in range(strata):
         batch = task.batch(np.random.default_rng(number), 30, "test", Cell("+", 3, 3))
         false, wrong = np.zeros(30, bool), dict.fromkeys(range(30), "=#")
         outcome = Outcome(false, false, false, wrong)
-        cells.append(Examined(Cell("+", 3, 3, f"{number}"), "test", False, batch, outcome))
+        cells.append(CellResult(Cell("+", 3, 3, f"{number}"), "test", False, batch, outcome))
     return cells
 
 
@@ -102,7 +102,9 @@ def test_examples_are_right_and_of_the_longest_work(cells):
     for row in rows:
         assert list(row) == EXAMPLE_COLUMNS
         assert row["len_a"] + row["len_b"] == largest.cell.len_a + largest.cell.len_b
-        assert row["truth"] == task.truth(row["problem"]) == task.answer(row["written"])
+        problem = task.parse(row["problem"])
+        assert task.truth(problem) == task.read(problem, row["written"])
+        assert row["truth"] == str(task.truth(problem))
 
 
 def read(path) -> list[dict]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from addgpt.calculator.solver import Calculator
-from addgpt.task import load_task
+from addgpt.task import Answer, Problem, load_task
 from addgpt.training.loop import train
 from tasks.common.ids import moved as move
 
@@ -21,8 +21,8 @@ def test_abacus_ids_count_each_number_from_its_first_digit(numbers, form):
 
     task = load_task("add", {"digits": 4, "format": form, "ids": "abacus"})
     a, b = (np.array([digits.from_int(n, 4) for n in side]) for side in (numbers[:3], numbers[3:]))
-    sheet = task._sheet(a, b, digits.length(a), digits.length(b))
-    batch = sheet.batch(np.zeros(3, np.int32))
+    sheet = task.write(a, b, digits.length(a), digits.length(b))
+    batch = sheet.batch()
     for tokens, ids in zip(batch.tokens, batch.positions[:, :, 0], strict=True):
         text, run = task.decode(tokens).rstrip("#"), 0
         slots = len(text.partition("=")[0]) + 1 if form == "plain" else len(text)
@@ -100,16 +100,18 @@ def test_hinted_problems_are_asked_and_answered_as_any(a, b):
     task, plain = (
         load_task("add", {"digits": 3, "far": (45,), "hints": hints}) for hints in (True, False)
     )
-    prompt = task.prompt(f"{a}+{b}")
-    assert task.problem(prompt) == f"{a}+{b}"
+    problem = Problem("+", (a, b))
+    prompt = task.prompt(problem)
+    assert task.problem(prompt) == problem
     assert task.decode(task.encode(prompt)) == prompt
     ids, known = (
-        t.positions(t.encode(t.prompt(f"{a}+{b}"))[None], 100)[0, :, 0] for t in (task, plain)
+        t.positions(t.encode(t.prompt(problem))[None], 100)[0, :, 0] for t in (task, plain)
     )
     digit = [char.isdigit() for char in prompt]
     assert ids[: len(prompt)][digit].tolist() == known[known > 0][: sum(digit)].tolist()
     assert ids.max() == known.max()
-    assert task.answer("A0B1#") == "10"
+    assert task.read(problem, "A0B1#") == Answer(10)
+    assert task.answer_digits(problem, "A0B1#") == [3, 1]
 
 
 def test_a_hinted_run_trains_and_calculates(toy_run):
@@ -123,14 +125,16 @@ def test_a_hinted_run_trains_and_calculates(toy_run):
     assert len(step.probabilities) == len(step.completion) > 0
     assert set(step.completion) <= set("0123456789+-*/=#r,;")
     with pytest.raises(ValueError, match="hints for 6 columns, the operand 7 digits"):
-        run.task().prompt("1234567+1")
+        run.task().prompt(Problem("+", (1234567, 1)))
 
 
 @pytest.mark.parametrize("options", [{"offset": 40}, {"spread": 40}, {"hints": True, "offset": 40}])
 def test_an_exam_is_written_as_a_person_s_problem_is(options):
     task = load_task("add", {"digits": 3, **options})
     for cell in task.cells():
-        batch = task.exam(np.random.default_rng(0), 9, "train" if task.seen(cell) else "val", cell)
+        batch = task.evaluation_set(
+            np.random.default_rng(0), 9, "train" if task.seen(cell) else "val", cell
+        )
         for tokens, scored, known in zip(batch.tokens, batch.scored, batch.positions, strict=True):
             start = int(scored.argmax())
             prompt = task.decode(tokens[:start])

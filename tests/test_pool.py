@@ -11,7 +11,7 @@ from addgpt.training.loop import train
 from tasks.common import digits, splits
 
 NAMES = ("add", "sub", "mul", "div")
-BATCH = ("tokens", "scored", "positions", "cell")
+BATCH = ("tokens", "scored", "positions")
 
 
 @pytest.fixture(params=NAMES)
@@ -37,7 +37,7 @@ def same(one, other) -> bool:
 
 
 @pytest.mark.parametrize("size", [1, 200])
-def test_training_reaches_all_problems_of_the_pool_and_no_other(operation, read_rows, size):
+def test_training_reaches_all_evaluation_problems_the_pool_and_no_other(operation, read_rows, size):
     task = operation(digits=3, pool=size)
     assert len(drawn(task, read_rows)) == size
     a, b, len_a, len_b = task.pooled
@@ -87,7 +87,9 @@ def test_val_and_test_are_what_they_are_without_a_pool(operation, read_rows):
         assert same(one, other)
         assert not known & set(problems(pooled, one, read_rows))
         cell = free.cells()[8]
-        assert same(*(t.exam(np.random.default_rng(6), 50, split, cell) for t in (pooled, free)))
+        assert same(
+            *(t.evaluation_set(np.random.default_rng(6), 50, split, cell) for t in (pooled, free))
+        )
 
 
 def test_train_cells_of_a_pooled_task_hold_the_pool_and_nothing_else(operation, read_rows):
@@ -101,7 +103,7 @@ def test_train_cells_of_a_pooled_task_hold_the_pool_and_nothing_else(operation, 
             pair = (digits.from_int(n, task.digits)[None] for n in (a, b))
             assert cell.stratum == "all" or task.belongs(cell.stratum, *pair).all()
         if not task.seen(cell):  # others are asked whole
-            exam = task.exam(np.random.default_rng(1), 1000, "train", cell)
+            exam = task.evaluation_set(np.random.default_rng(1), 1000, "train", cell)
             rows = problems(task, exam, read_rows)
             assert len(rows) == len(set(rows)) and set(rows) <= known
             asked.update(rows if cell.stratum == "all" else ())

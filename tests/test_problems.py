@@ -64,7 +64,9 @@ def test_an_unknown_stratum_lists_the_valid_ones(matrices, stratum):
 def test_every_stratum_has_problems_that_belong_to_it(any_task, read_rows, belongs):
     for cell in special(any_task):
         split = "train" if any_task.seen(cell) else "test"
-        rows = read_rows(any_task, any_task.exam(np.random.default_rng(3), 30, split, cell))
+        rows = read_rows(
+            any_task, any_task.evaluation_set(np.random.default_rng(3), 30, split, cell)
+        )
         assert rows, cell
         for a, op, b, _ in rows:
             assert belongs(cell.stratum, op, a, b), (cell, a, b)
@@ -75,7 +77,7 @@ def test_every_stratum_has_problems_that_belong_to_it(any_task, read_rows, belon
 def test_strata_of_long_operands_can_be_filled(name, read_rows, belongs):
     task = load_task(name, {"digits": 12})
     for cell in special(task):
-        rows = read_rows(task, task.exam(np.random.default_rng(0), 20, "test", cell))
+        rows = read_rows(task, task.evaluation_set(np.random.default_rng(0), 20, "test", cell))
         assert len(rows) >= 5, cell
         assert all(belongs(cell.stratum, op, a, b) for a, op, b, _ in rows)
 
@@ -83,7 +85,9 @@ def test_strata_of_long_operands_can_be_filled(name, read_rows, belongs):
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_an_exam_holds_distinct_problems_of_its_cell(any_task, read_rows, split):
     for cell in any_task.cells()[5::6]:
-        rows = read_rows(any_task, any_task.exam(np.random.default_rng(4), 60, split, cell))
+        rows = read_rows(
+            any_task, any_task.evaluation_set(np.random.default_rng(4), 60, split, cell)
+        )
         assert len({row[:3] for row in rows}) == len(rows) <= 60 or any_task.seen(cell)
         assert {(op, len(str(a)), len(str(b))) for a, op, b, _ in rows} <= {cell[:3]}
         if cell.stratum == "all" and not any_task.seen(cell):
@@ -95,7 +99,7 @@ def test_the_exam_of_a_seen_cell_is_exhaustive(any_task, read_rows, len_a, len_b
     spans = [range(10) if n == 1 else range(10, 100) for n in (len_a, len_b)]
     for op in {cell.op for cell in any_task.cells()}:
         cell = Cell(op, len_a, len_b)
-        batch = any_task.exam(np.random.default_rng(0), 5, "train", cell)
+        batch = any_task.evaluation_set(np.random.default_rng(0), 5, "train", cell)
         rows = read_rows(any_task, batch)
         wanted = {(a, b) for a, b in itertools.product(*spans) if op != "/" or b}
         assert sorted((a, b) for a, _, b, _ in rows) == sorted(wanted)

@@ -43,12 +43,12 @@ def write(sheet: Sheet, block: dict) -> None:
 @given(st.integers(1, 4).flatmap(lambda n: st.tuples(st.just(n), st.lists(blocks(n), max_size=4))))
 def test_rows_are_those_written_one_by_one(case):
     rows, work = case
-    sheet = Sheet(rows)
+    sheet = Sheet(np.arange(rows))
     sheet.number(np.arange(rows)[:, None] + 1, Kind.A)
     sheet.equals()
     for block in work:
         write(sheet, block)
-    batch = sheet.batch(np.arange(rows))
+    batch = sheet.batch()
     for row in range(rows):
         every = [slot for block in work for slot in slots(block, row)]
         prompt = [row + 1, ALPHABET.index("=")]
@@ -62,30 +62,30 @@ def test_rows_are_those_written_one_by_one(case):
 
 
 def test_a_batch_is_as_long_as_its_longest_row():
-    sheet = Sheet(2)
+    sheet = Sheet(np.arange(2))
     sheet.equals()
     sheet.number(np.ones((2, 5)), Kind.TOTAL, used=np.arange(5) < np.array([[1], [3]]))
     sheet.symbol("#", Kind.TOTAL)
-    batch = sheet.batch(np.zeros(2))
+    batch = sheet.batch()
     assert ["".join(ALPHABET[t] for t in row) for row in batch.tokens] == ["=1###", "=111#"]
     assert batch.scored.tolist() == [[False, True, True, False, False], [False] + [True] * 4]
     assert sheet.positions().shape == (2, 7, LEVELS)  # slots that no row fills have ids too
 
 
 def test_columns_count_from_the_least_significant_digit_when_not_given():
-    sheet = Sheet(1)
+    sheet = Sheet(np.arange(1))
     sheet.number(np.array([[3, 2, 1]]), Kind.A, most_significant_first=True)
     sheet.equals()
-    batch = sheet.batch(np.zeros(1))
+    batch = sheet.batch()
     assert batch.tokens[0].tolist() == [1, 2, 3, ALPHABET.index("=")]
     assert batch.positions[0, :, 0].tolist() == [3, 2, 1, 0]
 
 
 def test_dtypes_are_those_of_the_contract():
-    sheet = Sheet(3)
+    sheet = Sheet(np.arange(3))
     sheet.number(np.ones((3, 2)), Kind.A)
     sheet.equals()
-    batch = sheet.batch(np.zeros(3, np.int32))
+    batch = sheet.batch()
     found = batch.tokens.dtype, batch.scored.dtype, batch.positions.dtype
     assert found == (np.uint8, np.bool_, np.int16)
 
@@ -98,7 +98,7 @@ def test_digits_are_their_own_token_ids_and_kinds_are_never_no_position():
 
 @pytest.mark.parametrize("size", [1, 3, 9])
 def test_positions_of_a_size_are_cut_or_filled_with_zeros(size):
-    sheet = Sheet(2)
+    sheet = Sheet(np.arange(2))
     sheet.number(np.ones((2, 3)), Kind.A, exists=np.array([[True] * 3, [True, False, True]]))
     ids = sheet.positions(size)[:, :, 0]
     wanted = np.zeros((2, 9), int)

@@ -82,7 +82,7 @@ def test_exams_hold_no_problem_that_training_draws(any_task, read_rows):
     trained = canonical(read_rows(any_task, any_task.batch(rng, 8000, "train")))
     held_out = [cell for cell in any_task.cells() if not any_task.seen(cell)]
     for cell in held_out[::4]:
-        rows = read_rows(any_task, any_task.exam(rng, 40, "test", cell))
+        rows = read_rows(any_task, any_task.evaluation_set(rng, 40, "test", cell))
         assert not canonical(rows) & trained, cell
 
 

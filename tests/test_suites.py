@@ -59,7 +59,7 @@ def test_what_may_have_been_seen_is_what_training_can_draw(name):
     for split, seen in (("train", True), ("test", False)):
         batch = task.batch(np.random.default_rng(0), 300, split)
         for problem in problems(task, batch):
-            assert may_be_seen(task, problem) is seen, problem
+            assert may_be_seen(task, task.text(problem)) is seen, problem
 
 
 def test_an_operation_longer_than_trained_or_of_another_sign_is_judged_rightly():

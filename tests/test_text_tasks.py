@@ -79,7 +79,6 @@ def test_a_batch_keeps_its_contract(places):
     batch = task.batch(np.random.default_rng(1), 7, "val")
     assert not batch.scored[:, 0].any() and batch.scored[:, 1:].all()
     assert batch.positions.shape == (7, 21, 0) and batch.positions.dtype == np.int16
-    assert (batch.cell == -1).all() and batch.cell.shape == (7,)
     assert batch.tokens.shape[1] == batch.lengths.max() == task.longest()
     assert task.cells() == [] and task.levels == ()
     assert load_task("shakespeare", {"characters": "ab"}).encode("ba").dtype == np.uint8
@@ -147,7 +146,7 @@ def test_the_loss_equals_that_of_a_pass_for_each_character(prose, toy_model, con
 
     score = score_text(model, task, "val", context, show)
     assert sum(passed) == len(val) - 1
-    assert score.n == len(val) - 1 == task.whole_size("val")
+    assert score.n == len(val) - 1 == task.num_tokens("val")
     assert score.nats == pytest.approx(naive_loss(model, val, 16, context), abs=1e-5)
     assert score.bits == pytest.approx(score.nats / math.log(2))
     assert score.perplexity == pytest.approx(math.exp(score.nats))
@@ -155,7 +154,7 @@ def test_the_loss_equals_that_of_a_pass_for_each_character(prose, toy_model, con
 
 @torch.no_grad()
 def test_the_loss_of_lines_is_that_of_each_line_by_itself(names, toy_model):
-    task = load_task("lines", {"corpus": str(names)}).settled()
+    task = load_task("lines", {"corpus": str(names)}).resolved()
     model = toy_model(vocab=len(task.alphabet), context=6, levels=(), position="rotary", width=32)
     losses = []
     for line in (name for name in NAMES if split_of(name) == "test"):
@@ -163,7 +162,7 @@ def test_the_loss_of_lines_is_that_of_each_line_by_itself(names, toy_model):
         logits = model(tokens[:, :-1], torch.zeros(1, tokens.shape[1], 0).long())[0]
         losses += [-float(row[t]) for row, t in zip(logits.log_softmax(-1), tokens[0, 1:])]  # noqa: B905
     score = score_text(model, task, "test")
-    assert score.n == task.whole_size("test")
+    assert score.n == task.num_tokens("test")
     assert (score.n, score.nats) == (len(losses), pytest.approx(np.mean(losses), abs=1e-5))
 
 
@@ -207,7 +206,7 @@ def test_training_refuses_what_it_cannot_learn_from_before_it_writes(tmp_path, m
 
 def test_characters_that_are_not_the_corpus_s_are_refused(places):
     with pytest.raises(ValueError, match="characters is not the alphabet of corpus"):
-        places(characters="ab").settled()
+        places(characters="ab").resolved()
 
 
 @pytest.mark.parametrize("name", ["shakespeare", "lines"])
@@ -225,7 +224,7 @@ def test_a_settled_task_needs_its_corpus_no_more_to_be_used(name, names, tmp_pat
 
 
 def test_lines_of_a_list_are_in_one_split_each(names):
-    task = load_task("lines", {"corpus": str(names)}).settled()
+    task = load_task("lines", {"corpus": str(names)}).resolved()
     assert task.alphabet == "".join(sorted(set("".join(NAMES)) | {"\n"})) and task.block == 3
     drawn = {}
     for split in SPLITS:
@@ -234,14 +233,14 @@ def test_lines_of_a_list_are_in_one_split_each(names):
         whole = [task.decode(row) for batch in task.whole(split) for row in batch.tokens]
         assert len(whole) == len(set(whole)) and set(whole) == drawn[split]
         for text in whole:
-            assert task.origin(text.strip("\n")) == split
+            assert task.membership(text.strip("\n")) == split
     assert sorted(text for some in drawn.values() for text in some) == sorted(
         f"\n{name}\n" for name in NAMES
     )
     assert [len(drawn[split]) for split in SPLITS] == [
         sum(split_of(name) == split for name in NAMES) for split in SPLITS
     ]
-    assert [task.origin(text) for text in ("xyz", "", "ab", NAMES[0] + "\n")] == ["new"] * 4
+    assert [task.membership(text) for text in ("xyz", "", "ab", NAMES[0] + "\n")] == ["new"] * 4
 
 
 def test_the_split_of_a_line_stays_what_it_is():
@@ -257,7 +256,7 @@ def test_the_split_of_a_line_stays_what_it_is():
 def test_rows_of_lines_are_scored_up_to_the_end_mark(tmp_path):
     lines = ["a", "bb" * 3, "c" * 20] + [f"{n:o}" for n in range(200)]
     (tmp_path / "odd.txt").write_text("\n".join(lines))
-    task = load_task("lines", {"corpus": str(tmp_path / "odd.txt")}).settled()
+    task = load_task("lines", {"corpus": str(tmp_path / "odd.txt")}).resolved()
     batch = task.batch(np.random.default_rng(0), 300, "train")
     assert batch.tokens.shape[1] == batch.lengths.max() <= task.longest() == 22
     for row, marks, length in zip(batch.tokens, batch.scored, batch.lengths, strict=True):
@@ -266,9 +265,9 @@ def test_rows_of_lines_are_scored_up_to_the_end_mark(tmp_path):
         assert line in lines and text == f"\n{line}\n".ljust(len(row), "\n")
         assert length == len(line) + 2
         assert np.flatnonzero(marks).tolist() == list(range(1, length))
-    assert task.prompt("bb") == "\nbb" and task.answer("b\n") == "b"
+    assert task.begin("bb") == "\nbb"
     with pytest.raises(ValueError, match="a line has no newline in it"):
-        task.prompt("a\nb")
+        task.begin("a\nb")
 
 
 def test_longer_lines_than_asked_for_are_left_out(names):

@@ -22,6 +22,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from addgpt.task import Answer, Problem
+
 MOST_DIGITS = 1000
 MOST_CHARACTERS = 10_000
 MOST_DEPTH = 1000
@@ -72,26 +74,17 @@ Node = Number | Negation | Operation
 Expression = tuple[Node, ...]
 
 
-class Value(NamedTuple):
-    """A result. Only a quotient has a rest."""
-
-    whole: int
-    rest: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.whole} remainder {self.rest}" if self.rest else str(self.whole)
-
-    def negative(self) -> Value:
-        return Value(-self.whole, -self.rest)
-
-
 class Question(NamedTuple):
     """A problem without signs, and the signs of its result and of its rest."""
 
-    problem: str
+    problem: Problem
     sign: int
     rest_sign: int
     reduction: str  # the operation with its signs
+
+    def signed(self, answer: Answer) -> Answer:
+        """The result that an answer to the problem stands for."""
+        return Answer(self.sign * answer.whole, self.rest_sign * answer.rest)
 
 
 def parse(text: str) -> Expression:
@@ -108,19 +101,19 @@ def parse(text: str) -> Expression:
     return parser.finish()
 
 
-def evaluate(expression: Expression) -> list[Value]:
+def evaluate(expression: Expression) -> list[Answer]:
     """The exact value of every node, by Python integers; the last one is the result.
 
     Division truncates toward zero and the remainder has the sign of the dividend, so that
     dividend = quotient * divisor + remainder. Raises ValueError for a division by zero, for an
     inexact division whose result is used further and for numbers that grow beyond all bounds.
     """
-    values: list[Value] = []
+    values: list[Answer] = []
     for node in expression:
         if isinstance(node, Number):
-            values.append(Value(node.value))
+            values.append(Answer(node.value))
         elif isinstance(node, Negation):
-            values.append(values[node.of].negative())
+            values.append(negative(values[node.of]))
         else:
             left, right = whole(values[node.left]), whole(values[node.right])
             if max(abs(left), abs(right)) >= FULL:
@@ -129,21 +122,27 @@ def evaluate(expression: Expression) -> list[Value]:
     return values
 
 
-def apply(op: str, left: int, right: int) -> Value:
+def negative(value: Answer) -> Answer:
+    return Answer(-value.whole, -value.rest)
+
+
+def apply(op: str, left: int, right: int) -> Answer:
     """One exact operation. Raises ValueError for a division by zero."""
     if op == "+":
-        return Value(left + right)
+        return Answer(left + right)
     if op == "-":
-        return Value(left - right)
+        return Answer(left - right)
     if op == "*":
-        return Value(left * right)
+        return Answer(left * right)
     if right == 0:
         raise ValueError("division by zero")
     quotient, rest = divmod(abs(left), abs(right))
-    return Value(quotient if (left < 0) == (right < 0) else -quotient, rest if left >= 0 else -rest)
+    return Answer(
+        quotient if (left < 0) == (right < 0) else -quotient, rest if left >= 0 else -rest
+    )
 
 
-def whole(value: Value) -> int:
+def whole(value: Answer) -> int:
     """A value that an operation may use. Raises ValueError where it has a rest."""
     if value.rest:
         raise ValueError(
@@ -182,15 +181,15 @@ def unsigned(op: str, a: int, b: int) -> Question:
     """An operation on signed numbers as one on non-negative numbers.
 
     >>> unsigned("+", -3, 5)
-    Question(problem='5-3', sign=1, rest_sign=1, reduction='-3 + 5')
+    Question(problem=Problem(op='-', operands=(5, 3)), sign=1, rest_sign=1, reduction='-3 + 5')
     """
     reduction = f"{a} {op} {b}" if b >= 0 else f"{a} {op} ({b})"
     x, y = abs(a), abs(b)
     if op in "*/":
         sign = 1 if (a < 0) == (b < 0) else -1
-        return Question(f"{x}{op}{y}", sign, 1 if a >= 0 else -1, reduction)
+        return Question(Problem(op, (x, y)), sign, 1 if a >= 0 else -1, reduction)
     asked, swap, sign = SIGNS[op, a < 0, b < 0]
-    return Question(f"{y}{asked}{x}" if swap else f"{x}{asked}{y}", sign, 1, reduction)
+    return Question(Problem(asked, (y, x) if swap else (x, y)), sign, 1, reduction)
 
 
 class _Parser:

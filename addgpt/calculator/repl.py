@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby, islice, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+import platformdirs
+
 from addgpt.calculator.expression import brief
-from addgpt.calculator.layout import layout
 from addgpt.calculator.solver import Calculator, Solution, Step
+from addgpt.task import Problem
 
 if TYPE_CHECKING:
     from prompt_toolkit.completion import Completer
     from prompt_toolkit.history import History
 
 CHUNK = 5_000  # piped lines that are solved together
-MOST_SHOWN = 60  # characters of an answer that is no number
 MOST_TOLD = 20  # wrong answers to piped lines
 MOST_REACH = 200  # digits up to which `reach` looks
 SURE, FAIRLY_SURE = 0.99, 0.9
@@ -45,6 +44,7 @@ class Tally:
 
     lines: int = 0
     errors: int = 0  # answered with `error: ...`
+    stuck: int = 0  # of these, because the model got to no answer
     wrong: int = 0  # answered, but not with the right result
     uncovered: int = 0  # with operands of lengths not trained or scored
 
@@ -53,26 +53,31 @@ class Tally:
         return f"{self.lines:,} lines: {counts}, {self.uncovered:,} of lengths never scored"
 
 
-def show(solution: Solution, steps: bool = False) -> str:
-    """A solution as text for a person, `steps` first: each operation as on paper."""
-    parts = [f"{heading(step)}\n{_indented(layout(step))}\n" for step in solution.steps if steps]
-    return "\n".join([*parts, answer(solution)])
+def show(calculator: Calculator, solution: Solution, steps: bool = False) -> str:
+    """A solution as text for a person, `steps` first: each operation as on paper.
+
+    Without a last line if the model got to no answer, which `notes` say.
+    """
+    parts = [f"{work(calculator, step)}\n" for step in solution.steps if steps]
+    return "\n".join(parts if solution.stuck is not None else [*parts, answer(solution)])
+
+
+def work(calculator: Calculator, step: Step) -> str:
+    """What a step did, and how, as on paper."""
+    lines = calculator.explain(step).split("\n")
+    return "\n".join([heading(step), *(f"    {line}".rstrip() for line in lines)])
 
 
 def answer(solution: Solution) -> str:
-    """The one line that answers an expression, `error: ...` if need be."""
-    if solution.error is not None:
-        return f"error: {solution.error}"
-    if solution.stuck is None:
-        return solution.answer
-    shown = solution.answer
-    return shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}..."
+    """The one line that answers an expression, `error: ...` where there is no answer."""
+    error = solution.error or solution.stuck
+    return solution.answer if error is None else f"error: {error}"
 
 
 def heading(step: Step) -> str:
     """What a step did: `-3 + 5 = 2   by 5-3`."""
-    parts = [f"{step.reduction} = {step.result or '?'}"]
-    if step.reduction.replace(" ", "") != step.problem:
+    parts = [f"{step.reduction} = {'?' if step.result is None else step.result}"]
+    if step.reduction.replace(" ", "") != str(step.problem):
         parts.append(f"by {step.problem}")
     if not step.correct:
         parts.append(f"wrong: {step.problem} is {step.truth}")
@@ -94,7 +99,7 @@ def notes(solution: Solution) -> list[str]:
     beyond = [step.problem for step in solution.steps if not step.covered]
     if beyond:
         more = f" and {len(beyond) - 1} more" if len(beyond) > 1 else ""
-        out.append(f"of lengths never trained or scored: {brief(beyond[0])}{more}")
+        out.append(f"of lengths never trained or scored: {brief(str(beyond[0]))}{more}")
     return out
 
 
@@ -114,20 +119,18 @@ def run_lines(
         solved = calculator.solve_many(chunk)
         told = tally.wrong
         for number, solution in enumerate(solved, tally.lines + 1):
-            stuck = solution.stuck is not None
-            out.write((f"error: {solution.stuck}" if stuck else answer(solution)) + "\n")
-            if solution.correct is False and not stuck and told < MOST_TOLD:
+            out.write(answer(solution) + "\n")
+            if solution.correct is False and solution.stuck is None and told < MOST_TOLD:
                 told += 1
                 tell(f"line {number}: {', '.join(notes(solution))}")
         out.flush()
-        errors = sum(s.error is not None or s.stuck is not None for s in solved)
-        wrong = sum(s.correct is False and s.stuck is None for s in solved)
-        uncovered = sum(not s.covered for s in solved)
+        stuck = sum(s.stuck is not None for s in solved)
         tally = Tally(
-            tally.lines + len(solved),
-            tally.errors + errors,
-            tally.wrong + wrong,
-            tally.uncovered + uncovered,
+            lines=tally.lines + len(solved),
+            errors=tally.errors + stuck + sum(s.error is not None for s in solved),
+            stuck=tally.stuck + stuck,
+            wrong=tally.wrong + sum(s.correct is False for s in solved) - stuck,
+            uncovered=tally.uncovered + sum(not s.covered for s in solved),
         )
     return tally
 
@@ -136,8 +139,8 @@ def reach(calculator: Calculator) -> str:
     """How long operands were in training: `+ - of up to 20 digits, * / of up to 12 digits`."""
     sizes: dict[int, list[str]] = {}
     for op in calculator.operators:
-        problems = (f"{'9' * size}{op}{'9' * size}" for size in range(1, MOST_REACH + 1))
-        size = sum(1 for _ in takewhile(calculator.task.trained_on, problems))
+        problems = (Problem(op, (10**n - 1,) * 2) for n in range(1, MOST_REACH + 1))
+        size = sum(1 for _ in takewhile(calculator.task.in_train_range, problems))
         sizes.setdefault(size, []).append(op)
     return ", ".join(f"{' '.join(ops)} of up to {size} digits" for size, ops in sizes.items())
 
@@ -157,10 +160,7 @@ def run_repl(
 
 def history_file() -> Path:
     """Where typed lines are kept from session to session."""
-    state = os.environ.get("XDG_STATE_HOME", "")
-    # The specification says that a relative path is to be ignored.
-    base = Path(state) if os.path.isabs(state) else Path.home() / ".local" / "state"
-    return base / "addgpt" / "history"
+    return platformdirs.user_state_path("addgpt") / "history"
 
 
 class _Repl:
@@ -216,9 +216,11 @@ class _Repl:
             return
         if self.steps:
             for step in solution.steps:
-                self._say([("class:note" if step.correct else "class:bad", heading(step))])
-                self._say([("", _indented(layout(step)) + "\n")])
-        self._say(styled_answer(solution))
+                title, _, drawing = work(self.calculator, step).partition("\n")
+                self._say([("class:note" if step.correct else "class:bad", title)])
+                self._say([("", drawing + "\n")])
+        if solution.stuck is None:
+            self._say(styled_answer(self.calculator, solution))
         for note in notes(solution):
             self._say([("class:bad" if solution.correct is False else "class:warn", note)])
 
@@ -250,13 +252,13 @@ class _Repl:
         print_formatted_text(FormattedText(text), style=Style.from_dict(style))
 
 
-def styled_answer(solution: Solution) -> Styled:
+def styled_answer(calculator: Calculator, solution: Solution) -> Styled:
     """The answer, its digits coloured by how sure the model was of each."""
     text = answer(solution)
     step = solution.steps[-1] if solution.steps else None
-    if step is None or solution.stuck is not None or step.result != solution.answer:
+    if step is None or solution.stuck is not None or str(step.result) != solution.answer:
         return [("" if solution.correct else "class:bad", text)]
-    chances = iter(digit_probabilities(step))
+    chances = iter(calculator.digit_probabilities(step))
     pieces = [(_style(next(chances, 1.0)) if char.isdigit() else "", char) for char in text]
     return [
         (style, "".join(char for _, char in run))
@@ -264,45 +266,10 @@ def styled_answer(solution: Solution) -> Styled:
     ]
 
 
-def digit_probabilities(step: Step) -> list[float]:
-    """The model's probability of each digit of a step's answer, as the answer is read.
-
-    The digits are looked up at the end of the completion, in whichever order they stand there;
-    where they cannot be found, each gets the least probability of the whole completion.
-    """
-    least = min(step.probabilities, default=0.0)
-    body = step.completion.partition("#")[0]
-    start = body.rfind("=") + 1
-    numbers = re.findall("[0-9]+", step.answer)
-    fields = [(m.start() + start, m[0]) for m in re.finditer("[0-9]+", body[start:])]
-    fields = fields[-2:] if "r" in body else fields[-1:]
-    out: list[float] = []
-    for index, number in enumerate(numbers):
-        where = None
-        if index < len(fields):
-            where = _places(*fields[index], number, first="r" in body and index == 0)
-        out += [step.probabilities[i] for i in where] if where else [least] * len(number)
-    return out
-
-
-def _places(start: int, field: str, number: str, first: bool) -> list[int] | None:
-    """Where the digits of a number stand in a field of a completion; quotients in normal order."""
-    if not first and field[::-1].lstrip("0").rjust(1, "0") == number:
-        return list(range(start, start + len(number)))[::-1]
-    if field.lstrip("0").rjust(1, "0") == number:
-        end = start + len(field)
-        return list(range(end - len(number), end))
-    return None
-
-
 def _style(probability: float) -> str:
     if probability >= SURE:
         return "class:sure"
     return "class:fairly" if probability >= FAIRLY_SURE else "class:unsure"
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"    {line}".rstrip() for line in text.split("\n"))
 
 
 def _completer() -> Completer:

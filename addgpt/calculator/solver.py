@@ -6,7 +6,7 @@ numbers is written by the model, and what the model answers, right or wrong, goe
 
 from __future__ import annotations
 
-import re
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -20,14 +20,15 @@ from addgpt.calculator.expression import (
     Number,
     Operation,
     Question,
-    Value,
+    apply,
     brief,
     evaluate,
+    negative,
     parse,
     rounds,
     unsigned,
 )
-from addgpt.task import Task
+from addgpt.task import Answer, Explained, Graded, Problem, Task
 
 if TYPE_CHECKING:
     from addgpt.generation.decode import Generated
@@ -35,11 +36,9 @@ if TYPE_CHECKING:
 
 MOST_TOKENS = 8_000  # of work for one operation
 MOST_PAIRS = 2_500  # digits of one operand times digits of the other, for * and /
-MOST_ANSWER = 4_000  # digits; Python turns no longer text into a number
 TOKENS_AT_ONCE = 1 << 16  # of all rows that are decoded together: bounds memory
 MANY = 16  # rows that are worth a batch of their own
 SLACK = 8  # tokens that may be written beyond those the task foresees
-ANSWER = re.compile(r"(-?[0-9]+)(?: remainder ([0-9]+))?")
 
 Write = Callable[[np.ndarray, int], "Generated"]
 """(B, T) prompts of equal length and the most tokens to write -> what the model wrote."""
@@ -50,27 +49,29 @@ class Step:
     """One operation that the model worked out.
 
     reduction      the operation as it stands in the expression, `-3 + 5`
-    result         what it became, `2`; empty where the model's answer cannot be read
-    problem        what the model was asked, signs taken away: `5-3`
+    result         what it became, 2; None where the model's answer cannot be read
+    problem        what the model was asked, signs taken away: 5-3
     completion     all that the model wrote, end mark included
-    answer         its answer to `problem`; the completion where no answer can be read
+    answer         its answer to `problem`; None where none can be read
     truth          the right answer to `problem`
-    correct        whether they are the same
     probabilities  the model's probability of each token of the completion
     covered        whether the operands are of lengths that the model was trained or is scored on
     finished       whether the model wrote its end mark in time
     """
 
     reduction: str
-    result: str
-    problem: str
+    result: Answer | None
+    problem: Problem
     completion: str
-    answer: str
-    truth: str
-    correct: bool
+    answer: Answer | None
+    truth: Answer
     probabilities: tuple[float, ...]
     covered: bool
     finished: bool
+
+    @property
+    def correct(self) -> bool:
+        return self.answer == self.truth
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Solution:
     """What became of one expression.
 
     text     as typed
-    answer   the model's result, `348` or `3 remainder 2`; what it wrote if that is not a number
+    answer   the model's result, `348` or `3 remainder 2`; empty where it got to none
     correct  whether it is the right one; None where there is an error
     truth    the right result by Python integers
     steps    the operations, in the order in which a person would do them
@@ -116,14 +117,14 @@ class Calculator:
     def __init__(
         self, model: Model | None, task: Task, name: str = "", write: Write | None = None
     ) -> None:
-        self.task = task
         self.name = name or task.name
         self.operators = "".join(op for op in OPERATORS if _can(task, op))
-        if not self.operators:
+        if not isinstance(task, Graded) or not self.operators:
             raise ValueError(
                 f"{self.name} is no calculator: its task, {task.name}, has none of + - * / "
                 "as Python means them"
             )
+        self.task = task
         self._context = model.config.longest if model is not None else None
         if write is not None:
             self._alone = self._together = write
@@ -159,72 +160,86 @@ class Calculator:
                 job.finish(turn)
         return [job.solution() for job in jobs]
 
-    def _ask(self, problems: Iterable[str], write: Write) -> dict[str, _Written | str]:
+    def explain(self, step: Step) -> str:
+        """A step as one would write it on paper; where the task draws nothing, what was written."""
+        if isinstance(self.task, Explained):
+            return self.task.draw(step.problem, step.completion)
+        return f"{step.problem} = {step.completion.removesuffix(self.task.end)}"
+
+    def digit_probabilities(self, step: Step) -> list[float]:
+        """The model's probability of each digit of a step's answer, as a person reads it.
+
+        Where the digits cannot be found, each gets the least probability of the whole completion.
+        """
+        if isinstance(self.task, Explained) and step.answer is not None:
+            places = self.task.answer_digits(step.problem, step.completion)
+            return [step.probabilities[place] for place in places]
+        least = min(step.probabilities, default=0.0)
+        return [least] * sum(map(str.isdigit, str(step.answer)))
+
+    def _ask(self, problems: Iterable[Problem], write: Write) -> dict[Problem, _Written | str]:
         """What the model writes about each problem, or why it cannot be asked."""
-        found: dict[str, _Written | str] = {}
-        groups: dict[tuple[int, bool], list[str]] = {}
-        prompts: dict[str, np.ndarray] = {}
+        found: dict[Problem, _Written | str] = {}
+        groups: dict[tuple[int, bool], list[tuple[Problem, np.ndarray]]] = {}
         for problem in dict.fromkeys(problems):
             try:
                 _check_work(problem)
                 prompt = self.task.encode(self.task.prompt(problem))
-                trained = self.task.trained_on(problem)
             except ValueError as error:
                 found[problem] = str(error)
                 continue
-            prompts[problem] = prompt
-            groups.setdefault((len(prompt), trained), []).append(problem)
+            trained = self.task.in_train_range(problem)
+            groups.setdefault((len(prompt), trained), []).append((problem, prompt))
         for (length, trained), group in groups.items():
-            size = max(1, 50 * TOKENS_AT_ONCE // self._most(length, trained))
+            size = max(1, 50 * TOKENS_AT_ONCE // self._longest_after(length, trained))
             for start in range(0, len(group), size):
-                part = group[start : start + size]
-                rows = np.stack([prompts[problem] for problem in part])
-                self._decode(part, rows, trained, found, write)
+                asked, prompts = zip(*group[start : start + size], strict=True)
+                self._decode(asked, np.stack(prompts), trained, found, write)
         return found
 
     def _decode(
         self,
-        problems: list[str],
+        problems: Sequence[Problem],
         prompts: np.ndarray,
         trained: bool,
-        found: dict[str, _Written | str],
+        found: dict[Problem, _Written | str],
         write: Write,
     ) -> None:
         """Have (B, T) prompts continued, in batches of bounded size and similar length."""
         limits = self._limits(prompts, trained)
-        for row in np.flatnonzero((limits < 1) | (limits > MOST_TOKENS)):
-            found[problems[row]] = f"too long for this model: {brief(problems[row])}"
-        rows = np.flatnonzero((limits >= 1) & (limits <= MOST_TOKENS))
+        fits = (limits >= 1) & (limits <= MOST_TOKENS)
+        for row in np.flatnonzero(~fits).tolist():
+            found[problems[row]] = f"too long for this model: {brief(str(problems[row]))}"
+        rows = np.flatnonzero(fits)
         rows = rows[np.argsort(limits[rows], kind="stable")]
         for index in _batches(rows, limits + prompts.shape[1]):
             out = write(prompts[index], int(limits[index[-1]]))
             # What a row is worth must not depend on the longer rows it was decoded with.
             length = np.minimum(out.length, limits[index])
             finished = out.terminated & (out.length <= limits[index])
-            for place, row in enumerate(index):
-                end, problem = length[place], problems[row]
-                completion = self.task.decode(out.tokens[place, :end])
+            for place, row in enumerate(index.tolist()):
+                completion = self.task.decode(out.tokens[place, : length[place]])
                 shown = [i for i, char in enumerate(completion) if char not in self.task.hidden]
                 chances = tuple(out.probability[place, shown].tolist())
-                done = bool(finished[place])
-                value = _read(self.task, problem, completion) if done else None
                 completion = "".join(completion[i] for i in shown)
-                found[problem] = _Written(completion, chances, done, value)
+                answer = None
+                if finished[place]:
+                    with contextlib.suppress(ValueError):
+                        answer = self.task.read(problems[row], completion)
+                found[problems[row]] = _Written(completion, chances, bool(finished[place]), answer)
 
     def _limits(self, prompts: np.ndarray, trained: bool) -> np.ndarray:
         """(B,) how many tokens may be written after each prompt: its slots, and some more."""
         start = prompts.shape[1]
-        slots = max(1, self._most(start, trained) - start)
-        used = (self.task.positions(prompts, slots) != 0).any(2)  # (B, T + k)
-        size = used.shape[1]
-        if size < start + slots or not used.any():
-            limits = np.full(len(prompts), slots)  # the task does not foresee the length
-        else:
-            limits = size - used[:, ::-1].argmax(1) - start + SLACK
+        slots = max(1, self._longest_after(start, trained) - start)
+        used = (self.task.positions(prompts, slots) != 0).any(2)  # (B, T + slots)
+        limits = np.full(len(prompts), slots)  # where ids do not tell the length
+        if used.any():
+            limits = used.shape[1] - used[:, ::-1].argmax(1) - start + SLACK
         return limits if self._context is None else np.minimum(limits, self._context - start)
 
-    def _most(self, start: int, trained: bool) -> int:
-        """The longest sequence to reckon with after prompts of this length."""
+    def _longest_after(self, start: int, trained: bool) -> int:
+        """Upper bound on the sequence length after prompts of this length."""
         return self._longest if trained else start + MOST_TOKENS
 
     @cached_property
@@ -233,12 +248,12 @@ class Calculator:
 
 
 class _Written(NamedTuple):
-    """What the model wrote about a problem; `value` is None where there is no answer to read."""
+    """What the model wrote about a problem; `answer` is None where there is none to read."""
 
     completion: str
     probabilities: tuple[float, ...]
     finished: bool
-    value: Value | None
+    answer: Answer | None
 
 
 class _Job:
@@ -249,7 +264,6 @@ class _Job:
         self.error: str | None = None
         self.stuck: str | None = None
         self.steps: dict[int, Step] = {}
-        self.unread = "?"
         self.rounds: list[list[int]] = []
         try:
             self.nodes = parse(text)
@@ -258,7 +272,7 @@ class _Job:
         except ValueError as error:
             self.error = str(error)
             return
-        self.values: list[Value] = [Value(0)] * len(self.nodes)
+        self.values: list[Answer] = [Answer(0)] * len(self.nodes)
         self.rounds = rounds(self.nodes)
 
     def questions(self, turn: int) -> Iterator[tuple[int, Question]]:
@@ -272,31 +286,26 @@ class _Job:
                     return
                 yield index, unsigned(node.op, left.whole, right.whole)
 
-    def take(self, index: int, question: Question, written: _Written | str, task: Task) -> None:
+    def take(self, index: int, question: Question, written: _Written | str, task: Graded) -> None:
         """Enter what the model wrote, or why it was not asked."""
         if isinstance(written, str):
             self._refused(index, written)
             return
-        truth = task.truth(question.problem)
-        if written.value is None:
+        result = None
+        if written.answer is None:
             self.stuck = self.stuck or _no_answer(question.problem, written.finished)
-            self.unread = answer = written.completion
-            result = ""
         else:
-            whole, rest = written.value
-            self.values[index] = Value(question.sign * whole, question.rest_sign * rest)
-            answer, result = str(written.value), str(self.values[index])
+            result = self.values[index] = question.signed(written.answer)
         self.steps[index] = Step(
-            question.reduction,
-            result,
-            question.problem,
-            written.completion,
-            answer,
-            truth,
-            answer == truth,
-            written.probabilities,
-            task.covers(question.problem),
-            written.finished,
+            reduction=question.reduction,
+            result=result,
+            problem=question.problem,
+            completion=written.completion,
+            answer=written.answer,
+            truth=task.truth(question.problem),
+            probabilities=written.probabilities,
+            covered=task.in_eval_range(question.problem),
+            finished=written.finished,
         )
 
     def finish(self, turn: int) -> None:
@@ -304,9 +313,9 @@ class _Job:
         for index in self._nodes(turn):
             node = self.nodes[index]
             if isinstance(node, Number):
-                self.values[index] = Value(node.value)
+                self.values[index] = Answer(node.value)
             elif isinstance(node, Negation):
-                self.values[index] = self.values[node.of].negative()
+                self.values[index] = negative(self.values[node.of])
 
     def solution(self) -> Solution:
         steps = tuple(self.steps[index] for index in sorted(self.steps))
@@ -314,7 +323,7 @@ class _Job:
             return Solution(self.text, steps=steps, error=self.error)
         truth = str(self.exact[-1])
         if self.stuck is not None:
-            return Solution(self.text, self.unread, False, truth, steps, stuck=self.stuck)
+            return Solution(self.text, "", False, truth, steps, stuck=self.stuck)
         answer = str(self.values[-1])
         return Solution(self.text, answer, answer == truth, truth, steps)
 
@@ -333,42 +342,31 @@ class _Job:
             self.stuck = self.stuck or f"after a mistake, the model could not go on: {reason}"
 
 
-def _read(task: Task, problem: str, completion: str) -> Value | None:
-    """The answer that a finished completion gives; None where there is none to read."""
-    try:
-        match = ANSWER.fullmatch(task.answer(completion))
-    except ValueError:
-        return None
-    if match is None or len(match[0]) > MOST_ANSWER or (match[2] and "/" not in problem):
-        return None
-    return Value(int(match[1]), int(match[2] or 0))
-
-
-def _no_answer(problem: str, finished: bool) -> str:
+def _no_answer(problem: Problem, finished: bool) -> str:
     if finished:
-        return f"the model wrote no readable answer to {brief(problem)}"
-    return f"the model did not come to an end with {brief(problem)}"
+        return f"the model wrote no readable answer to {brief(str(problem))}"
+    return f"the model did not come to an end with {brief(str(problem))}"
 
 
 def _can(task: Task, op: str) -> bool:
     """Whether a task has the operation, and means by it what Python does."""
-    text = f"7{op}3"
     try:
-        return task.truth(text) == str(evaluate(parse(text))[-1])
+        return isinstance(task, Graded) and task.truth(Problem(op, (7, 3))) == apply(op, 7, 3)
     except ValueError:
         return False
 
 
-def _check_work(problem: str) -> None:
+def _check_work(problem: Problem) -> None:
     """Refuse what would be too much to write, before any of it is laid out."""
-    for op in "*/":
-        a, _, b = problem.partition(op)
-        rows = len(b) if op == "*" else max(1, len(a) - len(b) + 1)  # partial products, or steps
-        if rows * (len(a) if op == "*" else len(b)) > MOST_PAIRS:
-            raise ValueError(
-                f"too much work: {len(a):,} digits {op} {len(b):,} digits; "
-                f"the most is {MOST_PAIRS:,} pairs of digits"
-            )
+    op, (a, b) = problem.op, (len(str(operand)) for operand in problem.operands)
+    if op in "+-":
+        return
+    rows = b if op == "*" else max(1, a - b + 1)  # partial products, or steps
+    if rows * (a if op == "*" else b) > MOST_PAIRS:
+        raise ValueError(
+            f"too much work: {a:,} digits {op} {b:,} digits; the most is {MOST_PAIRS:,} pairs "
+            "of digits"
+        )
 
 
 def _batches(rows: np.ndarray, lengths: np.ndarray) -> Iterator[np.ndarray]:
@@ -387,7 +385,7 @@ def _batches(rows: np.ndarray, lengths: np.ndarray) -> Iterator[np.ndarray]:
         start = end
 
 
-def _writers(model: Model, task: Task) -> tuple[Write, Write]:
+def _writers(model: Model, task: Graded) -> tuple[Write, Write]:
     """Greedy decoding with a model, token by token and with drafts."""
     from addgpt.generation.decode import write  # torch is not needed to read this module
     from addgpt.generation.verify import write_by_draft

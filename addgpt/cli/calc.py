@@ -22,7 +22,8 @@ def command(expression: tuple[str, ...], model: Path | None, steps: bool) -> Non
     17/5 is 3 remainder 2, 17/5+1 is an error. The model of the package was trained on
     operands of up to 20 digits for + and -, 12 for * and /.
 
-    Exit code 1: an answer was wrong (piped lines: which ones is told on stderr); 2: bad input.
+    Exit code 1: an answer was wrong, or there was none that could be read (piped lines: which ones
+    is told on stderr); 2: bad input.
 
     \b
     Example:
@@ -30,6 +31,7 @@ def command(expression: tuple[str, ...], model: Path | None, steps: bool) -> Non
       addgpt calc --steps "345-1234"
       addgpt calc < problems.txt
     """
+    check_expression(expression)
     piped = not expression and not sys.stdin.isatty()
     if piped and steps:
         raise ValueError('--steps is for the prompt or an expression: addgpt calc --steps "12*34"')
@@ -38,7 +40,9 @@ def command(expression: tuple[str, ...], model: Path | None, steps: bool) -> Non
         from addgpt.calculator.repl import notes, show
 
         solution = calculator.solve(" ".join(expression))
-        click.echo(show(solution, steps))
+        text = show(calculator, solution, steps)
+        if text:
+            click.echo(text)
         for note in notes(solution):
             click.echo(note, err=True)
         sys.exit(0 if solution.correct else 1)
@@ -52,4 +56,12 @@ def command(expression: tuple[str, ...], model: Path | None, steps: bool) -> Non
     tally = run_lines(calculator, sys.stdin, sys.stdout, lambda note: click.echo(note, err=True))
     if tally.errors or tally.wrong or tally.uncovered:
         click.echo(str(tally), err=True)
-    sys.exit(1 if tally.wrong else 0)
+    sys.exit(1 if tally.wrong or tally.stuck else 0)
+
+
+def check_expression(parts: tuple[str, ...]) -> None:
+    """Raise UsageError for what was meant as an option; `-5+3` and `--5` are expressions."""
+    for part in parts:
+        name = part.lstrip("-")
+        if part != name and name[:1].isalpha():
+            raise click.UsageError(f"no such option {part}; valid: --model, --steps, --help")

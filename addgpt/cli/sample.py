@@ -59,8 +59,10 @@ def command(
 
 def _check_begins(task) -> None:
     """Raise ValueError if a task cannot begin with nothing."""
+    from addgpt.generation.sample import begin
+
     try:
-        task.prompt("")
+        begin(task, "")
     except ValueError:
         example = f'"12{task.cells()[0].op}34="' if task.cells() else "TEXT"
         raise ValueError(f"a model of {task.name} needs a problem: --prompt {example}") from None
@@ -69,7 +71,7 @@ def _check_begins(task) -> None:
 def _write_text(writer, prompt: str, tokens: int, lines: int | None, rng) -> None:
     """A prompt and what follows, as it is written."""
     stream = writer.stream(prompt, tokens, rng)
-    _show(writer.task.prompt(prompt).removeprefix("\n"))
+    _show(writer.start(prompt).removeprefix("\n"))
     last = "\n"
     for char in stream:
         _show(char)
@@ -86,16 +88,16 @@ def _write_samples(writer, prompt: str, tokens: int, count: int, rng) -> None:
     tally: dict[str, int] = {}
     for _ in range(count):
         stream = writer.stream(prompt, tokens, rng)
-        _show(writer.task.prompt(prompt).removeprefix("\n"))
+        _show(writer.start(prompt).removeprefix("\n"))
         text = ""
         for char in stream:
             _show(char if char != "\n" else "")
             text += char
-        origin = writer.origin(prompt + text.removesuffix(writer.task.end))
-        tally[origin] = tally.get(origin, 0) + 1
-        _show(f"\t{origin}\n" if origin else "\n")
+        split = writer.membership(prompt + text.removesuffix(writer.task.end))
+        tally[split] = tally.get(split, 0) + 1
+        _show(f"\t{split}\n" if split else "\n")
     if any(tally):
-        parts = ", ".join(f"{number} {origin}" for origin, number in sorted(tally.items()))
+        parts = ", ".join(f"{number} {split}" for split, number in sorted(tally.items()))
         click.echo(f"{count} samples: {parts}", err=True)
 
 

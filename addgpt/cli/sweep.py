@@ -62,6 +62,7 @@ def command(
         raise ValueError("--ray-address goes with --engine ray")
     grid = load_grid(grid_name)
     planned = plan_sweep(grid, on_this_machine=engine == "local")
+    carry_out: RayEngine | LocalEngine
     if engine == "ray":
         carry_out = RayEngine(planned, ray_address, usable_cores(), workers)
     else:

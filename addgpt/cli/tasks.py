@@ -8,15 +8,26 @@ import click
 
 
 @click.command("tasks")
-def command() -> None:
-    """List the tasks and their options.
+@click.option("--check", "name", metavar="NAME", help="Check that a task keeps its contract.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="An option of it.")
+def command(name: str | None, settings: tuple[str, ...]) -> None:
+    """List the tasks and their options, or check one of your own.
+
+    --check draws problems as training and evaluation do, and says what was looked at: shapes,
+    splits, position ids, traces against right answers. Exit code 1: there are faults, one a line.
 
     \b
     Example:
       addgpt tasks
+      addgpt tasks --check add --set digits=5
     """
     from addgpt.task import task_class, task_names
 
+    if name is not None:
+        _check(name, settings)
+        return
+    if settings:
+        raise click.UsageError("--set goes with --check NAME")
     for name in task_names():
         cls = task_class(name)
         summary = (sys.modules[cls.__module__].__doc__ or "").strip().partition("\n")[0]
@@ -24,6 +35,23 @@ def command() -> None:
         for option, field in cls.options().items():
             text = field.metadata.get("help", "")
             click.echo(f"  {option}={_as_text(field.default)}  {text}")
+
+
+def _check(name: str, settings: tuple[str, ...]) -> None:
+    """Print what was checked and every fault; exit with 1 if there are any."""
+    from addgpt.evaluation.check_task import check_task
+    from addgpt.task import load_task
+
+    for setting in settings:
+        if "=" not in setting:
+            raise click.UsageError(f"--set takes KEY=VALUE, not {setting}")
+    options = dict(setting.split("=", 1) for setting in settings)
+    found = check_task(load_task(name, options).resolved())
+    for what, faults in found:
+        click.echo(f"{'FAULT' if faults else 'ok   '}  {what}")
+        for fault in faults:
+            click.echo(f"       {' '.join(fault.split())}")
+    sys.exit(1 if any(faults for _, faults in found) else 0)
 
 
 def _as_text(value: object) -> str:

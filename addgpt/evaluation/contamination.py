@@ -3,8 +3,8 @@
 Two checks of every held-out problem that was scored, neither of which asks the code that draws
 problems whether it kept to its split:
 
-1.  The split is worked out again, one problem at a time, from the text of the problem, with the
-    operands in either order where they commute (`Task.in_train`). For the arithmetic tasks that is
+1.  The split is worked out again, one problem at a time, with the operands in either order where
+    they commute (`HeldOut.in_train`). For the arithmetic tasks that is
     another implementation of the rule, on Python integers; the rule itself is the same. A problem
     drawn into the wrong split, or written otherwise than it was drawn, shows.
 2.  Problems are drawn as training draws them (`Task.batch`), and the scored ones are looked for
@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from addgpt.evaluation.exact_match import Examined
-from addgpt.task import Batch, Task
+from addgpt.evaluation.exact_match import CellResult
+from addgpt.task import Batch, Graded, HeldOut, Problem
 
 DRAWN = 100_000  # training problems
 AT_ONCE = 2000  # of them in a batch
@@ -65,47 +65,46 @@ class Contamination:
 class Audit:
     """Collects the held-out problems of the cells that are shown to it."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Graded) -> None:
         self.task = task
-        self.problems: list[str] = []
+        self.problems: list[Problem] = []
 
-    def add(self, examined: Examined) -> None:
-        if not examined.seen and examined.split != "train":
-            self.problems += problems(self.task, examined.batch)
+    def add(self, result: CellResult) -> None:
+        if not result.seen and result.split != "train":
+            self.problems += problems(self.task, result.batch)
 
     def result(self, seed: int = 0, draw: int = DRAWN) -> Contamination:
         """Check all problems, against `draw` training problems among others."""
         task = self.task
-        orders = [task.orders(problem) for problem in self.problems]
-        verdicts = [[task.in_train(order) for order in same] for same in orders]
-        known = all(verdict is not None for same in verdicts for verdict in same)
-        drawable = [any(same) for same in verdicts]
+        known = isinstance(task, HeldOut)
+        same = [task.equivalent(p) if isinstance(task, HeldOut) else [p] for p in self.problems]
+        drawable = [False] * len(same)
+        if isinstance(task, HeldOut):
+            verdicts = [[task.in_train(problem) for problem in some] for some in same]
+            known = all(verdict is not None for some in verdicts for verdict in some)
+            drawable = [any(some) for some in verdicts]
         drawn = drawn_in_training(task, seed, draw) if self.problems else set()
-        met = [not drawn.isdisjoint(same) for same in orders]
+        met = [not drawn.isdisjoint(some) for some in same]
         bad = [p for p, *how in zip(self.problems, drawable, met, strict=True) if any(how)]
         return Contamination(
             problems=len(self.problems),
             drawable=sum(drawable) if known else None,
             drawn=draw if self.problems else 0,
             met=sum(met),
-            found=tuple(bad[:NAMED]),
+            found=tuple(map(task.text, bad[:NAMED])),
         )
 
 
-def drawn_in_training(task: Task, seed: int, count: int) -> set[str]:
+def drawn_in_training(task: Graded, seed: int, count: int) -> set[Problem]:
     """The problems among `count` that are drawn as training draws them."""
     rng = np.random.default_rng((DRAW_SEED, seed))
-    drawn: set[str] = set()
+    drawn: set[Problem] = set()
     for start in range(0, count, AT_ONCE):
         batch = task.batch(rng, min(AT_ONCE, count - start), "train")
         drawn.update(problems(task, batch))
     return drawn
 
 
-def problems(task: Task, batch: Batch) -> list[str]:
-    """The problems of a batch, as a person types them."""
-    starts = batch.scored.argmax(1)
-    return [
-        task.problem(task.decode(tokens[:start]))
-        for tokens, start in zip(batch.tokens, starts, strict=True)
-    ]
+def problems(task: Graded, batch: Batch) -> list[Problem]:
+    """The problems of a batch."""
+    return [task.problem(prompt) for prompt, _ in task.texts(batch)]

@@ -15,7 +15,7 @@ import numpy as np
 from addgpt.generation.decode import batch_within_tables, write
 from addgpt.model.build import Model
 from addgpt.model.forward import TOKENS_AT_ONCE, exact_rows, groups
-from addgpt.task import SPLITS, Batch, Cell, Task
+from addgpt.task import SPLITS, Batch, Cell, Graded, Problem
 
 LONGEST = 1 << 20  # tokens of a sequence, where the model sets no bound
 SLACK = 8  # tokens that decoding may write beyond the target's length
@@ -31,7 +31,7 @@ class Outcome:
     wrong: dict[int, str]
 
 
-def score(model: Model, task: Task, batch: Batch, fast: bool = True) -> Outcome:
+def score(model: Model, task: Graded, batch: Batch, fast: bool = True) -> Outcome:
     """Judge every row of a batch. With `fast` off, every row is decoded.
 
     Raises ValueError if the model cannot read as many tokens.
@@ -51,18 +51,27 @@ def score(model: Model, task: Task, batch: Batch, fast: bool = True) -> Outcome:
         # Each row has its own limit: what it may write does not depend on the rows beside it.
         finished = out.terminated & (out.length <= limits)
         for place, row in enumerate(index):
+            problem = task.problem(task.decode(batch.tokens[row, :start]))
             target = task.decode(batch.tokens[row, start : batch.lengths[row]])
             text = task.decode(out.tokens[place, : min(out.length[place], limits[place])])
             unterminated[row] = not finished[place]
             trace[row] = text == target
-            answer[row] = finished[place] and _same_answer(task, text, target)
+            answer[row] = finished[place] and answers(task, problem, text)
             if not answer[row]:
                 wrong[int(row)] = text
     return Outcome(answer, trace, unterminated, wrong)
 
 
+def answers(task: Graded, problem: Problem, completion: str) -> bool:
+    """Whether a completion gives the right answer."""
+    try:
+        return task.read(problem, completion) == task.truth(problem)
+    except ValueError:
+        return False
+
+
 @dataclass(frozen=True)
-class Examined:
+class CellResult:
     """A model's outcome on the N problems of one cell."""
 
     cell: Cell
@@ -84,14 +93,14 @@ class Examined:
         }
 
 
-def examine(
+def evaluate_cells(
     model: Model,
-    task: Task,
+    task: Graded,
     cells: Sequence[Cell],
     per_cell: int = 1000,
     split: str = "test",
     seed: int = 0,
-) -> Iterator[Examined]:
+) -> Iterator[CellResult]:
     """Score cells one after the other; a cell without problems is passed over.
 
     Small cells, whose problems are all in train, are scored on all of them and marked `seen`. A
@@ -99,29 +108,46 @@ def examine(
     """
     model.eval()
     for cell in cells:
-        batch, source = problems_of(task, cell, per_cell, split, seed)
+        batch, source = evaluation_problems(task, cell, per_cell, split, seed)
         if len(batch):
             seen = bool(task.seen(cell))
-            yield Examined(cell, source, seen, batch, score(model, task, batch))
+            yield CellResult(cell, source, seen, batch, score(model, task, batch))
 
 
-def problems_of(
-    task: Task, cell: Cell, per_cell: int = 1000, split: str = "test", seed: int = 0
+def evaluation_problems(
+    task: Graded, cell: Cell, per_cell: int = 1000, split: str = "test", seed: int = 0
 ) -> tuple[Batch, str]:
-    """The problems that `examine` scores in a cell, and the split they are from."""
+    """The problems that `evaluate_cells` scores in a cell, and the split they are from.
+
+    Raises ValueError if the task writes an answer that is not the right one.
+    """
     key = [seed, SPLITS.index(split), cell.len_a, cell.len_b, *cell.op.encode()]
     rng = np.random.default_rng([*key, *cell.stratum.encode()])
     source = "train" if task.seen(cell) else split
-    return task.exam(rng, per_cell, source, cell), source
+    batch = task.evaluation_set(rng, per_cell, source, cell)
+    check_reference(task, batch)
+    return batch, source
 
 
-def evaluate(model: Model, task: Task, cells: Sequence[Cell], **how) -> Iterator[dict]:
-    """The rows of `examine`, whose arguments it takes."""
-    return (examined.row() for examined in examine(model, task, cells, **how))
+def check_reference(task: Graded, batch: Batch) -> None:
+    """Raise ValueError unless what a task writes, read as a model's work is, is the right answer.
+
+    What a task writes and what it says is right are two pieces of code; a model is trained on the
+    one and scored by both.
+    """
+    for prompt, completion in task.texts(batch):
+        problem = task.problem(prompt)
+        try:
+            written, right = task.read(problem, completion), task.truth(problem)
+        except ValueError as error:
+            raise ValueError(f"task {task.name}: {task.text(problem)}: {error}") from None
+        if written != right:
+            raise ValueError(
+                f"task {task.name} contradicts itself: of {task.text(problem)} it writes "
+                f"{completion!r}, which reads {written}, but computes {right}"
+            )
 
 
-def _same_answer(task: Task, text: str, target: str) -> bool:
-    try:
-        return task.answer(text) == task.answer(target)
-    except ValueError:
-        return False
+def evaluate(model: Model, task: Graded, cells: Sequence[Cell], **how) -> Iterator[dict]:
+    """The rows of `evaluate_cells`, whose arguments it takes."""
+    return (result.row() for result in evaluate_cells(model, task, cells, **how))

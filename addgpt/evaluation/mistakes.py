@@ -22,7 +22,8 @@ trace before its consequences. In the formats of the tasks that come with addgpt
     answer        12*34=    …040;=8140#        digit       128+367= 794#
 
 Which sums are carry slips, which characters of a trace repeat earlier ones and what is a line, the
-task says (`slip`, `copied` and `lines` of `addgpt.task.Task`). Besides its kind, a mistake has
+task says (`error_type`, `is_copy` and `rows` of `addgpt.task.Explained`). Besides its kind, a
+mistake has
 
     digit   place value of the lowest wrong digit of the answer, 0 for the ones; of a quotient with
             remainder q0, q1, … if the quotient is wrong and r0, r1, … if only the remainder is;
@@ -42,9 +43,9 @@ from itertools import accumulate, zip_longest
 
 import numpy as np
 
-from addgpt.evaluation.exact_match import Examined
+from addgpt.evaluation.exact_match import CellResult
 from addgpt.evaluation.schema import ERROR_KINDS
-from addgpt.task import Batch, Cell, Task
+from addgpt.task import Answer, Cell, Explained, Graded, Problem, Row
 
 KINDS = tuple(ERROR_KINDS)
 EXPLAINED = ("sign", "carry", "borrow")  # by the answer alone
@@ -74,54 +75,56 @@ class Mistake:
 
 
 def diagnose(
-    task: Task, problem: str, target: str, written: str, terminated: bool = True
+    task: Graded, problem: Problem, target: str, written: str, terminated: bool = True
 ) -> Mistake:
-    """What is wrong with a text that does not answer a problem as `target` does."""
+    """What is wrong with a completion that does not answer a problem as `target` does."""
     pairs = zip_longest(target, written)
-    place = next((i for i, (right, wrong) in enumerate(pairs) if right != wrong), len(target))
-    lines = task.lines(target)
-    ends = list(accumulate(map(len, lines)))
-    line = sum(end <= place for end in ends)  # the first wrong one, from 0
-    in_trace = line < len(lines) - 1
-    kind, digit, answer = "unterminated", "", ""
-    if terminated:
-        try:
-            answer = task.answer(written)
-            kind, digit = task.slip(problem, answer)
-        except ValueError:
-            kind, answer = "unreadable", ""
-    if kind not in EXPLAINED and answer:
-        if in_trace:
-            inside = place - ends[line] + len(lines[line])
-            kind = "copy" if task.copied(problem, lines, line, inside) else "trace"
-        elif kind != "length":
-            kind = "answer" if len(lines) > 1 else "digit"
+    place = next((i for i, (one, other) in enumerate(pairs) if one != other), len(target))
+    rows = task.rows(problem, target) if isinstance(task, Explained) else [Row("answer", target)]
+    ends = list(accumulate(len(row.text) for row in rows))
+    row = sum(end <= place for end in ends)  # the first wrong one, from 0
+    in_trace = row < len(rows) - 1
+    answer = _read(task, problem, written) if terminated else None
+    kind, digit = "digit", ""
+    if answer is not None and isinstance(task, Explained):
+        kind, digit = task.error_type(problem, answer)
+    if not terminated:
+        kind = "unterminated"
+    elif answer is None:
+        kind = "unreadable"
+    elif kind in EXPLAINED:
+        pass  # by the answer alone
+    elif in_trace and isinstance(task, Explained):
+        inside = place - ends[row] + len(rows[row].text)
+        kind = "copy" if task.is_copy(problem, rows, row, inside) else "trace"
+    elif kind != "length":
+        kind = "answer" if len(rows) > 1 else "digit"
     return Mistake(
-        problem,
-        task.answer(target),
-        answer,
-        kind,
-        digit,
-        line + 1 if in_trace else None,
-        place,
-        target,
-        written,
+        problem=task.text(problem),
+        truth=str(task.truth(problem)),
+        answer="" if answer is None else str(answer),
+        kind=kind,
+        digit=digit,
+        line=row + 1 if in_trace else None,
+        place=place,
+        target=target,
+        written=written,
     )
 
 
-def mistakes(task: Task, examined: Examined) -> Iterator[Mistake]:
+def _read(task: Graded, problem: Problem, written: str) -> Answer | None:
+    try:
+        return task.read(problem, written)
+    except ValueError:
+        return None
+
+
+def mistakes(task: Graded, result: CellResult) -> Iterator[Mistake]:
     """The wrong answers of a cell, in the order of its rows."""
-    batch, outcome = examined.batch, examined.outcome
+    batch, outcome = result.batch, result.outcome
     for row, written in sorted(outcome.wrong.items()):
-        prompt, target = texts(task, batch, row)
+        prompt, target = task.texts(batch.rows([row]))[0]
         yield diagnose(task, task.problem(prompt), target, written, not outcome.unterminated[row])
-
-
-def texts(task: Task, batch: Batch, row: int) -> tuple[str, str]:
-    """A row's prompt, and what is to follow it."""
-    start = int(batch.scored[row].argmax())
-    tokens = batch.tokens[row]
-    return task.decode(tokens[:start]), task.decode(tokens[start : batch.lengths[row]])
 
 
 class Tally:
@@ -131,16 +134,16 @@ class Tally:
     `EACH` mistakes whose problems have the smallest checksums.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Graded) -> None:
         self.task = task
         self._counts: Counter[tuple] = Counter()
         self._kept: dict[tuple, list] = defaultdict(list)
         self._right: dict[str, tuple] = {}
 
-    def add(self, examined: Examined) -> None:
-        cell = examined.cell
+    def add(self, result: CellResult) -> None:
+        cell = result.cell
         fresh = defaultdict(list)
-        for mistake in mistakes(self.task, examined):
+        for mistake in mistakes(self.task, result):
             self._counts[(cell, mistake.kind, mistake.digit, mistake.line)] += 1
             rank = zlib.crc32(mistake.problem.encode())
             fresh[cell.op, cell.stratum, mistake.kind].append((rank, cell, mistake))
@@ -148,7 +151,7 @@ class Tally:
             kept = self._kept[group] + found
             self._kept[group] = heapq.nsmallest(EACH, kept, key=lambda entry: entry[:2])
         if cell.stratum == "all":
-            self._show(examined)
+            self._show(result)
 
     def kinds(self) -> dict[str, int]:
         """How many mistakes are of each kind there is, the most frequent first."""
@@ -180,16 +183,17 @@ class Tally:
         """Rows of examples.csv: some problems of each operation whose work is right throughout."""
         return [row for _, rows in self._right.values() for row in rows]
 
-    def _show(self, examined: Examined) -> None:
+    def _show(self, result: CellResult) -> None:
         """Keep right problems of the cell whose work is longest, of several the larger cell."""
-        cell, batch = examined.cell, examined.batch
-        rows = np.flatnonzero(examined.outcome.trace_correct)[:SHOWN]
+        cell, batch = result.cell, result.batch
+        rows = np.flatnonzero(result.outcome.trace_correct)[:SHOWN]
         rank = (int(batch.lengths.max()), cell.len_a * cell.len_b)
         if not len(rows) or rank <= self._right.get(cell.op, ((0, 0),))[0]:
             return
         shown = []
         for row in rows:
-            prompt, written = texts(self.task, batch, row)
-            what = {"problem": self.task.problem(prompt), "truth": self.task.answer(written)}
+            prompt, written = self.task.texts(batch.rows([row]))[0]
+            problem = self.task.problem(prompt)
+            what = {"problem": self.task.text(problem), "truth": str(self.task.truth(problem))}
             shown.append(cell._asdict() | what | {"written": written})
         self._right[cell.op] = rank, shown

@@ -16,7 +16,7 @@ from addgpt.model.build import Model
 from addgpt.model.forward import forward, next_token_loss
 from addgpt.runs.files import write_checked
 from addgpt.runs.run import Run
-from addgpt.task import Batch, Task
+from addgpt.task import Batch, Task, TextTask
 
 Show = Callable[..., Iterable[Batch]]
 
@@ -73,7 +73,9 @@ def score_text(
     """
     model.eval()
     total, count = 0.0, 0
-    size = task.whole_size(split)
+    if not isinstance(task, TextTask):
+        raise ValueError(f"task {task.name} has no text to score")
+    size = task.num_tokens(split)
     for batch in show(task.whole(split, context), size, f"scoring {size:,} characters", _scored):
         logits, targets = forward(model, batch)
         total += float(next_token_loss(logits, targets))

@@ -23,14 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from addgpt.evaluation.contamination import Audit, Contamination
-from addgpt.evaluation.exact_match import Examined, examine
+from addgpt.evaluation.exact_match import CellResult, evaluate_cells
 from addgpt.evaluation.mistakes import COUNT_COLUMNS, ERROR_COLUMNS, EXAMPLE_COLUMNS, Tally
 from addgpt.evaluation.schema import COUNTS, EVAL_COLUMNS, read_eval
 from addgpt.model.build import Model
 from addgpt.runs.files import RunError, check_writable, csv_text, read_checked, write_checked
 from addgpt.runs.provenance import command_line, versions
 from addgpt.runs.run import Run
-from addgpt.task import Task
+from addgpt.task import Graded, Task
 
 CHECKPOINT = ("step", "examples", "seconds")  # columns that say which checkpoint was scored
 
@@ -88,7 +88,7 @@ def score_run(
     per_cell: int | None = None,
     split: str = "test",
     seed: int = 0,
-    watch: Callable[[Examined], None] = lambda examined: None,
+    watch: Callable[[CellResult], None] = lambda result: None,
     show: Callable[[Iterable, int, str], Iterable] = lambda rows, total, what: rows,
 ) -> Scorecard:
     """Score all cells of a run, say why answers are wrong, and check for contamination.
@@ -104,14 +104,12 @@ def score_run(
         RunError: the run has no sound model.
     """
     began = time.perf_counter()
-    task = run.task()
+    task = graded(run.task())
     cells, size = task.cells(), per_cell or usual_size(task)
-    if not cells:
-        raise ValueError(f"task {task.name} has no cells to score; its loss is in metrics.jsonl")
     model, progress = run.load()
     facts, rows = run_facts(run, model, progress), []
     tally, audit = Tally(task), Audit(task)
-    results = examine(model, task, cells, per_cell=size, split=split, seed=seed)
+    results = evaluate_cells(model, task, cells, per_cell=size, split=split, seed=seed)
     for result in show(results, len(cells), f"scoring {run.name}"):
         tally.add(result)
         audit.add(result)
@@ -144,6 +142,13 @@ def run_facts(run: Run, model: Model, progress: dict[str, Any]) -> dict[str, Any
         "params": model.parameter_count(),
         **{key: progress[key] for key in CHECKPOINT},
     }
+
+
+def graded(task: Task) -> Graded:
+    """The task itself. Raises ValueError if it has no cells to score."""
+    if not isinstance(task, Graded) or not task.cells():
+        raise ValueError(f"task {task.name} has no cells to score; its loss is in metrics.jsonl")
+    return task
 
 
 def usual_size(task: Task) -> int:

@@ -151,9 +151,9 @@ class _Reader:
         now = tokens.shape[1]
         if now > self.window:
             return self._last_window(tokens[:, now - self.window :])
-        if self.ids.shape[1] <= now:
-            self.ids = self.positions(tokens, self.length - now)
         read = self.cache.used
+        if not read:
+            self.ids = self.positions(tokens, self.length - now)
         new, ids = self._tensors(tokens[:, read:], self.ids[:, read : now + 1])
         return self.model(new, ids, self.cache, self._last(new))[:, -1].float()
 
@@ -164,7 +164,7 @@ class _Reader:
 
     def _last_window(self, tokens: np.ndarray) -> Tensor:
         """The cache is of no use once the first tokens fall away: all later ones looked at them."""
-        new, ids = self._tensors(tokens, self.positions(tokens, 1)[:, : tokens.shape[1] + 1])
+        new, ids = self._tensors(tokens, self.positions(tokens, 1))
         return self.model(new, ids, at=self._last(new))[:, -1].float()
 
     def _last(self, new: Tensor) -> Tensor | None:

@@ -8,7 +8,7 @@ import torch
 
 from addgpt.generation.decode import stream, within_tables
 from addgpt.model.build import Model
-from addgpt.task import Task
+from addgpt.task import Graded, Task, TextTask
 
 
 class Writer:
@@ -26,7 +26,7 @@ class Writer:
         prompt that the task cannot begin with.
         """
         task = self.task
-        start = task.encode(task.prompt(prompt))
+        start = task.encode(self.start(prompt))
         end = task.alphabet.index(task.end) if task.end else None
         if not len(start):
             raise ValueError("the prompt is empty; the model needs a character to begin with")
@@ -42,9 +42,20 @@ class Writer:
         )  # fmt: skip
         return (task.alphabet[number] for number in numbers)
 
-    def origin(self, text: str) -> str:
-        """See `Task.origin`; empty where the text that the task learned is not to be had."""
+    def start(self, prompt: str) -> str:
+        """The text that the model goes on from."""
+        return begin(self.task, prompt)
+
+    def membership(self, text: str) -> str:
+        """As of `TextTask`; empty where the text that the task learned is not to be had."""
         try:
-            return self.task.origin(text)
+            return self.task.membership(text) if isinstance(self.task, TextTask) else ""
         except (ValueError, OSError):
             return ""
+
+
+def begin(task: Task, prompt: str) -> str:
+    """What a model is given where a person types `prompt`. Raises ValueError."""
+    if isinstance(task, Graded):
+        return task.prompt(task.parse(prompt))
+    return task.begin(prompt) if isinstance(task, TextTask) else prompt

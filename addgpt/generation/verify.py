@@ -1,4 +1,4 @@
-"""Greedy decoding with a draft: most rows are settled by one pass over the right work.
+"""Verifying a draft: one forward pass over the reference completions settles most rows.
 
 A draft is checked rather than followed, as in speculative decoding (Leviathan et al. 2023,
 arXiv:2211.17192): a row whose every token is the model's own first choice, given the tokens before
@@ -12,12 +12,12 @@ import numpy as np
 from addgpt.generation.decode import Generated, batch_within_tables, write
 from addgpt.model.build import Model
 from addgpt.model.forward import PAIRS_AT_ONCE, all_hit, passes
-from addgpt.task import Batch, Task
+from addgpt.task import Batch, Graded
 
 
-def write_by_draft(model: Model, task: Task, prompts: np.ndarray, limit: int) -> Generated:
-    """What `write` writes, but for rounding. Drafts are the task's own work (`Task.worked_out`)."""
-    draft, start = task.worked_out(prompts), prompts.shape[1]
+def write_by_draft(model: Model, task: Graded, prompts: np.ndarray, limit: int) -> Generated:
+    """What `write` writes, but for rounding. Drafts are a graded task's reference completions."""
+    draft, start = task.reference(prompts), prompts.shape[1]
     if draft is None or draft.tokens[:, :start].shape != prompts.shape:
         return write(model, task, prompts, limit)
     rows, length = len(prompts), draft.lengths - start

@@ -54,7 +54,7 @@ def configure(
     The model is that of the recipe, or has another one's `shape`.
     """
     options, model, train = split_settings(task_name, settings)
-    task = load_task(task_name, options).settled()
+    task = load_task(task_name, options).resolved()
     if "stop_at" in train and not task.cells():
         raise ValueError(f"stop_at is a share of exact match, which task {task_name} has none of")
     recipe = task.recipe()

@@ -153,7 +153,9 @@ class _Process:
         threads = job.config.train.threads or len(cores)
         there = os.getcwd(), dict(os.environ) | gpu, self.log.name
         words = (commands(job, path), threads, cores, *there)
-        self.process = engine.context.Process(target=run_here, args=words, daemon=True)
+        self.process = engine.context.Process(  # type: ignore[attr-defined]  # of all contexts
+            target=run_here, args=words, daemon=True
+        )
         with _apart():
             self.process.start()
 

@@ -61,8 +61,9 @@ def run_here(
     os.chdir(folder)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
-    gone = multiprocessing.parent_process()
-    _stop_when(lambda: gone.join() is None)
+    sweep = multiprocessing.parent_process()
+    assert sweep is not None
+    _stop_when(lambda: sweep.join() is None)
     sys.exit(run_commands(commands, threads) or 0)
 
 

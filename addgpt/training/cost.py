@@ -18,11 +18,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from addgpt.config.architectures import ModelConfig, TableConfig
 from addgpt.config.schema import RunConfig
 from addgpt.device import autocast, pick_device, prepare, product_type
-from addgpt.evaluation.exact_match import problems_of
+from addgpt.evaluation.exact_match import evaluation_problems
 from addgpt.model.build import Model, build
 from addgpt.model.forward import forward, next_token_loss
 from addgpt.runs.checkpoint import outline
-from addgpt.task import Batch, load_task
+from addgpt.task import Batch, Graded, load_task
 from addgpt.training import optim
 from addgpt.training.learners import batches_of_like_length
 
@@ -87,12 +87,14 @@ def flops(model: Model, batch: Batch) -> tuple[int, int]:
 def by_length(config: RunConfig) -> list[Cost]:
     """The cost of an example of each operation with operands of equal length, length by length."""
     task, rows = load_task(config.task, config.options), []
+    if not isinstance(task, Graded):
+        return []
     cells = [c for c in task.cells() if c.stratum == "all" and c.len_a == c.len_b]
     longest = max((cell.len_a for cell in cells), default=0)
     shown = {round(n) for n in np.linspace(1, longest, LENGTHS)}
     for cell in cells:
         if cell.len_a in shown:
-            batch, _ = problems_of(task, cell, ROWS)
+            batch, _ = evaluation_problems(task, cell, ROWS)
             rows.append(_cost(f"{cell.len_a}{cell.op}{cell.len_b}", config.model, [batch]))
     return rows
 

@@ -8,7 +8,7 @@ from addgpt.config.architectures import GPTConfig
 from addgpt.config.schema import RunConfig
 from addgpt.device import memory, pick_device
 from addgpt.runs.checkpoint import weight_count
-from addgpt.task import Task, load_task
+from addgpt.task import Graded, Task, load_task
 from addgpt.training.distributed import ALONE, World
 
 FLOAT = 4  # bytes
@@ -54,10 +54,13 @@ def check_reach(config: RunConfig) -> None:
     if not isinstance(model, GPTConfig) or most is None:
         return
     task, rng = load_task(config.task, config.options), np.random.default_rng(0)
+    if not isinstance(task, Graded):
+        return
     cells = task.cells()
-    sizes = [int(task.exam(rng, 8, "test", cell).lengths.max(initial=1)) - 1 for cell in cells]
-    if cells and max(sizes) > most:
-        read, cell = max(zip(sizes, cells, strict=True))
+    sets = (task.evaluation_set(rng, 8, "test", cell) for cell in cells)
+    sizes = [int(batch.lengths.max(initial=1)) - 1 for batch in sets]
+    read, cell = max(zip(sizes, cells, strict=True), default=(0, None))
+    if cell is not None and read > most:
         raise ValueError(
             f"problems of {cell.len_a}{cell.op}{cell.len_b} digits take {read} tokens, a model "
             f"with position={model.position} reads at most {most}; set another "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,14 +9,21 @@ from typing import ClassVar
 
 import numpy as np
 
-from addgpt.task import SPLITS, Batch, Cell, Recipe, Slip, Task, check_choices, setting
-from tasks.common import audit, digits, problems, slips, splits
+from addgpt.task import (
+    SPLITS,
+    Batch,
+    Cell,
+    Recipe,
+    check_choices,
+    setting,
+)
+from tasks.common import digits, problems, splits
 from tasks.common.ids import ALPHABET, IDS, OFFSET, SPREAD, moved
-from tasks.common.sheet import END, KINDS, LEVELS, Sheet
+from tasks.common.operation import MOST_DIGITS, Operation
+from tasks.common.sheet import END, KINDS, LEVELS, Sheet, start
 
-MOST_DIGITS = 1000
 EQUALS = ALPHABET.index("=")
-PROBLEM = re.compile(r"\s*([0-9]+)\s*([-+*/])\s*([0-9]+)\s*=?\s*", re.ASCII)
+OPERATORS = ALPHABET.index("+"), ALPHABET.index("/")
 NUMBERS = np.array([0, 10, 90, 900, 9000])  # how many there are with 0, 1, 2, ... digits
 PATIENCE = 50  # rounds of drawing, after which a rare stratum is as full as it gets
 MOST_POOL = 100_000
@@ -48,13 +54,11 @@ def traced_recipe(steps: int, long: bool) -> Recipe:
 
 
 @dataclass(frozen=True)
-class Arithmetic(Task):
+class Arithmetic(Operation):
     """Problems `a op b` with operands of 1 to `digits` digits, lengths drawn before digits."""
 
     alphabet: ClassVar[str] = ALPHABET
     end: ClassVar[str] = END
-    op: ClassVar[str]
-    commutes: ClassVar[bool] = False
     borrows: ClassVar[bool] = False
     hints: ClassVar[bool] = False  # whether each digit has an index hint before it
 
@@ -94,12 +98,14 @@ class Arithmetic(Task):
     def write(self, a: np.ndarray, b: np.ndarray, len_a: np.ndarray, len_b: np.ndarray) -> Sheet:
         """The whole work for (B, n) operands: prompt, trace, answer, end mark.
 
-        Which slots there are, and their ids, must follow from the lengths alone.
+        Which slots there are, and their ids, must follow from the lengths alone: they are worked
+        out from zeros.
         """
 
-    @abstractmethod
-    def compute(self, a: int, b: int) -> str:
-        """The right answer by Python integers, as a person reads it."""
+    def start(self, a, b, len_a, len_b, cols=(None, None), steps=(0, 0)) -> Sheet:
+        """A sheet with the prompts on it: see `sheet.start`."""
+        ids = {"ids": self.ids, "hints": self.hints}
+        return start(self.op, (a, b), (len_a, len_b), cols, steps, **ids)
 
     def columns(self) -> int:
         """The largest `col` id that `write` uses for operands of full length."""
@@ -190,7 +196,7 @@ class Arithmetic(Task):
             moved(batch, rng, self.offset, self.spread)
         return batch
 
-    def exam(self, rng: np.random.Generator, size: int, split: str, cell: Cell) -> Batch:
+    def evaluation_set(self, rng: np.random.Generator, size: int, split: str, cell: Cell) -> Batch:
         """Of a train cell, the problems of the pool, if there is one.
 
         Small cells are asked whole all the same, so that runs with other pools are asked the same.
@@ -207,59 +213,20 @@ class Arithmetic(Task):
         return self._written(a, b, digits.length(a), digits.length(b))
 
     def cells(self) -> list[Cell]:
-        return [Cell(self.op, n, m) for n in self._span for m in self._span] + self.strata()
+        return [Cell(self.op, n, m) for n in self.span for m in self.span] + self.strata()
 
     def seen(self, cell: Cell) -> bool:
         return _count(cell.len_a) * _count(cell.len_b) < splits.SMALL
 
     def positions(self, tokens: np.ndarray, slots: int) -> np.ndarray:
-        a, b, len_a, len_b = self._operands(tokens)
-        ids = self._sheet(a, b, len_a, len_b).positions()
-        out = np.zeros((len(tokens), tokens.shape[1] + slots, LEVELS), np.int16)
-        size = min(ids.shape[1], out.shape[1])
-        out[:, :size] = ids[:, :size]
-        return out
+        _, _, len_a, len_b = _layout(tokens, 1 + self.hints)
+        zeros = np.zeros((len(tokens), int(max(len_a.max(), len_b.max()))), np.int8)
+        one = zeros.copy()
+        one[:, 0] = 1  # nothing can be divided by 0
+        return self.write(zeros, one, len_a, len_b).positions(tokens.shape[1] + slots)
 
-    def worked_out(self, prompts: np.ndarray) -> Batch:
-        return self._sheet(*self._operands(prompts)).batch(np.full(len(prompts), -1, np.int32))
-
-    def prompt(self, text: str) -> str:
-        a, b = self.operands(text)
-        return f"{a}{self.op}{b}="
-
-    def truth(self, text: str) -> str:
-        return self.compute(*self.operands(text))
-
-    def trained_on(self, text: str) -> bool:
-        return all(len(str(operand)) <= self.digits for operand in self.operands(text))
-
-    def covers(self, text: str) -> bool:
-        return all(len(str(operand)) in self._span for operand in self.operands(text))
-
-    def problem(self, prompt: str) -> str:
-        return prompt.removesuffix("=")
-
-    def orders(self, problem: str) -> list[str]:
-        a, b = self.operands(problem)
-        return [f"{a}{self.op}{b}", f"{b}{self.op}{a}"][: 1 + self.commutes]
-
-    def in_train(self, problem: str) -> bool:
-        return audit.in_train(*self.operands(problem), self.op, self.commutes)
-
-    def slip(self, problem: str, answer: str) -> Slip:
-        a, b = self.operands(problem)
-        return slips.of_number(a, self.op, b, self.compute(a, b), answer)
-
-    def operands(self, text: str) -> tuple[int, int]:
-        """The two operands of a typed problem such as `12 + 34`. Raises ValueError."""
-        match = PROBLEM.fullmatch(text)
-        if match is None:
-            raise ValueError(f"{text.strip()!r} is not a problem like 12{self.op}34")
-        if match[2] != self.op:
-            raise ValueError(f"this model does {self.op}, not {match[2]}")
-        if max(len(match[1]), len(match[3])) > MOST_DIGITS:
-            raise ValueError(f"operands may have at most {MOST_DIGITS} digits")
-        return int(match[1]), int(match[3])
+    def reference(self, prompts: np.ndarray) -> Batch:
+        return self.write(*self._operands(prompts)).batch()
 
     @cached_property
     def pooled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -283,7 +250,7 @@ class Arithmetic(Task):
     # How it is done.
 
     @property
-    def _span(self) -> tuple[int, ...]:
+    def span(self) -> tuple[int, ...]:
         """The operand lengths that are scored."""
         return (*range(1, self.digits + 1), *self.far)
 
@@ -343,37 +310,32 @@ class Arithmetic(Task):
         return (first, second) if valid is None else (first[valid], second[valid])
 
     def _written(self, a, b, len_a, len_b) -> Batch:
-        if not len(a):
-            none = np.zeros((0, 1))
-            levels = np.zeros((0, 1, LEVELS), np.int16)
-            return Batch(none.astype(np.uint8), none.astype(bool), levels, np.zeros(0, np.int32))
-        place = np.full(MOST_DIGITS + 1, -1)  # of a length in the grid
-        place[list(self._span)] = np.arange(len(self._span))
-        row, column = place[len_a], place[len_b]
-        cell = np.where((row < 0) | (column < 0), -1, row * len(self._span) + column)
-        return self._sheet(a, b, len_a, len_b).batch(cell.astype(np.int32))
+        if len(a):
+            return self.write(a, b, len_a, len_b).batch()
+        levels = np.zeros((0, 1, LEVELS), np.int16)
+        return Batch(np.zeros((0, 1), np.uint8), np.zeros((0, 1), bool), levels)
 
-    def _sheet(self, a, b, len_a, len_b) -> Sheet:
-        """What `write` writes, with the ids that were asked for."""
-        sheet = self.write(a, b, len_a, len_b)
-        sheet.ids = self.ids
-        return sheet
-
-    def _operands(self, tokens: np.ndarray):
+    def _operands(self, prompts: np.ndarray):
         """The operands of (B, T) prompts, as digit matrices, and their lengths."""
-        tokens = tokens.astype(np.int64)
-        operator = (tokens == ALPHABET.index(self.op)).argmax(1)
-        equals = (tokens == EQUALS).argmax(1)
         each = 1 + self.hints  # tokens of a digit
-        len_a, len_b = operator // each, (equals - operator - 1) // each
-        width = int(max(len_a.max(), len_b.max()))
-        place = np.arange(width)
+        operator, equals, len_a, len_b = _layout(prompts, each)
+        place = np.arange(int(max(len_a.max(), len_b.max())))
         sides = []
         for last, lengths in ((operator - 1, len_a), (equals - 1, len_b)):
             index = np.maximum(last[:, None] - each * place, 0)
-            number = np.take_along_axis(tokens, index, 1)
+            number = np.take_along_axis(prompts, index, 1)
             sides.append(np.where(place < lengths[:, None], number, 0).astype(np.int8))
         return *sides, len_a, len_b
+
+
+def _layout(tokens: np.ndarray, each: int) -> tuple[np.ndarray, ...]:
+    """(B,) where operator and equals sign of prompts stand, and the lengths of the operands.
+
+    `each` is the number of tokens that stand for a digit.
+    """
+    operator = ((tokens >= OPERATORS[0]) & (tokens <= OPERATORS[1])).argmax(1)
+    equals = (tokens == EQUALS).argmax(1)
+    return operator, equals, operator // each, (equals - operator - 1) // each
 
 
 def check_far(far: tuple[int, ...], digits: int) -> None:

@@ -7,9 +7,9 @@ to it), so that weights can move between them:
     step   which step of the work the row belongs to: 0 is the problem itself
     kind   what the row is (operand, partial product, remainder, ...): a `Kind`
 
-The ids of what is written are settled by the lengths of the operands alone: a *slot* has its ids
-whether or not a short answer reaches it, and whatever is written in it. So nothing about an answer
-leaks through its positions, and decoding sees what training saw.
+Position ids depend on the lengths of the operands alone: a *slot* has its ids whether or not a
+short answer reaches it, and whatever is written in it. So nothing about an answer leaks through its
+positions. Decoding works them out from zeros of the same lengths, and sees what training saw.
 """
 
 from __future__ import annotations
@@ -92,18 +92,15 @@ class Sheet:
     What is written is kept, not copied, until the batch is made.
 
     Args:
-        rows: B, the number of problems.
-        alike: (B,) small int; rows of the same number have the same slots and ids, which are then
-            worked out once for all of them. None: no two rows need be alike.
-
-    `ids` says what the col id of a digit is, as `IDS` does; with `hints` a letter before each digit
-    says its column.
+        lengths: of each operand, (B,) numbers of digits. Rows of equal lengths have the same slots
+            and ids, which are worked out once for all of them.
+        ids: what the col id of a digit is: see `IDS`.
+        hints: whether a letter before each digit says its column.
     """
 
-    def __init__(self, rows: int, alike: np.ndarray | None = None, hints: bool = False) -> None:
-        self.rows, self.hints = rows, hints
-        self.ids = "coupled"
-        self._alike = np.arange(rows) if alike is None else alike
+    def __init__(self, *lengths: np.ndarray, ids: str = "coupled", hints: bool = False) -> None:
+        self.rows, self.ids, self.hints = len(lengths[0]), ids, hints
+        self._lengths = lengths
         self._blocks: list[_Block] = []
         self._prompt_columns = 0
 
@@ -150,7 +147,7 @@ class Sheet:
         self.symbol("=", Kind.EQUALS)
         self._prompt_columns = self._columns
 
-    def batch(self, cell: np.ndarray) -> Batch:
+    def batch(self) -> Batch:
         """The finished rows, gaps closed, padded with the end mark."""
         used = self._spread([block.used for block in self._blocks], bool)
         written = self._spread([block.tokens for block in self._blocks], np.uint8)
@@ -163,11 +160,11 @@ class Sheet:
         before_end = place < count
         tokens = np.full((self.rows, size), ALPHABET.index(END), np.uint8)
         tokens[before_end] = written.ravel().compress(used.ravel())
-        return Batch(tokens, before_end & (place >= prompt), self.positions(size), cell)
+        return Batch(tokens, before_end & (place >= prompt), self.positions(size))
 
     def positions(self, size: int | None = None) -> np.ndarray:
         """(B, size, 3) ids of the slots; 0 beyond a row's last slot."""
-        examples, like = _examples(self._alike)
+        examples, like = _distinct(self._lengths)
         exists = self._spread([block.exists for block in self._blocks], bool, examples)
         count = exists.sum(1)[:, None]
         longest = int(count.max())
@@ -201,25 +198,31 @@ class Sheet:
 
 
 def start(
-    a: np.ndarray, b: np.ndarray, len_a: np.ndarray, len_b: np.ndarray, op: str, hints=False, **ids
+    op: str,
+    operands: tuple[np.ndarray, np.ndarray],
+    lengths: tuple[np.ndarray, np.ndarray],
+    cols: tuple = (None, None),
+    steps: tuple = (0, 0),
+    ids: str = "coupled",
+    hints: bool = False,
 ) -> Sheet:
     """A sheet with the prompt `a op b=` on it, most significant digit first.
 
-    `hints` is as of `Sheet`. `ids` may hold a_col, a_step, b_col, b_step in place of the digits'
-    own places and step 0.
+    `cols` and `steps` are ids of the digits of a and b, in place of their own places and step 0;
+    `ids` and `hints` are those of `Sheet`.
     """
-    sheet = Sheet(len(a), len_a * (int(len_b.max()) + 1) + len_b, hints)
-    place = np.arange(a.shape[1])
-    for name, number, lengths, kind in (("a", a, len_a, Kind.A), ("b", b, len_b, Kind.B)):
+    sheet = Sheet(*lengths, ids=ids, hints=hints)
+    place = np.arange(operands[0].shape[1])
+    for side, kind in enumerate((Kind.A, Kind.B)):
         sheet.number(
-            number,
+            operands[side],
             kind,
-            exists=place < lengths[:, None],
-            col=ids.get(f"{name}_col"),
-            step=ids.get(f"{name}_step", 0),
+            exists=place < lengths[side][:, None],
+            col=cols[side],
+            step=steps[side],
             most_significant_first=True,
         )
-        if name == "a":
+        if kind == Kind.A:
             sheet.symbol(op, Kind.OPERATOR)
     sheet.equals()
     return sheet
@@ -232,11 +235,17 @@ def _place_in_run(digit: np.ndarray) -> np.ndarray:
     return np.where(digit, place - before, 0)
 
 
-def _examples(alike: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(K,) one row of each number, and (B,) which of them each row is like."""
-    row_of = np.zeros(int(alike.max()) + 1, np.intp)
-    row_of[alike] = np.arange(len(alike))
-    example = row_of.take(alike)
-    rows = np.flatnonzero(example == np.arange(len(alike)))
-    row_of[alike[rows]] = np.arange(len(rows))
-    return rows, row_of.take(alike)
+def _distinct(lengths: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """(K,) one row for each combination of lengths, and (B,) which of them each row is like.
+
+    As `np.unique` does, which sorts and takes several times as long.
+    """
+    key = np.zeros(len(lengths[0]), np.int64)
+    for some in lengths:
+        key = key * (int(some.max()) + 1) + some
+    row_of = np.zeros(int(key.max()) + 1, np.intp)
+    row_of[key] = np.arange(len(key))
+    example = row_of.take(key)
+    rows = np.flatnonzero(example == np.arange(len(key)))
+    row_of[key[rows]] = np.arange(len(rows))
+    return rows, row_of.take(key)

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from addgpt.task import Batch, Task, setting
+from addgpt.task import Batch, TextTask, setting
 from tasks.common import sources
 from tasks.common.corpus import Corpus, load
 
@@ -15,7 +15,7 @@ CORPUS = f"the text: {sources.VALID}"
 
 
 @dataclass(frozen=True)
-class Text(Task):
+class Text(TextTask):
     """A task on the text `corpus`.
 
     A run keeps the alphabet, so that its model writes where the text is not, and the checksum, so
@@ -51,14 +51,12 @@ class Text(Task):
         """The alphabet that the text turns out to have."""
         return self.text.alphabet
 
-    def settled(self) -> Text:
+    def resolved(self) -> Text:
         if self.characters not in ("", self.found()):
             raise ValueError(f"characters is not the alphabet of corpus {self.corpus}")
         return replace(self, characters=self.found(), sha256=self.text.sha256)
 
 
 def text_batch(tokens: np.ndarray, scored: np.ndarray) -> Batch:
-    """A batch of (B, T) tokens without position ids and cells."""
-    rows, length = tokens.shape
-    positions = np.zeros((rows, length, 0), np.int16)
-    return Batch(tokens, scored, positions, np.full(rows, -1, np.int32))
+    """A batch of (B, T) tokens without position ids."""
+    return Batch(tokens, scored, np.zeros((*tokens.shape, 0), np.int16))

@@ -15,13 +15,12 @@ ALL = {"calc": {"digits": 4, "sum_digits": 6}}
 
 def written(task: Task, prompt: str) -> str:
     """What a perfect model writes after a prompt: the task's own work."""
-    op = next(char for char in prompt if char in "+-*/")
-    part = task.parts[op] if hasattr(task, "parts") else task
-    sides = [int(side) for side in prompt.rstrip("=").split(op)]
+    op, sides = task.problem(prompt)
+    part = task.part(op) if hasattr(task, "parts") else task
     lengths = [np.array([len(str(side))]) for side in sides]
     width = max(len(str(side)) for side in sides)
     a, b = (digits.from_int(side, width)[None] for side in sides)
-    sheet = part.write(a, b, *lengths).batch(np.array([0]))
+    sheet = part.write(a, b, *lengths).batch()
     return task.decode(sheet.tokens[0])[len(prompt) :]
 
 

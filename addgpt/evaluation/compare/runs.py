@@ -11,13 +11,13 @@ from pathlib import Path
 
 from addgpt.evaluation.compare.statistics import Marks, Scored
 from addgpt.evaluation.contamination import problems
-from addgpt.evaluation.exact_match import Examined, problems_of
+from addgpt.evaluation.exact_match import CellResult, evaluation_problems
 from addgpt.evaluation.schema import read_eval
-from addgpt.evaluation.scorecard import Scorecard, contaminated, file_of, score_run
+from addgpt.evaluation.scorecard import Scorecard, contaminated, file_of, graded, score_run
 from addgpt.runs import recipe
 from addgpt.runs.files import RunError, read_checked
 from addgpt.runs.run import MODEL, Run
-from addgpt.task import Cell, Task
+from addgpt.task import Cell, Graded, Task
 
 CELLS_COMPARED = 100  # cells
 
@@ -76,7 +76,7 @@ def score_together(
                 f"{run.path} has no {MODEL} to score; with --stored, its eval.csv is read"
             )
     for run in runs:
-        marker = Marker(run.task())
+        marker = Marker(graded(run.task()))
         watch = {"watch": marker.add} if several else {}
         card = score_run(run, per_cell, split, seed, show=show, **watch)
         marks = marker.marks if several else None
@@ -128,14 +128,14 @@ def read_scored(run: Run, split: str = "test") -> Scored:
 class Marker:
     """Keeps what a run got right in the cells that are shown to it, problem by problem."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Graded) -> None:
         self.task = task
         self.marks: dict[Cell, Marks] = {}
 
-    def add(self, examined: Examined) -> None:
-        asked = "\n".join(problems(self.task, examined.batch))
+    def add(self, result: CellResult) -> None:
+        asked = "\n".join(map(self.task.text, problems(self.task, result.batch)))
         digest = hashlib.sha256(asked.encode()).hexdigest()
-        self.marks[examined.cell] = Marks(examined.outcome.answer_correct, digest)
+        self.marks[result.cell] = Marks(result.outcome.answer_correct, digest)
 
 
 def _paths(name: str) -> list[Path]:
@@ -155,11 +155,12 @@ def _paths(name: str) -> list[Path]:
 
 def _asked(task: Task, per_cell: int, split: str, seed: int) -> list[str]:
     """The problems of cells all over the grid; each cell's first one with its right answer."""
+    assert isinstance(task, Graded), task
     cells, texts = task.cells(), []
     for cell in cells[:: max(1, len(cells) // CELLS_COMPARED)]:
-        batch, _ = problems_of(task, cell, per_cell, split, seed)
+        batch, _ = evaluation_problems(task, cell, per_cell, split, seed)
         asked = problems(task, batch)
-        texts += [*asked, task.truth(asked[0])] if asked else []
+        texts += [*map(task.text, asked), str(task.truth(asked[0]))] if asked else []
     return texts
 
 

@@ -9,26 +9,21 @@ another reason passes for a carry slip one time in nine.
 
 from __future__ import annotations
 
-import re
 from itertools import zip_longest
 
-from addgpt.task import Slip
-
-NUMBER = re.compile(r"-?[0-9]+", re.ASCII)
+from addgpt.task import ErrorType, Problem
 
 
-def of_number(a: int, op: str, b: int, truth: str, answer: str) -> Slip:
-    """How a wrong answer to `a op b` differs. Raises ValueError if it is not an integer."""
-    if NUMBER.fullmatch(answer) is None:
-        raise ValueError(f"{answer!r} is not an integer")
-    right, wrong = truth.lstrip("-"), answer.lstrip("-")
-    if right == wrong:
-        return Slip("sign")
+def of_number(problem: Problem, truth: int, answer: int) -> ErrorType:
+    """How a wrong answer differs from the right one."""
+    if abs(truth) == abs(answer):
+        return ErrorType("sign")
+    op, right, wrong = problem.op, str(abs(truth)), str(abs(answer))
     digit = lowest_wrong(right, wrong)
-    same_sign = ("-" in truth) == ("-" in answer)
-    if digit and op in "+-" and same_sign and only_carries(a, op, b, wrong):
-        return Slip("carry" if op == "+" else "borrow", digit)
-    return Slip("digit" if len(right) == len(wrong) else "length", digit)
+    same_sign = (truth < 0) == (answer < 0)
+    if digit and op in "+-" and same_sign and only_carries(*problem.operands, op, wrong):
+        return ErrorType("carry" if op == "+" else "borrow", digit)
+    return ErrorType("digit" if len(right) == len(wrong) else "length", digit)
 
 
 def lowest_wrong(right: str, wrong: str) -> str:
@@ -40,7 +35,7 @@ def lowest_wrong(right: str, wrong: str) -> str:
     return next((str(place) for place, (one, other) in enumerate(pairs) if one != other), "")
 
 
-def only_carries(a: int, op: str, b: int, answer: str) -> bool:
+def only_carries(a: int, b: int, op: str, answer: str) -> bool:
     """Whether each digit of an answer is that of its column with or without a carry or borrow.
 
     The answer is the size of the sum or difference, without its sign.
@@ -56,9 +51,3 @@ def only_carries(a: int, op: str, b: int, answer: str) -> bool:
         if digit not in (column % 10, (column + more * (place > 0)) % 10):
             return False
     return True
-
-
-def pieces(text: str, ends: str) -> list[str]:
-    """The text cut after each of the characters `ends`; nothing is dropped."""
-    inside = re.escape(ends)
-    return re.findall(f"[^{inside}]*[{inside}]|[^{inside}]+", text) if ends else [text]

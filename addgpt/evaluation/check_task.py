@@ -1,0 +1,265 @@
+"""Whether a task keeps its contract: for those who write one of their own.
+
+Each check draws what training and evaluation draw, and yields a line for each fault that it finds.
+Nothing is trained: it takes seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from addgpt.task import SPLITS, Batch, Explained, Graded, HeldOut, Task, TextTask
+
+ROWS = 200  # of a batch
+PER_CELL = 30
+MOST_CELLS = 60
+NAMED = 3  # examples of a fault
+SEED = 7_919
+
+Faults = Iterator[str]
+
+
+def check_task(task: Task) -> list[tuple[str, list[str]]]:
+    """What was checked, and the faults that were found; an exception is a fault, too."""
+    found = []
+    for kind, check in CHECKS:
+        if isinstance(task, kind):
+            faults: list[str] = []
+            try:
+                faults += check(task)
+            except Exception as error:
+                faults.append(f"{type(error).__name__}: {error}")
+            found.append(((check.__doc__ or "").strip().partition("\n")[0].rstrip("."), faults))
+    return found
+
+
+def check_batches(task: Task) -> Faults:
+    """Batches have the shapes and types of the contract, and follow from the generator alone."""
+    for split in task.splits:
+        batch, again = (task.batch(_rng(), ROWS, split) for _ in "ab")
+        rows, size = batch.tokens.shape
+        wanted = {
+            "tokens": ((rows, size), (np.uint8, np.uint16)),
+            "scored": ((rows, size), (np.bool_,)),
+            "positions": ((rows, size, len(task.levels)), (np.int16,)),
+        }
+        for name, (shape, types) in wanted.items():
+            array = getattr(batch, name)
+            if array.shape != shape or array.dtype not in types:
+                yield f"{split}: {name} is {array.dtype} {array.shape}, not {types} {shape}"
+            elif not np.array_equal(array, getattr(again, name)):
+                yield f"{split}: the same generator gives other {name}"
+        if rows != ROWS:
+            yield f"{split}: {rows} rows, not the {ROWS} that were asked for"
+
+
+def check_range(task: Task) -> Faults:
+    """Tokens are in the alphabet, position ids on their levels."""
+    for split in task.splits:
+        batch = task.batch(_rng(), ROWS, split)
+        if batch.tokens.max() >= len(task.alphabet):
+            yield f"{split}: token {batch.tokens.max()}, of {len(task.alphabet)} in the alphabet"
+        for level, size in enumerate(task.levels):
+            ids = batch.positions[:, :, level]
+            if ids.min() < 0 or ids.max() >= size:
+                yield f"{split}: ids {ids.min()}..{ids.max()} on level {level}, which has {size}"
+
+
+def check_scored(task: Task) -> Faults:
+    """What is scored is one stretch of each row, up to its end mark."""
+    for split in task.splits:
+        batch = task.batch(_rng(), ROWS, split)
+        if not batch.scored.any(1).all() or batch.scored[:, 0].any():
+            yield f"{split}: a row without a scored token, or without a prompt"
+        elif (np.diff(batch.scored.astype(np.int8), axis=1) == 1).sum(1).max() > 1:
+            yield f"{split}: what is scored is interrupted"
+        elif task.end:
+            end = task.alphabet.index(task.end)
+            last = batch.tokens[np.arange(len(batch)), batch.lengths - 1]
+            inside = batch.scored & (batch.tokens == end)
+            if (last != end).any() or (inside.sum(1) != 1).any():
+                yield f"{split}: a row does not end with {task.end!r}, or has another before it"
+
+
+def check_longest(task: Task) -> Faults:
+    """No sequence of training is longer than `longest` says."""
+    longest = task.longest()
+    sizes = [int(task.batch(_rng(), ROWS, split).lengths.max()) for split in task.splits]
+    if max(sizes) > longest:
+        yield f"a sequence of {max(sizes)} tokens, and longest() is {longest}"
+
+
+def check_positions(task: Task) -> Faults:
+    """Position ids do not leak: `positions` knows those of a batch from the prompt alone."""
+    batch = task.batch(_rng(), ROWS, task.splits[-1])
+    size = batch.tokens.shape[1]
+    for start, rows in _by_prompt(batch):
+        ids = task.positions(batch.tokens[rows, :start], size - start)
+        if ids.shape != (len(rows), size, len(task.levels)):
+            wanted = (len(rows), size, len(task.levels))
+            yield f"positions of {start} tokens and {size - start} slots: {ids.shape}, not {wanted}"
+            return
+        wrong = np.flatnonzero((ids != batch.positions[rows]).any((1, 2)))
+        if len(wrong):
+            text = task.decode(batch.tokens[rows[wrong[0]]])
+            yield f"ids of {text!r} in a batch are not those of its prompt"
+            return
+
+
+def check_cells(task: Graded) -> Faults:
+    """Cells have problems, of the cell's operation and operand lengths."""
+    for cell, split, batch in _sets(task):
+        names = {(cell.op, cell.len_a, cell.len_b)}
+        found = {
+            (op, *(len(str(operand)) for operand in operands))
+            for op, operands in (task.problem(prompt) for prompt, _ in task.texts(batch))
+        }
+        if found - names:
+            yield f"{cell}, {split}: problems of {sorted(found - names)[0]}"
+
+
+def check_answers(task: Graded) -> Faults:
+    """What is written reads as the right answer, and does not without its end mark."""
+    bad = 0
+    for _, _, batch in _sets(task):
+        for prompt, completion in task.texts(batch):
+            problem = task.problem(prompt)
+            written, right = task.read(problem, completion), task.truth(problem)
+            if written != right:
+                bad += 1
+                if bad <= NAMED:
+                    text = task.text(problem)
+                    yield f"{text}: writes {completion!r}, read as {written}, but computes {right}"
+            if bad < NAMED and _reads(task, problem, completion.removesuffix(task.end)):
+                bad += 1
+                yield f"{task.text(problem)}: {completion[:-1]!r} is read, and has no end mark"
+
+
+def check_texts(task: Graded) -> Faults:
+    """Problems survive being written and read back: as text, as a prompt."""
+    for _, _, batch in _sets(task):
+        for prompt, _ in task.texts(batch)[:NAMED]:
+            problem = task.problem(prompt)
+            if task.prompt(problem) != prompt:
+                yield f"prompt({problem}) is {task.prompt(problem)!r}, a batch has {prompt!r}"
+                return
+            if task.parse(task.text(problem)) != problem:
+                yield f"parse(text({problem})) is {task.parse(task.text(problem))}"
+                return
+
+
+def check_references(task: Graded) -> Faults:
+    """Reference completions are those of a batch."""
+    batch = task.batch(_rng(), ROWS, task.splits[-1])
+    for start, rows in _by_prompt(batch):
+        found = task.reference(batch.tokens[rows, :start])
+        if found is None:
+            return
+        for work, row in zip(task.texts(found), rows, strict=True):
+            if work != task.texts(batch.rows([row]))[0]:
+                yield f"reference of {work[0]!r} is {work[1]!r}, a batch has another"
+                return
+
+
+def check_splits(task: HeldOut) -> Faults:
+    """Held-out problems are in one split alone, in all equivalent forms, and `in_train` knows."""
+    assert isinstance(task, Graded), task
+    drawn: dict[str, set] = {split: set() for split in task.splits}
+    for split in task.splits:
+        drawn[split].update(_problems(task, task.batch(_rng(), 10 * ROWS, split)))
+    for cell, split, batch in _sets(task):
+        if not task.seen(cell):
+            drawn[split].update(_problems(task, batch))
+    for split, problems in drawn.items():
+        others = [other for other in drawn if other != split]
+        for problem in sorted(problems):
+            same = task.equivalent(problem)
+            known = {task.in_train(one) for one in same}
+            fault = None
+            if problem not in same:
+                fault = "is not among its equivalent problems"
+            elif len({task.truth(one) for one in same}) > 1:
+                fault = f"has other answers than its equivalents {', '.join(map(str, same))}"
+            elif len(known) > 1:
+                fault = "is in train in one form and not in another"
+            elif known == {split != "train"}:
+                fault = f"is drawn in {split}, and in_train says {split != 'train'}"
+            elif any(not drawn[other].isdisjoint(same) for other in others):
+                fault = f"is drawn in {split} and in another split"
+            if fault:
+                yield f"{task.text(problem)} {fault}"
+                break
+
+
+def check_rows(task: Explained) -> Faults:
+    """Rows make up the completion, digits are those of the answer, and drawing never raises."""
+    assert isinstance(task, Graded), task
+    for _, _, batch in _sets(task):
+        for prompt, completion in task.texts(batch)[:NAMED]:
+            problem = task.problem(prompt)
+            for text in (completion, completion[: len(completion) // 2], task.end, ""):
+                task.draw(problem, text)
+                if "".join(row.text for row in task.rows(problem, text)) != text:
+                    yield f"{task.text(problem)}: the rows of {text!r} are not all of it"
+                    return
+            digits = "".join(completion[i] for i in task.answer_digits(problem, completion))
+            if digits != "".join(filter(str.isdigit, str(task.truth(problem)))):
+                yield f"{task.text(problem)}: answer_digits finds {digits}"
+                return
+
+
+def check_whole(task: TextTask) -> Faults:
+    """All of a split is as many scored tokens as `num_tokens` says."""
+    for split in task.splits:
+        found = sum(int(batch.scored.sum()) for batch in task.whole(split))
+        if found != task.num_tokens(split):
+            yield f"{split}: {found} scored tokens, num_tokens is {task.num_tokens(split)}"
+
+
+CHECKS: tuple[tuple[type, Callable[..., Faults]], ...] = (
+    (Task, check_batches),
+    (Task, check_range),
+    (Task, check_scored),
+    (Task, check_longest),
+    (Task, check_positions),
+    (Graded, check_cells),
+    (Graded, check_answers),
+    (Graded, check_texts),
+    (Graded, check_references),
+    (HeldOut, check_splits),
+    (Explained, check_rows),
+    (TextTask, check_whole),
+)
+
+
+def _rng() -> np.random.Generator:
+    return np.random.default_rng(SEED)
+
+
+def _sets(task: Graded) -> Iterator[tuple]:
+    """Evaluation sets of cells all over the grid: cell, split, batch."""
+    cells = task.cells()
+    for cell in cells[:: max(1, len(cells) // MOST_CELLS)]:
+        for split in ("train",) if task.seen(cell) else SPLITS:
+            yield cell, split, task.evaluation_set(_rng(), PER_CELL, split, cell)
+
+
+def _problems(task: Graded, batch: Batch) -> list:
+    return [task.problem(prompt) for prompt, _ in task.texts(batch)]
+
+
+def _reads(task: Graded, problem, text: str) -> bool:
+    try:
+        task.read(problem, text)
+    except ValueError:
+        return False
+    return True
+
+
+def _by_prompt(batch: Batch) -> Iterator[tuple[int, np.ndarray]]:
+    """Lengths of prompts, and the rows of each."""
+    starts = batch.scored.argmax(1)
+    for start in np.unique(starts):
+        yield int(start), np.flatnonzero(starts == start)

@@ -1,0 +1,120 @@
+"""Problems of one binary operation on Python integers: asked, read back, told apart, drawn."""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from typing import ClassVar
+
+from addgpt.task import Answer, ErrorType, Explained, Graded, HeldOut, Problem, Row
+from tasks.common import audit, errors, paper
+
+MOST_DIGITS = 1000
+FULL = 10**MOST_DIGITS
+
+
+class Operation(Graded, HeldOut, Explained):
+    """What a task of one operation says of single problems, by Python integers and text."""
+
+    op: ClassVar[str]
+    commutes: ClassVar[bool] = False
+    digits: int  # of the longest operand that is trained on
+
+    @property
+    @abstractmethod
+    def span(self) -> tuple[int, ...]:
+        """The operand lengths that are scored."""
+
+    @abstractmethod
+    def compute(self, a: int, b: int) -> Answer:
+        """The right answer by Python integers."""
+
+    def numbers(self, completion: str) -> list[list[int]]:
+        """Where each number of the answer stands: the places of its digits, highest first.
+
+        By default all that is written is one number, lowest digit first. Raises ValueError unless
+        the completion is a finished trace.
+        """
+        return [self.matched("([0-9]+)#", completion)[0][::-1]]
+
+    def matched(self, pattern: str, completion: str) -> list[list[int]]:
+        """The places of each group of a pattern. Raises ValueError for what it does not fit."""
+        match = re.fullmatch(pattern, completion, re.DOTALL)
+        if match is None:
+            raise ValueError(f"{completion!r} is not a finished trace of {self.op}")
+        return [list(range(*group)) for group in match.regs[1:]]
+
+    def labels(self) -> dict[str, str]:
+        """What the rows of a trace are, by the character that ends each; the last is the answer."""
+        return {}
+
+    def check(self, problem: Problem) -> tuple[int, int]:
+        """The operands of a problem. Raises ValueError unless it can be asked."""
+        if problem.op != self.op:
+            raise ValueError(f"this model does {self.op}, not {problem.op}")
+        a, b = problem.operands
+        if max(a, b) >= FULL:
+            raise ValueError(f"operands may have at most {MOST_DIGITS} digits")
+        return a, b
+
+    def parse(self, text: str) -> Problem:
+        problem = super().parse(text)
+        self.check(problem)
+        return problem
+
+    def prompt(self, problem: Problem) -> str:
+        a, b = self.check(problem)
+        return f"{a}{self.op}{b}="
+
+    def problem(self, prompt: str) -> Problem:
+        a, _, b = prompt.removesuffix("=").partition(self.op)
+        return Problem(self.op, (int(a), int(b)))
+
+    def truth(self, problem: Problem) -> Answer:
+        return self.compute(*self.check(problem))
+
+    def read(self, problem: Problem, completion: str) -> Answer:
+        numbers = self.numbers(completion)
+        return Answer(*(int("".join(completion[i] for i in places)) for places in numbers))
+
+    def in_train_range(self, problem: Problem) -> bool:
+        return max(self.check(problem)) < 10**self.digits
+
+    def in_eval_range(self, problem: Problem) -> bool:
+        return all(len(str(operand)) in self.span for operand in self.check(problem))
+
+    def equivalent(self, problem: Problem) -> list[Problem]:
+        a, b = self.check(problem)
+        return [problem, Problem(self.op, (b, a))] if self.commutes else [problem]
+
+    def in_train(self, problem: Problem) -> bool:
+        return audit.in_train(*self.check(problem), self.op, self.commutes)
+
+    def error_type(self, problem: Problem, answer: Answer) -> ErrorType:
+        return errors.of_number(problem, self.truth(problem).whole, answer.whole)
+
+    def rows(self, problem: Problem, completion: str) -> list[Row]:
+        return paper.cut(completion, self.labels())
+
+    def answer_digits(self, problem: Problem, completion: str) -> list[int]:
+        answer = self.read(problem, completion)
+        shown = (answer.whole, answer.rest) if answer.rest else (answer.whole,)
+        numbers = zip(self.numbers(completion), shown, strict=False)
+        return [place for places, value in numbers for place in places[-len(str(abs(value))) :]]
+
+    def draw(self, problem: Problem, completion: str) -> str:
+        return self.on_paper(problem, completion)
+
+    def on_paper(self, problem: Problem, completion: str, above=(), below=()) -> str:
+        """A drawing: operands, answer, and lines above and below the operands."""
+        a, b = (paper.Line(str(operand)) for operand in problem.operands)
+        answer = paper.Line(self.shown(problem, completion))
+        operands = [a, b._replace(sign=self.op), paper.Rule()]
+        return paper.drawn([*above, *operands, *below, answer])
+
+    def shown(self, problem: Problem, completion: str) -> str:
+        """The answer of a completion as text, a question mark where there is none to read."""
+        try:
+            return str(self.read(problem, completion))
+        except ValueError:
+            return paper.MISSING

@@ -1,0 +1,298 @@
+"""Tasks that break their contract, each in one way: the check and the evaluation find it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from addgpt.cli.main import main
+from addgpt.evaluation.check_task import check_task
+from addgpt.evaluation.exact_match import evaluation_problems
+from addgpt.task import Answer, Cell, Row, load_task
+from tasks.add import Add
+from tasks.lines import Lines
+
+ROOT = Path(__file__).parents[1]
+
+
+def faults(task) -> str:
+    return "\n".join(fault for _, found in check_task(task) for fault in found)
+
+
+def test_every_task_keeps_its_contract(any_task):
+    assert faults(any_task) == ""
+    assert len(check_task(any_task)) == 11
+
+
+def test_a_text_task_keeps_its_contract(tmp_path):
+    (tmp_path / "names.txt").write_text("\n".join(f"name{n}" for n in range(300)) + "\n")
+    task = load_task("lines", {"corpus": str(tmp_path / "names.txt")}).resolved()
+    assert faults(task) == ""
+
+    class Short(Lines):
+        def num_tokens(self, split):
+            return super().num_tokens(split) - 1
+
+    short = Short(**{name: getattr(task, name) for name in Lines.options()})
+    assert "scored tokens, num_tokens is" in faults(short)
+
+
+class Nonsense(Add):
+    def compute(self, a, b):
+        return Answer(a + b + 1)
+
+
+class WrongOnce(Add):
+    """Wrong for one problem in a hundred."""
+
+    def compute(self, a, b):
+        return Answer(a + b + (a % 100 == 99))
+
+
+class Leaky(Add):
+    """Its ids tell how many digits the sum has."""
+
+    def batch(self, rng, size, split, cell=None):
+        batch = super().batch(rng, size, split, cell)
+        positions = np.where(np.cumsum(batch.scored, 1)[..., None] > 0, 1, batch.positions)
+        return replace(batch, positions=positions.astype(np.int16))
+
+
+class OneSlot(Add):
+    def positions(self, tokens, slots):
+        return super().positions(tokens, slots)[:, : tokens.shape[1] + 1]
+
+
+class Short(Add):
+    def longest(self):
+        return super().longest() - 1
+
+
+class Unseeded(Add):
+    def batch(self, rng, size, split, cell=None):
+        return super().batch(np.random.default_rng(), size, split, cell)
+
+
+class Wide(Add):
+    def batch(self, rng, size, split, cell=None):
+        batch = super().batch(rng, size, split, cell)
+        return replace(batch, tokens=batch.tokens.astype(np.int64))
+
+
+class HighIds(Add):
+    @property
+    def levels(self):
+        return (3, *super().levels[1:])
+
+
+class Endless(Add):
+    def batch(self, rng, size, split, cell=None):
+        batch = super().batch(rng, size, split, cell)
+        return replace(batch, tokens=np.where(batch.tokens == 15, 0, batch.tokens).astype(np.uint8))
+
+
+class Overlapping(Add):
+    """Evaluates on what it trains on."""
+
+    def evaluation_set(self, rng, size, split, cell):
+        return super().evaluation_set(rng, size, "train", cell)
+
+
+class Lopsided(Add):
+    """a + b is in train, b + a is not."""
+
+    def in_train(self, problem):
+        return super().in_train(problem) and problem.operands[0] >= problem.operands[1]
+
+
+class Swapped(Add):
+    """Takes differences for equal whose operands change places."""
+
+    op: ClassVar[str] = "-"
+
+    def compute(self, a, b):
+        return Answer(a - b if a > b else a + b)
+
+
+class Forgetful(Add):
+    def equivalent(self, problem):
+        return super().equivalent(problem)[1:]
+
+
+class Unfinished(Add):
+    def read(self, problem, completion):
+        return super().read(problem, completion.rstrip("#") + "#")
+
+
+class Elsewhere(Add):
+    """Problems of other lengths than the cell says."""
+
+    def evaluation_set(self, rng, size, split, cell):
+        return super().evaluation_set(rng, size, split, Cell(cell.op, 1, 1))
+
+
+class Lossy(Add):
+    def rows(self, problem, completion):
+        return [Row("answer", completion.rstrip("#"))]
+
+
+class Fragile(Add):
+    def draw(self, problem, completion):
+        return str(self.read(problem, completion))
+
+
+class Misquoted(Add):
+    def prompt(self, problem):
+        return f"{problem.operands[1]}+{problem.operands[0]}="
+
+
+class Careless(Add):
+    def reference(self, prompts):
+        batch = super().reference(prompts)
+        return replace(batch, tokens=np.where(batch.tokens == 1, 2, batch.tokens))
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        (Nonsense, "but computes"),
+        (WrongOnce, "but computes"),
+        (Leaky, "are not those of its prompt"),
+        (OneSlot, "positions of"),
+        (Short, "longest() is"),
+        (Unseeded, "the same generator gives other tokens"),
+        (Wide, "tokens is int64"),
+        (HighIds, "on level 0, which has 3"),
+        (Endless, "does not end with '#'"),
+        (Overlapping, "in_train says"),
+        (Lopsided, "in train in one form and not in another"),
+        (Swapped, "has other answers than its equivalents"),
+        (Forgetful, "is not among its equivalent problems"),
+        (Unfinished, "is read, and has no end mark"),
+        (Elsewhere, "problems of"),
+        (Lossy, "are not all of it"),
+        (Fragile, "is not a finished"),
+        (Misquoted, "a batch has"),
+        (Careless, "a batch has another"),
+    ],
+)
+def test_each_fault_is_found(broken, words):
+    assert words in faults(broken(digits=3))
+
+
+@pytest.mark.parametrize("wrong", [Nonsense, WrongOnce])
+def test_a_task_that_contradicts_itself_is_not_scored(wrong):
+    with pytest.raises(ValueError, match=r"contradicts itself: of \d+.\d+ it writes '\d+#', which"):
+        for cell in wrong(digits=3).cells():
+            evaluation_problems(wrong(digits=3), cell)
+
+
+def test_the_command_says_what_was_checked(monkeypatch):
+    done = CliRunner().invoke(main, ["tasks", "--check", "sub", "--set", "trace=none"])
+    assert done.exit_code == 0
+    assert [line[:5] for line in done.stdout.splitlines()] == ["ok   "] * 11
+    monkeypatch.setattr(Add, "longest", lambda task: 7)
+    done = CliRunner().invoke(main, ["tasks", "--check", "add"])
+    lines = done.stdout.splitlines()
+    assert done.exit_code == 1 and sum(line.startswith("FAULT") for line in lines) == 1
+    assert "tokens, and longest() is 7" in done.stdout
+    for words, message in [
+        (["--check", "nothing"], "unknown task 'nothing'; valid: add"),
+        (["--check", "add", "--set", "digits"], "--set takes KEY=VALUE, not digits"),
+        (["--set", "digits=3"], "--set goes with --check NAME"),
+    ]:
+        done = CliRunner().invoke(main, ["tasks", *words])
+        assert done.exit_code == 2 and message in done.stderr
+
+
+CORE = '''"""Ten letters in their order: the least that training needs."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from addgpt.task import Batch, Recipe, Task
+
+
+@dataclass(frozen=True)
+class Core(Task):
+    alphabet: ClassVar[str] = "abcdefghij#"
+
+    def batch(self, rng, size, split, cell=None):
+        place = np.arange(6)
+        letters = rng.integers(0, 5, (size, 1)) + place
+        tokens = np.where(place < 5, letters, 10).astype(np.uint8)
+        return Batch(tokens, np.tile(place > 0, (size, 1)), self.positions(tokens, 0))
+
+    def longest(self):
+        return 6
+
+    def recipe(self):
+        return Recipe({"layers": 1, "width": 16, "heads": 2}, {"steps": 4, "batch_size": 8})
+'''
+
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def example() -> str:
+    """The task that README.md shows."""
+    (code,) = [
+        block
+        for part in README.split("```python\n")[1:]
+        if "class Double" in (block := part.split("```")[0])
+    ]
+    return code
+
+
+@pytest.fixture
+def clone(tmp_path, monkeypatch):
+    """A copy of the package and its tasks, in the current folder."""
+    for folder in ("addgpt", "tasks"):
+        ignored = shutil.ignore_patterns("__pycache__", "pretrained")
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignored)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def addgpt(*words: str, code: int = 0) -> str:
+    """What the command prints, as a user of the copy in the current folder calls it."""
+    environment = os.environ | {"PYTHONPATH": os.getcwd()}
+    command = [sys.executable, "-m", "addgpt", *words]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_the_task_of_readme_works_as_it_stands(clone):
+    (clone / "tasks" / "double.py").write_text(example(), encoding="utf-8")
+    assert "FAULT" not in addgpt("tasks", "--check", "double")
+    assert "double: " in addgpt("tasks")
+    few = {"steps": 3, "batch_size": 8, "eval_size": 16, "threads": 1, "width": 16}
+    settings = [word for key, value in few.items() for word in ("--set", f"{key}={value}")]
+    addgpt("train", "--task", "double", "--digits", "3", "--out", "run", *settings)
+    addgpt("eval", "run", "--per-cell", "5")
+    assert (clone / "run" / "eval.csv").read_text().count("double") > 9
+    addgpt("sample", "run", "--prompt", "12+34=", "--temperature", "0")
+
+
+def test_a_task_with_only_the_core_trains_and_reports_its_loss(clone):
+    (clone / "tasks" / "core.py").write_text(CORE, encoding="utf-8")
+    assert "FAULT" not in addgpt("tasks", "--check", "core")
+    few = ("--set", "eval_size=16", "--set", "eval_every=2", "--set", "threads=1")
+    addgpt("train", "--task", "core", "--out", "run", *few)
+    metrics = (clone / "run" / "metrics.jsonl").read_text()
+    assert '"val_loss"' in metrics
+    addgpt("sample", "run", "--prompt", "ab", "--temperature", "0")
+    told = addgpt("eval", "run", code=2)
+    assert "task core has no" in told and len(told.strip().splitlines()) == 1
