@@ -63,7 +63,13 @@ def run_here(
         os.sched_setaffinity(0, cores)
     sweep = multiprocessing.parent_process()
     assert sweep is not None
-    _stop_when(lambda: sweep.join() is None)
+    wait = sweep.join
+
+    def gone() -> bool:
+        wait()
+        return True
+
+    _stop_when(gone)
     sys.exit(run_commands(commands, threads) or 0)
 
 
