@@ -26,8 +26,8 @@ def case(request, toy_model):
     """A task, a random model of it, and prompts of equal length."""
     name, config = SHAPES[request.param]
     task = load_task(name, {"digits": 3})
-    model = toy_model(seed=8, context=80, levels=task.levels, **config)
-    model.head.data[task.alphabet.index(task.end)] *= 2  # so that rows end at different steps
+    model = toy_model(seed=2, context=80, levels=task.levels, **config)
+    model.head.weight.data[task.alphabet.index(task.end)] *= 2  # rows end at different steps
     batch = task.batch(np.random.default_rng(0), 200, "val")
     starts = batch.scored.argmax(1)
     start = int(np.bincount(starts).argmax())

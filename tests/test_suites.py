@@ -93,7 +93,7 @@ class Perfect:
 def test_held_out_and_seen_problems_are_counted_apart():
     pairs = [f"{a}+{b}" for a in range(600, 650) for b in (123, 456)]
     task = load_task("add", {"digits": 3})
-    fresh = [p for p in pairs if not (task.in_train(p))]
+    fresh = [p for p in pairs if not task.in_train(task.parse(p))]
     wrong = {*fresh[:3], *[p for p in pairs if p not in fresh][:5]}
     (row,) = score_suite(Perfect(wrong), [Part("x", tuple(pairs), 50.0)])
     assert row == {

@@ -334,7 +334,7 @@ def test_eval_writes_the_loss_of_the_whole_held_out_part(name, split, rows, name
     first = score_text(run.model(), run.task(), split)
     assert (found[0]["n"], found[0]["nats"]) == (first.n, pytest.approx(first.nats))
     text = CliRunner().invoke(main, ["eval", str(tmp_path / "run")])
-    assert f"{first.nats:.4f}" in text.stdout and "loss.json" in text.stdout
+    assert f"{first.nats:.4f}" in text.stdout and "loss.json" in text.stderr
     refused = CliRunner().invoke(main, ["eval", str(tmp_path / "run"), "--per-cell", "5"])
     assert refused.exit_code == 2 and "a text is scored as a whole" in refused.stderr
 
