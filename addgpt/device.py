@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 
 from addgpt.config.architectures import GPTConfig, ModelConfig
+from addgpt.config.errors import UsageError
 
 WIDE = 128  # channels from which bfloat16 pays on a CPU (docs/log.md)
 WORK_OF_A_THREAD = 250_000_000  # weights times tokens of a pass for which one more thread pays
@@ -29,12 +30,12 @@ def pick_device(name: str = "auto", number: int = 0) -> torch.device:
     if name == "auto":
         name = next(kind for kind, present in here.items() if present)
     if not here[name]:
-        raise ValueError(f"this machine has no {name}; use --set device=auto")
+        raise UsageError(f"this machine has no {name}; use --set device=auto")
     if name != "cuda":
         return torch.device(name)
     if number >= torch.cuda.device_count():
         have = torch.cuda.device_count()
-        raise ValueError(f"this machine has {have} GPUs, too few for worker {number} on it")
+        raise UsageError(f"this machine has {have} GPUs, too few for worker {number} on it")
     return torch.device(name, number)
 
 
@@ -169,7 +170,7 @@ def _idle_seconds() -> float:
     lines = [line.split() for line in Path("/proc/stat").read_text().splitlines()]
     idle = [int(words[4]) + int(words[5]) for words in lines if words and words[0] in mine]
     if not any(idle):
-        raise ValueError("this system does not count")
+        raise UsageError("this system does not count")
     return sum(idle) / os.sysconf("SC_CLK_TCK")
 
 

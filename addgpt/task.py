@@ -184,7 +184,7 @@ class Task(ABC):
         alphabet = self.alphabet
         for char in text:
             if char not in alphabet:
-                raise ValueError(f"{char!r} is not in the alphabet of {self.name}")
+                raise UsageError(f"{char!r} is not in the alphabet of {self.name}")
         kind = np.uint8 if len(alphabet) <= 256 else np.uint16
         return np.array([alphabet.index(char) for char in text], kind)
 
@@ -243,7 +243,7 @@ class Graded(Task):
         match = PROBLEM.fullmatch(text)
         if match is None or len(text) > MOST_TEXT:
             example = f"12{self.cells()[0].op}34"
-            raise ValueError(f"{text.strip()!r} is not a problem like {example}")
+            raise UsageError(f"{text.strip()!r} is not a problem like {example}")
         return Problem(match[2], (int(match[1]), int(match[3])))
 
     def text(self, problem: Problem) -> str:
@@ -362,7 +362,7 @@ def task_class(name: str) -> type[Task]:
     """The Task that module `tasks.NAME` defines."""
     names = task_names()
     if name not in names:
-        raise ValueError(f"unknown task {name!r}; valid: {', '.join(names)}")
+        raise UsageError(f"unknown task {name!r}; valid: {', '.join(names)}")
     module = importlib.import_module(f"tasks.{name}")
     found = [
         item
@@ -370,7 +370,7 @@ def task_class(name: str) -> type[Task]:
         if isinstance(item, type) and issubclass(item, Task) and item.__module__ == module.__name__
     ]
     if len(found) != 1:
-        raise ValueError(f"tasks/{name}.py must define one Task, not {len(found)}")
+        raise UsageError(f"tasks/{name}.py must define one Task, not {len(found)}")
     return found[0]
 
 

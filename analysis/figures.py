@@ -22,6 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon, Rectangle
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from addgpt.config.errors import UsageError
 from addgpt.evaluation.intervals import percent
 from analysis import load, style
 from analysis.mistakes import mistakes_by_digit, mistakes_by_line
@@ -78,7 +79,7 @@ def accuracy_grid(evals: pd.DataFrame, trained: int | None = None) -> Figure:
     """
     runs = _runs(evals)
     if len(runs) > 1:
-        raise ValueError(f"accuracy_grid draws one run, not {len(runs)}: {', '.join(runs)}")
+        raise UsageError(f"accuracy_grid draws one run, not {len(runs)}: {', '.join(runs)}")
     evals = evals if trained is None else evals.assign(trained=trained)
     figure, axes = style.compose(grid_panels(evals))
     style.shade_bar(figure, axes)
@@ -114,7 +115,7 @@ def accuracy_by_length(evals: pd.DataFrame) -> Figure:
     runs = _runs(evals)
     parts = length_panels(evals)
     if not parts:
-        raise ValueError("no evaluated cell has operands of equal length")
+        raise UsageError("no evaluated cell has operands of equal length")
     figure, _ = style.compose(parts)
     cells = diagonal(evals)
     limit = Line2D([], [], color=MARK, ls="--", lw=1, label="longest trained on")
@@ -149,7 +150,7 @@ def strata(evals: pd.DataFrame) -> Figure:
     pooled = load.pool(evals, [*where, "stratum"])
     special = pooled[pooled["stratum"] != "all"]
     if special.empty:
-        raise ValueError("no stratum besides the plain grid has been evaluated")
+        raise UsageError("no stratum besides the plain grid has been evaluated")
     beside = pooled[pooled["stratum"] == "all"].merge(special[where].drop_duplicates(), on=where)
     parts = []
     for op, rows in pd.concat([beside, special], ignore_index=True).groupby("op", sort=False):
@@ -191,7 +192,7 @@ def plain(evals: pd.DataFrame, by: Sequence[str] = ("run", "op", "len_a", "len_b
     """The rows of the plain grid, added up, one per value of `by`. Raises ValueError if none."""
     rows = evals[evals["stratum"] == "all"]
     if rows.empty:
-        raise ValueError("no cell of the plain grid has been evaluated")
+        raise UsageError("no cell of the plain grid has been evaluated")
     return load.pool(rows, by)
 
 
@@ -204,9 +205,9 @@ def diagonal(evals: pd.DataFrame) -> pd.DataFrame:
 def _runs(table: pd.DataFrame) -> list[str]:
     runs = list(dict.fromkeys(table["run"]))
     if not runs:
-        raise ValueError("there is nothing to draw: the table has no rows")
+        raise UsageError("there is nothing to draw: the table has no rows")
     if len(runs) > MOST_RUNS:
-        raise ValueError(f"{len(runs)} runs cannot be told apart; draw at most {MOST_RUNS} at once")
+        raise UsageError(f"{len(runs)} runs cannot be told apart; draw at most {MOST_RUNS} at once")
     return runs
 
 

@@ -28,6 +28,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
+from addgpt.config.errors import UsageError
 from addgpt.evaluation import schema
 from addgpt.evaluation.intervals import wilson
 from addgpt.evaluation.schema import COUNTS, EVAL_COLUMNS, NUMBERS, read_eval
@@ -50,14 +51,14 @@ def find(folder: str | Path) -> dict[str, Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder")
+        raise UsageError(f"{folder} is not a folder")
     found = {}
     for config in sorted(folder.rglob("config.json")):
         below = config.parent.relative_to(folder)
         if not any(part.startswith(".") for part in below.parts):
             found[below.as_posix() if below.parts else folder.resolve().name] = config.parent
     if not found:
-        raise ValueError(f"{folder} holds no run: no config.json at any depth")
+        raise UsageError(f"{folder} holds no run: no config.json at any depth")
     return found
 
 
@@ -183,14 +184,14 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(_text(file))
     except RecursionError:
-        raise ValueError(f"{file} is damaged: nested too deep") from None
+        raise UsageError(f"{file} is damaged: nested too deep") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"{file} is damaged: {error}") from None
+        raise UsageError(f"{file} is damaged: {error}") from None
     if not isinstance(config, dict) or not {"task", "seed"} <= config.keys():
-        raise ValueError(f"{file} is not the config of a run: it names no task and seed")
+        raise UsageError(f"{file} is not the config of a run: it names no task and seed")
     for part in ("options", "model", "train", "versions"):
         if not isinstance(config.get(part) or {}, dict):
-            raise ValueError(f"{file} is damaged: {part} is not a set of settings")
+            raise UsageError(f"{file} is damaged: {part} is not a set of settings")
     return config
 
 
@@ -199,12 +200,12 @@ def read_json(file: Path, kind: type[T]) -> T:
     try:
         content = json.loads(_text(file))
     except RecursionError:
-        raise ValueError(f"{file} is damaged: nested too deep") from None
+        raise UsageError(f"{file} is damaged: nested too deep") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"{file} is damaged: {error}") from None
+        raise UsageError(f"{file} is damaged: {error}") from None
     if not isinstance(content, kind):
         wanted = {dict: "object", list: "array"}[kind]
-        raise ValueError(f"{file} is damaged: not a JSON {wanted}")
+        raise UsageError(f"{file} is damaged: not a JSON {wanted}")
     return content
 
 
@@ -223,10 +224,10 @@ def read_table(file: str | Path, columns: Sequence[str]) -> pd.DataFrame:
     try:
         table = pd.read_csv(file)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{file} cannot be read: {error}") from None
+        raise UsageError(f"{file} cannot be read: {error}") from None
     missing = [name for name in columns if name not in table]
     if missing:
-        raise ValueError(f"{file} is damaged: no column {', '.join(missing)}")
+        raise UsageError(f"{file} is damaged: no column {', '.join(missing)}")
     return with_accuracy(table) if {"n", "answer_correct"} <= {*table} else table
 
 
@@ -236,7 +237,7 @@ def _looks(path: Path) -> list[dict[str, Any]]:
     try:
         return read_log(file) if file.is_file() else []
     except RunError as error:
-        raise ValueError(error) from None
+        raise UsageError(error) from None
 
 
 def _mistakes(
@@ -245,7 +246,7 @@ def _mistakes(
     def typed(row: dict[str, str]) -> dict[str, Any]:
         place = re.fullmatch("([qr]?)([0-9]*)", row["digit"])
         if place is None:
-            raise ValueError(f"digit must be a number, not {row['digit']!r}")
+            raise UsageError(f"digit must be a number, not {row['digit']!r}")
         numbers = {field: int(row[field]) for field in whole}
         numbers |= {"digit": float(place[2] or "nan"), "line": float(row["line"] or "nan")}
         return row | numbers | {"part": PARTS[place[1]]}
@@ -263,9 +264,9 @@ def _loss_row(file: Path, row: Any) -> dict[str, Any]:
         numbers = {name: float(row[name]) for name in (*NUMBERS, "nats")}
         texts = {name: str(row[name]) for name in ("task", "split")}
         if not 0 <= numbers["nats"] < np.inf or whole["n"] < 1 or whole["context"] < 0:
-            raise ValueError("nats and context must not be negative, and n above 0")
+            raise UsageError("nats and context must not be negative, and n above 0")
     except (ValueError, TypeError, KeyError, OverflowError) as error:
-        raise ValueError(f"{file} is damaged: {error!r} in a row") from None
+        raise UsageError(f"{file} is damaged: {error!r} in a row") from None
     return whole | numbers | texts
 
 
@@ -280,7 +281,7 @@ def _checked(read: Callable[[], T]) -> T:
     try:
         return read()
     except RunError as error:
-        raise ValueError(error) from None
+        raise UsageError(error) from None
 
 
 def _text(file: Path) -> str:

@@ -14,6 +14,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from addgpt.config.errors import UsageError
 from analysis import style
 
 ANNOTATED = 12  # the most columns of a heat map whose cells can hold a legible number
@@ -54,7 +55,7 @@ def _heat_maps(
     runs = list(dict.fromkeys(counts["run"]))
     if len(runs) != 1:
         found = f"{len(runs)}: {', '.join(runs)}" if runs else "none"
-        raise ValueError(f"mistakes are drawn for one run that has some, not {found}")
+        raise UsageError(f"mistakes are drawn for one run that has some, not {found}")
     parts = dict(iter(counts.groupby("op", sort=False)))
     heights = [1.3 + 0.36 * part["kind"].nunique() for part in parts.values()]
     figure, axes = style.panels(len(parts), width=5.6, height=heights)

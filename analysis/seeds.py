@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from addgpt.config.errors import UsageError
 from addgpt.evaluation.intervals import percent
 from addgpt.runs import recipe
 from analysis import load, style
@@ -47,7 +48,7 @@ def spread(evals: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     pooled = load.pool(evals, ["run", *by])
     groups = pooled.groupby(list(by), sort=False)
     if len(pooled) != groups.ngroups * pooled["run"].nunique() or (groups["n"].nunique() > 1).any():
-        raise ValueError("the runs were not scored on the same problems: cells or counts differ")
+        raise UsageError("the runs were not scored on the same problems: cells or counts differ")
     shares = groups["accuracy"]
     frame = groups.agg(runs=("run", "size"), n=("n", "first"), seen=("seen", "any"))
     frame = frame.assign(median=shares.median(), worst=shares.min(), best=shares.max())
@@ -62,7 +63,7 @@ def curves(metrics: pd.DataFrame) -> Figure:
     `load.metrics`; raises ValueError if there is nothing to draw.
     """
     if metrics.empty:
-        raise ValueError("there is nothing to draw: the table has no rows")
+        raise UsageError("there is nothing to draw: the table has no rows")
     judged = bool(metrics["val_exact"].notna().any())
     table = metrics.assign(exact=100 * metrics["val_exact"], wrong=100 - 100 * metrics["val_exact"])
     labels = {
@@ -104,7 +105,7 @@ def cell_spread(evals: pd.DataFrame) -> Figure:
     """
     rows = evals[~evals["seen"].astype(bool)]
     if rows.empty:
-        raise ValueError("there is nothing to draw: no held-out cell has been evaluated")
+        raise UsageError("there is nothing to draw: no held-out cell has been evaluated")
     table = spread(rows, WHERE)
     chosen = table.nsmallest(CELLS, "worst").sort_index()
     labels = [f"{c.len_a}{c.op}{c.len_b} {c.stratum}  n={c.n:,}" for c in chosen.itertuples()]
@@ -153,7 +154,7 @@ def median_and_worst(evals: pd.DataFrame) -> Figure:
     """
     cells = spread(evals[evals["stratum"] == "all"], ["op", "len_a", "len_b"])
     if cells.empty:
-        raise ValueError("no cell of the plain grid has been evaluated")
+        raise UsageError("no cell of the plain grid has been evaluated")
     longest = int(cells[["len_a", "len_b"]].max().max())
     side = 3.6 if longest <= 6 else 5.2
     figure, axes = style.panels(2 * cells["op"].nunique(), width=side + 0.4, height=side)

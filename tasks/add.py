@@ -59,7 +59,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from addgpt.task import Answer, Cell, Problem, Recipe, Row, setting
+from addgpt.task import Answer, Cell, Problem, Recipe, Row, UsageError, setting
 from tasks.common import digits, paper
 from tasks.common.arithmetic import Arithmetic
 from tasks.common.ids import ALPHABET, HINTS, WRITTEN, bare, hinted
@@ -85,14 +85,14 @@ class Add(Arithmetic):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.full <= 1:
-            raise ValueError(f"full must be in [0, 1], not {self.full}")
+            raise UsageError(f"full must be in [0, 1], not {self.full}")
         if self.hints and self.ids != "coupled":
-            raise ValueError("hints=true writes the place value: it needs ids=coupled")
+            raise UsageError("hints=true writes the place value: it needs ids=coupled")
         if self.hints and self.trace == "detailed":
-            raise ValueError("hints=true goes with trace=none or trace=carry, not detailed")
+            raise UsageError("hints=true goes with trace=none or trace=carry, not detailed")
         if self.hints and self._hints() > len(HINTS):
             most = f"digits, far, offset and spread ask for {self._hints()}"
-            raise ValueError(f"hints=true has letters for {len(HINTS)} columns; {most}")
+            raise UsageError(f"hints=true has letters for {len(HINTS)} columns; {most}")
 
     @property
     def alphabet(self) -> str:
@@ -185,7 +185,7 @@ class Add(Arithmetic):
         longest, most = len(str(max(a, b))), self._hints()
         if longest > most:
             size = f"{most} columns, the operand {longest} digits"
-            raise ValueError(f"this model has hints for {size}")
+            raise UsageError(f"this model has hints for {size}")
         return f"{hinted(a)}{self.op}{hinted(b)}="
 
     def problem(self, prompt: str) -> Problem:

@@ -19,7 +19,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from addgpt.task import Batch, Cell, Explained, Graded, HeldOut, Problem, Recipe, setting
+from addgpt.task import (
+    Batch,
+    Cell,
+    Explained,
+    Graded,
+    HeldOut,
+    Problem,
+    Recipe,
+    UsageError,
+    setting,
+)
 from tasks.add import Add
 from tasks.common.arithmetic import MOST_DIGITS, Arithmetic, check_far, traced_recipe
 from tasks.common.sheet import ALPHABET, DIGITS, END
@@ -55,11 +65,11 @@ class Calc(Graded, HeldOut, Explained):
     def __post_init__(self) -> None:
         for name in ("digits", "sum_digits"):
             if not 1 <= getattr(self, name) <= MOST_DIGITS:
-                raise ValueError(f"{name} must be in 1..{MOST_DIGITS}, not {getattr(self, name)}")
+                raise UsageError(f"{name} must be in 1..{MOST_DIGITS}, not {getattr(self, name)}")
         if len(self.shares) != 4 or min(self.shares) < 0 or not sum(self.shares) > 0:
-            raise ValueError(f"shares must be four shares of + - * /, not {self.shares}")
+            raise UsageError(f"shares must be four shares of + - * /, not {self.shares}")
         if not 0 <= self.full <= 1:
-            raise ValueError(f"full must be in [0, 1], not {self.full}")
+            raise UsageError(f"full must be in [0, 1], not {self.full}")
         check_far(self.far, min(self.digits, self.sum_digits))
         _ = self.parts
 
@@ -86,7 +96,7 @@ class Calc(Graded, HeldOut, Explained):
     def part(self, op: str) -> Arithmetic:
         """The task of an operation: all that concerns a problem or a cell is left to it."""
         if op not in self.parts:
-            raise ValueError(f"this model does {' '.join(OPS)}, not {op}")
+            raise UsageError(f"this model does {' '.join(OPS)}, not {op}")
         return self.parts[op]
 
     check, prompt, truth, read = map(by_part, ("check", "prompt", "truth", "read"))

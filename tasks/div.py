@@ -31,7 +31,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from addgpt.task import Answer, Cell, ErrorType, Problem, Recipe, Row, setting
+from addgpt.task import Answer, Cell, ErrorType, Problem, Recipe, Row, UsageError, setting
 from tasks.common import digits, paper
 from tasks.common.arithmetic import Arithmetic, traced_recipe
 from tasks.common.errors import lowest_wrong
@@ -99,7 +99,7 @@ class Div(Arithmetic):
     def check(self, problem: Problem) -> tuple[int, int]:
         a, b = super().check(problem)
         if b == 0:
-            raise ValueError("division by zero")
+            raise UsageError("division by zero")
         return a, b
 
     def numbers(self, completion: str) -> list[list[int]]:

@@ -25,7 +25,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from addgpt.task import SPLITS, Batch, Cell, Recipe, setting
+from addgpt.task import SPLITS, Batch, Cell, Recipe, UsageError, setting
 from tasks.common.corpus import code_points
 from tasks.common.text import CORPUS, Text, text_batch
 
@@ -46,7 +46,7 @@ class Lines(Text):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.block < 0:
-            raise ValueError(f"block must not be negative, not {self.block}")
+            raise UsageError(f"block must not be negative, not {self.block}")
 
     @property
     def source(self) -> str:
@@ -63,7 +63,7 @@ class Lines(Text):
                 found[split_of(line)].append(line)
         for split, some in found.items():
             if not some:
-                raise ValueError(
+                raise UsageError(
                     f"corpus {self.corpus} has no lines for {split}; distinct lines are needed, "
                     f"100 or more" + (f", of at most {self.block} characters" * bool(self.block))
                 )
@@ -103,7 +103,7 @@ class Lines(Text):
 
     def begin(self, text: str) -> str:
         if "\n" in text:
-            raise ValueError("a line has no newline in it")
+            raise UsageError("a line has no newline in it")
         return "\n" + text
 
     def recipe(self) -> Recipe:

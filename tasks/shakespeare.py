@@ -19,7 +19,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from addgpt.task import Batch, Cell, Recipe, setting
+from addgpt.task import Batch, Cell, Recipe, UsageError, setting
 from tasks.common.text import CORPUS, Text, text_batch
 
 TOKENS, LOGITS = 1 << 14, 1 << 22  # most of a batch of the whole text, to bound memory
@@ -36,7 +36,7 @@ class Shakespeare(Text):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.block < 1:
-            raise ValueError(f"block must be at least 1, not {self.block}")
+            raise UsageError(f"block must be at least 1, not {self.block}")
 
     def resolved(self) -> Shakespeare:
         for split in self.splits:
@@ -56,7 +56,7 @@ class Shakespeare(Text):
         With `context` they overlap by as much, and what overlaps is scored in the first of them.
         """
         if not 0 <= context < self.block:
-            raise ValueError(f"context must be in 0..{self.block - 1}, not {context}")
+            raise UsageError(f"context must be in 0..{self.block - 1}, not {context}")
         part = self._part(split)
         step, last = self.block - context, len(part) - 1
         starts = np.arange(0, max(1, last - context), step)
@@ -92,7 +92,7 @@ class Shakespeare(Text):
     def _part(self, split: str) -> np.ndarray:
         part = self.text.part(split)
         if len(part) <= self.block:
-            raise ValueError(
+            raise UsageError(
                 f"the {split} part of corpus {self.corpus} has {len(part):,} characters, block + 1 "
                 f"is {self.block + 1:,}: give a longer text or a smaller block"
             )

@@ -22,6 +22,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from addgpt.config.errors import UsageError
 from addgpt.task import Answer, Problem
 
 MOST_DIGITS = 1000
@@ -94,7 +95,7 @@ def parse(text: str) -> Expression:
     ValueError, in one line, for anything else.
     """
     if len(text) > MOST_CHARACTERS:
-        raise ValueError(f"too long: {len(text):,} characters; the most is {MOST_CHARACTERS:,}")
+        raise UsageError(f"too long: {len(text):,} characters; the most is {MOST_CHARACTERS:,}")
     parser = _Parser()
     for token in _tokens(_without_equals(text)):
         parser.read(token)
@@ -117,7 +118,7 @@ def evaluate(expression: Expression) -> list[Answer]:
         else:
             left, right = whole(values[node.left]), whole(values[node.right])
             if max(abs(left), abs(right)) >= FULL:
-                raise ValueError(f"an intermediate result has more than {MOST_DIGITS:,} digits")
+                raise UsageError(f"an intermediate result has more than {MOST_DIGITS:,} digits")
             values.append(apply(node.op, left, right))
     return values
 
@@ -135,7 +136,7 @@ def apply(op: str, left: int, right: int) -> Answer:
     if op == "*":
         return Answer(left * right)
     if right == 0:
-        raise ValueError("division by zero")
+        raise UsageError("division by zero")
     quotient, rest = divmod(abs(left), abs(right))
     return Answer(
         quotient if (left < 0) == (right < 0) else -quotient, rest if left >= 0 else -rest
@@ -145,7 +146,7 @@ def apply(op: str, left: int, right: int) -> Answer:
 def whole(value: Answer) -> int:
     """A value that an operation may use. Raises ValueError where it has a rest."""
     if value.rest:
-        raise ValueError(
+        raise UsageError(
             f"a division inside a longer expression must be exact, but one leaves "
             f"{brief(abs(value.whole))} remainder {brief(abs(value.rest))}"
         )
@@ -211,12 +212,12 @@ class _Parser:
 
     def finish(self) -> Expression:
         if not self.last:
-            raise ValueError("empty: type an expression such as 12*(34-5)")
+            raise UsageError("empty: type an expression such as 12*(34-5)")
         if not (self.last.isdigit() or self.last == ")"):
-            raise ValueError(f"missing operand after {self.last!r}, at the end")
+            raise UsageError(f"missing operand after {self.last!r}, at the end")
         self._reduce(1)
         if self.waiting:
-            raise ValueError("unbalanced parentheses: '(' is not closed")
+            raise UsageError("unbalanced parentheses: '(' is not closed")
         return tuple(self.nodes)
 
     def _operand(self, token: str) -> None:
@@ -229,11 +230,11 @@ class _Parser:
             self.waiting.append("(")
             self.depth += 1
             if self.depth > MOST_DEPTH:
-                raise ValueError(f"too deep: more than {MOST_DEPTH:,} parentheses inside another")
+                raise UsageError(f"too deep: more than {MOST_DEPTH:,} parentheses inside another")
         elif token == ")" and self.last == "(":
-            raise ValueError("empty parentheses: ()")
+            raise UsageError("empty parentheses: ()")
         elif token != "+":  # a plus sign changes nothing
-            raise ValueError(f"missing operand before {token!r}")
+            raise UsageError(f"missing operand before {token!r}")
 
     def _after_operand(self, token: str) -> None:
         """A token after a complete operand."""
@@ -243,11 +244,11 @@ class _Parser:
         elif token == ")":
             self._reduce(1)
             if not self.waiting:
-                raise ValueError("unbalanced parentheses: ')' without '('")
+                raise UsageError("unbalanced parentheses: ')' without '('")
             self.waiting.pop()
             self.depth -= 1
         else:
-            raise ValueError(f"missing operator before {brief(token)!r}")
+            raise UsageError(f"missing operator before {brief(token)!r}")
 
     def _reduce(self, least: int) -> None:
         """Turn waiting operators that bind at least so tightly into nodes."""
@@ -279,14 +280,14 @@ def _tokens(text: str) -> Iterator[str]:
             continue
         match = TOKEN.match(text, place)
         if match is None:
-            raise ValueError(_complaint(text, place))
+            raise UsageError(_complaint(text, place))
         token = match[0]
         if token == "**":
-            raise ValueError("powers (**) are not supported; valid: + - * / ( )")
+            raise UsageError("powers (**) are not supported; valid: + - * / ( )")
         if token == "//":
-            raise ValueError("// is not supported; / gives quotient and remainder")
+            raise UsageError("// is not supported; / gives quotient and remainder")
         if len(token) > MOST_DIGITS:
-            raise ValueError(f"a number has {len(token):,} digits; the most is {MOST_DIGITS:,}")
+            raise UsageError(f"a number has {len(token):,} digits; the most is {MOST_DIGITS:,}")
         yield token
         place = match.end()
 

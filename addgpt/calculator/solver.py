@@ -28,6 +28,7 @@ from addgpt.calculator.expression import (
     rounds,
     unsigned,
 )
+from addgpt.config.errors import UsageError
 from addgpt.task import Answer, Explained, Graded, Problem, Task
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class Calculator:
         self.name = name or task.name
         self.operators = "".join(op for op in OPERATORS if _can(task, op))
         if not isinstance(task, Graded) or not self.operators:
-            raise ValueError(
+            raise UsageError(
                 f"{self.name} is no calculator: its task, {task.name}, has none of + - * / "
                 "as Python means them"
             )
@@ -131,13 +132,13 @@ class Calculator:
         elif model is not None:
             self._alone, self._together = _writers(model, task)
         else:
-            raise ValueError("a calculator needs a model")
+            raise UsageError("a calculator needs a model")
 
     def solve(self, text: str) -> Solution:
         """Solve one expression. Raises ValueError, in one line, if it has no answer."""
         solution = self.solve_many([text])[0]
         if solution.error is not None:
-            raise ValueError(solution.error)
+            raise UsageError(solution.error)
         return solution
 
     def solve_many(self, texts: Iterable[str]) -> list[Solution]:
@@ -363,7 +364,7 @@ def _check_work(problem: Problem) -> None:
         return
     rows = b if op == "*" else max(1, a - b + 1)  # partial products, or steps
     if rows * (a if op == "*" else b) > MOST_PAIRS:
-        raise ValueError(
+        raise UsageError(
             f"too much work: {a:,} digits {op} {b:,} digits; the most is {MOST_PAIRS:,} pairs "
             "of digits"
         )

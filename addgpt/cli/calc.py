@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from addgpt.calculator.load import load_calculator
+from addgpt.config.errors import UsageError
 
 
 @click.command("calc", context_settings={"ignore_unknown_options": True})
@@ -34,7 +35,7 @@ def command(expression: tuple[str, ...], model: Path | None, steps: bool) -> Non
     check_expression(expression)
     piped = not expression and not sys.stdin.isatty()
     if piped and steps:
-        raise ValueError('--steps is for the prompt or an expression: addgpt calc --steps "12*34"')
+        raise UsageError('--steps is for the prompt or an expression: addgpt calc --steps "12*34"')
     calculator = load_calculator(model)
     if expression:
         from addgpt.calculator.repl import notes, show

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from addgpt.config.errors import UsageError
+
 
 @click.command("cost")
 @click.option("--task", help="What to learn; `addgpt tasks` lists them.")
@@ -49,10 +51,10 @@ def command(
     from addgpt.training.preflight import check_trainable
 
     if (task is None) == (run_folder is None):
-        raise ValueError("give --task or --run; `addgpt tasks` lists the tasks")
+        raise UsageError("give --task or --run; `addgpt tasks` lists the tasks")
     if run_folder is not None:
         if pairs or digits is not None:
-            raise ValueError("--run has its settings; drop --set and --digits")
+            raise UsageError("--run has its settings; drop --set and --digits")
         config = _here(Run(run_folder).config)
     else:
         chosen = settings.parse_pairs(pairs)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import click
 
+from addgpt.config.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -26,19 +28,19 @@ class Choice:
     def check(self, runs: int, against: int) -> None:
         """Raise ValueError for options that do not go together."""
         if self.problems is not None and self.suite is not None:
-            raise ValueError("--problems and --suite exclude each other")
+            raise UsageError("--problems and --suite exclude each other")
         if runs + against > 1 and self.problems is not None:
-            raise ValueError(f"--problems scores one run, not {runs + against}")
+            raise UsageError(f"--problems scores one run, not {runs + against}")
         given = self.problems is not None or self.suite is not None
         if self.stored and (against or self.per_cell or self.seed or given or self.out):
             others = "--against, --per-cell, --seed, --problems, --suite or --out"
-            raise ValueError(f"--stored reads the counts of eval.csv: it goes without {others}")
+            raise UsageError(f"--stored reads the counts of eval.csv: it goes without {others}")
         if given and (self.per_cell or self.split != "test"):
-            raise ValueError("--problems and --suite name the problems: no --per-cell or --split")
+            raise UsageError("--problems and --suite name the problems: no --per-cell or --split")
         if self.problems is not None and (self.seed or self.out):
-            raise ValueError("--problems names the problems and stores nothing: no --seed or --out")
+            raise UsageError("--problems names the problems and stores nothing: no --seed or --out")
         if self.suite is not None and against:
-            raise ValueError("--suite goes without --against")
+            raise UsageError("--suite goes without --against")
 
 
 @click.command("eval")
@@ -98,7 +100,7 @@ def command(names: tuple[str, ...], against: tuple[str, ...], **options) -> None
         _score_suite(a, choice.suite, choice)
     elif not any(run.task().cells() for run in (*a, *b)):
         if b or choice.stored or choice.per_cell is not None:
-            raise ValueError("a text is scored as a whole: no --against, --stored or --per-cell")
+            raise UsageError("a text is scored as a whole: no --against, --stored or --per-cell")
         _score_texts(a, choice)
     else:
         _score_cells(a, b, choice)
@@ -163,7 +165,7 @@ def _score_problems(run, path: Path, as_json: bool) -> None:
     try:
         rows, notes = score_problems(load_calculator(run.path), given)
     except ValueError as error:
-        raise ValueError(f"{path}, {error}") from None
+        raise UsageError(f"{path}, {error}") from None
     for note in notes:
         tell(f"{path}, {note}")
     if as_json:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import contextlib
 import importlib
-import opcode
 import os
 import pkgutil
 import sys
@@ -103,7 +102,7 @@ def explained(error: Exception) -> tuple[str, int]:
     from addgpt.runs.files import Damaged, RunError
 
     text = str(error)
-    if isinstance(error, UsageError) or _is_a_message(error):
+    if isinstance(error, UsageError):
         return text, 2
     if isinstance(error, Damaged):
         doctor = importlib.import_module("addgpt.runs.doctor")  # which reads files with torch
@@ -120,18 +119,6 @@ def explained(error: Exception) -> tuple[str, int]:
     frame = _place(error)
     where = f"{frame.filename}, line {frame.lineno}, in {frame.name}"
     return f"{type(error).__name__}: {text} ({where}; --traceback shows all)", 1
-
-
-def _is_a_message(error: Exception) -> bool:
-    """Whether it is a ValueError by a `raise` of ours or of a task, hence meant for people."""
-    last = error.__traceback__
-    if not isinstance(error, ValueError) or last is None:
-        return False
-    while last.tb_next is not None:
-        last = last.tb_next
-    code = last.tb_frame.f_code
-    raised = opcode.opname[code.co_code[last.tb_lasti]] == "RAISE_VARARGS"
-    return raised and _within(code.co_filename, (*OURS, TASKS))
 
 
 def _place(error: Exception) -> traceback.FrameSummary:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from addgpt.config.errors import UsageError
+
 
 @click.command("sample")
 @click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
@@ -65,7 +67,7 @@ def _check_begins(task) -> None:
         begin(task, "")
     except ValueError:
         example = f'"12{task.cells()[0].op}34="' if task.cells() else "TEXT"
-        raise ValueError(f"a model of {task.name} needs a problem: --prompt {example}") from None
+        raise UsageError(f"a model of {task.name} needs a problem: --prompt {example}") from None
 
 
 def _write_text(writer, prompt: str, tokens: int, lines: int | None, rng) -> None:

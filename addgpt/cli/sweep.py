@@ -7,6 +7,7 @@ import sys
 import click
 
 from addgpt.cli.main import fail
+from addgpt.config.errors import UsageError
 
 
 @click.command("sweep")
@@ -59,7 +60,7 @@ def command(
     from addgpt.sweep.table import outcome_table, tally
 
     if ray_address and engine != "ray":
-        raise ValueError("--ray-address goes with --engine ray")
+        raise UsageError("--ray-address goes with --engine ray")
     grid = load_grid(grid_name)
     planned = plan_sweep(grid, on_this_machine=engine == "local")
     carry_out: RayEngine | LocalEngine

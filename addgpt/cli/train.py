@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from addgpt.cli.main import RESULTS, fail, leave
+from addgpt.config.errors import UsageError
 
 
 @click.command("train")
@@ -52,15 +53,15 @@ def command(
     settings |= {"digits": str(digits)} if digits is not None else {}
     settings |= {"stop_at": stop_at} if stop_at is not None else {}
     if resume and out is None:
-        raise ValueError("--resume needs --out, the run folder to go on with")
+        raise UsageError("--resume needs --out, the run folder to go on with")
     if previous and (not resume or is_empty(out)):
-        raise ValueError("--previous is for --resume, and a run that has begun")
+        raise UsageError("--previous is for --resume, and a run that has begun")
     with joined() as world:
         if world.main:  # the others wait, so that one alone checks, complains and makes the folder
             if resume and not is_empty(out):
                 if seed is not None or init_from:
                     what = "has its seed and weights; drop --seed and --init-from"
-                    raise ValueError(f"a resumed run {what}")
+                    raise UsageError(f"a resumed run {what}")
                 _resumed(out, task, settings, previous, world)
             else:
                 out = _started(out, task, settings, seed or 0, init_from, world)
@@ -77,7 +78,7 @@ def _started(
     from addgpt.training.preflight import check_trainable
 
     if task is None:
-        raise ValueError("--task is missing; `addgpt tasks` lists the tasks")
+        raise UsageError("--task is missing; `addgpt tasks` lists the tasks")
     shape = Run(init_from).config.model if init_from else None
     config = chosen.configure(task, settings, seed, command_line(), versions(), shape)
     check_trainable(config, world)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from addgpt.config.errors import UsageError
 from addgpt.generation.decode import batch_within_tables, write
 from addgpt.model.build import Model
 from addgpt.model.forward import TOKENS_AT_ONCE, exact_rows, groups
@@ -39,7 +40,7 @@ def score(model: Model, task: Graded, batch: Batch, fast: bool = True) -> Outcom
     rows, longest = len(batch), model.config.longest or LONGEST
     read = int(batch.lengths.max(initial=1)) - 1  # the last one is only written
     if read > longest:
-        raise ValueError(f"problems of {read} tokens: the model reads at most {longest}")
+        raise UsageError(f"problems of {read} tokens: the model reads at most {longest}")
     batch = batch_within_tables(batch, model.config)
     exact = exact_rows(model, batch) if fast else np.zeros(rows, bool)
     answer, trace, unterminated = exact.copy(), exact.copy(), np.zeros(rows, bool)
@@ -140,9 +141,9 @@ def check_reference(task: Graded, batch: Batch) -> None:
         try:
             written, right = task.read(problem, completion), task.truth(problem)
         except ValueError as error:
-            raise ValueError(f"task {task.name}: {task.text(problem)}: {error}") from None
+            raise UsageError(f"task {task.name}: {task.text(problem)}: {error}") from None
         if written != right:
-            raise ValueError(
+            raise UsageError(
                 f"task {task.name} contradicts itself: of {task.text(problem)} it writes "
                 f"{completion!r}, which reads {written}, but computes {right}"
             )

@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 
+from addgpt.config.errors import UsageError
+
 
 def wilson(
     successes: np.ndarray | float, n: np.ndarray | float, z: float = 1.96
@@ -26,7 +28,7 @@ def wilson(
     """
     successes, n = np.broadcast_arrays(np.asarray(successes, float), np.asarray(n, float))
     if not np.all((successes >= 0) & (successes <= n)):
-        raise ValueError("successes must be in 0..n")
+        raise UsageError("successes must be in 0..n")
     total = n + z * z
     centre = (successes + z * z / 2) / total
     share = np.divide(successes, n, out=np.zeros(n.shape), where=n > 0)

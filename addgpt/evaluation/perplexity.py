@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from addgpt.config.errors import UsageError
 from addgpt.evaluation.scorecard import run_facts
 from addgpt.model.build import Model
 from addgpt.model.forward import forward, next_token_loss
@@ -74,14 +75,14 @@ def score_text(
     model.eval()
     total, count = 0.0, 0
     if not isinstance(task, TextTask):
-        raise ValueError(f"task {task.name} has no text to score")
+        raise UsageError(f"task {task.name} has no text to score")
     size = task.num_tokens(split)
     for batch in show(task.whole(split, context), size, f"scoring {size:,} characters", _scored):
         logits, targets = forward(model, batch)
         total += float(next_token_loss(logits, targets))
         count += _scored(batch)
     if not count:
-        raise ValueError(f"task {task.name} has no text to score")
+        raise UsageError(f"task {task.name} has no text to score")
     return Score(split, context, count, total / count)
 
 

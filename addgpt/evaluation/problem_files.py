@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from addgpt.config.errors import UsageError
 from addgpt.runs.files import RunError, read_text
 
 if TYPE_CHECKING:
@@ -35,9 +36,9 @@ def read_problems(path: str | Path) -> list[Given]:
         is_json = path.suffix in (".jsonl", ".json")
         return _problems(path, _from_jsonl(path, text) if is_json else _from_csv(path, text))
     except RunError as error:
-        raise ValueError(error) from None
+        raise UsageError(error) from None
     except (csv.Error, RecursionError) as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise UsageError(f"{path}: {error}") from None
 
 
 def score_problems(
@@ -52,7 +53,7 @@ def score_problems(
     solutions = calculator.solve_many([problem.text for problem in given])
     for problem, solution in zip(given, solutions, strict=True):
         if solution.error:
-            raise ValueError(f"line {problem.line}: {solution.error}")
+            raise UsageError(f"line {problem.line}: {solution.error}")
         if problem.answer not in (None, solution.truth):
             notes.append(
                 f"line {problem.line} answers {problem.answer}, Python {solution.truth}; scored by "
@@ -69,14 +70,14 @@ def _problems(path: Path, rows: Iterable[tuple[int, dict]]) -> list[Given]:
     for line, row in rows:
         problem, answer = row.get("problem"), row.get("answer")
         if problem is None or not str(problem).strip():
-            raise ValueError(f"{path}, line {line}: no problem")
+            raise UsageError(f"{path}, line {line}: no problem")
         blank = answer is None or not str(answer).strip()
         try:
             problems.append(Given(str(problem), None if blank else _plain(str(answer)), line))
         except ValueError as error:
-            raise ValueError(f"{path}, line {line}: {error}") from None
+            raise UsageError(f"{path}, line {line}: {error}") from None
     if not problems:
-        raise ValueError(f"{path} holds no problems")
+        raise UsageError(f"{path} holds no problems")
     return problems
 
 
@@ -84,7 +85,7 @@ def _plain(answer: str) -> str:
     """An answer as the calculator writes it: `+03` as `3`, `3r2` as `3 remainder 2`."""
     match = ANSWER.fullmatch(answer.strip())
     if match is None or len(answer) > MAX_ANSWER:
-        raise ValueError(f"{answer!r} is not an answer like -3 or 3 remainder 2")
+        raise UsageError(f"{answer!r} is not an answer like -3 or 3 remainder 2")
     quotient = str(int(match[1]))
     return f"{quotient} remainder {int(match[2])}" if int(match[2] or 0) else quotient
 
@@ -92,7 +93,7 @@ def _plain(answer: str) -> str:
 def _from_csv(path: Path, text: str):
     reader = csv.DictReader(io.StringIO(text, newline=""))
     if "problem" not in (reader.fieldnames or []):
-        raise ValueError(f"{path} has no column `problem` in its first line")
+        raise UsageError(f"{path} has no column `problem` in its first line")
     for row in reader:
         yield reader.line_num, row
 
@@ -104,5 +105,5 @@ def _from_jsonl(path: Path, text: str):
         try:
             row = json.loads(content)
         except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {line}: not JSON ({error.msg})") from None
+            raise UsageError(f"{path}, line {line}: not JSON ({error.msg})") from None
         yield line, row if isinstance(row, dict) else {}

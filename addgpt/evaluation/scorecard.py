@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from addgpt.config.errors import UsageError
 from addgpt.evaluation.contamination import Audit, Contamination
 from addgpt.evaluation.exact_match import CellResult, evaluate_cells
 from addgpt.evaluation.mistakes import COUNT_COLUMNS, ERROR_COLUMNS, EXAMPLE_COLUMNS, Tally
@@ -147,7 +148,7 @@ def run_facts(run: Run, model: Model, progress: dict[str, Any]) -> dict[str, Any
 def graded(task: Task) -> Graded:
     """The task itself. Raises ValueError if it has no cells to score."""
     if not isinstance(task, Graded) or not task.cells():
-        raise ValueError(f"task {task.name} has no cells to score; its loss is in metrics.jsonl")
+        raise UsageError(f"task {task.name} has no cells to score; its loss is in metrics.jsonl")
     return task
 
 
@@ -217,7 +218,7 @@ def read_findings(folder: Path, split: str = "test") -> tuple[list[dict], dict] 
         rows = [row | {"n": int(row["n"])} for row in reader]
         found = json.loads(read_checked(facts))
         if reader.fieldnames != COUNT_COLUMNS or not {*COUNTS, "contamination"} <= set(found):
-            raise ValueError("something is missing")
+            raise UsageError("something is missing")
         return rows, found | {"contamination": {"summary": ""} | found["contamination"]}
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise RunError(f"{counted} or {facts.name} is damaged: {error}") from None

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from addgpt.calculator.expression import Operation, evaluate, parse, unsigned, whole
+from addgpt.config.errors import UsageError
 from addgpt.runs.files import csv_text, read_toml, write_checked
 from addgpt.task import Graded, HeldOut, Task
 
@@ -61,21 +62,21 @@ def load_suite(name: str, seed: int = 0) -> tuple[str, list[Part]]:
     """Title and parts of a suite, by its name or the path of its file. Raises ValueError."""
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     if not path.is_file():
-        raise ValueError(f"unknown suite {name!r}; valid: {', '.join(suite_names())}, or a file")
+        raise UsageError(f"unknown suite {name!r}; valid: {', '.join(suite_names())}, or a file")
     try:
         data = read_toml(path)
         title, parts = data.get("title", name), data["part"]
         rng = np.random.default_rng(data.get("seed", seed))
         if sum(entry.get("n", 0) for entry in parts) > MAX_PROBLEMS:
-            raise ValueError(f"n of all parts must be in 1..{MAX_PROBLEMS}")
+            raise UsageError(f"n of all parts must be in 1..{MAX_PROBLEMS}")
         parts = [_part(entry, rng) for entry in parts]
         if not parts or not all(part.problems for part in parts):
-            raise ValueError("a suite needs parts, and a part problems")
+            raise UsageError("a suite needs parts, and a part problems")
         return str(title), parts
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is not a suite: {error}") from None
+        raise UsageError(f"{path} is not a suite: {error}") from None
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise UsageError(f"{path}: {error}") from None
 
 
 def score_suite(calculator: Calculator, parts: Iterable[Part]) -> list[dict[str, Any]]:
@@ -94,7 +95,7 @@ def score_suite(calculator: Calculator, parts: Iterable[Part]) -> list[dict[str,
         solutions = calculator.solve_many(part.problems)
         for problem, solution in zip(part.problems, solutions, strict=True):
             if solution.error:
-                raise ValueError(f"{part.name}, {problem}: {solution.error}")
+                raise UsageError(f"{part.name}, {problem}: {solution.error}")
             group = "seen_" if may_be_seen(calculator.task, problem) else "held_out_"
             for prefix in ("", group):
                 counts[f"{prefix}n"] += 1
@@ -135,7 +136,7 @@ def _part(entry: dict[str, Any], rng: np.random.Generator) -> Part:
         return Part(entry["name"], tuple(map(str, entry["problems"])), published)
     count = entry["n"]
     if not (isinstance(count, int) and 1 <= count <= MAX_PROBLEMS):
-        raise ValueError(f"n must be in 1..{MAX_PROBLEMS}, not {count!r}")
+        raise UsageError(f"n must be in 1..{MAX_PROBLEMS}, not {count!r}")
     names = [key for key in entry if key not in KEYS]
     columns = {key: _values(entry[key], count, rng) for key in names}
     problems = (
@@ -156,4 +157,4 @@ def _values(choice: list, count: int, rng: np.random.Generator) -> list:
         return rng.integers(low, high, count, endpoint=True).tolist()
     if choice and all(isinstance(item, str) for item in choice):
         return [choice[i] for i in rng.integers(0, len(choice), count)]
-    raise ValueError(f"{choice!r} is neither [low, high] nor a list of texts")
+    raise UsageError(f"{choice!r} is neither [low, high] nor a list of texts")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
+from addgpt.config.errors import UsageError
 from addgpt.generation.decode import stream, within_tables
 from addgpt.model.build import Model
 from addgpt.task import Graded, Task, TextTask
@@ -29,12 +30,12 @@ class Writer:
         start = task.encode(self.start(prompt))
         end = task.alphabet.index(task.end) if task.end else None
         if not len(start):
-            raise ValueError("the prompt is empty; the model needs a character to begin with")
+            raise UsageError("the prompt is empty; the model needs a character to begin with")
         most = min(self.model.config.longest or task.longest(), task.longest())
         if end is not None:
             tokens = min(tokens, most - len(start))
             if tokens < 1:
-                raise ValueError(f"prompt {prompt!r} leaves no room: {most} tokens are the most")
+                raise UsageError(f"prompt {prompt!r} leaves no room: {most} tokens are the most")
         window = most - 1 if end is None else None
         numbers = stream(
             self.model, within_tables(task.positions, self.model.config), start, tokens, end,

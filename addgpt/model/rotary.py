@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from addgpt.config.architectures import GPTConfig
+from addgpt.config.errors import UsageError
 from addgpt.model.attention import Angles
 
 # Fastest rate, in radians per unit of position, and how many times slower the slowest pair is. The
@@ -43,9 +44,9 @@ def rotary_pairs(config: GPTConfig) -> int:
     share = LEVEL_SHARE if levels else 1.0
     pairs = int(width * share) // (2 * axes)
     if pairs < 1:
-        raise ValueError(f"heads of {width} channels are too narrow for {axes} rotary axes")
+        raise UsageError(f"heads of {width} channels are too narrow for {axes} rotary axes")
     if share == 1.0 and width % 2:
-        raise ValueError(
+        raise UsageError(
             f"position=rotary turns pairs of channels, heads of {width} have an odd one out; "
             "choose width and heads so that width / heads is even"
         )

@@ -13,6 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from addgpt.config.architectures import ModelConfig, TableConfig
+from addgpt.config.errors import UsageError
 from addgpt.model.build import Model, build
 from addgpt.model.layers import parameters_with_rows
 from addgpt.runs.files import Damaged, RunError, check
@@ -41,7 +42,7 @@ def read_tensors(path: Path) -> tuple[Tensors, Progress]:
             progress = json.loads(file.metadata()["progress"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if not (isinstance(progress, dict) and all(map(_number, progress.values()))):
-            raise ValueError(progress)
+            raise UsageError(progress)
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError):
         raise Damaged(path, "damaged: it is no checkpoint of addgpt") from None
     return tensors, progress
@@ -72,7 +73,7 @@ def transplant(
     """
     own, new = alphabets
     if isinstance(config, TableConfig) and own != new:
-        raise ValueError(
+        raise UsageError(
             f"architecture={config.architecture} is a table of one alphabet, the new task has "
             "another"
         )
@@ -81,7 +82,7 @@ def transplant(
     model = build(config, seed)
     fresh, per = model.state_dict(), parameters_with_rows(model)
     if set(tensors) != set(fresh):
-        raise ValueError(f"the model of {source} has other parts than the new one")
+        raise UsageError(f"the model of {source} has other parts than the new one")
     for name, tensor in tensors.items():
         have, want = tensor.shape, fresh[name].shape
         alike = have[1:] == want[1:]
@@ -91,7 +92,7 @@ def transplant(
             fresh[name].zero_()[: have[0]] = tensor
         else:
             sizes = f"{tuple(have)} in {source}, {tuple(want)} in the new model"
-            raise ValueError(f"{name} is {sizes}")
+            raise UsageError(f"{name} is {sizes}")
     return fresh
 
 

@@ -22,6 +22,8 @@ from typing import Any
 
 import filelock
 
+from addgpt.config.errors import UsageError
+
 SUMS = "SHA256SUMS"
 LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
@@ -161,9 +163,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(read_text(path))
     except RecursionError:
-        raise ValueError("nested too deep") from None
+        raise UsageError("nested too deep") from None
     except RunError as error:
-        raise ValueError(str(error).replace(f"{path} ", "")) from None
+        raise UsageError(str(error).replace(f"{path} ", "")) from None
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from addgpt.config.architectures import (
     model_settings,
     with_model_settings,
 )
+from addgpt.config.errors import UsageError
 from addgpt.config.schema import RunConfig, TrainConfig, trained
 from addgpt.config.settings import names_of, to_dict, unknown, with_settings
 from addgpt.task import Task, load_task, task_class
@@ -22,7 +23,7 @@ def parse_pairs(pairs: tuple[str, ...]) -> dict[str, str]:
     for pair in pairs:
         key, sign, value = pair.partition("=")
         if not sign or not key.strip():
-            raise ValueError(f"--set takes key=value, not {pair!r}")
+            raise UsageError(f"--set takes key=value, not {pair!r}")
         settings[key.strip().replace("-", "_")] = value.strip()
     return settings
 
@@ -56,7 +57,7 @@ def configure(
     options, model, train = split_settings(task_name, settings)
     task = load_task(task_name, options).resolved()
     if "stop_at" in train and not task.cells():
-        raise ValueError(f"stop_at is a share of exact match, which task {task_name} has none of")
+        raise UsageError(f"stop_at is a share of exact match, which task {task_name} has none of")
     recipe = task.recipe()
     base = replace(
         shape or GPTConfig(),
@@ -83,15 +84,15 @@ def reconfigure(
 ) -> RunConfig:
     """The config of a run to be resumed: training settings may change, task and model may not."""
     if task_name not in (None, config.task):
-        raise ValueError(f"the run to resume is of task {config.task}, not {task_name}")
+        raise UsageError(f"the run to resume is of task {config.task}, not {task_name}")
     options, model, train = split_settings(config.task, settings)
     task = load_task(config.task, config.options)
     wanted = load_task(config.task, config.options | _typed(task, options))
     if wanted != task or with_model_settings(config.model, model) != config.model:
-        raise ValueError("a resumed run keeps its task and model; training settings may change")
+        raise UsageError("a resumed run keeps its task and model; training settings may change")
     new = replace(config, train=with_settings(config.train, train))
     if new.train.optimizer != config.train.optimizer:
-        raise ValueError(f"a resumed run keeps its optimizer, {config.train.optimizer}")
+        raise UsageError(f"a resumed run keeps its optimizer, {config.train.optimizer}")
     return (
         new
         if new == config

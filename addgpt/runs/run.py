@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from addgpt.config.architectures import ModelConfig
+from addgpt.config.errors import UsageError
 from addgpt.config.schema import RunConfig, load_run_config, to_dict
 from addgpt.model.build import Model, build
 from addgpt.runs import files
@@ -127,7 +128,7 @@ class Run:
         with self.locked():
             with contextlib.suppress(RunError):
                 read_tensors(self.path / STATE)
-                raise ValueError(f"{self.path / STATE} is sound; drop --previous")
+                raise UsageError(f"{self.path / STATE} is sound; drop --previous")
             read_tensors(self.path / PREVIOUS)
             known = files.checksums(self.path).get(PREVIOUS)
             files.record(self.path, {STATE: None, PREVIOUS: None})

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 import torch
 
 import addgpt
+from addgpt.config.errors import UsageError
 from addgpt.device import pick_device
 from addgpt.runs.files import RunError
 from addgpt.sweep.plan import Planned
@@ -112,7 +113,7 @@ class LocalEngine:
         most = max(1, len(cores) // threads) if devices == {"cpu"} else max(1, gpus)
         self.workers = workers or min(most, len(planned))
         if self.workers > 1 and threads > 1 and self.workers * threads > len(cores):
-            raise ValueError(
+            raise UsageError(
                 f"{self.workers} workers with threads={threads} need more than the {len(cores)} "
                 f"cores here; valid: --workers 1..{most}"
             )
@@ -222,7 +223,7 @@ class RayEngine:
         try:
             import ray
         except ImportError:
-            raise ValueError("--engine ray needs Ray: pip install 'addgpt[ray]'") from None
+            raise UsageError("--engine ray needs Ray: pip install 'addgpt[ray]'") from None
         self.ray, self.address, self.cores, self.workers = ray, address, cores, workers or 0
         self.threads = max(one.config.train.threads for one in planned) or 1
         self.stop_file = planned[0].path.parent.resolve() / STOP
@@ -299,6 +300,6 @@ def _check_reachable(address: str) -> None:
     """Raise OSError if nothing answers at host:port, for which Ray itself waits minutes."""
     host, colon, port = address.rpartition(":")
     if "//" in address or (colon and not port.isdigit()):
-        raise ValueError("an address is host:port, as `ray start --head` prints it, or auto")
+        raise UsageError("an address is host:port, as `ray start --head` prints it, or auto")
     if colon:
         socket.create_connection((host, int(port)), timeout=10).close()

@@ -34,6 +34,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from addgpt.config.errors import UsageError
 from addgpt.runs.files import read_toml
 
 FOLDER = Path(__file__).parent / "grids"
@@ -74,7 +75,7 @@ def load_grid(name: str) -> Grid:
     """A grid by its name or the path of its file. Raises ValueError."""
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     if not path.is_file():
-        raise ValueError(f"unknown grid {name!r}; valid: {', '.join(grid_names())}, or a toml file")
+        raise UsageError(f"unknown grid {name!r}; valid: {', '.join(grid_names())}, or a toml file")
     try:
         data = read_toml(path)
         if "cases_of" in data or "without" in data:
@@ -82,19 +83,19 @@ def load_grid(name: str) -> Grid:
             data["case"] = own + _cases_of(data, path.parent)
         return _grid(path.stem, data)
     except ValueError as error:  # of TOML and Unicode too
-        raise ValueError(f"{path}: {error}") from None
+        raise UsageError(f"{path}: {error}") from None
 
 
 def _grid(name: str, data: dict[str, Any]) -> Grid:
     _check_keys(data, KEYS, "the file")
     if "task" not in data:
-        raise ValueError("task is missing; `addgpt tasks` lists the tasks")
+        raise UsageError("task is missing; `addgpt tasks` lists the tasks")
     per_cell = data.get("per_cell")
     if per_cell is not None and not (_whole(per_cell) and per_cell >= 1):
-        raise ValueError(f"per_cell must be a whole number from 1, not {per_cell!r}")
+        raise UsageError(f"per_cell must be a whole number from 1, not {per_cell!r}")
     out = Path(_typed(data, "out", str, f"results/{name}"))
     if ".." in out.parts:  # a file from a stranger keeps to its place
-        raise ValueError(f"out must not climb out of a folder by .., as {str(out)!r} does")
+        raise UsageError(f"out must not climb out of a folder by .., as {str(out)!r} does")
     seeds = _seeds(data.get("seeds", [0]))
     return Grid(
         name,
@@ -112,17 +113,17 @@ def _cases_of(data: dict[str, Any], folder: Path) -> list[Any]:
     """The cases of another grid, but for those that are not wanted."""
     name, without = data.get("cases_of"), data.get("without", [])
     if not (isinstance(name, str) and re.fullmatch(NAME, name)):
-        raise ValueError(f"cases_of must be the name of a grid in {folder}, not {name!r}")
+        raise UsageError(f"cases_of must be the name of a grid in {folder}, not {name!r}")
     path = folder / f"{name}.toml"
     if not path.is_file():
-        raise ValueError(f"cases_of must be the name of a grid in {folder}, not {name!r}")
+        raise UsageError(f"cases_of must be the name of a grid in {folder}, not {name!r}")
     other = read_toml(path)
     cases = _typed(other, "case", list, [])
     if not cases or "cases_of" in other:
-        raise ValueError(f"cases_of takes the [[case]]s of {name}, which must have its own")
+        raise UsageError(f"cases_of takes the [[case]]s of {name}, which must have its own")
     names = [case.get("name") if isinstance(case, dict) else case for case in cases]
     if not (isinstance(without, list) and all(one in names for one in without)):
-        raise ValueError(f"without must be a list of cases of {name}, not {without!r}")
+        raise UsageError(f"without must be a list of cases of {name}, not {without!r}")
     return [case for case, known in zip(cases, names, strict=True) if known not in without]
 
 
@@ -130,18 +131,18 @@ def _combinations(data: dict[str, Any], most: int) -> tuple[Combination, ...]:
     grid, cases = _typed(data, "grid", dict, {}), _typed(data, "case", list, [])
     for key, values in grid.items():
         if not (isinstance(values, list) and values):
-            raise ValueError(f"{key} in [grid] must be a list of values, not {values!r}")
+            raise UsageError(f"{key} in [grid] must be a list of values, not {values!r}")
     if math.prod(len(values) for values in grid.values()) + len(cases) > most:
-        raise ValueError(f"the grid has more than {MOST:,} runs")
+        raise UsageError(f"the grid has more than {MOST:,} runs")
     found = [*_products(grid), *(_case(entry) for entry in cases)]
     found = found or [Combination("all", "seed=", {})]
     stems = set()
     for one in found:
         if one.stem.lower() in stems:  # some file systems take no notice of case
-            raise ValueError(f"{one.name!r} is there twice; each combination needs its own name")
+            raise UsageError(f"{one.name!r} is there twice; each combination needs its own name")
         stems.add(one.stem.lower())
         if len(one.stem) > LONGEST_NAME:
-            raise ValueError(f"{one.name!r} is too long for a folder; make it a [[case]] instead")
+            raise UsageError(f"{one.name!r} is too long for a folder; make it a [[case]] instead")
     return tuple(found)
 
 
@@ -160,18 +161,18 @@ def _products(grid: dict[str, list]) -> Iterator[Combination]:
 
 def _case(entry: Any) -> Combination:
     if not isinstance(entry, dict):
-        raise ValueError(f"a [[case]] must be a table with name and set, not {entry!r}")
+        raise UsageError(f"a [[case]] must be a table with name and set, not {entry!r}")
     _check_keys(entry, ("name", "set"), "a [[case]]")
     name = entry.get("name")
     if not (isinstance(name, str) and re.fullmatch(NAME, name)):
-        raise ValueError(f"a [[case]] needs a name of letters, digits and . _ + -, not {name!r}")
+        raise UsageError(f"a [[case]] needs a name of letters, digits and . _ + -, not {name!r}")
     return Combination(name, f"{name}-s", _texts(_typed(entry, "set", dict, {})))
 
 
 def _seeds(seeds: Any) -> tuple[int, ...]:
     whole = isinstance(seeds, list) and all(_whole(seed) and seed >= 0 for seed in seeds)
     if not (whole and seeds and len(set(seeds)) == len(seeds)):
-        raise ValueError(f"seeds must be a list of different whole numbers from 0, not {seeds!r}")
+        raise UsageError(f"seeds must be a list of different whole numbers from 0, not {seeds!r}")
     return tuple(seeds)
 
 
@@ -187,21 +188,21 @@ def _text(key: str, value: Any) -> str:
         return str(value).lower()
     if isinstance(value, str | int | float):
         return str(value)
-    raise ValueError(f"{key} must be a text, a number, true or false, not {value!r}")
+    raise UsageError(f"{key} must be a text, a number, true or false, not {value!r}")
 
 
 def _typed(data: dict[str, Any], key: str, kind: type, default: Any) -> Any:
     words = {str: "a text", bool: "true or false", dict: "a table", list: "written [[case]]"}
     value = data.get(key, default)
     if not isinstance(value, kind) or value == "":
-        raise ValueError(f"{key} must be {words[kind]}, not {value!r}")
+        raise UsageError(f"{key} must be {words[kind]}, not {value!r}")
     return value
 
 
 def _check_keys(data: dict[str, Any], valid: tuple[str, ...], where: str) -> None:
     for key in data:
         if key not in valid:
-            raise ValueError(f"unknown key {key!r} in {where}; valid: {', '.join(valid)}")
+            raise UsageError(f"unknown key {key!r} in {where}; valid: {', '.join(valid)}")
 
 
 def _whole(value: Any) -> bool:

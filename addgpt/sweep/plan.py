@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from addgpt.config.errors import UsageError
 from addgpt.config.schema import RunConfig, TrainConfig, to_dict
 from addgpt.evaluation.schema import read_eval
 from addgpt.evaluation.scorecard import contaminated, usual_size
@@ -98,10 +99,10 @@ def _configs(grid: Grid, check: Callable[[RunConfig], None]) -> dict[str, RunCon
             config = configure(grid.task, grid.common | one.settings, 0, command, facts)
             check(config)
         except ValueError as error:
-            raise ValueError(f"{grid.name}, {one.name}: {error}") from None
+            raise UsageError(f"{grid.name}, {one.name}: {error}") from None
         same = names.setdefault(json.dumps(_flat(config)), one.name)
         if same != one.name:
-            raise ValueError(f"{grid.name}: {same} and {one.name} are the same settings")
+            raise UsageError(f"{grid.name}: {same} and {one.name} are the same settings")
         configs[one.name] = config
     return configs
 
@@ -142,7 +143,7 @@ def _refuse_another(run: Run, wanted: RunConfig) -> None:
         told = ", ".join(
             f"{key.rpartition('.')[2]}={have.get(key)}, now {want.get(key)}" for key in differ
         )
-        raise ValueError(
+        raise UsageError(
             f"{run.path} was made with {told}; give the grid another `out`, or remove that folder"
         )
 

@@ -16,6 +16,7 @@ import numpy as np
 from torch.utils.flop_counter import FlopCounterMode
 
 from addgpt.config.architectures import ModelConfig, TableConfig
+from addgpt.config.errors import UsageError
 from addgpt.config.schema import RunConfig
 from addgpt.device import autocast, pick_device, prepare, product_type
 from addgpt.evaluation.exact_match import evaluation_problems
@@ -103,7 +104,7 @@ def plan(config: RunConfig, examples: int | None = None) -> Plan:
     """The cost of training, of all steps or of so many examples."""
     if isinstance(config.model, TableConfig):
         name = config.model.architecture
-        raise ValueError(f"architecture={name} looks rows up: it has no products to count")
+        raise UsageError(f"architecture={name} looks rows up: it has no products to count")
     task, train = load_task(config.task, config.options), config.train
     batch = task.batch(np.random.default_rng(0), train.batch_size, "train")
     count = -(-SAMPLE // train.batch_size)

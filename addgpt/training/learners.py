@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from addgpt.config.errors import UsageError
 from addgpt.config.schema import TrainConfig
 from addgpt.device import autocast
 from addgpt.model.baselines import Counts
@@ -132,6 +133,6 @@ def _entries(
         if name.startswith(prefix):
             index, key = name.removeprefix(prefix).split(".")
             if tensor.shape not in (parameters[int(index)].shape, ()):
-                raise ValueError(name)
+                raise UsageError(name)
             entries.setdefault(int(index), {})[key] = tensor
     return entries

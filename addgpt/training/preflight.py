@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from addgpt.config.architectures import GPTConfig
+from addgpt.config.errors import UsageError
 from addgpt.config.schema import RunConfig
 from addgpt.device import memory, pick_device
 from addgpt.runs.checkpoint import weight_count
@@ -40,7 +41,7 @@ def check_memory(config: RunConfig, world: World = ALONE) -> None:
     drawn = (train.batch_size + train.eval_size) * tokens * (2 + 2 * len(model.levels))
     need, have = FLOAT * (weights * PER_WEIGHT + kept) + drawn, memory()
     if need > have:
-        raise ValueError(
+        raise UsageError(
             f"{weights:,} weights and passes of {rows:,} rows take {need / 2**30:,.0f} GiB or more "
             f"to train, this machine has {have / 2**30:,.0f}; "
             "try a smaller --set width, batch_size or micro_batch, or shorter problems"
@@ -61,7 +62,7 @@ def check_reach(config: RunConfig) -> None:
     sizes = [int(batch.lengths.max(initial=1)) - 1 for batch in sets]
     read, cell = max(zip(sizes, cells, strict=True), default=(0, None))
     if cell is not None and read > most:
-        raise ValueError(
+        raise UsageError(
             f"problems of {cell.len_a}{cell.op}{cell.len_b} digits take {read} tokens, a model "
             f"with position={model.position} reads at most {most}; set another "
             "position, or a larger random_index"
@@ -72,7 +73,7 @@ def check_prompt(task: Task) -> None:
     """Raise ValueError if a task scores its prompt: a prefix LM would see its own answers."""
     batch = task.batch(np.random.default_rng(0), 8, "train")
     if (batch.scored.argmax(1) < 2).any():  # one token alone has nothing to look ahead to
-        raise ValueError(
+        raise UsageError(
             f"prefix=true lets the prompt see all of itself, and task {task.name} scores its "
             "prompt; set prefix=false"
         )
@@ -82,4 +83,4 @@ def check_shares(config: RunConfig, world: World) -> None:
     """Raise ValueError if there are more workers than problems in a batch."""
     if config.train.batch_size < world.size:
         size = config.train.batch_size
-        raise ValueError(f"batch_size={size} is too small for {world.size} workers")
+        raise UsageError(f"batch_size={size} is too small for {world.size} workers")

@@ -14,6 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from addgpt.config.errors import UsageError
 from addgpt.evaluation.intervals import percent
 from addgpt.evaluation.schema import ERROR_KINDS
 from analysis.report import data, examples, figures, numbers
@@ -51,7 +52,7 @@ def build(folder: str | Path, progress: Progress | None = None, date: str = "") 
     """
     folder = Path(folder)
     if not folder.exists():
-        raise ValueError(f"there is no folder {folder}; train a run first, or name another folder")
+        raise UsageError(f"there is no folder {folder}; train a run first, or name another folder")
     progress = progress or (lambda items, total, what: items)
     runs, faults = data.read(folder, progress)
     faults += [fault for run in runs for fault in run.faults]

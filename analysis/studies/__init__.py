@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
+from addgpt.config.errors import UsageError
+
 # name: (what it reads, what it draws)
 STUDIES = {
     "ablation": (
@@ -42,5 +44,5 @@ STUDIES = {
 def study(name: str) -> ModuleType:
     """The module of a study. Raises ValueError if there is none of that name."""
     if name not in STUDIES:
-        raise ValueError(f"no study {name!r}; there are {', '.join(STUDIES)}")
+        raise UsageError(f"no study {name!r}; there are {', '.join(STUDIES)}")
     return importlib.import_module(f"analysis.studies.{name}")

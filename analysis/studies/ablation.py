@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from addgpt.config.errors import UsageError
 from addgpt.evaluation.compare.statistics import LEVEL, student
 from addgpt.evaluation.intervals import percent
 from analysis import load, style
@@ -116,11 +117,11 @@ def collect(*places: str | Path) -> pd.DataFrame:
     table = pd.concat([_read(p) if p.is_file() else _sweep(p) for p in paths], ignore_index=True)
     if table.duplicated(["sweep", "case", "seed"]).any():
         names = ", ".join(dict.fromkeys(table["sweep"]))
-        raise ValueError(f"each sweep needs a name of its own, and a case a seed once: {names}")
+        raise UsageError(f"each sweep needs a name of its own, and a case a seed once: {names}")
     for name, part in table.groupby("sweep", sort=False):
         if DEFAULT not in set(part["case"]):
             cases = ", ".join(dict.fromkeys(part["case"]))
-            raise ValueError(f"{name} has no case {DEFAULT}; its cases: {cases}")
+            raise UsageError(f"{name} has no case {DEFAULT}; its cases: {cases}")
     return table
 
 
@@ -181,7 +182,7 @@ def draw(table: pd.DataFrame) -> Figure:
     """
     found, cases = effects(table), _cases(table)[1:]
     if not cases or found.empty:
-        raise ValueError(f"there is nothing to draw: no case was scored besides {DEFAULT}")
+        raise UsageError(f"there is nothing to draw: no case was scored besides {DEFAULT}")
     parts = list(found.groupby("sweep", sort=False))
     height = 1.5 + 0.24 * len(cases)
     figure, axes = style.panels(len(parts), columns=PANELS, width=4.0, height=height)
@@ -236,10 +237,10 @@ def _read(file: Path) -> pd.DataFrame:
         table = pd.read_csv(file, dtype=kinds, keep_default_na=False, na_values=[""])
         whole = list(table.columns) == COLUMNS and not table.empty
         if not whole or table[COLUMNS[:3]].isna().any(axis=None):
-            raise ValueError("not the columns and rows of --csv")
+            raise UsageError("not the columns and rows of --csv")
         return _typed(table)
     except (ValueError, OSError) as error:
-        raise ValueError(f"{file} is no table of sweeps: {str(error).strip()}") from None
+        raise UsageError(f"{file} is no table of sweeps: {str(error).strip()}") from None
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from addgpt.config.errors import UsageError
 from addgpt.evaluation.intervals import percent
 from analysis import load
 
@@ -36,7 +37,7 @@ def planned(folder: str | Path) -> pd.DataFrame:
     """
     file = Path(folder) / "sweep.json"
     if not file.is_file():
-        raise ValueError(f"{folder} is not the folder of a sweep: it has no sweep.json")
+        raise UsageError(f"{folder} is not the folder of a sweep: it has no sweep.json")
     plan = load.read_json(file, dict)
     try:
         rows = [
@@ -45,12 +46,12 @@ def planned(folder: str | Path) -> pd.DataFrame:
             for row in plan["runs"]
         ]  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{file} is damaged: {error!r}") from None
+        raise UsageError(f"{file} is damaged: {error!r}") from None
     table = pd.DataFrame(rows, columns=["run", "task", "case", "seed", "done"])
     if table.empty:
-        raise ValueError(f"{file} has no run")
+        raise UsageError(f"{file} has no run")
     if table.duplicated(["case", "seed"]).any():
-        raise ValueError(f"{file} is damaged: a case has a seed twice")
+        raise UsageError(f"{file} is damaged: a case has a seed twice")
     return table
 
 

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FixedLocator, NullLocator
 
+from addgpt.config.errors import UsageError
 from analysis import load, style
 from analysis.studies import common
 
@@ -125,7 +126,7 @@ def draw(table: pd.DataFrame) -> Figure:
     """
     runs = held_out(table, (3, 3))
     if runs.empty:
-        raise ValueError("there is nothing to draw: no held-out sums of 3-digit operands")
+        raise UsageError("there is nothing to draw: no held-out sums of 3-digit operands")
     ours, theirs = summary(runs), published()
     figure, (left, right) = style.panels(2, width=4.4, height=3.8)
     names = [name for name in FORMATS if name in {*ours["format"], *theirs["format"]}]
@@ -165,13 +166,13 @@ def _markdown(curve: pd.DataFrame) -> str:
 def _format(run: str, row: pd.Series) -> str:
     """What a run's format is called in the figure."""
     if not row.get("options.pool", 0) > 0:
-        raise ValueError(f"{run} was trained without a pool of problems")
+        raise UsageError(f"{run} was trained without a pool of problems")
     name = NAMES.get((row.get("options.trace"), row.get("options.format")))
     with_ids = any(how != "none" for how in row.get("model.level_position") or ())
     if with_ids:
         name = WITH_IDS if name == "reverse" else None
     if name is None:
-        raise ValueError(f"{run} is of no format that is compared here")
+        raise UsageError(f"{run} is of no format that is compared here")
     return name
 
 

@@ -25,6 +25,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from addgpt.config.errors import UsageError
 from addgpt.runs.files import write_atomically
 
 TRAIN = 0.9  # of the characters of a text; the rest is its validation part
@@ -144,9 +145,9 @@ def write(out: Path, without: Path | None = None, root: Path = Path("/")) -> lis
         }
         text, told = collect(sources, known[int(len(known) * TRAIN) :])
     except (subprocess.CalledProcessError, zlib.error, struct.error, EOFError) as error:
-        raise ValueError(f"a package is damaged: {error}") from None
+        raise UsageError(f"a package is damaged: {error}") from None
     except FileNotFoundError as error:
         needs = "apt install dict-gcide sword-comm-tdavid bible-kjv"
-        raise ValueError(f"{error.filename} is not there; {needs}") from None
+        raise UsageError(f"{error.filename} is not there; {needs}") from None
     write_atomically(out, text)
     return [*told, f"{out}: {len(text):,} characters"]

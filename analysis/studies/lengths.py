@@ -15,6 +15,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from addgpt.config.errors import UsageError
 from analysis import load, style
 from analysis.studies import common
 
@@ -83,7 +84,7 @@ def draw(table: pd.DataFrame) -> Figure:
     """
     found = curves(table)
     if found.empty:
-        raise ValueError("there is nothing to draw: no operands of equal length were scored")
+        raise UsageError("there is nothing to draw: no operands of equal length were scored")
     figure, (axis,) = style.panels(1, width=7.5, height=4.2)
     # Said once where it is the same for all.
     seeds = f"seeds: {found['seeds'].max()}; " if found["seeds"].nunique() == 1 else ""

@@ -16,6 +16,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from addgpt.config.errors import UsageError
 from analysis import load, style
 from analysis.studies import common
 
@@ -43,9 +44,9 @@ def _runs(folder: Path) -> pd.DataFrame:
     source = runs["command"].fillna("").map(_source).dropna()
     source = source.map(lambda name: places.get(name, name))
     if source.empty:
-        raise ValueError(f"no run in {folder} was started from another one: train --init-from RUN")
+        raise UsageError(f"no run in {folder} was started from another one: train --init-from RUN")
     for run, other in source[~source.isin(runs.index)].items():
-        raise ValueError(f"run {run} needs {other}, from which it was started, beside it")
+        raise UsageError(f"run {run} needs {other}, from which it was started, beside it")
     short = runs.loc[source.index, "train.steps"].max()
     role = (runs["train.steps"] > short).map({True: "long", False: "scratch"})
     role[source.unique()] = "pretrain"
@@ -88,7 +89,7 @@ def draw(table: pd.DataFrame) -> Figure:
         if len(ends):
             handles.append(Line2D([], [], label=f"{label} ({len(ends)} seeds)", **look))
     if not handles:
-        raise ValueError("there is nothing to draw: no run of finetuning or from scratch")
+        raise UsageError("there is nothing to draw: no run of finetuning or from scratch")
     axis.set(xlabel="characters trained on (millions)", ylabel="loss on val (nats a character)")
     axis.set_title("lines: on a sample of val; points: all of val")
     style.legend(figure, handles)

@@ -16,6 +16,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
+from addgpt.config.errors import UsageError
 from addgpt.evaluation.intervals import share
 from analysis import load, style
 from analysis.studies import common
@@ -46,7 +47,7 @@ def _runs(folder: Path) -> pd.DataFrame:
             facts |= {name: sum(part[name] for part in parts) for name in ("n", "answer_correct")}
             rows.append(facts)
     if not rows:
-        raise ValueError(f"no run in {folder} was asked the suite: addgpt eval --suite ten-digit")
+        raise UsageError(f"no run in {folder} was asked the suite: addgpt eval --suite ten-digit")
     return pd.DataFrame(rows)[COLUMNS]
 
 

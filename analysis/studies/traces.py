@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from addgpt.config.errors import UsageError
 from addgpt.evaluation.intervals import percent
 from analysis import load, style
 from analysis.studies import common
@@ -40,7 +41,7 @@ def draw(table: pd.DataFrame) -> Figure:
     table = load.with_accuracy(table)
     panels = list(table.groupby(["task", "digits"], sort=False))
     if not panels:
-        raise ValueError("there is nothing to draw: the table has no rows")
+        raise UsageError("there is nothing to draw: the table has no rows")
     figure, axes = style.panels(len(panels), columns=3, width=3.6, height=3.2)
     for axis, ((task, size), part) in zip(axes, panels, strict=True):
         designs = list(dict.fromkeys(part["design"]))

@@ -14,6 +14,7 @@ from addgpt.task import (
     Batch,
     Cell,
     Recipe,
+    UsageError,
     check_choices,
     setting,
 )
@@ -75,21 +76,21 @@ class Arithmetic(Operation):
 
     def __post_init__(self) -> None:
         if not 1 <= self.digits <= MOST_DIGITS:
-            raise ValueError(f"digits must be in 1..{MOST_DIGITS}, not {self.digits}")
+            raise UsageError(f"digits must be in 1..{MOST_DIGITS}, not {self.digits}")
         check_far(self.far, self.digits)
         for name in ("carry", "edges"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in [0, 1], not {getattr(self, name)}")
+                raise UsageError(f"{name} must be in [0, 1], not {getattr(self, name)}")
         if not 0 <= self.offset <= 10_000:
-            raise ValueError(f"offset must be in 0..10000, not {self.offset}")
+            raise UsageError(f"offset must be in 0..10000, not {self.offset}")
         if self.spread and self.offset:
-            raise ValueError("offset and spread exclude each other: spread shifts ids, too")
+            raise UsageError("offset and spread exclude each other: spread shifts ids, too")
         if self.spread and not self._columns() <= self.spread <= 10_000:
             most = f"{self._columns()}..10000, or 0 for none"
-            raise ValueError(f"spread must be in {most}, not {self.spread}")
+            raise UsageError(f"spread must be in {most}, not {self.spread}")
         most = min(MOST_POOL, 100**self.digits // 4)  # so that the train split has that many
         if not 0 <= self.pool <= most:
-            raise ValueError(f"pool must be in 0..{most} at digits={self.digits}, not {self.pool}")
+            raise UsageError(f"pool must be in 0..{most} at digits={self.digits}, not {self.pool}")
         check_choices(self)
 
     # What a task says of itself.
@@ -245,7 +246,7 @@ class Arithmetic(Operation):
             keep = problems.distinct(*parts[:2], self.commutes)[: self.pool]
             if len(keep) == self.pool:
                 return tuple(part[keep] for part in parts)
-        raise ValueError(f"pool={self.pool} is too large: {len(keep)} distinct problems were found")
+        raise UsageError(f"pool={self.pool} is too large: {len(keep)} distinct problems were found")
 
     # How it is done.
 
@@ -341,7 +342,7 @@ def _layout(tokens: np.ndarray, each: int) -> tuple[np.ndarray, ...]:
 def check_far(far: tuple[int, ...], digits: int) -> None:
     """Raise ValueError unless these are different lengths, longer than those trained on."""
     if len({*far}) < len(far) or not all(digits < length <= MOST_DIGITS for length in far):
-        raise ValueError(f"far must hold different lengths above {digits}, at most {MOST_DIGITS}")
+        raise UsageError(f"far must hold different lengths above {digits}, at most {MOST_DIGITS}")
 
 
 def _count(length):

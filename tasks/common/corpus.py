@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from addgpt.runs.files import locked, whole_file
+from addgpt.task import UsageError
 from tasks.common import sources
 
 CHUNK = 1 << 20  # bytes read at a time
@@ -99,7 +100,7 @@ def _texts(file: Path, chunk: int, read: Callable[[bytes], None]) -> Iterator[st
             except UnicodeDecodeError as error:
                 place = offset - pending + error.start
                 byte = error.object[error.start]
-                raise ValueError(f"{file} is not UTF-8: byte {place:,} is 0x{byte:02x}") from None
+                raise UsageError(f"{file} is not UTF-8: byte {place:,} is 0x{byte:02x}") from None
             read(data)
             offset += len(data)
             if piece:
@@ -139,9 +140,9 @@ def _make(path: Path, files: tuple[Path, ...], stamp: tuple) -> Corpus:
 
             alphabet, kind = encode(texts(files, CHUNK, read), temporary)
         if not alphabet:
-            raise ValueError(f"{' '.join(map(str, files))} is empty")
+            raise UsageError(f"{' '.join(map(str, files))} is empty")
         if _stamp(files) != stamp:
-            raise ValueError(f"{files[0]} was changed while it was read; try again")
+            raise UsageError(f"{files[0]} was changed while it was read; try again")
         with open(temporary, "r+b") as out:
             out.seek(0, os.SEEK_END)
             note = {"stamp": stamp, "alphabet": alphabet, "type": kind.name}
@@ -173,11 +174,11 @@ def _note(file: BinaryIO) -> tuple[dict[str, Any], int]:
     """The note near the end of a file, and the size of what is before it. Raises ValueError."""
     end = file.seek(0, os.SEEK_END) - 24
     if end < 0:
-        raise ValueError("too short")
+        raise UsageError("too short")
     file.seek(end)
     length, crc = (int.from_bytes(file.read(8), "little") for _ in range(2))
     if file.read(8) != MAGIC or length > end or (end <= VERIFIED and crc != _crc(file, end)):
-        raise ValueError("damaged")
+        raise UsageError("damaged")
     file.seek(end - length)
     return json.loads(file.read(length)), end - length
 
@@ -210,7 +211,7 @@ def encode(pieces: Iterable[str], path: Path) -> tuple[str, np.dtype]:
                 number[new] = np.arange(len(points), len(points) + len(new))
                 points += new.tolist()
             if len(points) > MOST_SYMBOLS:
-                raise ValueError(f"the corpus has more than {MOST_SYMBOLS:,} different characters")
+                raise UsageError(f"the corpus has more than {MOST_SYMBOLS:,} different characters")
             if len(points) > 256 and kind == np.uint8:
                 kind = np.dtype(np.uint16)
                 out = _widened(out, path)

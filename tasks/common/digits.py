@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from addgpt.task import UsageError
+
 
 def draw(rng: np.random.Generator, lengths: np.ndarray, width: int) -> np.ndarray:
     """(B, width) random numbers with exactly `lengths` digits; one digit may be 0.
@@ -11,7 +13,7 @@ def draw(rng: np.random.Generator, lengths: np.ndarray, width: int) -> np.ndarra
     Raises ValueError where a length is not in 1..width.
     """
     if len(lengths) and not (lengths.min() >= 1 and lengths.max() <= width):
-        raise ValueError(f"lengths must be in 1..{width}, not {lengths.min()}..{lengths.max()}")
+        raise UsageError(f"lengths must be in 1..{width}, not {lengths.min()}..{lengths.max()}")
     rows = len(lengths)
     digits = rng.integers(0, 10, (rows, width), dtype=np.int8)
     top = rng.integers(1, 10, rows, dtype=np.int8)
@@ -92,7 +94,7 @@ def from_int(value: int, width: int) -> np.ndarray:
     """(width,) digits of a Python integer. Raises ValueError if it does not fit."""
     text = str(value)
     if value < 0 or len(text) > width:
-        raise ValueError(f"{value} has no {width}-digit form")
+        raise UsageError(f"{value} has no {width}-digit form")
     return np.array([int(c) for c in reversed(text.zfill(width))], np.int8)
 
 

@@ -6,7 +6,7 @@ import re
 from abc import abstractmethod
 from typing import ClassVar
 
-from addgpt.task import Answer, ErrorType, Explained, Graded, HeldOut, Problem, Row
+from addgpt.task import Answer, ErrorType, Explained, Graded, HeldOut, Problem, Row, UsageError
 from tasks.common import audit, errors, paper
 
 MOST_DIGITS = 1000
@@ -41,7 +41,7 @@ class Operation(Graded, HeldOut, Explained):
         """The places of each group of a pattern. Raises ValueError for what it does not fit."""
         match = re.fullmatch(pattern, completion, re.DOTALL)
         if match is None:
-            raise ValueError(f"{completion!r} is not a finished trace of {self.op}")
+            raise UsageError(f"{completion!r} is not a finished trace of {self.op}")
         return [list(range(*group)) for group in match.regs[1:]]
 
     def labels(self) -> dict[str, str]:
@@ -51,10 +51,10 @@ class Operation(Graded, HeldOut, Explained):
     def check(self, problem: Problem) -> tuple[int, int]:
         """The operands of a problem. Raises ValueError unless it can be asked."""
         if problem.op != self.op:
-            raise ValueError(f"this model does {self.op}, not {problem.op}")
+            raise UsageError(f"this model does {self.op}, not {problem.op}")
         a, b = problem.operands
         if max(a, b) >= FULL:
-            raise ValueError(f"operands may have at most {MOST_DIGITS} digits")
+            raise UsageError(f"operands may have at most {MOST_DIGITS} digits")
         return a, b
 
     def parse(self, text: str) -> Problem:

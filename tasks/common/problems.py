@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from addgpt.task import UsageError
 from tasks.common import digits
 
 EDGES = ("zeros", "equal", "nines", "power")
@@ -83,7 +84,7 @@ def in_stratum(stratum: str, a: np.ndarray, b: np.ndarray, borrow: bool) -> np.n
     if name in ("zeros", "nines", "power"):
         test = {"zeros": _is_mostly_zero, "nines": _is_nines, "power": _is_near_power}[name]
         return test(a) | test(b)
-    raise ValueError(f"unknown stratum {stratum!r}; valid: all, carry:K, {', '.join(EDGES)}")
+    raise UsageError(f"unknown stratum {stratum!r}; valid: all, carry:K, {', '.join(EDGES)}")
 
 
 def joined(kept: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from addgpt.runs.files import locked, whole_file
+from addgpt.task import UsageError
 
 VALID = "tinyshakespeare, a file or glob such as 'books/*.txt', an http(s) URL, or hf:NAME"
 RAW = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data"
@@ -38,7 +39,7 @@ def files(corpus: str) -> list[Path]:
     Raises ValueError if there is no such corpus, OSError if it cannot be fetched or is damaged.
     """
     if not corpus:
-        raise ValueError(f"corpus is missing; it is {VALID}")
+        raise UsageError(f"corpus is missing; it is {VALID}")
     data = _data_folder()
     if corpus in KNOWN:
         url, sha256 = KNOWN[corpus]
@@ -53,7 +54,7 @@ def files(corpus: str) -> list[Path]:
         return [_given(data, name) or _streamed(corpus, name)]
     found = (data and _matching(data / corpus)) or _matching(Path(corpus).expanduser())
     if not found:
-        raise ValueError(f"no file matches corpus {corpus!r}; it is {VALID}")
+        raise UsageError(f"no file matches corpus {corpus!r}; it is {VALID}")
     return found
 
 
@@ -82,7 +83,7 @@ def _data_folder() -> Path | None:
         return None
     folder = Path(given).expanduser()
     if not folder.is_dir():
-        raise ValueError(f"ADDGPT_DATA is {given!r}, which is not a folder")
+        raise UsageError(f"ADDGPT_DATA is {given!r}, which is not a folder")
     return folder
 
 
@@ -92,7 +93,7 @@ def _given(data: Path | None, name: str) -> Path | None:
 
 def _matching(path: Path) -> list[Path]:
     if path.is_dir():
-        raise ValueError(f"{path} is a folder; give a file or a glob such as '{path}/*.txt'")
+        raise UsageError(f"{path} is a folder; give a file or a glob such as '{path}/*.txt'")
     if path.is_file():
         return [path]
     return [Path(name) for name in sorted(glob.glob(str(path), recursive=True)) if _is_file(name)]
@@ -133,14 +134,14 @@ def _streamed(corpus: str, name: str) -> Path:
     """A text file of the cache with the documents of a data set, a newline between them."""
     _, data_set, *config = corpus.split(":")
     if not data_set:
-        raise ValueError(f"{corpus} names no data set; corpus is {VALID}")
+        raise UsageError(f"{corpus} names no data set; corpus is {VALID}")
     path = cache_folder("downloads") / f"{_short(corpus)}-{name}"
     if path.is_file():
         return path
     try:
         import datasets
     except ImportError:
-        raise ValueError(f"{corpus} needs datasets: pip install 'addgpt[text]'") from None
+        raise UsageError(f"{corpus} needs datasets: pip install 'addgpt[text]'") from None
     try:
         with locked(lock_of(path)):
             if not path.is_file():  # else another process has fetched it meanwhile
@@ -162,7 +163,7 @@ def _column(corpus: str, rows: Any) -> Iterator[str]:
         if key is None:
             texts = [name for name, value in row.items() if isinstance(value, str)]
             if not texts:
-                raise ValueError(f"{corpus} has no column of text, but {', '.join(row)}")
+                raise UsageError(f"{corpus} has no column of text, but {', '.join(row)}")
             key = "text" if "text" in texts else texts[0]
         yield row[key]
 

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from addgpt.task import Batch, TextTask, setting
+from addgpt.task import Batch, TextTask, UsageError, setting
 from tasks.common import sources
 from tasks.common.corpus import Corpus, load
 
@@ -28,7 +28,7 @@ class Text(TextTask):
 
     def __post_init__(self) -> None:
         if len(set(self.characters)) < len(self.characters):
-            raise ValueError("characters holds one more than once")
+            raise UsageError("characters holds one more than once")
 
     @property
     def alphabet(self) -> str:
@@ -39,7 +39,7 @@ class Text(TextTask):
         """The corpus. Raises ValueError if it is not the one that the run began with, OSError."""
         corpus = load(self.source)
         if self.sha256 not in ("", corpus.sha256):
-            raise ValueError(f"corpus {self.corpus} is not the text that the run began with")
+            raise UsageError(f"corpus {self.corpus} is not the text that the run began with")
         return corpus
 
     @property
@@ -53,7 +53,7 @@ class Text(TextTask):
 
     def resolved(self) -> Text:
         if self.characters not in ("", self.found()):
-            raise ValueError(f"characters is not the alphabet of corpus {self.corpus}")
+            raise UsageError(f"characters is not the alphabet of corpus {self.corpus}")
         return replace(self, characters=self.found(), sha256=self.text.sha256)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from glob import glob
 from pathlib import Path
 
+from addgpt.config.errors import UsageError
 from addgpt.evaluation.compare.statistics import Marks, Scored
 from addgpt.evaluation.contamination import problems
 from addgpt.evaluation.exact_match import CellResult, evaluation_problems
@@ -40,7 +41,7 @@ def check_apart(a: Sequence[Run], b: Sequence[Run]) -> None:
     mine = {run.path.resolve() for run in a}
     both = [str(run.path) for run in b if run.path.resolve() in mine]
     if both:
-        raise ValueError(f"{', '.join(both)}: on both sides of --against")
+        raise UsageError(f"{', '.join(both)}: on both sides of --against")
 
 
 def repeats(runs: Iterable[Run]) -> list[str]:
@@ -105,7 +106,7 @@ def check_alike(
         if other.cells() != task.cells() or _asked(other, per_cell, split, seed) != wanted:
             difference = _difference(task, other)
             names = f"{first.path} and {run.path}"
-            raise ValueError(f"{names} are not asked the same problems: {difference}")
+            raise UsageError(f"{names} are not asked the same problems: {difference}")
 
 
 def read_scored(run: Run, split: str = "test") -> Scored:
@@ -149,7 +150,7 @@ def _paths(name: str) -> list[Path]:
     found = [Path(match) for match in sorted(glob(name))]
     found = [folder for folder in found if (folder / "config.json").exists()]
     if not found:
-        raise ValueError(f"no run matches {name}")
+        raise UsageError(f"no run matches {name}")
     return found
 
 

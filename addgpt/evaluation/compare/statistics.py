@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from addgpt.config.errors import UsageError
 from addgpt.task import Cell
 
 LEVEL = 0.95
@@ -187,7 +188,7 @@ def check_same(runs: Sequence[Scored]) -> None:
     for run in others:
         asked, seeds = run.asked(), {first.evaluation_seed, run.evaluation_seed}
         if len(seeds - {None}) > 1:
-            raise ValueError(
+            raise UsageError(
                 f"{first.name} and {run.name} were scored on different problems: "
                 f"evaluation seeds {first.evaluation_seed} and {run.evaluation_seed}"
             )
@@ -195,7 +196,7 @@ def check_same(runs: Sequence[Scored]) -> None:
             if asked.get(cell) != wanted.get(cell):
                 where = f"{cell.len_a}{cell.op}{cell.len_b} {cell.stratum}"
                 counts = " and ".join(f"{one.get(cell, Asked()).n:,}" for one in (wanted, asked))
-                raise ValueError(
+                raise UsageError(
                     f"{first.name} and {run.name} were scored on different problems "
                     f"(first in {where}: {counts} of them)"
                 )
@@ -209,11 +210,11 @@ def compare(a: Sequence[Scored], b: Sequence[Scored]) -> Comparison:
     """
     for run in (*a, *b):
         if run.marks is None:
-            raise ValueError(f"{run.name}: only counts are known; a comparison needs each problem")
+            raise UsageError(f"{run.name}: only counts are known; a comparison needs each problem")
     cells = [cell_of(row) for row in a[0].rows if not row["seen"]]
     plain = [cell for cell in cells if cell.stratum == "all"]
     if not plain:
-        raise ValueError(f"{a[0].name} holds no problems out of training: nothing to compare")
+        raise UsageError(f"{a[0].name} holds no problems out of training: nothing to compare")
     check_same([*a, *b])
 
     def contrast(part: Iterable[Cell]) -> Difference:
