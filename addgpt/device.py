@@ -17,7 +17,7 @@ from addgpt.config.architectures import GPTConfig, ModelConfig
 from addgpt.config.errors import UsageError
 
 WIDE = 128  # channels from which bfloat16 pays on a CPU (docs/log.md)
-WORK_OF_A_THREAD = 250_000_000  # weights times tokens of a pass for which one more thread pays
+WORK_OF_A_THREAD = 150_000_000  # weights times tokens of a pass for which one more thread pays
 
 
 def pick_device(name: str = "auto", number: int = 0) -> torch.device:

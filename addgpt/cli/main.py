@@ -75,9 +75,11 @@ class Commands(click.Group):
             fail(*explained(error))
 
     def main(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
-        # Read when torch is loaded. Threads that spin while they wait for one another take the
-        # cores from whoever could go on.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        # Read when torch is loaded. Threads that spin for long while they wait for one another take
+        # the cores from whoever could go on; those that never spin lose as much in waking up.
+        if "OMP_WAIT_POLICY" not in os.environ:
+            os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+            os.environ.setdefault("GOMP_SPINCOUNT", "1000")
         try:
             return super().main(*args, **kwargs | {"standalone_mode": False})
         except click.exceptions.NoArgsIsHelpError as error:
