@@ -33,7 +33,7 @@ from addgpt.evaluation import schema
 from addgpt.evaluation.intervals import wilson
 from addgpt.evaluation.schema import COUNTS, EVAL_COLUMNS, NUMBERS, read_eval
 from addgpt.runs.files import RunError, read_checked, read_log
-from addgpt.runs.recipe import complete, flat
+from addgpt.runs.recipe import flat
 
 T = TypeVar("T")
 
@@ -66,15 +66,14 @@ def runs(folder: str | Path) -> pd.DataFrame:
     """One row per run: `run`, `path`, its settings, and the last logged step.
 
     Settings keep the nesting of config.json in their names: `task`, `seed`, `options.digits`,
-    `model.layers`, `train.lr`, `versions.commit`; those that the version which wrote it did not
-    know yet have their defaults. The last logged step adds `step`, `examples`,
+    `model.layers`, `train.lr`, `versions.commit`. The last logged step adds `step`, `examples`,
     `tokens`, `seconds` (of training), `loss` and `val_loss` (nats per token) and `val_exact`
     (share in 0..1); they are missing where nothing has been logged.
     """
     rows = []
     for run, path in find(folder).items():
         last = dict.fromkeys(LOOK_COLUMNS) | (_looks(path) or [{}])[-1]
-        rows.append({"run": run, "path": str(path)} | flat(complete(read_config(path))) | last)
+        rows.append({"run": run, "path": str(path)} | flat(read_config(path)) | last)
     frame = pd.DataFrame(rows)
     return frame.astype(dict.fromkeys(LOOK_COLUMNS, float))
 
@@ -181,13 +180,8 @@ def with_accuracy(counts: pd.DataFrame) -> pd.DataFrame:
 def read_config(path: Path) -> dict[str, Any]:
     """The settings of the run in a folder, as config.json has them. Raises ValueError."""
     file = path / "config.json"
-    try:
-        config = json.loads(_text(file))
-    except RecursionError:
-        raise UsageError(f"{file} is damaged: nested too deep") from None
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{file} is damaged: {error}") from None
-    if not isinstance(config, dict) or not {"task", "seed"} <= config.keys():
+    config = read_json(file, dict)
+    if not {"task", "seed"} <= config.keys():
         raise UsageError(f"{file} is not the config of a run: it names no task and seed")
     for part in ("options", "model", "train", "versions"):
         if not isinstance(config.get(part) or {}, dict):
@@ -198,10 +192,8 @@ def read_config(path: Path) -> dict[str, Any]:
 def read_json(file: Path, kind: type[T]) -> T:
     """The content of a JSON file, an object (dict) or an array (list). Raises ValueError."""
     try:
-        content = json.loads(_text(file))
-    except RecursionError:
-        raise UsageError(f"{file} is damaged: nested too deep") from None
-    except json.JSONDecodeError as error:
+        content = json.loads(_checked(lambda: read_checked(file)))
+    except (RecursionError, json.JSONDecodeError) as error:
         raise UsageError(f"{file} is damaged: {error}") from None
     if not isinstance(content, kind):
         wanted = {dict: "object", list: "array"}[kind]
@@ -234,10 +226,7 @@ def read_table(file: str | Path, columns: Sequence[str]) -> pd.DataFrame:
 def _looks(path: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl; a last line still being written is left out."""
     file = path / "metrics.jsonl"
-    try:
-        return read_log(file) if file.is_file() else []
-    except RunError as error:
-        raise UsageError(error) from None
+    return _checked(lambda: read_log(file)) if file.is_file() else []
 
 
 def _mistakes(
@@ -282,7 +271,3 @@ def _checked(read: Callable[[], T]) -> T:
         return read()
     except RunError as error:
         raise UsageError(error) from None
-
-
-def _text(file: Path) -> str:
-    return _checked(lambda: read_checked(file))
