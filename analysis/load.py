@@ -31,7 +31,7 @@ import pandas as pd
 from addgpt.config.errors import UsageError
 from addgpt.evaluation import schema
 from addgpt.evaluation.intervals import wilson
-from addgpt.evaluation.schema import COUNTS, EVAL_COLUMNS, NUMBERS, read_eval
+from addgpt.evaluation.schema import COUNTS, EVAL_COLUMNS, NUMBERS, read_eval, trained_length
 from addgpt.runs.files import RunError, read_checked, read_log
 from addgpt.runs.recipe import flat
 
@@ -104,9 +104,9 @@ def evals(folder: str | Path) -> pd.DataFrame:
     for run, path in find(folder).items():
         if not (path / "eval.csv").is_file():
             continue
-        config = read_config(path)
+        options = read_config(path).get("options") or {}
         for row in _checked(lambda path=path: read_eval(path / "eval.csv")):
-            rows.append(row | {"run": run, "trained": trained_length(config, row["op"])})
+            rows.append(row | {"run": run, "trained": trained_length(options, row["op"])})
     return with_accuracy(_frame(rows, (*EVAL_COLUMNS, "trained")))
 
 
@@ -141,13 +141,6 @@ def error_counts(folder: str | Path) -> pd.DataFrame:
     """
     columns = (*MISTAKE_COLUMNS, "n")
     return _mistakes(folder, "error_counts.csv", columns, ("len_a", "len_b", "n"))
-
-
-def trained_length(config: dict[str, Any], op: str) -> float:
-    """The longest operand, in digits, that a run trained on for an operation; NaN if unstated."""
-    options = config.get("options") or {}
-    digits = options.get("digits", np.nan)
-    return float(options.get("sum_digits", digits) if op in ("+", "-") else digits)
 
 
 def pool(evals: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from matplotlib.colors import to_rgba
 
 from addgpt.cli.main import main
 from addgpt.evaluation.intervals import wilson
+from addgpt.evaluation.schema import trained_length
 from analysis import figures, load, style
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -167,8 +168,8 @@ def test_a_run_folder_and_its_results_folder_agree(results: Path) -> None:
 
 def test_trained_length_of_a_mixture() -> None:
     config = {"options": {"digits": 4, "sum_digits": 8}}
-    assert [load.trained_length(config, op) for op in "+-*/"] == [8, 8, 4, 4]
-    assert np.isnan(load.trained_length({}, "+"))
+    assert [trained_length(config["options"], op) for op in "+-*/"] == [8, 8, 4, 4]
+    assert np.isnan(trained_length({}, "+"))
 
 
 def test_pool_adds_counts(results: Path) -> None:
