@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 
 import numpy as np
 import pytest
@@ -197,11 +196,3 @@ def trained(toy_run):
     run = toy_run(steps=2)
     train(run)
     return run
-
-
-@pytest.fixture
-def soon():
-    """Fails a test that takes long."""
-    began = time.monotonic()
-    yield
-    assert time.monotonic() - began < 60

@@ -24,7 +24,7 @@ from addgpt.training.loop import train
 from addgpt.training.preflight import check_memory
 from tests.helpers.hostile import edited, refused
 
-pytestmark = pytest.mark.usefixtures("soon")
+pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.mark.parametrize(
