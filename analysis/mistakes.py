@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -71,17 +72,18 @@ def _heat(axis: Axes, part: pd.DataFrame, columns: list[str]) -> None:
     kinds = part.groupby("kind")["n"].sum().sort_values(ascending=False, kind="stable").index
     table = part.pivot_table(index="kind", columns="where", values="n", aggfunc="sum")
     table = table.reindex(index=kinds, columns=columns)
-    values = table.to_numpy(float)
-    look = {"cmap": style.COUNTS, "vmin": 0, "edgecolors": style.PAPER, "linewidth": 0.5}
-    mesh = axis.pcolormesh(np.ma.masked_invalid(values), **look)
-    axis.figure.colorbar(mesh, ax=axis, label="wrong answers").outline.set_visible(False)
-    if len(columns) <= ANNOTATED:
-        for (row, column), n in np.ndenumerate(values):
-            if np.isfinite(n):
-                colour = style.PAPER if n < np.nanmax(values) / 2 else style.INK
-                place = {"ha": "center", "va": "center", "fontsize": 8, "color": colour}
-                axis.text(column + 0.5, row + 0.5, f"{n:,.0f}", **place)
-    axis.invert_yaxis()
+    annotated = len(columns) <= ANNOTATED
+    sns.heatmap(
+        table,
+        vmin=0,
+        cmap=style.COUNTS,
+        annot=table.map("{:,.0f}".format) if annotated else None,
+        fmt="",
+        annot_kws={"fontsize": 8},
+        linewidths=0.5,
+        cbar_kws={"label": "wrong answers"},
+        ax=axis,
+    )
     axis.set_facecolor("white")  # where nothing is wrong
     axis.grid(False)
     every = -(-len(columns) // LABELS)

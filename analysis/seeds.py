@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -115,13 +116,21 @@ def cell_spread(evals: pd.DataFrame) -> Figure:
     axis.hlines(place, 100 * chosen["worst"], 100 * chosen["best"], color="0.7", lw=2, zorder=1)
     axis.scatter(100 * chosen["median"], place, marker="|", s=280, color="0.15", zorder=4)
     seeds = list(dict.fromkeys(evals["seed"].astype(int)))
-    for number, seed in enumerate(seeds):
-        mine = each[each["seed"] == seed]
-        height = mine["label"].map(labels.index) + 0.8 * ((number + 0.5) / len(seeds) - 0.5)
-        look = {"s": 25, "color": style.line(number)["color"], "zorder": 3}
-        axis.scatter(100 * mine["accuracy"], height, **look)
-    axis.set_yticks(place, labels)
-    axis.set_ylim(len(labels) - 0.5, -0.5)
+    sns.stripplot(
+        each.assign(percent=100 * each["accuracy"], seed=each["seed"].astype(int)),
+        x="percent",
+        y="label",
+        order=labels,
+        hue="seed",
+        hue_order=seeds,
+        palette=[style.line(i)["color"] for i in range(len(seeds))],
+        dodge=True,
+        jitter=False,
+        size=5,
+        legend=False,
+        ax=axis,
+        zorder=3,
+    )
     axis.set(xlabel="exact match (%)", ylabel="cell (digits of a, of b; stratum)")
     least = 100 * chosen["worst"].min()
     margin = max(0.1, 0.05 * (100 - least))
@@ -168,9 +177,16 @@ def _curve(axis: Axes, table: pd.DataFrame, name: str) -> None:
     for number, seed in enumerate(dict.fromkeys(table["seed"])):
         mine = table[table["seed"] == seed]
         axis.plot(mine["examples"], mine[name], **style.line(number) | {"linewidth": 0.9})
-    at = table.groupby("examples")[name]
-    axis.fill_between(at.min().index, at.min(), at.max(), color="0.85", lw=0, zorder=0)
-    axis.plot(at.median(), **MEDIAN)
+    sns.lineplot(
+        table,
+        x="examples",
+        y=name,
+        estimator="median",
+        errorbar=("pi", 100),
+        err_kws={"facecolor": "0.85", "zorder": 0, "alpha": 1, "linewidth": 0},
+        ax=axis,
+        **MEDIAN,
+    )
 
 
 def _seed_lines(seeds: Sequence[int], **look: object) -> list[Artist]:
