@@ -222,6 +222,13 @@ class GPTConfig(_Levelled):
     def gated(self) -> bool:
         return self.activation in ("swiglu", "geglu")
 
+    @property
+    def plain(self) -> bool:
+        """Whether addgpt/model/gpt.py has all that this asks for; else see variants.py there."""
+        usual = self.norm_place == "before" and self.share == "none" and self.loops == 1
+        full = self.key_heads == self.heads and not self.rank and not self.embed_rank
+        return usual and full and self.content
+
 
 @dataclass(frozen=True)
 class GRUConfig(_Levelled):
