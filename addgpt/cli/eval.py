@@ -113,10 +113,11 @@ def tell(line: str) -> None:
 def _prepare(runs: list) -> None:
     """Choose the threads that pay for the largest of these models."""
     from addgpt.device import prepare
-    from addgpt.model.forward import IN_CACHE
+    from addgpt.model.forward import CPU_TOKENS_AT_ONCE
     from addgpt.runs.checkpoint import weight_count
 
-    prepare(weights=max(weight_count(run.config.model) for run in runs), tokens=IN_CACHE)
+    weights = max(weight_count(run.config.model) for run in runs)
+    prepare(weights=weights, tokens=CPU_TOKENS_AT_ONCE)
 
 
 def _score_cells(a: list, b: list, choice: Choice) -> None:
