@@ -27,7 +27,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from addgpt.config.schema import GPTConfig, TrainConfig
+from addgpt.config.architectures import GPTConfig
+from addgpt.config.schema import TrainConfig
 from addgpt.device import autocast, compute_dtype
 from addgpt.model.build import build
 from addgpt.model.forward import forward, next_token_loss, tensors

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from addgpt.cli.main import main
 from addgpt.config.architectures import CONFIGS, model_config, with_model_settings
-from addgpt.config.schema import to_dict
+from addgpt.config.settings import to_dict
 from addgpt.evaluation.exact_match import score
 from addgpt.generation.decode import generate, stream
 from addgpt.model.build import build

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from addgpt.cli.main import main
-from addgpt.config.architectures import CONFIGS, FROM_TASK
-from addgpt.config.schema import GPTConfig, TrainConfig, features_of, with_settings
-from addgpt.config.settings import names_of
+from addgpt.config.architectures import CONFIGS, FROM_TASK, GPTConfig
+from addgpt.config.schema import TrainConfig
+from addgpt.config.settings import features_of, names_of, with_settings
 from addgpt.model import positions, schemes
 from addgpt.model.build import build
 from addgpt.model.forward import forward, loss, loss_and_exact, next_token_loss

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from addgpt import device
-from addgpt.config.schema import GPTConfig
+from addgpt.config.architectures import GPTConfig
 from addgpt.device import WIDE, autocast, compute_dtype
 from addgpt.model.attention import attend
 from addgpt.model.build import build

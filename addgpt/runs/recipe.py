@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from addgpt.config.architectures import CONFIGS
-from addgpt.config.schema import RunConfig, TrainConfig, to_dict
+from addgpt.config.schema import RunConfig, TrainConfig
+from addgpt.config.settings import to_dict
 from addgpt.task import task_class
 
 # How long a run takes and how often it saves; none of it changes what is learned.
