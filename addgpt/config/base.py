@@ -1,4 +1,4 @@
-"""What the configs of all architectures have in common: the sizes that the task gives, and checks."""
+"""What the configs of all architectures share: the sizes that the task gives, and checks."""
 
 from __future__ import annotations
 
