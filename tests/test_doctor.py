@@ -121,7 +121,7 @@ def test_many_runs_are_not_waited_for(results, monkeypatch):
     assert told(results)[1]["more runs"]["found"].startswith("3 runs were not looked at")
 
 
-def test_a_product_rate_is_that_of_real_products():
+def test_the_matmul_rate_is_that_of_real_products():
     """The rate fits into the time that a product takes, measured another way."""
     device = torch.device("cpu")
     rate = matmul_flops(device, torch.float32, 0.1)
