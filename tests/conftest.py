@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from addgpt.config.schema import GPTConfig
+from addgpt.config.architectures import GPTConfig
 from addgpt.model.build import build
 from addgpt.model.gpt import GPT
 from addgpt.runs.resolve import configure

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from addgpt.config.schema import GPTConfig
+from addgpt.config.architectures import GPTConfig
 from addgpt.evaluation import exact_match as module
 from addgpt.evaluation.exact_match import SLACK, evaluate, score
 from addgpt.evaluation.schema import EVAL_COLUMNS

@@ -10,7 +10,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from addgpt.config.schema import GPTConfig, TrainConfig, load_run_config
+from addgpt.config.architectures import GPTConfig
+from addgpt.config.schema import TrainConfig, load_run_config
 from addgpt.config.settings import names_of
 from addgpt.evaluation.problem_files import read_problems
 from addgpt.evaluation.suites import load_suite

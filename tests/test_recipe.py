@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from addgpt.config.schema import GPTConfig, TrainConfig, load_run_config, to_dict
+from addgpt.config.architectures import GPTConfig
+from addgpt.config.schema import TrainConfig, load_run_config
+from addgpt.config.settings import to_dict
 from addgpt.runs import recipe
 from addgpt.runs.run import Run
 from addgpt.task import load_task

@@ -56,21 +56,23 @@ def command(
         if pairs or digits is not None:
             raise UsageError("--run has its settings; drop --set and --digits")
         config = _here(Run(run_folder).config)
-    else:
+    elif task is not None:
         chosen = settings.parse_pairs(pairs)
         chosen |= {"digits": str(digits)} if digits is not None else {}
         config = settings.configure(task, chosen)
     check_trainable(config)
     plan, lengths = cost.plan(config, examples), cost.by_length(config)
-    rate = cost.speed(config)
-    machines = [{"machine": "this one, measured", "flops_per_second": rate, "source": ""}]
-    machines += [
-        {"machine": name, "flops_per_second": peak * utilisation, "source": source}
-        for name, (peak, source) in cost.HARDWARE.items()
+    known = [("this one, measured", cost.speed(config), "")]
+    known += [(name, peak * utilisation, src) for name, (peak, src) in cost.HARDWARE.items()]
+    machines = [
+        {
+            "machine": name,
+            "flops_per_second": rate,
+            "source": source,
+            "seconds": plan.seconds(rate, gpu=bool(source)),
+        }
+        for name, rate, source in known
     ]
-    for machine in machines:
-        gpu = machine["source"] != ""
-        machine["seconds"] = plan.seconds(machine["flops_per_second"], gpu)
     if as_json:
         told = asdict(plan) | {"tokens": plan.tokens, "flops": plan.flops}
         told |= {"utilisation": utilisation, "lengths": [asdict(row) for row in lengths]}

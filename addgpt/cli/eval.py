@@ -28,7 +28,7 @@ from addgpt.evaluation.tables import (
     print_mistakes,
     suite_table,
 )
-from addgpt.model.forward import IN_CACHE
+from addgpt.model.forward import CPU_TOKENS_AT_ONCE
 from addgpt.runs.checkpoint import weight_count
 from addgpt.runs.run import Run
 from addgpt.training.progress import counted
@@ -138,7 +138,7 @@ def _check_options() -> None:
 
 def _prepare(runs: list[Run]) -> None:
     """Choose the threads that pay for the largest of these models."""
-    prepare(weights=max(weight_count(run.config.model) for run in runs), tokens=IN_CACHE)
+    prepare(weights=max(weight_count(run.config.model) for run in runs), tokens=CPU_TOKENS_AT_ONCE)
 
 
 def _score_cells(a: list[Run], b: list[Run], choice: Choice, stored: bool) -> None:

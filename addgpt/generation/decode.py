@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from addgpt.config.schema import ModelConfig
+from addgpt.config.architectures import ModelConfig
 from addgpt.model.build import Model, cache_of
 from addgpt.task import Batch, Task
 

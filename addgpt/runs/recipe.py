@@ -10,7 +10,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from addgpt.config.schema import RunConfig, to_dict
+from addgpt.config.schema import RunConfig
+from addgpt.config.settings import to_dict
 
 # How long a run takes and how often it saves; none of it changes what is learned.
 ASIDE = ("train.device", "train.threads", "train.save_every")

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from addgpt.config.errors import UsageError
-from addgpt.config.schema import RunConfig, TrainConfig, to_dict
+from addgpt.config.schema import RunConfig, TrainConfig
+from addgpt.config.settings import to_dict
 from addgpt.evaluation.schema import read_eval
 from addgpt.evaluation.scorecard import contaminated, usual_size
 from addgpt.runs.files import RunError, read_text

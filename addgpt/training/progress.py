@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from addgpt.evaluation.intervals import percent
+
 if TYPE_CHECKING:  # counting needs no torch
     from addgpt.training.loop import TrainState
 
@@ -27,7 +29,8 @@ class TrainingProgress:
         self.quiet = quiet
         self.live = not quiet and sys.stderr.isatty()
         self.bar = _bar("{task.fields[note]}") if self.live else None
-        self.row = self.bar.add_task("train", total=None, note="") if self.bar else None
+        if self.bar:
+            self.row = self.bar.add_task("train", total=None, note="")
         self.told = 0.0
         self.validated = -1
         self.began: tuple[int, float] | None = None
@@ -53,22 +56,17 @@ class TrainingProgress:
 
     def _say(self, state: TrainState) -> None:
         now = time.monotonic()
-        self.began = self.began or (state.step - 1, now)
+        first, since = self.began = self.began or (state.step - 1, now)
         if self.bar:
             self.bar.update(self.row, total=state.steps, completed=state.step, note=_note(state))
         validated = state.validation.get("step", -1)
         if not self.bar and (validated != self.validated or now - self.told > PLAIN_SECONDS):
-            left = f"  ETA {_clock(self._left(state, now))}" if now > self.began[1] else ""
+            pace = (now - since) / max(1, state.step - first)  # since this process began
+            left = f"  ETA {_clock(pace * (state.steps - state.step))}" if now > since else ""
             note = f"step {state.step}/{state.steps}  {_note(state)}{left}"
             print(note, file=sys.stderr, flush=True)
             self.told = now
         self.validated = validated
-
-    def _left(self, state: TrainState, now: float) -> float:
-        """Seconds left, at the speed since this process began."""
-        first, since = self.began
-        pace = (now - since) / max(1, state.step - first)
-        return pace * (state.steps - state.step)
 
 
 def counted(
@@ -92,7 +90,7 @@ def _note(state: TrainState) -> str:
     pace = state.examples / state.seconds if state.seconds else 0
     parts = [f"loss {state.loss:.4f}"]
     if "val_exact" in state.validation:
-        parts.append(f"val exact {100 * state.validation['val_exact']:.2f}%")
+        parts.append(f"val exact {percent(state.validation['val_exact'], 1)} %")
     elif "val_loss" in state.validation:
         parts.append(f"val loss {state.validation['val_loss']:.4f}")
     return "  ".join([*parts, f"{pace:,.0f} examples/s"])
