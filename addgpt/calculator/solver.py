@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from addgpt.generation.decode import Generated
     from addgpt.model.build import Model
 
-MOST_TOKENS = 8_000  # of work for one operation
-MOST_PAIRS = 2_500  # digits of one operand times digits of the other, for * and /
+MAX_TOKENS = 8_000  # of work for one operation
+MAX_PAIRS = 2_500  # digits of one operand times digits of the other, for * and /
 TOKENS_AT_ONCE = 1 << 16  # of all rows that are decoded together: bounds memory
 MANY = 16  # rows that are worth a batch of their own
 SLACK = 8  # tokens that may be written beyond those the task foresees
@@ -208,7 +208,7 @@ class Calculator:
     ) -> None:
         """Have (B, T) prompts continued, in batches of bounded size and similar length."""
         limits = self._limits(prompts, trained)
-        fits = (limits >= 1) & (limits <= MOST_TOKENS)
+        fits = (limits >= 1) & (limits <= MAX_TOKENS)
         for row in np.flatnonzero(~fits).tolist():
             found[problems[row]] = f"too long for this model: {brief(str(problems[row]))}"
         rows = np.flatnonzero(fits)
@@ -241,7 +241,7 @@ class Calculator:
 
     def _longest_after(self, start: int, trained: bool) -> int:
         """Upper bound on the sequence length after prompts of this length."""
-        return self._longest if trained else start + MOST_TOKENS
+        return self._longest if trained else start + MAX_TOKENS
 
     @cached_property
     def _longest(self) -> int:
@@ -363,9 +363,9 @@ def _check_work(problem: Problem) -> None:
     if op in "+-":
         return
     rows = b if op == "*" else max(1, a - b + 1)  # partial products, or steps
-    if rows * (a if op == "*" else b) > MOST_PAIRS:
+    if rows * (a if op == "*" else b) > MAX_PAIRS:
         raise UsageError(
-            f"too much work: {a:,} digits {op} {b:,} digits; the most is {MOST_PAIRS:,} pairs "
+            f"too much work: {a:,} digits {op} {b:,} digits; the most is {MAX_PAIRS:,} pairs "
             "of digits"
         )
 

@@ -14,7 +14,7 @@ from addgpt.task import SPLITS, Batch, Explained, Graded, HeldOut, Task, TextTas
 
 ROWS = 200  # of a batch
 PER_CELL = 30
-MOST_CELLS = 60
+MAX_CELLS = 60
 NAMED = 3  # examples of a fault
 SEED = 7_919
 
@@ -241,7 +241,7 @@ def _rng() -> np.random.Generator:
 def _sets(task: Graded) -> Iterator[tuple]:
     """Evaluation sets of cells all over the grid: cell, split, batch."""
     cells = task.cells()
-    for cell in cells[:: max(1, len(cells) // MOST_CELLS)]:
+    for cell in cells[:: max(1, len(cells) // MAX_CELLS)]:
         for split in ("train",) if task.seen(cell) else SPLITS:
             yield cell, split, task.evaluation_set(_rng(), PER_CELL, split, cell)
 
