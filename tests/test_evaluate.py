@@ -8,8 +8,9 @@ import torch
 
 from addgpt.config.schema import GPTConfig
 from addgpt.evaluation import exact_match as module
-from addgpt.evaluation.exact_match import SLACK, evaluate, score
+from addgpt.evaluation.exact_match import evaluate, score
 from addgpt.evaluation.schema import EVAL_COLUMNS
+from addgpt.generation.decode import EXTRA_TOKENS
 from addgpt.model.forward import exact_rows, forward, loss, next_token_loss, tensors
 from addgpt.task import Cell, load_task
 
@@ -128,7 +129,7 @@ def test_answer_and_trace_are_counted_apart(matrices, text, answer, trace, unter
 def test_each_row_has_its_own_limit(matrices):
     task = load_task("sub", {"digits": 4})
     start, own = len("12-123="), len("988-111#")
-    late = "0" * (own + SLACK - 4) + "-111#"  # right, but one token past the limit
+    late = "0" * (own + EXTRA_TOKENS - 4) + "-111#"  # right, but one token past the limit
     model = Scripted(task, start, late)
     alone = score(model, task, written(task, matrices, (12, 123)))
     beside = score(model, task, written(task, matrices, (12, 123), (1, 1234)))
