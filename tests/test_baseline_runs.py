@@ -96,9 +96,9 @@ def test_counts_are_those_of_what_was_drawn(lines_run, kind_run):
         table = counted(task, run)
         assert (model.counts.numpy() == table).all() and table.sum() > 500
         shares = (table + 1) / (table + 1).sum(1, keepdims=True)
-        exam = task.batch(np.random.default_rng(5), 50, "val")
-        pairs = exam.tokens[:, :-1][exam.scored[:, 1:]], exam.tokens[:, 1:][exam.scored[:, 1:]]
-        assert loss(model, exam) == pytest.approx(-np.log(shares[pairs]).mean(), rel=1e-5)
+        held = task.batch(np.random.default_rng(5), 50, "val")
+        pairs = held.tokens[:, :-1][held.scored[:, 1:]], held.tokens[:, 1:][held.scored[:, 1:]]
+        assert loss(model, held) == pytest.approx(-np.log(shares[pairs]).mean(), rel=1e-5)
         assert math.isfinite(end.loss) and set(run.state()[0]) == {"model.counts"}
 
 
@@ -109,8 +109,8 @@ def test_the_bigram_by_gradient_comes_to_the_counted_loss(lines_run):
     train(by_count), train(by_gradient)
     task = by_count.task()
     for split in ("train", "val"):
-        exam = task.batch(np.random.default_rng(1), 2000, split)
-        one, other = loss(by_count.model(), exam), loss(by_gradient.model(), exam)
+        held = task.batch(np.random.default_rng(1), 2000, split)
+        one, other = loss(by_count.model(), held), loss(by_gradient.model(), held)
         assert one == pytest.approx(other, abs=0.01), split
     assert one < math.log(len(task.alphabet)) - 0.5
 

@@ -272,9 +272,9 @@ def test_the_average_is_that_of_all_steps_and_is_what_is_scored(toy_run, monkeyp
         torch.testing.assert_close(kept.double(), wanted[name], rtol=1e-4, atol=1e-5)
         assert torch.equal(state[f"average.{name}"], kept)
         assert torch.equal(state[f"model.{name}"], run.model().state_dict()[name])
-    exam = averaged.task().batch(np.random.default_rng(VAL_SEED), 32, "val")
+    held = averaged.task().batch(np.random.default_rng(VAL_SEED), 32, "val")
     reported = averaged.metrics()[-1]["val_loss"]
-    assert reported == pytest.approx(loss(averaged.model(), exam), rel=1e-5)
+    assert reported == pytest.approx(loss(averaged.model(), held), rel=1e-5)
     assert torch.equal(judged[-1], state["average.head.weight"])
 
 

@@ -16,7 +16,7 @@ from addgpt.config.errors import UsageError
 from addgpt.generation.decode import EXTRA_TOKENS, batch_within_tables, write
 from addgpt.model.build import Model
 from addgpt.model.forward import TOKENS_AT_ONCE, exact_rows, groups
-from addgpt.task import SPLITS, Batch, Cell, Graded, Problem
+from addgpt.task import SPLITS, Answer, Batch, Cell, Graded, Problem
 
 LONGEST = 1 << 20  # tokens of a sequence, where the model sets no bound
 
@@ -64,10 +64,16 @@ def score(model: Model, task: Graded, batch: Batch, fast: bool = True) -> Outcom
 
 def answers(task: Graded, problem: Problem, completion: str) -> bool:
     """Whether a completion gives the right answer."""
+    answer = answer_of(task, problem, completion)
+    return answer is not None and answer == task.truth(problem)
+
+
+def answer_of(task: Graded, problem: Problem, completion: str) -> Answer | None:
+    """The answer that a completion gives; None where there is none to read."""
     try:
-        return task.read(problem, completion) == task.truth(problem)
+        return task.read(problem, completion)
     except ValueError:
-        return False
+        return None
 
 
 @dataclass(frozen=True)
