@@ -20,8 +20,6 @@ __all__ = [  # the last four: what addgpt/task.py takes from here
 FORMAT = 1  # goes up when a config written by this version could not be read by an older one
 MOST_ROWS = 1 << 20
 
-check_choices = check_settings  # an older name
-
 
 @dataclass(frozen=True)
 class TrainConfig:
