@@ -56,7 +56,8 @@ def command(
 
     from addgpt.sweep.engines import LocalEngine, RayEngine, usable_cores
     from addgpt.sweep.grid import load_grid
-    from addgpt.sweep.run import plan_sweep, run_sweep
+    from addgpt.sweep.plan import plan_sweep
+    from addgpt.sweep.run import run_sweep
     from addgpt.sweep.table import outcome_table, tally
 
     if ray_address and engine != "ray":

@@ -13,18 +13,14 @@ import signal
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
 
-from addgpt.config.schema import RunConfig
 from addgpt.evaluation.schema import read_eval
 from addgpt.runs.files import RunError, check_writable, locked, read_text, write_atomically
 from addgpt.runs.run import METRICS, Run
 from addgpt.sweep.engines import Engine, Going
 from addgpt.sweep.grid import Grid
-from addgpt.sweep.plan import Planned, plan, reached
+from addgpt.sweep.plan import Planned
 from addgpt.sweep.table import LiveTable, Row
-from addgpt.training.preflight import check_trainable
 
 FILE = "sweep.json"
 LAST_BYTES = 1 << 16  # of metrics.jsonl that hold its last line
@@ -32,32 +28,28 @@ POLL_SECONDS = 0.1  # between looks at which processes have ended
 LOOK_SECONDS = 1.0  # between readings of the run folders
 
 
-def plan_sweep(grid: Grid, on_this_machine: bool = True) -> list[Planned]:
-    """The runs of a grid; see `plan`, whose errors it raises."""
-
-    def check(config: RunConfig) -> None:
-        """Another machine's devices are not known here."""
-        settings = config.train if on_this_machine else replace(config.train, device="cpu")
-        check_trainable(replace(config, train=settings))
-
-    return plan(grid, check)
-
-
 def run_sweep(grid: Grid, planned: Sequence[Planned], engine: Engine) -> tuple[list[Row], bool]:
     """Carry out what is left to do; returns the rows of sweep.json, and whether it was cut short.
 
     Raises RunError if another process is at the same sweep.
     """
+    check_writable(grid.out)
     rows = {one.name: _row(one) for one in planned}
     table_rows = list(rows.values())
+
+    def write() -> None:
+        data = {"grid": grid.name, "task": grid.task, "runs": table_rows}
+        write_atomically(grid.out / FILE, json.dumps(data, indent=1) + "\n")
+
     waiting = deque(one for one in planned if one.status != "done")
-    with _sweep_lock(grid.out), LiveTable(table_rows) as table, _stop_requests() as seen:
-        _write(grid, table_rows)
+    lock = locked(grid.out / ".lock", f"another process is at the sweep in {grid.out}")
+    with lock, LiveTable(table_rows) as table, _stop_requests() as seen:
+        write()
         with engine if waiting else contextlib.nullcontext():
             for name, news in _events(waiting, engine, seen):
                 rows[name] |= news
                 if table.update():
-                    _write(grid, table_rows)
+                    write()
     left = any(row["state"] in ("waiting", "interrupted") for row in table_rows)
     return table_rows, bool(seen) and left
 
@@ -77,7 +69,7 @@ def _events(waiting: deque[Planned], engine: Engine, seen: list[int]) -> Iterato
                     going[job.name] = job, engine.start(job)
                     state = "scoring" if job.status == "score" else "training"
                     yield job.name, {"state": state}
-                except RunError as error:
+                except (RunError, OSError) as error:
                     yield job.name, {"state": "failed", "error": str(error)}
             time.sleep(POLL_SECONDS)
             look = time.monotonic() - looked > LOOK_SECONDS
@@ -102,80 +94,51 @@ def _events(waiting: deque[Planned], engine: Engine, seen: list[int]) -> Iterato
 def _end(job: Planned, reason: str, stopping: bool) -> Row:
     """How a run stands after its process has ended."""
     if not reason:
-        return {"state": "done"} | _facts(job.path)
+        return {"state": "done"} | _facts(job)
     return {"state": "interrupted"} if stopping else {"state": "failed", "error": reason}
 
 
 def _progress(job: Planned) -> Row:
-    """How far the process of a run is."""
-    news = _last_metrics(job.path)
-    trained = reached(job.config.train, news.get("step", 0), news.get("val_exact"))
-    return news | ({"state": "scoring"} if job.score and trained else {})
-
-
-def _row(one: Planned) -> Row:
-    """How a run stands before the sweep."""
-    row = {
-        "run": one.name,
-        "combination": one.combination,
-        "settings": one.settings,
-        "seed": one.config.seed,
-        "state": "waiting",
-        "error": "",
-        "step": 0,
-        "steps": one.config.train.steps,
-        "seconds": 0.0,
-        "val_exact": None,
-        "n": 0,
-        "answer_correct": 0,
-        "bits": None,
-    }
-    return row | (
-        {"state": "done"} | _facts(one.path) if one.status == "done" else _last_metrics(one.path)
-    )
-
-
-def _last_metrics(path: Path) -> Row:
-    """How far training is, by the last whole line of metrics.jsonl; nothing if there is none."""
+    """How far the process of a run is, by the last whole line of metrics.jsonl, if any."""
     try:
-        with open(path / METRICS, "rb") as log:
+        with open(job.path / METRICS, "rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - LAST_BYTES))
             last = json.loads(log.read().split(b"\n")[-2])
-            return {key: last[key] for key in ("step", "seconds", "val_exact") if key in last}
-    except (OSError, IndexError, ValueError, TypeError):  # it is only looked at: no damage is told
+            news = {key: last[key] for key in ("step", "seconds", "val_exact") if key in last}
+            trained = job.grid.score and job.trained(last["step"], last.get("val_exact"))
+            return news | ({"state": "scoring"} if trained else {})
+    except (OSError, IndexError, ValueError, TypeError, KeyError):  # no damage is told of here
         return {}
 
 
-def _facts(path: Path) -> Row:
+def _row(job: Planned) -> Row:
+    """How a run stands before the sweep."""
+    row = {"run": job.name, "combination": job.combination.name}
+    row |= {"settings": job.combination.settings, "seed": job.config.seed}
+    row |= {"state": "waiting", "error": "", "step": 0, "steps": job.config.train.steps}
+    row |= {"seconds": 0.0, "val_exact": None, "n": 0, "answer_correct": 0, "bits": None}
+    if job.status == "done":
+        return row | {"state": "done"} | _facts(job)
+    return row | _progress(job) | {"state": "waiting"}
+
+
+def _facts(job: Planned) -> Row:
     """What a finished run says of itself: how long it trained, and its held-out score."""
-    run = Run(path)
+    run = Run(job.path)
     progress = run.progress()
     facts: Row = {key: progress[key] for key in ("step", "seconds")} | {"error": ""}
     if run.task().cells():
         facts["val_exact"] = progress.get("val_exact")
     try:
-        if (path / "eval.csv").exists():
-            held_out = [row for row in read_eval(path / "eval.csv") if not row["seen"]]
+        if (run.path / "eval.csv").exists():
+            held_out = [row for row in read_eval(run.path / "eval.csv") if not row["seen"]]
             facts |= {key: sum(row[key] for row in held_out) for key in ("n", "answer_correct")}
-        if (path / "loss.json").exists():  # the last row: of the longest context
-            facts["bits"] = json.loads(read_text(path / "loss.json"))[-1]["bits"]
+        if (run.path / "loss.json").exists():  # the last row: of the longest context
+            facts["bits"] = json.loads(read_text(run.path / "loss.json"))[-1]["bits"]
     except (RunError, ValueError, KeyError, IndexError, TypeError):
-        again = f"score it again: addgpt eval {path}"
-        raise RunError(f"the scores in {path} are damaged; {again}") from None
+        again = f"score it again: addgpt eval {run.path}"
+        raise RunError(f"the scores in {run.path} are damaged; {again}") from None
     return facts
-
-
-def _write(grid: Grid, rows: Sequence[Row]) -> None:
-    data = {"grid": grid.name, "task": grid.task, "runs": rows}
-    write_atomically(grid.out / FILE, json.dumps(data, indent=1) + "\n")
-
-
-@contextlib.contextmanager
-def _sweep_lock(out: Path) -> Iterator[None]:
-    """Hold the folder of a sweep. Raises RunError if another process does."""
-    check_writable(out)
-    with locked(out / ".lock", f"another process is at the sweep in {out}"):
-        yield
 
 
 @contextlib.contextmanager

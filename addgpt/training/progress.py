@@ -58,7 +58,7 @@ class TrainingProgress:
             self.bar.update(self.row, total=state.steps, completed=state.step, note=_note(state))
         validated = state.validation.get("step", -1)
         if not self.bar and (validated != self.validated or now - self.told > PLAIN_SECONDS):
-            left = f"  ETA {_clock(self._left(state, now))}" if now > self.began[1] else ""
+            left = f"  ETA {clock(self._left(state, now))}" if now > self.began[1] else ""
             note = f"step {state.step}/{state.steps}  {_note(state)}{left}"
             print(note, file=sys.stderr, flush=True)
             self.told = now
@@ -104,6 +104,7 @@ def _bar(note: str) -> Progress:
     return Progress(*columns, console=Console(stderr=True))
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """`1:02:03`: hours, minutes, seconds."""
     minutes, seconds = divmod(int(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
