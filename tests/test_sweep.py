@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from addgpt.cli.main import main
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
-from addgpt.sweep.engines import LocalEngine, commands, shares, usable_cores
+from addgpt.sweep import process
+from addgpt.sweep.engines import LocalEngine, shares, usable_cores
 from addgpt.sweep.grid import load_grid
-from addgpt.sweep.run import plan_sweep, run_sweep
-from addgpt.sweep.worker import run_commands
+from addgpt.sweep.plan import plan_sweep
 from addgpt.training.loop import train
 from tests.helpers.sweeps import (
     SMALL,
@@ -98,7 +98,7 @@ def test_runs_stay_on_their_cores_with_a_thread_for_each(grid_file):
             assert Run(job.path).config.train.threads == len(share)
         for run in going:
             run.stop(at_once=False)
-        until(lambda: all(not run.process.is_alive() for run in going))
+        until(lambda: all(run.poll() is not None for run in going))
         assert all("stopped at step" in run.poll() for run in going)
 
 
@@ -245,34 +245,16 @@ def test_a_run_that_fails_is_told_of_and_the_rest_goes_on(grid_file):
     assert not (file.parent / "runs" / "good-s0" / "eval.csv").exists()
 
 
-class Here:
-    """An engine that runs commands in this process."""
-
-    workers = 1
-
-    def __enter__(self) -> Here:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-    def start(self, job) -> Here:
-        self.end = run_commands(commands(job, job.open(1).path), 1)
-        return self
-
-    def poll(self) -> str:
-        return self.end
-
-
 def test_a_run_whose_scores_do_not_count_has_failed_each_time_it_is_swept(grid_file, monkeypatch):
     file = grid_file()
-    grid = load_grid(str(file))
+    leak = (
+        "from tasks.common.arithmetic import Arithmetic as task\ntask.in_train = lambda *_: True\n"
+    )
     with monkeypatch.context() as patch:
-        patch.setattr("sys.argv", list(sys.argv))
-        patch.setattr("tasks.common.arithmetic.Arithmetic.in_train", lambda task, problem: True)
+        patch.setattr(process, "PROGRAM", leak + process.PROGRAM)
         for left in ("train", "score"):
             assert todo(file) == [left]
-            run_sweep(grid, plan_sweep(grid), Here())
+            assert sweep(file).exit_code == 1
             found = rows_of(file)["seed=0"]
             assert found["state"] == "failed"
             assert found["error"].startswith("CONTAMINATED, the scores do not count: ")

@@ -18,10 +18,10 @@ from click.testing import CliRunner
 from addgpt.cli.main import main
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
-from addgpt.sweep.engines import LOADED, RayEngine
+from addgpt.sweep.engines import RayEngine, run_there
 from addgpt.sweep.grid import load_grid
-from addgpt.sweep.run import plan_sweep, run_sweep
-from addgpt.sweep.worker import run_there
+from addgpt.sweep.plan import plan_sweep
+from addgpt.sweep.run import run_sweep
 from addgpt.training.loop import train
 from tests.helpers.sweeps import SMALL, holder, tensors, trained, until, write_grid
 
@@ -55,7 +55,7 @@ class FakeRay(types.ModuleType):
     def remote(self, function):
         def submit(*words):
             context = multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload(LOADED)
+            context.set_forkserver_preload(["addgpt.sweep.engines"])
             pool = ProcessPoolExecutor(1, context)
             return pool.submit(function, *words)
 

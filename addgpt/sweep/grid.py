@@ -188,6 +188,4 @@ def _check_keys(data: dict[str, Any], known: dict[str, tuple[type, str]], where:
 
 
 def _wrong(key: str, value: Any, **names: Any) -> UsageError:
-    return UsageError(
-        f"{key} must be {KEYS.get(key, CASE.get(key))[1].format(**names)}, not {value!r}"
-    )
+    return UsageError(f"{key} must be {(KEYS | CASE)[key][1].format(**names)}, not {value!r}")

@@ -16,7 +16,6 @@ from addgpt.runs.recipe import flat, recipe
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run, is_empty
 from addgpt.sweep.grid import Combination, Grid
-from addgpt.task import load_task
 from addgpt.training.preflight import check_trainable
 
 
@@ -42,15 +41,13 @@ class Planned:
 
         A run that is resumed keeps its threads, as long as they are not more. Raises RunError.
         """
-        fixed = self.config.train.threads
-        new = self.status == "train" and not (self.path / "config.json").exists()
-        have = self.config if new else Run(self.path).config
-        number = fixed or min(have.train.threads or threads, threads)
-        wanted = replace(have, train=replace(self.config.train, threads=number))
-        if new:
-            return Run.create(self.path, wanted)
-        run = Run(self.path)
-        run.reconfigure(wanted)
+        run = None if is_empty(self.path) else Run(self.path)
+        have = run.config if run else self.config
+        number = self.config.train.threads or min(have.train.threads or threads, threads)
+        config = replace(have, train=replace(self.config.train, threads=number))
+        if run is None:
+            return Run.create(self.path, config)
+        run.reconfigure(config)
         return run
 
     def commands(self, path: Path) -> list[list[str]]:
@@ -75,20 +72,27 @@ def plan_sweep(grid: Grid, on_this_machine: bool = True) -> list[Planned]:
             already in its folder.
         RunError: something that is no run in the place of one.
     """
-    bases = _configs(grid, on_this_machine)
-    runs = [
-        Planned(grid, one, replace(config, seed=seed))
-        for seed in grid.seeds
-        for one, config in zip(grid.combinations, bases, strict=True)
-    ]
+    bases = [*zip(grid.combinations, _configs(grid, on_this_machine), strict=True)]
+    seeded = ((one, replace(base, seed=seed)) for seed in grid.seeds for one, base in bases)
+    runs = (Planned(grid, one, config) for one, config in seeded)
     return [replace(one, status=_status(one)) for one in runs]
+
+
+def held_out(run: Run) -> dict[str, float]:
+    """The stored score: `n` and `answer_correct`, or for a text `bits` of the longest context.
+
+    Raises RunError or, where what is stored is damaged, ValueError or others.
+    """
+    if not run.task().cells():
+        return {"bits": json.loads(read_text(run.path / "loss.json"))[-1]["bits"]}
+    rows = [row for row in read_eval(run.path / "eval.csv") if not row["seen"]]
+    return {key: sum(row[key] for row in rows) for key in ("n", "answer_correct")}
 
 
 def _configs(grid: Grid, on_this_machine: bool) -> list[RunConfig]:
     """A config for each combination; the seed is still to be put in."""
     command, facts = command_line(), versions()
-    configs: list[RunConfig] = []
-    names: dict[str, str] = {}
+    configs, names = [], dict[str, str]()
     for one in grid.combinations:
         try:
             config = configure(grid.task, grid.common | one.settings, 0, command, facts)
@@ -116,32 +120,29 @@ def _status(planned: Planned) -> str:
         return "resume"
     if not planned.trained(progress["step"], progress.get("val_exact")):
         return "resume"
-    return "done" if not planned.grid.score or _scored(planned) else "score"
+    return "done" if not planned.grid.score or _scored(run, planned.grid.per_cell) else "score"
 
 
-def _scored(planned: Planned) -> bool:
+def _scored(run: Run, per_cell: int | None) -> bool:
     """Whether a run has been scored, on as many problems a cell as are wanted now, or more.
 
     Scores on problems that training could have drawn do not count: scoring fails again.
     """
-    task = load_task(planned.config.task, planned.config.options)
-    if not task.cells():
-        return (planned.path / "loss.json").exists()
     try:
-        read_eval(planned.path / "eval.csv")
-        facts = json.loads(read_text(planned.path / "eval.json"))
-        enough = facts["per_cell"] >= (planned.grid.per_cell or usual_size(task))
+        held_out(run)
+        if not run.task().cells():
+            return True
+        facts = json.loads(read_text(run.path / "eval.json"))
+        enough = facts["per_cell"] >= (per_cell or usual_size(run.task()))
         return enough and facts["evaluation_seed"] == 0 and not contaminated(facts)
-    except (RunError, ValueError, KeyError, TypeError, AttributeError):
+    except (RunError, ValueError, LookupError, TypeError, AttributeError):
         return False
 
 
 def _refuse_another(run: Run, wanted: RunConfig) -> None:
     """Raise ValueError if a run has another seed or recipe than is wanted."""
-    have, want = (
-        {"seed": one.seed} | recipe(flat(json.loads(json.dumps(to_dict(one)))))
-        for one in (run.config, wanted)
-    )
+    plain = (json.loads(json.dumps(to_dict(config))) for config in (run.config, wanted))
+    have, want = ({"seed": one["seed"]} | recipe(flat(one)) for one in plain)
     differ = sorted(key for key in have.keys() | want.keys() if have.get(key) != want.get(key))
     if differ:
         told = ", ".join(

@@ -14,12 +14,11 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-from addgpt.evaluation.schema import read_eval
-from addgpt.runs.files import RunError, check_writable, locked, read_text, write_atomically
+from addgpt.runs.files import RunError, check_writable, locked, write_atomically
 from addgpt.runs.run import METRICS, Run
 from addgpt.sweep.engines import Engine, Going
 from addgpt.sweep.grid import Grid
-from addgpt.sweep.plan import Planned
+from addgpt.sweep.plan import Planned, held_out
 from addgpt.sweep.table import LiveTable, Row
 
 FILE = "sweep.json"
@@ -84,11 +83,8 @@ def _events(waiting: deque[Planned], engine: Engine, seen: list[int]) -> Iterato
                 elif look:
                     yield name, _progress(job)
     finally:
-        while going:  # something went wrong here: the runs save, too
-            going = {name: one for name, one in going.items() if one[1].poll() is None}
-            for _, run in going.values():
-                run.stop(at_once=len(seen) > 1)
-            time.sleep(POLL_SECONDS)
+        for _, run in going.values():  # something went wrong here: the runs save, too
+            run.stop()
 
 
 def _end(job: Planned, reason: str, stopping: bool) -> Row:
@@ -126,19 +122,9 @@ def _facts(job: Planned) -> Row:
     """What a finished run says of itself: how long it trained, and its held-out score."""
     run = Run(job.path)
     progress = run.progress()
-    facts: Row = {key: progress[key] for key in ("step", "seconds")} | {"error": ""}
-    if run.task().cells():
-        facts["val_exact"] = progress.get("val_exact")
-    try:
-        if (run.path / "eval.csv").exists():
-            held_out = [row for row in read_eval(run.path / "eval.csv") if not row["seen"]]
-            facts |= {key: sum(row[key] for row in held_out) for key in ("n", "answer_correct")}
-        if (run.path / "loss.json").exists():  # the last row: of the longest context
-            facts["bits"] = json.loads(read_text(run.path / "loss.json"))[-1]["bits"]
-    except (RunError, ValueError, KeyError, IndexError, TypeError):
-        again = f"score it again: addgpt eval {run.path}"
-        raise RunError(f"the scores in {run.path} are damaged; {again}") from None
-    return facts
+    facts: Row = {"error": "", "step": progress["step"], "seconds": progress["seconds"]}
+    facts |= {"val_exact": progress.get("val_exact")} if run.task().cells() else {}
+    return facts | (held_out(run) if job.grid.score else {})
 
 
 @contextlib.contextmanager

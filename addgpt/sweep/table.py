@@ -27,11 +27,7 @@ class LiveTable:
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self.rows = rows
-        self.states = {row["run"]: row["state"] for row in rows}
-        # Of each run in training: step and time when it was first seen, and at its last news.
-        self.first: dict[str, tuple[int, float]] = {}
-        self.last: dict[str, tuple[int, float]] = {}
-        self.told: dict[str, float] = {}  # when its last plain line was written
+        self.told = {row["run"]: (row["state"], time.monotonic()) for row in rows}
         self.console = Console(stderr=True)
         self.live = Live(
             get_renderable=self.table, console=self.console, refresh_per_second=2, transient=True
@@ -47,53 +43,26 @@ class LiveTable:
 
     def update(self) -> bool:
         """Take notice of what has changed; returns whether a state has."""
-        changed, now = False, time.monotonic()
+        any_new, now = False, time.monotonic()
         for row in self.rows:
-            name, state, step = row["run"], row["state"], row["step"]
-            new = state != self.states[name]
-            if state == "training":
-                if step < self.first.setdefault(name, (step, now))[0]:  # it began again
-                    self.first[name] = step, now
-                if step != self.last.get(name, (-1,))[0]:
-                    self.last[name] = step, now
-            late = state == "training" and now - self.told.get(name, now) > PLAIN_SECONDS
-            if (new or late) and not self.live.is_started:
-                print(self._line(row), file=sys.stderr, flush=True)
-                self.told[name] = now
-            self.states[name] = state
-            changed |= new
-        return changed
-
-    def _line(self, row: Row) -> str:
-        left = self.left(row)
-        notes = [row["run"], row["state"]]
-        notes += [f"step {row['step']}/{row['steps']}"] if row["step"] else []
-        notes += [f"val exact {_exact(row)}"] if _exact(row) else []
-        notes += [f"ETA {clock(left)}"] if left is not None else []
-        notes += [row["error"]] if row["state"] == "failed" else []
-        return "  ".join(notes)
-
-    def _pace(self, row: Row) -> float | None:
-        """Seconds a step of a run in training; None before the first news."""
-        if row["state"] != "training" or row["run"] not in self.last:
-            return None
-        (first, since), (step, now) = self.first[row["run"]], self.last[row["run"]]
-        return (now - since) / (step - first) if step > first else None
-
-    def left(self, row: Row) -> float | None:
-        """Seconds of training left of a run, at its own pace."""
-        pace = self._pace(row)
-        return None if pace is None else pace * (row["steps"] - row["step"])
+            state, since = self.told[row["run"]]
+            new = row["state"] != state
+            if new or (state == "training" and now - since > PLAIN_SECONDS):
+                self.told[row["run"]] = row["state"], now
+                if not self.live.is_started:
+                    print(_line(row), file=sys.stderr, flush=True)
+            any_new |= new
+        return any_new
 
     def all_left(self) -> float | None:
         """Seconds until all is trained, at the mean pace of the runs in training."""
-        paces = [pace for row in self.rows if (pace := self._pace(row)) is not None]
-        if not paces:
+        left = [seconds for row in self.rows if (seconds := seconds_left(row)) is not None]
+        going = [row for row in self.rows if seconds_left(row) is not None]
+        if not going:
             return None
+        pace = statistics.mean(row["seconds"] / row["step"] for row in going)
         ahead = [row for row in self.rows if row["state"] in ("training", "waiting")]
-        steps = sum(row["steps"] - row["step"] for row in ahead)
-        longest = max(self.left(row) or 0.0 for row in ahead)
-        return max(statistics.mean(paces) * steps / len(paces), longest)
+        return max(pace * sum(row["steps"] - row["step"] for row in ahead) / len(going), *left)
 
     def table(self) -> Table:
         """As many runs as fit on the terminal, those that change first."""
@@ -103,13 +72,17 @@ class LiveTable:
         room = max(1, self.console.height - 7)
         shown = sorted(self.rows, key=lambda row: ORDER.index(row["state"]))
         for row in shown[:room]:
-            step = f"{row['step']}/{row['steps']}" if row["step"] else ""
-            eta = "" if (left := self.left(row)) is None else clock(left)
-            style = STYLES.get(row["state"])
-            table.add_row(row["run"], row["state"], step, _exact(row), eta, style=style)
+            table.add_row(*_cells(row), style=STYLES.get(row["state"]))
         if len(shown) > room:
             table.add_row(f"and {len(shown) - room} more")
         return table
+
+
+def seconds_left(row: Row) -> float | None:
+    """Of training, at a run's own pace; None if it is not training, or not known yet."""
+    if row["state"] != "training" or not row["step"]:
+        return None
+    return row["seconds"] / row["step"] * (row["steps"] - row["step"])
 
 
 def tally(rows: Sequence[Row]) -> str:
@@ -131,17 +104,8 @@ def outcome_table(title: str, rows: Sequence[Row]) -> Table:
         group = [row for row in done if row["combination"] == name]
         _, scores, show = _measure(group)
         found = [show(of(scores)) if scores else "-" for of in (statistics.median, worst)]
-        seconds = [row["seconds"] for row in group]
-        took = f"{statistics.median(seconds):.0f}" if group else "-"
+        took = f"{statistics.median(row['seconds'] for row in group):.0f}" if group else "-"
         table.add_row(name, str(len(group)), *found, took)
-    return table
-
-
-def _table(texts: int, *names: str) -> Table:
-    """An empty table, whose columns after the first so many hold numbers."""
-    table = Table()
-    for number, name in enumerate(names):
-        table.add_column(name, justify="left" if number < texts else "right")
     return table
 
 
@@ -156,5 +120,23 @@ def _measure(rows: Sequence[Row]) -> tuple[str, list[float], Callable[[float], s
     return f"{what} exact match in %", shares, lambda share: percent(share, 1)
 
 
-def _exact(row: Row) -> str:
-    return "" if row["val_exact"] is None else f"{percent(row['val_exact'], 1)}%"
+def _table(texts: int, *names: str) -> Table:
+    """An empty table, whose columns after the first so many hold numbers."""
+    table = Table()
+    for number, name in enumerate(names):
+        table.add_column(name, justify="left" if number < texts else "right")
+    return table
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    """Name, state, step, exact match on val and time left of a run; empty where not known."""
+    step = f"{row['step']}/{row['steps']}" if row["step"] else ""
+    exact = "" if row["val_exact"] is None else f"{percent(row['val_exact'], 1)}%"
+    left = seconds_left(row)
+    return row["run"], row["state"], step, exact, "" if left is None else clock(left)
+
+
+def _line(row: Row) -> str:
+    labels = ("", "", "step ", "val exact ", "ETA ", "")
+    cells = (*_cells(row), row["error"] if row["state"] == "failed" else "")
+    return "  ".join(f"{label}{cell}" for label, cell in zip(labels, cells, strict=True) if cell)
