@@ -1,7 +1,11 @@
-"""Where runs are carried out: on this machine, or as tasks of a Ray cluster."""
+"""Where runs are carried out: on this machine, or as tasks of a Ray cluster.
+
+`with engine: engine.start(job)`, for up to `engine.workers` runs at a time.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import signal
@@ -10,7 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -27,30 +31,6 @@ from addgpt.task import task_class
 ATTEMPTS = 3  # at a run whose Ray worker is lost
 STOP = ".stop"  # a file in the folder of a sweep: Ray's tasks are to save and stop
 POLL_SECONDS = 0.2  # between looks of a Ray task at its run, and at that file
-
-
-class Going(Protocol):
-    """A run that is being carried out; see `Process`."""
-
-    def poll(self) -> str | None: ...
-
-    def stop(self, at_once: bool = False) -> None: ...
-
-
-class Engine:
-    """`with engine: engine.start(job)`, for up to `workers` runs at a time."""
-
-    workers: int
-
-    def __enter__(self) -> Engine:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-    def start(self, job: Planned) -> Going:
-        """Begin or resume a run. Raises RunError or OSError."""
-        raise NotImplementedError
 
 
 def usable_cores() -> list[int]:
@@ -72,17 +52,12 @@ def shares(workers: int, cores: Sequence[int]) -> list[list[int]]:
     return [[cores[(w * size + i) % len(cores)] for i in range(size)] for w in range(workers)]
 
 
-class LocalEngine(Engine):
+class LocalEngine(contextlib.AbstractContextManager):
     """Processes of this machine, each on its own cores, with a thread for each core.
 
-    Two processes with two threads each on two cores nearly stall one another.
-
-    Args:
-        planned: the runs of the sweep.
-        cores: that may be used; they are shared out.
-        workers: runs at a time; None is one a core (or one a GPU), but not more than runs.
-
-    Raises ValueError if the runs ask for more threads than there are cores for.
+    Two processes with two threads each on two cores nearly stall one another. `workers` are runs at
+    a time: by default one a core (or one a GPU), but not more than runs. Raises ValueError if the
+    runs ask for more threads than there are cores for.
     """
 
     def __init__(self, planned: Sequence[Planned], cores: Sequence[int], workers: int | None):
@@ -99,8 +74,12 @@ class LocalEngine(Engine):
         self.shares = shares(self.workers, cores)
         self.places: list[Process | None] = [None] * self.workers
 
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        for one in filter(None, self.places):
+            one.stop(at_once=kind is KeyboardInterrupt)
+
     def start(self, job: Planned) -> Process:
-        """Begin or resume a run in the first place that is free."""
+        """Begin or resume a run where cores are free. Raises RunError or OSError."""
         number = next(i for i, one in enumerate(self.places) if not one or one.poll() is not None)
         cores = self.shares[number]
         gpu = {"CUDA_VISIBLE_DEVICES": str(number % self.gpus)} if self.gpus else {}
@@ -110,21 +89,18 @@ class LocalEngine(Engine):
         return found
 
 
-class RayEngine(Engine):
+class RayEngine(contextlib.AbstractContextManager):
     """Tasks of a Ray cluster. All of its machines must see the run folders under the same path.
 
     A run whose worker or machine is lost is resumed from its last checkpoint elsewhere. The code of
     addgpt and its tasks is sent along; the machines need Python, torch and the other dependencies.
     A run takes as many CPUs as `threads` says (1 if the grid does not), and a GPU if the grid says
-    `device = "cuda"`.
+    `device = "cuda"`. Raises ValueError if Ray is not installed.
 
     Args:
-        planned: the runs of the sweep.
-        address: of a cluster, as `ray start --head` prints it; None starts Ray on this machine.
-        cores: of this machine that may be used; Ray is told their number.
+        address: of a cluster, as `ray start --head` prints it; None starts Ray on this machine,
+            on as many cores as are given.
         workers: most runs at a time; None is as many as the cluster has room for at the start.
-
-    Raises ValueError if Ray is not installed.
     """
 
     def __init__(
@@ -168,11 +144,12 @@ class RayEngine(Engine):
         self.ray.shutdown()
         self.stop_file.unlink(missing_ok=True)
 
-    def start(self, job: Planned) -> Going:
-        return _Task(self, job)
+    def start(self, job: Planned) -> Task:
+        """Begin or resume a run. Raises RunError."""
+        return Task(self, job)
 
 
-class _Task:
+class Task:
     """A run as a task of Ray, begun again if it is lost."""
 
     def __init__(self, engine: RayEngine, job: Planned) -> None:
@@ -205,10 +182,11 @@ class _Task:
             return None
         return f"its worker was lost {self.attempts} times: {reason}" if lost else reason
 
-    def stop(self, at_once: bool = False) -> None:
+    def stop(self) -> None:
         self.engine.stop_file.touch()
-        if at_once:
-            self.engine.ray.cancel(self.task, force=True)
+
+
+Engine = LocalEngine | RayEngine
 
 
 def run_there(path: str, commands: Commands, threads: int, stop: str) -> str:

@@ -1,27 +1,9 @@
 """Which runs a sweep is made of: a small TOML file, in `addgpt/sweep/grids` or anywhere.
 
-    task = "add"
-    seeds = [0, 1, 2]             # default [0]
-    out = "results/formats"       # folder of the runs; default results/NAME-OF-THE-FILE
-    eval = true                   # score each run once it is trained (default)
-    per_cell = 500                # problems a cell in scoring; default as `addgpt eval`
-
-    [set]                         # settings of all runs, as --set
-    digits = 3
-
-    [grid]                        # every combination of these values
-    format = ["plain", "reverse"]
-    width = [32, 64]
-
-    [[case]]                      # besides them, combinations with a name
-    name = "small"
-    set = {width = 16}
-
-    cases_of = "features"         # besides them, the cases of another file in the same folder,
-    without = ["gelu"]            # but for these
-
-Folders are seen from where the command is run. A combination's settings go on top of [set].
-Without [grid] and [[case]] there is one: [set] itself.
+`addgpt sweep --help` shows one. Further keys: `cases_of = "features"` has the cases of another file
+in the same folder besides its own, `without = ["gelu"]` but for these. Folders are seen from where
+the command is run. A combination's settings go on top of [set]; without [grid] and [[case]] there
+is one: [set] itself.
 """
 
 from __future__ import annotations

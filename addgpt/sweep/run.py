@@ -9,82 +9,67 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from addgpt.runs.files import RunError, check_writable, locked, write_atomically
 from addgpt.runs.run import METRICS, Run
-from addgpt.sweep.engines import Engine, Going
+from addgpt.sweep.engines import Engine, Task
 from addgpt.sweep.grid import Grid
 from addgpt.sweep.plan import Planned, held_out
+from addgpt.sweep.process import Process
 from addgpt.sweep.table import LiveTable, Row
+from addgpt.training.signals import stop_requests
 
 FILE = "sweep.json"
-LAST_BYTES = 1 << 16  # of metrics.jsonl that hold its last line
-POLL_SECONDS = 0.1  # between looks at which processes have ended
-LOOK_SECONDS = 1.0  # between readings of the run folders
+LAST_BYTES = 1 << 12  # of metrics.jsonl that hold its last line
+POLL_SECONDS = 0.1  # between looks at the processes and run folders
 
 
 def run_sweep(grid: Grid, planned: Sequence[Planned], engine: Engine) -> tuple[list[Row], bool]:
     """Carry out what is left to do; returns the rows of sweep.json, and whether it was cut short.
 
-    Raises RunError if another process is at the same sweep.
+    Ctrl-C and the like have the runs save and stop; a second Ctrl-C stops them at once, by
+    KeyboardInterrupt. Raises RunError if another process is at the same sweep.
     """
     check_writable(grid.out)
     rows = {one.name: _row(one) for one in planned}
     table_rows = list(rows.values())
+    going: dict[str, tuple[Planned, Process | Task]] = {}
+    waiting = deque(one for one in planned if one.status != "done")
+    lock = locked(grid.out / ".lock", f"another process is at the sweep in {grid.out}")
+    connected = engine if waiting else contextlib.nullcontext()
 
     def write() -> None:
         data = {"grid": grid.name, "task": grid.task, "runs": table_rows}
         write_atomically(grid.out / FILE, json.dumps(data, indent=1) + "\n")
 
-    waiting = deque(one for one in planned if one.status != "done")
-    lock = locked(grid.out / ".lock", f"another process is at the sweep in {grid.out}")
-    with lock, LiveTable(table_rows) as table, _stop_requests() as seen:
+    with lock, LiveTable(table_rows) as table, stop_requests() as asked, connected:
         write()
-        with engine if waiting else contextlib.nullcontext():
-            for name, news in _events(waiting, engine, seen):
-                rows[name] |= news
-                if table.update():
-                    write()
-    left = any(row["state"] in ("waiting", "interrupted") for row in table_rows)
-    return table_rows, bool(seen) and left
-
-
-def _events(waiting: deque[Planned], engine: Engine, seen: list[int]) -> Iterator[tuple[str, Row]]:
-    """Carry out runs; yields the name of a run and what is new of it.
-
-    `seen` has an entry for each time the user asked to stop: once, runs save; twice, they do not.
-    """
-    going: dict[str, tuple[Planned, Going]] = {}
-    looked = 0.0
-    try:
-        while going or (waiting and not seen):
-            while waiting and len(going) < engine.workers and not seen:
+        while going or (waiting and not asked):
+            while waiting and len(going) < engine.workers and not asked:
                 job = waiting.popleft()
                 try:
                     going[job.name] = job, engine.start(job)
-                    state = "scoring" if job.status == "score" else "training"
-                    yield job.name, {"state": state}
+                    news = {"state": "scoring" if job.status == "score" else "training"}
                 except (RunError, OSError) as error:
-                    yield job.name, {"state": "failed", "error": str(error)}
+                    news = {"state": "failed", "error": str(error)}
+                rows[job.name] |= news
+            if table.update():
+                write()
             time.sleep(POLL_SECONDS)
-            look = time.monotonic() - looked > LOOK_SECONDS
-            looked = time.monotonic() if look else looked
             for name, (job, run) in list(going.items()):
-                if seen:
-                    run.stop(at_once=len(seen) > 1)
+                if asked:
+                    run.stop()
                 reason = run.poll()
+                rows[name] |= _progress(job) if reason is None else _end(job, reason, bool(asked))
                 if reason is not None:
                     del going[name]
-                    yield name, _end(job, reason, bool(seen))
-                elif look:
-                    yield name, _progress(job)
-    finally:
-        for _, run in going.values():  # something went wrong here: the runs save, too
-            run.stop()
+        if table.update():
+            write()
+    left = any(row["state"] in ("waiting", "interrupted") for row in table_rows)
+    return table_rows, bool(asked) and left
 
 
 def _end(job: Planned, reason: str, stopping: bool) -> Row:
@@ -125,16 +110,3 @@ def _facts(job: Planned) -> Row:
     facts: Row = {"error": "", "step": progress["step"], "seconds": progress["seconds"]}
     facts |= {"val_exact": progress.get("val_exact")} if run.task().cells() else {}
     return facts | (held_out(run) if job.grid.score else {})
-
-
-@contextlib.contextmanager
-def _stop_requests() -> Iterator[list[int]]:
-    """A list that Ctrl-C and SIGTERM append to."""
-    seen: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    old = {number: signal.signal(number, lambda n, frame: seen.append(n)) for number in numbers}
-    try:
-        yield seen
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
