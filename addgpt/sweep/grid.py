@@ -108,10 +108,10 @@ def _cases_of(data: dict[str, Any], folder: Path) -> list[Any]:
     cases = other.get("case")
     if not (cases and isinstance(cases, list)) or "cases_of" in other:
         raise UsageError(f"cases_of takes the [[case]]s of {name}, which must have its own")
-    names = [case.get("name") if isinstance(case, dict) else case for case in cases]
-    if not all(one in names for one in without):
+    named = [(case.get("name") if isinstance(case, dict) else case, case) for case in cases]
+    if not all(one in [name for name, _ in named] for one in without):
         raise _wrong("without", without, cases_of=name)
-    return [case for case, known in zip(cases, names, strict=True) if known not in without]
+    return [case for name, case in named if name not in without]
 
 
 def _combinations(grid: dict[str, Any], cases: list, most: int) -> tuple[Combination, ...]:
@@ -120,15 +120,13 @@ def _combinations(grid: dict[str, Any], cases: list, most: int) -> tuple[Combina
             raise UsageError(f"{key} in [grid] must be a list of values, not {values!r}")
     if math.prod(map(len, grid.values())) + len(cases) > most:
         raise UsageError(f"the grid has more than {MOST:,} runs")
-    found = [*_products(grid), *map(_case, cases)] or [Combination("all", "seed=", {})]
-    stems = set()
-    for one in found:
-        if one.stem.lower() in stems:  # some file systems take no notice of case
+    found: dict[str, Combination] = {}
+    for one in [*_products(grid), *map(_case, cases)] or [Combination("all", "seed=", {})]:
+        if found.setdefault(one.stem.lower(), one) is not one:  # for some file systems the same
             raise UsageError(f"{one.name!r} is there twice; each combination needs its own name")
-        stems.add(one.stem.lower())
         if len(one.stem) > LONGEST_NAME:
             raise UsageError(f"{one.name!r} is too long for a folder; make it a [[case]] instead")
-    return tuple(found)
+    return tuple(found.values())
 
 
 def _products(grid: dict[str, list]) -> Iterator[Combination]:

@@ -82,10 +82,10 @@ class Process:
 def work(main: Callable[[Sequence[str]], object]) -> None:
     """What the process of a run does; a command that fails ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the sweep, which has runs save
-    threading.Thread(target=_stop_when_told, daemon=True).start()
     cores, commands = json.loads(sys.argv[1])
     if cores and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, cores)
+        os.sched_setaffinity(0, cores)  # of this thread, and those that it starts
+    threading.Thread(target=_stop_when_told, daemon=True).start()
     for words in commands:
         sys.argv[:] = ["addgpt", *words]  # eval.json notes it
         main(words)
