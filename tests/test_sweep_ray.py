@@ -121,12 +121,7 @@ def alone(folder: Path, seed: int = 0, **settings) -> Path:
 
 
 def test_a_killed_worker_costs_no_more_than_the_steps_since_its_checkpoint(swept, tmp_path):
-    cases = {
-        "killed": "steps = 600",
-        "doomed": "steps = 1000000",
-        "good": "width = 8",
-        "wild": "lr = 1e38, muon_lr = 1e38, warmup = 0",
-    }
+    cases = {"killed": "steps = 600", "doomed": "steps = 1000000", "good": "width = 8"}
     text = "".join(f"[[case]]\nname = '{name}'\nset = {{{cases[name]}}}\n" for name in cases)
     victims = []
 
@@ -141,12 +136,9 @@ def test_a_killed_worker_costs_no_more_than_the_steps_since_its_checkpoint(swept
 
     rows, stopped = swept(write_grid(tmp_path, f"eval = false\n{text}", **SETTINGS), kill)
     assert not stopped and len(set(victims)) == 4
-    states = {name: row["state"] for name, row in rows.items()}
-    assert states == {"killed-s0": "done", "doomed-s0": "failed", "good-s0": "done"} | {
-        "wild-s0": "failed"
-    }
+    states = [rows[f"{name}-s0"]["state"] for name in cases]
+    assert states == ["done", "failed", "done"]
     assert "its worker was lost 3 times" in rows["doomed-s0"]["error"]
-    assert "try a lower rate" in rows["wild-s0"]["error"]
     whole = alone(tmp_path / "whole", steps=600)
     assert tensors(tmp_path / "runs" / "killed-s0") == tensors(whole)
     assert metrics(tmp_path / "runs" / "killed-s0") == metrics(whole)

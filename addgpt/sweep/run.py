@@ -52,7 +52,7 @@ def run_sweep(grid: Grid, planned: Sequence[Planned], engine: Engine) -> tuple[l
                 job = waiting.popleft()
                 try:
                     going[job.name] = job, engine.start(job)
-                    news = {"state": "scoring" if job.status == "score" else "training"}
+                    news: Row = {"state": "scoring" if job.status == "score" else "training"}
                 except (RunError, OSError) as error:
                     news = {"state": "failed", "error": str(error)}
                 rows[job.name] |= news
@@ -94,7 +94,7 @@ def _progress(job: Planned) -> Row:
 
 def _row(job: Planned) -> Row:
     """How a run stands before the sweep."""
-    row = {"run": job.name, "combination": job.combination.name}
+    row: Row = {"run": job.name, "combination": job.combination.name}
     row |= {"settings": job.combination.settings, "seed": job.config.seed}
     row |= {"state": "waiting", "error": "", "step": 0, "steps": job.config.train.steps}
     row |= {"seconds": 0.0, "val_exact": None, "n": 0, "answer_correct": 0, "bits": None}
