@@ -97,19 +97,14 @@ class RayEngine(contextlib.AbstractContextManager):
     A run takes as many CPUs as `threads` says (1 if the grid does not), and a GPU if the grid says
     `device = "cuda"`. Raises ValueError if Ray is not installed.
 
-    Args:
-        address: of a cluster, as `ray start --head` prints it; None starts Ray on this machine,
-            on as many cores as are given.
-        workers: most runs at a time; None is as many as the cluster has room for at the start.
+    `address` is that of a cluster, as `ray start --head` prints it; None starts Ray on this machine
+    with so many cores. `workers` are runs at a time: by default as many as there is room for.
     """
 
     def __init__(
-        self,
-        planned: Sequence[Planned],
-        address: str | None,
-        cores: Sequence[int],
+        self, planned: Sequence[Planned], address: str | None, cores: Sequence[int],
         workers: int | None,
-    ):
+    ):  # fmt: skip
         try:
             import ray
         except ImportError:

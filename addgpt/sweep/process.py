@@ -27,12 +27,8 @@ Commands = Sequence[Sequence[str]]
 class Process:
     """Runs commands, given as the words after `addgpt`, on the run in a folder.
 
-    Args:
-        threads: of each operation.
-        cores: that it may use, where the system lets one choose; () is all.
-        environment: variables of it alone.
-
-    Raises OSError if it cannot be started.
+    It has so many threads, on these cores where the system lets one choose (() is all), and
+    variables of its own. Raises OSError if it cannot be started.
     """
 
     def __init__(
@@ -67,9 +63,10 @@ class Process:
             name = signal.Signals(-code).name
             return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
         lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        if lines and lines[-1].startswith("error: "):
-            return lines[-1].removeprefix("error: ")
-        return " ".join(" ".join(lines[-TAIL:]).split()) or f"exit code {code}"
+        told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        return (
+            told[-1] if told else " ".join(" ".join(lines[-TAIL:]).split()) or f"exit code {code}"
+        )
 
     def stop(self, at_once: bool = False) -> None:
         """Have it save and stop, or stop without saving; may be called again and again."""
