@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from addgpt.config.format import clock
 from addgpt.evaluation.intervals import percent
 
 if TYPE_CHECKING:  # counting needs no torch
@@ -62,7 +63,7 @@ class TrainingProgress:
         validated = state.validation.get("step", -1)
         if not self.bar and (validated != self.validated or now - self.told > PLAIN_SECONDS):
             pace = (now - since) / max(1, state.step - first)  # since this process began
-            left = f"  ETA {_clock(pace * (state.steps - state.step))}" if now > since else ""
+            left = f"  ETA {clock(pace * (state.steps - state.step))}" if now > since else ""
             note = f"step {state.step}/{state.steps}  {_note(state)}{left}"
             print(note, file=sys.stderr, flush=True)
             self.told = now
@@ -100,8 +101,3 @@ def _bar(note: str) -> Progress:
     columns = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%")]
     columns += [TextColumn(note), TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn()]
     return Progress(*columns, console=Console(stderr=True))
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
