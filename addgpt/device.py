@@ -170,7 +170,7 @@ def _idle_seconds() -> float:
     lines = [line.split() for line in Path("/proc/stat").read_text().splitlines()]
     idle = [int(words[4]) + int(words[5]) for words in lines if words and words[0] in mine]
     if not any(idle):
-        raise UsageError("this system does not count")
+        raise ValueError("this system does not count")
     return sum(idle) / os.sysconf("SC_CLK_TCK")
 
 

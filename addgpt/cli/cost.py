@@ -58,8 +58,8 @@ def command(
             raise UsageError("--run has its settings; drop --set and --digits")
         config = _here(Run(run_folder).config)
     elif task is not None:
-        chosen = settings.parse_pairs(pairs)
-        chosen |= {"digits": str(digits)} if digits is not None else {}
+        short = () if digits is None else (f"digits={digits}",)
+        chosen = settings.parse_pairs((*short, *pairs))
         config = settings.configure(task, chosen)
     check_trainable(config)
     plan, lengths = cost.plan(config, examples), cost.by_length(config)

@@ -50,9 +50,9 @@ def command(
     from addgpt.runs.run import is_empty
     from addgpt.training.distributed import joined
 
-    settings = chosen.parse_pairs(pairs)
-    settings |= {"digits": str(digits)} if digits is not None else {}
-    settings |= {"stop_at": stop_at} if stop_at is not None else {}
+    short = {"digits": digits, "stop_at": stop_at}
+    given = tuple(f"{key}={value}" for key, value in short.items() if value is not None)
+    settings = chosen.parse_pairs((*given, *pairs))
     if resume and out is None:
         raise UsageError("--resume needs --out, the run folder to go on with")
     begun = out if resume and out is not None and not is_empty(out) else None

@@ -61,6 +61,16 @@ class BaseConfig:
         """How many layers a token passes."""
         return 0
 
+    @property
+    def width(self) -> int:
+        """Channels of a token between layers; a table has none."""
+        return 0
+
+    @property
+    def prefix(self) -> bool:
+        """Whether the prompt sees all of itself."""
+        return False
+
 
 @dataclass(frozen=True)
 class LevelledConfig(BaseConfig):

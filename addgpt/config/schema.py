@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,7 +67,7 @@ class TrainConfig:
     )  # fmt: skip
     z_loss: float = setting(
         0.0, "weight of the squared log of the softmax's sum", features=catalogue.Z_LOSS, low=0,
-        below=math.inf, gradients=True,
+        gradients=True,
     )  # fmt: skip
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -62,12 +63,12 @@ class Bounds:
     below: Number | None = None
 
     def hold(self, value: Number) -> bool:
-        """Whether a number is within the bounds; NaN never is."""
+        """Whether a number is within the bounds; NaN and infinity never are."""
         return (
             (self.low is None or value >= self.low)
             and (self.high is None or value <= self.high)
             and (self.below is None or value < self.below)
-            and value == value
+            and -math.inf < value < math.inf
         )
 
     def __str__(self) -> str:
@@ -137,7 +138,7 @@ def check_settings(config: Any) -> None:
                 valid = ", ".join(map(str, choices))
                 raise UsageError(f"{item.name} must be one of {valid}, not {part!r}")
             if isinstance(part, Number) and not bounds.hold(part):
-                text = str(bounds)
+                text = str(bounds) if -math.inf < part < math.inf else "finite"
                 text = f"in {text}" if text[0] in "[-0123456789" else text
                 raise UsageError(f"{item.name} must be {text}, not {part}")
 
@@ -199,17 +200,19 @@ def parse(key: str, hint: Any, text: str) -> Any:
         inner = typing.get_args(hint)[0]
         return tuple(parse(key, inner, part) for part in text.split(",") if part)
     if isinstance(hint, types.UnionType):  # T | None
-        kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
-        return None if text.lower() == "none" else parse(key, kinds[0], text)
+        parts = [part for part in typing.get_args(hint) if part is not type(None)]
+        return None if text.lower() == "none" else parse(key, parts[0], text)
+    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    if hint not in kinds:
+        raise UsageError(f"{key} cannot be set from text")
     try:
         if hint is bool:
             return words[text.lower()]
-        if hint in (int, float, str):
+        if hint is str or text.isascii():  # Python reads digits of all scripts
             return hint(text)
     except (ValueError, KeyError):
-        kind = {bool: "true or false", int: "a whole number", float: "a number"}[hint]
-        raise UsageError(f"{key} must be {kind}, not {text!r}") from None
-    raise UsageError(f"{key} cannot be set from text")
+        pass
+    raise UsageError(f"{key} must be {kinds[hint]}, not {text!r}")
 
 
 def as_text(value: Any) -> str:

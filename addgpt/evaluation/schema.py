@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from addgpt.config.errors import UsageError
 from addgpt.runs.files import RunError, read_checked
 
 COUNTS = ("n", "answer_correct", "trace_correct", "unterminated")
@@ -72,10 +71,10 @@ def csv_rows(
     try:
         missing = [name for name in columns if name not in (reader.fieldnames or [])]
         if missing:
-            raise UsageError(f"no column {', '.join(missing)}")
+            raise ValueError(f"no column {', '.join(missing)}")
         for row in reader:
             if None in row or None in row.values():
-                raise UsageError("wrong number of fields")
+                raise ValueError("wrong number of fields")
             yield typed(row)
     except (ValueError, csv.Error) as error:
         where = f"line {reader.line_num}: " if reader.line_num > 1 else ""
@@ -86,9 +85,9 @@ def _typed(row: dict[str, str]) -> dict[str, Any]:
     """A row of text with its types. Raises ValueError."""
     whole = {name: int(row[name]) for name in (*COUNTS, "len_a", "len_b")}
     if not all(0 <= whole[name] <= whole["n"] for name in COUNTS) or not whole["n"]:
-        raise UsageError("counts must be in 0..n, and n above 0")
+        raise ValueError("counts must be in 0..n, and n above 0")
     if row["seen"] not in ("True", "False"):
-        raise UsageError(f"seen must be True or False, not {row['seen']!r}")
+        raise ValueError(f"seen must be True or False, not {row['seen']!r}")
     facts = {name: _number(row[name]) for name in NUMBERS}
     return row | whole | facts | {"seen": row["seen"] == "True"}
 

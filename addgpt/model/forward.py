@@ -27,7 +27,7 @@ def forward(model: Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     tokens, ids, targets = tensors(batch, next(model.parameters()).device)
     length, most = targets.shape[1], int((batch.scored[:, 1:].sum(1)).max(initial=1))
     prompt = None
-    if getattr(model.config, "prefix", False):
+    if model.config.prefix:
         prompt = torch.from_numpy(batch.scored.argmax(1)).to(tokens.device)
     if most > NARROW_BELOW * length:
         return model(tokens, ids, prompt=prompt), targets

@@ -42,7 +42,7 @@ def read_tensors(path: Path) -> tuple[Tensors, Progress]:
             progress = json.loads(file.metadata()["progress"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if not (isinstance(progress, dict) and all(map(_number, progress.values()))):
-            raise UsageError(progress)
+            raise ValueError(progress)
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError):
         raise Damaged(path, "damaged: it is no checkpoint of addgpt") from None
     return tensors, progress

@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 
 from addgpt.device import choose_threads, matmul_flops, memory, pick_device, usable_cores
 from addgpt.runs.checkpoint import read_tensors
-from addgpt.runs.files import Damaged, RunError, Unsupported, check
+from addgpt.runs.files import Damaged, RunError, Unsupported, check, checksums, read_log
 from addgpt.runs.provenance import versions
 from addgpt.runs.run import METRICS, MODEL, PREVIOUS, SHIPPED, STATE, Run
 
@@ -58,29 +58,31 @@ def open_run(path: Path) -> Run:
 def faults(path: Path) -> list[str]:
     """What is damaged in a run folder, a line each. That something is not there is no fault.
 
-    Raises Unsupported for a run of a task, or with a setting, that this version does not know.
+    Raises Unsupported for a run without damage that is of a task, or has a setting, that this
+    version does not know.
     """
+    unsupported: Unsupported | None = None
+    checks: dict[str, Callable[[], object]] = {}
     try:
+        names = sorted(checksums(path))
+        checks |= {name: partial(check, path / name) for name in names}
+        checks |= {METRICS: partial(read_log, path / METRICS)}  # which grows
         run = open_run(path)
-    except Unsupported:
-        raise
+        checks |= {MODEL: run.model, STATE: run.state}
+    except Unsupported as error:
+        unsupported = error
     except RunError as error:
         return [str(error)]
-    checks: dict[str, Callable[[], object]] = {
-        MODEL: run.model,
-        STATE: run.state,
-        METRICS: run.metrics,
-    }
-    for file in sorted(path.glob("eval*.*")):
-        checks[file.name] = partial(check, file)
     found = []
     for name, act in checks.items():
         try:
-            if (path / name).exists():
+            if name == METRICS or (path / name).exists():
                 act()
         except RunError as error:
             hint = recovery_hint(error.path) if isinstance(error, Damaged) else ""
             found.append(f"{error}{hint}")
+    if unsupported and not found:
+        raise unsupported
     return found
 
 

@@ -22,8 +22,6 @@ from typing import Any
 
 import filelock
 
-from addgpt.config.errors import UsageError
-
 SUMS = "SHA256SUMS"
 LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
@@ -163,19 +161,23 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(read_text(path))
     except RecursionError:
-        raise UsageError("nested too deep") from None
+        raise ValueError("nested too deep") from None
     except RunError as error:
-        raise UsageError(str(error).replace(f"{path} ", "")) from None
+        raise ValueError(str(error).replace(f"{path} ", "")) from None
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The rows of a file of JSON lines that grows; a last line cut short is left out.
 
-    SHA256SUMS knows what it held at the last checkpoint: the file must start with that. Raises
-    RunError.
+    None where there is no file. SHA256SUMS knows what it held at the last checkpoint: the file must
+    start with that. Raises RunError.
     """
     while True:
         wanted = checksums(path.parent).get(path.name)
+        if not path.exists() and wanted is None:
+            return []
+        if not path.exists():
+            raise Damaged(path, f"missing; to go on without it, remove its line in {SUMS}")
         *lines, _ = read_text(path).split("\n")
         if wanted in (None, *_digests(lines)):
             break

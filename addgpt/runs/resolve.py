@@ -18,13 +18,15 @@ from addgpt.task import Task, load_task, task_class
 
 
 def parse_pairs(pairs: tuple[str, ...]) -> dict[str, str]:
-    """`("digits=3",)` as `{"digits": "3"}`. Raises ValueError."""
-    settings = {}
+    """`("digits=3",)` as `{"digits": "3"}`. Raises ValueError, too if a key has two values."""
+    settings: dict[str, str] = {}
     for pair in pairs:
         key, sign, value = pair.partition("=")
         if not sign or not key.strip():
             raise UsageError(f"--set takes key=value, not {pair!r}")
-        settings[key.strip().replace("-", "_")] = value.strip()
+        key, value = key.strip().replace("-", "_"), value.strip()
+        if settings.setdefault(key, value) != value:
+            raise UsageError(f"{key} is given twice: {settings[key]} and {value}")
     return settings
 
 

@@ -127,8 +127,7 @@ class Run:
     def restore_previous(self) -> None:
         """Have the checkpoint before the last be the one to resume from. Raises RunError."""
         with self.locked():
-            with contextlib.suppress(RunError):
-                read_tensors(self.path / STATE)
+            if _sound(self.path / STATE):
                 raise UsageError(f"{self.path / STATE} is sound; drop --previous")
             read_tensors(self.path / PREVIOUS)
             known = files.checksums(self.path).get(PREVIOUS)
@@ -150,8 +149,7 @@ class Run:
 
         Raises RunError if lines up to the last checkpoint were changed or are missing.
         """
-        path = self.path / METRICS
-        return files.read_log(path) if path.exists() else []
+        return files.read_log(self.path / METRICS)
 
     def truncate_log(self, step: int) -> None:
         """Drop metrics later than a step, which resuming will write again."""
@@ -185,6 +183,15 @@ def initial_weights(path: Path, config: RunConfig) -> dict[str, torch.Tensor]:
     """
     alphabet = load_task(config.task, config.options).alphabet
     return Run(path).weights_for(config.model, alphabet, config.seed)
+
+
+def _sound(file: Path) -> bool:
+    """Whether a file of tensors can be read."""
+    try:
+        read_tensors(file)
+    except RunError:
+        return False
+    return True
 
 
 def is_empty(path: Path) -> bool:

@@ -29,7 +29,7 @@ def check_trainable(config: RunConfig, world: World = ALONE) -> None:
     task = load_task(config.task, config.options)
     if isinstance(task, Graded):
         check_reference(task, task.batch(np.random.default_rng(0), CHECKED, "val"))
-    if isinstance(config.model, GPTConfig) and config.model.prefix:
+    if config.model.prefix:
         check_prompt(task)
 
 
@@ -39,7 +39,7 @@ def check_memory(config: RunConfig, world: World = ALONE) -> None:
     weights = weight_count(model)
     rows = min(train.micro_batch or train.batch_size, -(-train.batch_size // world.size))
     tokens = model.context // 4  # of a row, at the least
-    kept = rows * tokens * model.depth * getattr(model, "width", 0) * PER_TOKEN
+    kept = rows * tokens * model.depth * model.width * PER_TOKEN
     if isinstance(model, GPTConfig) and "relative" in model.scheme:
         # The longest pass decides, and a batch has problems that are at least half as long.
         kept += rows * (model.context // 2) ** 2 * model.heads * PER_PAIR
