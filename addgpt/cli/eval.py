@@ -10,22 +10,20 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from addgpt.calculator.load import load_calculator
-from addgpt.calculator.solver import Calculator
 from addgpt.config.errors import UsageError
 from addgpt.device import prepare
 from addgpt.evaluation import perplexity, suites
 from addgpt.evaluation.compare import runs as groups
 from addgpt.evaluation.compare.statistics import check_same
 from addgpt.evaluation.compare.tables import facts, headline, print_groups
-from addgpt.evaluation.intervals import share
-from addgpt.evaluation.problem_files import read_problems, score_problems
+from addgpt.evaluation.problem_files import score_file
 from addgpt.evaluation.scorecard import Store, read_findings
 from addgpt.evaluation.tables import (
     console,
     loss_table,
     print_eval,
     print_mistakes,
+    problems_text,
     suite_table,
 )
 from addgpt.model.forward import CPU_TOKENS_AT_ONCE
@@ -75,9 +73,9 @@ def command(
 
     Writes eval.csv into each run folder; errors.csv, error_counts.csv and examples.csv, which say
     why answers are wrong; and eval.json, which says how this was scored and how many problems
-    training could have drawn: if any, the exit code is 1. A score on fewer problems than the stored
-    one of the same checkpoint does not replace it: it goes to eval-quick.csv and so on, or to --out
-    (of several runs, a folder each in it).
+    training could have drawn: if any, the exit code is 1. The stored score of the same checkpoint
+    stays beside one of another --seed, which goes to eval-seed5.csv and so on, or on fewer
+    problems: to eval-quick.csv. Or all goes to --out (of several runs, a folder each in it).
 
     A RUN is a run folder, a folder that holds runs, or a pattern such as 'results/add-*'. Several
     runs, say seeds of one recipe, are asked the same problems; median, worst and best of them
@@ -144,6 +142,8 @@ def _prepare(runs: list[Run]) -> None:
 def _score_cells(a: list[Run], b: list[Run], choice: Choice, stored: bool) -> None:
     """Score all cells of runs, or read their stored scores, and show them."""
     runs, scored = [*a, *b], []
+    for note in (*groups.mixtures(a), *groups.mixtures(b)):
+        tell(note)
     store = Store([] if stored else runs, choice.out, tell)
     if stored:
         groups.check_alike(runs, split=choice.split)
@@ -155,7 +155,7 @@ def _score_cells(a: list[Run], b: list[Run], choice: Choice, stored: bool) -> No
         for card, one in groups.score_together(runs, *how, show=counted):
             scored.append(one)
             line = f"{len(scored)} of {len(runs)}: {one.name}: {headline([one])}; "
-            store.put(card.run, card.write, line if len(runs) > 1 else "")
+            store.put(card.run, card.write_and_tell, line if len(runs) > 1 else "")
             card.check()  # after writing: what was found stays to be looked at
             findings = card.mistakes.counts(), card.facts
     check_same(scored)
@@ -172,28 +172,17 @@ def _score_cells(a: list[Run], b: list[Run], choice: Choice, stored: bool) -> No
 
 
 def _score_problems(run: Run, path: Path, as_json: bool) -> None:
-    given = read_problems(path)
-    try:
-        rows, notes = score_problems(load_calculator(run.path), given)
-    except ValueError as error:
-        raise UsageError(f"{path}, {error}") from None
+    rows, notes = score_file(run.path, path)
     for note in notes:
-        tell(f"{path}, {note}")
-    if as_json:
-        click.echo(json.dumps(rows))
-        return
-    for row in rows:
-        if not row["correct"]:
-            click.echo(f"wrong: {row['problem']} = {row['answer']}, the model says {row['model']}")
-    right = sum(row["correct"] for row in rows)
-    click.echo(f"{path}: {right:,} of {len(rows):,} right, {share(right, len(rows))}")
+        tell(note)
+    click.echo(json.dumps(rows) if as_json else problems_text(path, rows))
 
 
 def _score_texts(runs: list[Run], choice: Choice) -> None:
     _prepare(runs)
     store, rows = Store(runs, choice.out, tell), []
     for run in runs:
-        found = perplexity.score_run(run, choice.split, counted)
+        found = perplexity.score_loss(run, choice.split, counted)
         store.put(run, partial(perplexity.write_loss, rows=found, split=choice.split))
         rows += found
     click.echo(json.dumps(rows)) if choice.as_json else console().print(loss_table(rows))
@@ -204,10 +193,8 @@ def _score_suite(runs: list[Run], name: str, choice: Choice) -> None:
     title, parts = suites.load_suite(name, choice.seed)
     _prepare(runs)
     store, found = Store(runs, choice.out, tell), {}
-    for run in runs:
-        model = run.model()
-        rows = suites.score_suite(Calculator(model, run.task(), run.name), parts)
-        found[str(run.path)] = rows = [row | {"params": model.parameter_count()} for row in rows]
+    for run, rows in suites.score_runs(runs, parts):
+        found[str(run.path)] = rows
         store.put(run, partial(suites.write_suite, name=name, rows=rows))
         if not choice.as_json:
             click.echo(f"{run.path}: {rows[0]['params']:,} parameters")

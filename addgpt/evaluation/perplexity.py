@@ -77,20 +77,20 @@ def score_text(
     if not isinstance(task, TextTask):
         raise UsageError(f"task {task.name} has no text to score")
     size = task.num_tokens(split)
-    for batch in show(task.whole(split, context), size, f"scoring {size:,} characters", _scored):
+    for batch in show(task.whole(split, context), size, f"scoring {size:,} characters", _predicted):
         logits, targets = forward(model, batch)
         total += float(next_token_loss(logits, targets))
-        count += _scored(batch)
+        count += _predicted(batch)
     if not count:
         raise UsageError(f"task {task.name} has no text to score")
     return Score(split, context, count, total / count)
 
 
-def _scored(batch: Batch) -> int:
+def _predicted(batch: Batch) -> int:
     return int(batch.scored[:, 1:].sum())
 
 
-def score_run(run: Run, split: str = "test", show: Show = silently) -> list[dict[str, Any]]:
+def score_loss(run: Run, split: str = "test", show: Show = silently) -> list[dict[str, Any]]:
     """The loss of a run's model on a whole split, a row for each way of scoring it.
 
     Two rows for running text: consecutive blocks, and blocks that overlap by half. A task without
@@ -106,12 +106,12 @@ def score_run(run: Run, split: str = "test", show: Show = silently) -> list[dict
 
 
 def write_loss(folder: Path, rows: list[dict[str, Any]], split: str = "test") -> Path:
-    """Write the rows of `score_run` to `file_of` a folder; returns its path. Raises RunError."""
-    file = file_of(folder, split)
+    """Write the rows of `score_loss` to `loss_file`; returns its path. Raises RunError."""
+    file = loss_file(folder, split)
     write_checked(folder, {file.name: json.dumps(rows, indent=2) + "\n"})
     return file
 
 
-def file_of(folder: Path, split: str) -> Path:
+def loss_file(folder: Path, split: str) -> Path:
     """loss.json holds the loss on held-out text, loss-train.json that on what was trained on."""
     return folder / ("loss-train.json" if split == "train" else "loss.json")

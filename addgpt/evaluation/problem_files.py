@@ -6,15 +6,13 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from addgpt.calculator.load import load_calculator
 from addgpt.config.errors import UsageError
 from addgpt.runs.files import RunError, read_text
-
-if TYPE_CHECKING:
-    from addgpt.calculator.solver import Calculator
 
 MAX_ANSWER = 4000  # digits; Python turns no longer text into a number
 ANSWER = re.compile(r"([-+]?[0-9]+)(?:\.0+|\s*(?:r|remainder)\s*(-?[0-9]+))?", re.ASCII)
@@ -41,23 +39,22 @@ def read_problems(path: str | Path) -> list[Given]:
         raise UsageError(f"{path}: {error}") from None
 
 
-def score_problems(
-    calculator: Calculator, given: Sequence[Given]
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """A row for each problem, and what to tell of answers in the file that are not Python's.
+def score_file(folder: Path, path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """A row for each problem of a file, and what to tell of answers that are not Python's.
 
     Rows have `problem`, `answer` (of the file, or else Python's), `model` and `correct`. Raises
-    ValueError naming the line of a problem that the model cannot be asked.
+    ValueError naming file and line, also of a problem that the model of the run folder cannot be
+    asked.
     """
-    rows, notes = [], []
-    solutions = calculator.solve_many([problem.text for problem in given])
+    given, rows, notes = read_problems(path), [], []
+    solutions = load_calculator(folder).solve_many([problem.text for problem in given])
     for problem, solution in zip(given, solutions, strict=True):
+        where = f"{path}, line {problem.line}"
         if solution.error:
-            raise UsageError(f"line {problem.line}: {solution.error}")
+            raise UsageError(f"{where}: {solution.error}")
         if problem.answer not in (None, solution.truth):
             notes.append(
-                f"line {problem.line} answers {problem.answer}, Python {solution.truth}; scored by "
-                "the file"
+                f"{where} answers {problem.answer}, Python {solution.truth}; scored by the file"
             )
         truth = problem.answer or solution.truth
         row = {"problem": problem.text, "answer": truth, "model": solution.answer}
@@ -74,7 +71,7 @@ def _problems(path: Path, rows: Iterable[tuple[int, dict]]) -> list[Given]:
         blank = answer is None or not str(answer).strip()
         try:
             problems.append(Given(str(problem), None if blank else _plain(str(answer)), line))
-        except ValueError as error:
+        except UsageError as error:
             raise UsageError(f"{path}, line {line}: {error}") from None
     if not problems:
         raise UsageError(f"{path} holds no problems")
@@ -104,6 +101,8 @@ def _from_jsonl(path: Path, text: str):
             continue
         try:
             row = json.loads(content)
-        except json.JSONDecodeError as error:
-            raise UsageError(f"{path}, line {line}: not JSON ({error.msg})") from None
+        except ValueError as error:
+            raise UsageError(
+                f"{path}, line {line}: not JSON ({getattr(error, 'msg', error)})"
+            ) from None
         yield line, row if isinstance(row, dict) else {}

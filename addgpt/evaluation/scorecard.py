@@ -6,9 +6,10 @@
     examples.csv       some right answers of each operation, with the work that led to them
     eval.json          how, when and where this was scored, and the check for contamination
 
-Another split than test has its name in the names of the files: `eval-val.csv`. A score on fewer
-problems than what is stored of the same checkpoint does not replace that: it is written beside it,
-to `eval-quick.csv` and so on.
+Another split than test has its name in the names of the files: `eval-val.csv`. What is stored of
+the same checkpoint is not replaced by a score of another evaluation seed, which is written beside
+it, to `eval-seed5.csv` and so on, nor by one on fewer problems (`eval-quick.csv`), which goes once
+there is a full score.
 """
 
 from __future__ import annotations
@@ -28,11 +29,19 @@ from addgpt.evaluation.exact_match import CellResult, evaluate_cells
 from addgpt.evaluation.mistakes import COUNT_COLUMNS, ERROR_COLUMNS, EXAMPLE_COLUMNS, Tally
 from addgpt.evaluation.schema import COUNTS, EVAL_COLUMNS, read_eval
 from addgpt.model.build import Model
-from addgpt.runs.files import RunError, check_writable, csv_text, read_checked, write_checked
+from addgpt.runs.files import (
+    RunError,
+    check_writable,
+    csv_text,
+    read_checked,
+    remove,
+    write_checked,
+)
 from addgpt.runs.provenance import command_line, versions
 from addgpt.runs.run import Run
 from addgpt.task import Graded, Task
 
+QUICK = "-quick"  # the end of the names of files with a score on fewer problems
 CHECKPOINT = ("step", "examples", "seconds")  # columns that say which checkpoint was scored
 
 
@@ -50,11 +59,11 @@ class Scorecard:
     def write(self, folder: Path | None = None) -> list[Path]:
         """Write all files into the run folder or another one, eval.csv first; returns their paths.
 
-        They have `-quick` in their names where a fuller score of this checkpoint is stored there.
-        Raises RunError.
+        They have `-quick` or `-seedN` in their names where another score of this checkpoint is
+        stored there that stays. Raises RunError.
         """
         folder = folder or self.run.path
-        quick = self._less_than(file_of(folder, "eval.csv", self.split))
+        suffix, _ = self._beside(folder)
         contents = {
             "eval.csv": csv_text(EVAL_COLUMNS, self.rows),
             "errors.csv": csv_text(ERROR_COLUMNS, self.mistakes.sample()),
@@ -62,10 +71,17 @@ class Scorecard:
             "examples.csv": csv_text(EXAMPLE_COLUMNS, self.mistakes.examples()),
             "eval.json": json.dumps(self.facts, indent=2) + "\n",
         }
-        paths = [file_of(folder, name, self.split, quick) for name in contents]
+        paths = [file_of(folder, name, self.split, suffix) for name in contents]
         names = (path.name for path in paths)
         write_checked(folder, dict(zip(names, contents.values(), strict=True)))
+        if not suffix.endswith(QUICK):
+            remove(*(file_of(folder, name, self.split, suffix + QUICK) for name in contents))
         return paths
+
+    def write_and_tell(self, folder: Path) -> str:
+        """`write` into a folder; returns where, and what becomes of another score stored there."""
+        _, note = self._beside(folder)
+        return f"{self.write(folder)[0]}{note}"
 
     def check(self) -> None:
         """Raise RunError if the model was scored on what it may have been trained on."""
@@ -73,15 +89,32 @@ class Scorecard:
             found = ", ".join(self.contamination.found)
             raise RunError(f"CONTAMINATED, the scores do not count: {self.contamination} ({found})")
 
-    def _less_than(self, file: Path) -> bool:
-        """Whether a stored score is of the same checkpoint, with more problems a cell or cells."""
-        try:
-            stored = read_eval(file)
-        except RunError:  # none, or damaged: it has nothing to lose
-            return False
-        same = all(stored[0][name] == self.rows[0][name] for name in CHECKPOINT)
+    def _beside(self, folder: Path) -> tuple[str, str]:
+        """What the names of the files end with, for what is stored to stay; what to tell of it."""
+        suffix, note = "", ""
+        stored, seed = self._stored(folder)
+        if self._same(stored) and seed not in (None, self.facts["evaluation_seed"]):
+            suffix = f"-seed{self.facts['evaluation_seed']}"
+            note = f" (the stored score, of --seed {seed}, stays)"
+            stored, _ = self._stored(folder, suffix)
         fewer = _largest(self.rows) < _largest(stored)
-        return same and (fewer or bool({*map(_cell, stored)} - {*map(_cell, self.rows)}))
+        if fewer or {*map(_cell, stored)} - {*map(_cell, self.rows)}:
+            if self._same(stored):
+                return suffix + QUICK, " (a stored score on more problems stays)"
+            note = f" (in place of a score on more problems, of step {stored[0]['step']})"
+        return suffix, note
+
+    def _stored(self, folder: Path, suffix: str = "") -> tuple[list[dict[str, Any]], int | None]:
+        """The rows of a stored score and its evaluation seed, so far as there are any."""
+        try:
+            rows = read_eval(file_of(folder, "eval.csv", self.split, suffix))
+            return rows, read_facts(folder, self.split, suffix).get("evaluation_seed")
+        except RunError:  # none, or damaged: it has nothing to lose
+            return [], None
+
+    def _same(self, stored: list[dict[str, Any]]) -> bool:
+        """Whether rows are of the same checkpoint."""
+        return bool(stored) and all(stored[0][name] == self.rows[0][name] for name in CHECKPOINT)
 
 
 def score_run(
@@ -179,14 +212,11 @@ class Store:
             except RunError as error:
                 tell(f"{error}; scores are shown and not stored: choose an --out")
 
-    def put(self, run: Run, write: Callable[[Path], Path | list[Path]], line: str = "") -> None:
-        """Have `write` store the scores of a run in a folder, and tell where they are."""
+    def put(self, run: Run, write: Callable[[Path], Path | str], line: str = "") -> None:
+        """Have `write` store the scores of a run in a folder, and tell where, as it says."""
         try:
             if run.path in self.folders:
-                written = write(self.folders[run.path])
-                file = written[0] if isinstance(written, list) else written
-                quick = " (a stored score on more problems stays)"
-                line += f"written: {file}{quick if file.stem.endswith('-quick') else ''}"
+                line += f"written: {write(self.folders[run.path])}"
         except RunError as error:
             self.failure = error
         if line:
@@ -210,18 +240,26 @@ def read_findings(folder: Path, split: str = "test") -> tuple[list[dict], dict] 
 
     Raises RunError if they are damaged.
     """
-    counted, facts = (file_of(folder, name, split) for name in ("error_counts.csv", "eval.json"))
-    if not (counted.is_file() and facts.is_file()):
+    counted, found = file_of(folder, "error_counts.csv", split), read_facts(folder, split)
+    if not (counted.is_file() and found):
         return None
     try:
         reader = csv.DictReader(read_checked(counted).splitlines())
         rows = [row | {"n": int(row["n"])} for row in reader]
-        found = json.loads(read_checked(facts))
         if reader.fieldnames != COUNT_COLUMNS or not {*COUNTS, "contamination"} <= set(found):
-            raise UsageError("something is missing")
+            raise ValueError("something is missing")
         return rows, found | {"contamination": {"summary": ""} | found["contamination"]}
     except (ValueError, KeyError, TypeError, csv.Error) as error:
-        raise RunError(f"{counted} or {facts.name} is damaged: {error}") from None
+        raise RunError(f"{counted} or eval.json is damaged: {error}") from None
+
+
+def read_facts(folder: Path, split: str = "test", suffix: str = "") -> dict[str, Any]:
+    """What eval.json says; nothing where there is none. Raises RunError if it is damaged."""
+    file = file_of(folder, "eval.json", split, suffix)
+    try:
+        return dict(json.loads(read_checked(file))) if file.is_file() else {}
+    except (ValueError, TypeError, RecursionError) as error:
+        raise RunError(f"{file} is damaged: {error}") from None
 
 
 def contaminated(facts: dict[str, Any]) -> bool:
@@ -230,11 +268,11 @@ def contaminated(facts: dict[str, Any]) -> bool:
     return bool(check.get("drawable") or check.get("met"))
 
 
-def file_of(folder: Path, name: str, split: str, quick: bool = False) -> Path:
+def file_of(folder: Path, name: str, split: str, suffix: str = "") -> Path:
     """A file of an evaluation: `eval.csv`, or `eval-val.csv` of another split than test."""
     stem, _, ending = name.rpartition(".")
     stem += "" if split == "test" else f"-{split}"
-    return folder / f"{stem}{'-quick' if quick else ''}.{ending}"
+    return folder / f"{stem}{suffix}.{ending}"
 
 
 def _largest(rows: Iterable[dict[str, Any]]) -> int:

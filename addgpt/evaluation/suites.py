@@ -21,20 +21,19 @@ which may have been seen.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from addgpt.calculator.expression import Operation, evaluate, parse, unsigned, whole
+from addgpt.calculator.solver import Calculator
 from addgpt.config.errors import UsageError
 from addgpt.runs.files import csv_text, read_toml, write_checked
+from addgpt.runs.run import Run
 from addgpt.task import Graded, HeldOut, Task
-
-if TYPE_CHECKING:
-    from addgpt.calculator.solver import Calculator
 
 FOLDER = Path(__file__).parent / "suite_files"
 MAX_PROBLEMS = 1_000_000  # of a suite
@@ -102,6 +101,15 @@ def score_suite(calculator: Calculator, parts: Iterable[Part]) -> list[dict[str,
                 counts[f"{prefix}answer_correct"] += solution.correct is True
         rows.append({"part": part.name, **counts, "published": part.published})
     return rows
+
+
+def score_runs(runs: Iterable[Run], parts: Iterable[Part]) -> Iterator[tuple[Run, list[dict]]]:
+    """`score_suite` of each run, with the number of its model's `params` in the rows."""
+    parts = list(parts)
+    for run in runs:
+        model = run.model()
+        rows = score_suite(Calculator(model, run.task(), run.name), parts)
+        yield run, [row | {"params": model.parameter_count()} for row in rows]
 
 
 def may_be_seen(task: Task, expression: str) -> bool:

@@ -151,6 +151,17 @@ def loss_table(rows: Sequence[Row]) -> Table:
     return table
 
 
+def problems_text(file: object, rows: Sequence[Row]) -> str:
+    """Each problem of a file that was answered wrong, and how many were right."""
+    wrong = [
+        f"wrong: {row['problem']} = {row['answer']}, the model says {row['model']}"
+        for row in rows
+        if not row["correct"]
+    ]
+    right, n = len(rows) - len(wrong), len(rows)
+    return "\n".join([*wrong, f"{file}: {right:,} of {n:,} right, {share(right, n)}"])
+
+
 def suite_table(title: str, rows: Sequence[Row]) -> Table:
     """Parts of a suite beside what was published for them; held-out problems apart from others."""
     table = Table(title=escape(title))

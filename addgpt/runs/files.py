@@ -246,6 +246,14 @@ def record(folder: Path, sums: Mapping[str, str | None]) -> None:
         write_atomically(folder / SUMS, text)
 
 
+def remove(*paths: Path) -> None:
+    """Remove files and their checksums, so far as they are there. Raises RunError."""
+    for path in paths:
+        record(path.parent, {path.name: None})
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
 def checksums(folder: Path) -> dict[str, str]:
     """The SHA-256 of each file that SHA256SUMS names; none without one. Raises RunError."""
     file = folder / SUMS

@@ -39,9 +39,14 @@ def key(settings: Mapping[str, Any]) -> str:
     return json.dumps(recipe(settings), sort_keys=True)
 
 
+def recipe_of(config: RunConfig) -> dict[str, Any]:
+    """`recipe` of a config as `Run.config` has it."""
+    return recipe(flat(json.loads(json.dumps(to_dict(config)))))
+
+
 def key_of(config: RunConfig) -> str:
     """`key` of a config as `Run.config` has it."""
-    return key(flat(json.loads(json.dumps(to_dict(config)))))
+    return key(recipe_of(config))
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from glob import glob
 from pathlib import Path
@@ -14,9 +13,16 @@ from addgpt.evaluation.compare.statistics import Marks, Scored, cell_of
 from addgpt.evaluation.contamination import problems
 from addgpt.evaluation.exact_match import CellResult, evaluation_problems
 from addgpt.evaluation.schema import is_longer, read_eval
-from addgpt.evaluation.scorecard import Scorecard, contaminated, file_of, graded, score_run
+from addgpt.evaluation.scorecard import (
+    Scorecard,
+    contaminated,
+    file_of,
+    graded,
+    read_facts,
+    score_run,
+)
 from addgpt.runs import recipe
-from addgpt.runs.files import RunError, read_checked
+from addgpt.runs.files import RunError
 from addgpt.runs.run import MODEL, Run
 from addgpt.task import Cell, Graded, Task
 
@@ -56,6 +62,17 @@ def repeats(runs: Iterable[Run]) -> list[str]:
     return told
 
 
+def mixtures(runs: Sequence[Run]) -> list[str]:
+    """What to tell of runs that are pooled as if they were seeds of one recipe, and are not."""
+    recipes = [recipe.recipe_of(run.config) for run in runs]
+    told = []
+    for name in dict.fromkeys(name for one in recipes for name in one):
+        values = dict.fromkeys(str(one.get(name, "none")) for one in recipes)
+        told += [f"{name} {' and '.join(values)}"] if len(values) > 1 else []
+    names = ", ".join(str(run.path) for run in runs)
+    return [f"not seeds of one recipe ({', '.join(told)}): {names}"] if told else []
+
+
 def score_together(
     runs: Sequence[Run],
     per_cell: int | None = None,
@@ -81,7 +98,7 @@ def score_together(
         watch = {"watch": marker.add} if several else {}
         card = score_run(run, per_cell, split, seed, show=show, **watch)
         marks = marker.marks if several else None
-        yield card, _scored(run, card.rows, marks)
+        yield card, _as_scored(run, card.rows, marks)
 
 
 def check_alike(
@@ -111,22 +128,23 @@ def check_alike(
 
 def read_scored(run: Run, split: str = "test") -> Scored:
     """A run as its eval.csv says that it was scored. Raises RunError."""
-    file, facts = (file_of(run.path, name, split) for name in ("eval.csv", "eval.json"))
+    file = file_of(run.path, "eval.csv", split)
     if not file.is_file():
         raise RunError(f"{run.path} has no {file.name}; addgpt eval without --stored writes it")
     rows = read_eval(file)
+    found = read_facts(run.path, split)
+    facts = file_of(run.path, "eval.json", split)
     try:
-        found = json.loads(read_checked(facts)) if facts.is_file() else {}
         evaluation_seed = found["evaluation_seed"] if found else None
         leaked = contaminated(found)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, AttributeError) as error:
         raise RunError(f"{facts} is damaged: {error}") from None
     if leaked:
         raise RunError(f"{facts}: CONTAMINATED, the scores do not count")
-    return _scored(run, rows, None, evaluation_seed)
+    return _as_scored(run, rows, None, evaluation_seed)
 
 
-def _scored(
+def _as_scored(
     run: Run, rows: list[dict], marks: dict[Cell, Marks] | None, seed: int | None = None
 ) -> Scored:
     longer = frozenset(cell_of(row) for row in rows if is_longer(row, run.config.options))
