@@ -153,6 +153,8 @@ def test_words_and_lists_are_parsed(hint, text, value):
     ("hint", "text", "message"),
     [
         (int, "three", "key must be a whole number, not 'three'"),
+        (int, "１２", "key must be a whole number"),
+        (float, "1२", "key must be a number"),
         (int, "2.5", "key must be a whole number, not '2.5'"),
         (float, "fast", "key must be a number, not 'fast'"),
         (bool, "maybe", "key must be true or false, not 'maybe'"),
@@ -210,6 +212,16 @@ def test_key_value_pairs():
     for pair in ("a", "=1", " =2"):
         with pytest.raises(ValueError, match="--set takes key=value"):
             parse_pairs((pair,))
+    assert parse_pairs(("lr=1", "lr=1")) == {"lr": "1"}
+    with pytest.raises(ValueError, match="batch_size is given twice: 1 and 2"):
+        parse_pairs(("batch-size=1", "batch_size=2"))
+
+
+@pytest.mark.parametrize("text", ["inf", "1e400", "-inf", "nan"])
+def test_settings_are_finite(text):
+    for name in ("lr", "z_loss", "warmup"):
+        with pytest.raises(ValueError, match=f"{name} must be"):
+            configure("add", {name: text})
 
 
 def test_resuming_may_change_training_but_not_task_or_model():

@@ -128,7 +128,10 @@ def test_lost_and_swapped_lines_of_metrics_are_noticed(whole, tmp_path):
             train(Run(folder))
     file.write_text("".join(lines) + '{"step": 13}\n{"ste')  # grown since, the last line cut short
     assert len(Run(folder).metrics()) == len(lines) + 1
-    file.unlink()  # to go on without it
+    file.unlink()
+    with pytest.raises(RunError, match="metrics.jsonl is missing; .* remove its line in SHA256"):
+        train(Run(folder))
+    files.record(folder, {file.name: None})  # to go on without it
     train(Run(folder))
 
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from addgpt.cli.main import main
 from addgpt.device import matmul_flops
 from addgpt.evaluation.scorecard import write_eval
-from addgpt.runs import doctor
+from addgpt.runs import doctor, files
 from addgpt.runs.run import Run
 from addgpt.training.loop import train
 from tests.helpers.hostile import edited
@@ -82,6 +82,20 @@ def test_a_run_of_another_version_or_task_is_not_called_damaged(results, part, v
     assert says in row["found"] and str(results / "done") in row["found"] and not row["bad"]
     assert "remove" not in row["advice"] and "another version" in row["advice"]
     assert found["sound runs"]["found"] == "1 of 2"
+
+
+def test_damage_is_told_also_of_a_run_that_cannot_be_opened(results):
+    sums = files.checksums(results / "done")
+    edited(Run(results / "done"), "", task="mine")
+    files.record(results / "done", sums | {"config.json": None})
+    file = results / "done" / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    assert [str(file) in line for line in doctor.faults(results / "done")] == [True]
+    (results / "done" / "metrics.jsonl").unlink()
+    status, found = told(results)
+    assert status == 1 and "metrics.jsonl is missing" in found["damaged"]["found"]
 
 
 def test_requirements_are_those_that_apply_here(monkeypatch):

@@ -29,7 +29,8 @@ def run(*words: object):
 
 
 def train(folder: Path, task: str, *options: str) -> None:
-    settings = [word for pair in (*TINY, *options) for word in ("--set", pair)]
+    chosen = dict(pair.split("=") for pair in (*TINY, *options))
+    settings = [word for key, value in chosen.items() for word in ("--set", f"{key}={value}")]
     seed = folder.name.rpartition("-")[2]
     result = run("train", "--task", task, "--seed", seed, "--out", folder, *settings)
     assert result.exit_code == 0, result.output
@@ -85,6 +86,17 @@ def test_the_same_training_twice_is_not_two_seeds(folder, tmp_path):
     result = run("eval", folder / "rev-0", folder / "rev-1", copy, "--stored")
     assert f"{copy} is {folder / 'rev-0'} over again, not another seed" in result.stderr
     assert "over again" not in run("eval", folder / "rev-0", folder / "rev-1", "--stored").stderr
+
+
+def test_runs_of_several_recipes_are_not_passed_off_as_seeds_of_one(folder):
+    words = "--stored", "--against", folder / "plain-0"
+    run("eval", folder, "--per-cell", PER_CELL)
+    assert "recipe" not in run("eval", folder / "rev-*", *words).stderr
+    result = run("eval", folder / "rev-0", folder / "plain-0", "--stored")
+    assert result.exit_code == 0
+    named = f"{folder / 'rev-0'}, {folder / 'plain-0'}"
+    told = f"not seeds of one recipe (options.format reverse and plain): {named}"
+    assert result.stderr.strip() == told
 
 
 def test_the_spread_is_that_of_the_files_it_wrote(folder):
@@ -267,8 +279,24 @@ def test_a_quick_look_does_not_replace_a_careful_score(folder, tmp_path):
     assert f"{copy / 'eval-quick.csv'} (a stored score on more problems stays)" in result.stderr
     assert max(sizes(copy, "eval-quick.csv")) == 5
     assert json.loads((copy / "eval.json").read_text())["per_cell"] == 30
-    again = run("eval", copy, "--per-cell", "30", "--seed", "1")  # as many problems: replaced
+    sums = (copy / files.SUMS).read_text()
+    again = run("eval", copy, "--per-cell", "40")  # more problems: replaced
     assert "eval-quick" not in again.stderr and (copy / "eval.csv").read_bytes() != careful[0]
+    assert "-quick" in sums and "-quick" not in (copy / files.SUMS).read_text()
+    assert not list(copy.glob("*-quick.*"))
+
+
+def test_a_score_of_another_evaluation_seed_stays_beside_the_stored_one(folder, tmp_path):
+    copy = unscored(folder, tmp_path)
+    run("eval", copy, "--per-cell", "30")
+    first = (copy / "eval.csv").read_bytes()
+    result = run("eval", copy, "--per-cell", "30", "--seed", "5")
+    assert f"{copy / 'eval-seed5.csv'} (the stored score, of --seed 0, stays)" in result.stderr
+    assert (copy / "eval.csv").read_bytes() == first
+    assert json.loads((copy / "eval-seed5.json").read_text())["evaluation_seed"] == 5
+    result = run("eval", copy, "--per-cell", "5", "--seed", "5")
+    assert f"{copy / 'eval-seed5-quick.csv'} (a stored score on more" in result.stderr
+    assert max(sizes(copy, "eval-seed5.csv")) == 30
 
 
 def test_the_score_of_a_newer_checkpoint_replaces_a_fuller_one(folder, tmp_path):
@@ -277,6 +305,7 @@ def test_the_score_of_a_newer_checkpoint_replaces_a_fuller_one(folder, tmp_path)
     assert run("train", "--resume", "--out", copy, "--set", "steps=31").exit_code == 0
     result = run("eval", copy, "--per-cell", "5")
     assert "eval-quick" not in result.stderr and max(sizes(copy)) == 5
+    assert "eval.csv (in place of a score on more problems, of step 30)" in result.stderr
 
 
 def test_scores_go_to_another_folder(folder, tmp_path):

@@ -142,8 +142,6 @@ def _prepare(runs: list[Run]) -> None:
 def _score_cells(a: list[Run], b: list[Run], choice: Choice, stored: bool) -> None:
     """Score all cells of runs, or read their stored scores, and show them."""
     runs, scored = [*a, *b], []
-    for note in (*groups.mixtures(a), *groups.mixtures(b)):
-        tell(note)
     store = Store([] if stored else runs, choice.out, tell)
     if stored:
         groups.check_alike(runs, split=choice.split)
@@ -159,6 +157,8 @@ def _score_cells(a: list[Run], b: list[Run], choice: Choice, stored: bool) -> No
             card.check()  # after writing: what was found stays to be looked at
             findings = card.mistakes.counts(), card.facts
     check_same(scored)
+    for note in (*groups.mixtures(a), *groups.mixtures(b)):
+        tell(note)
     mine, others = scored[: len(a)], scored[len(a) :]
     if choice.as_json:
         click.echo(json.dumps(facts(mine, others) if len(scored) > 1 else mine[0].rows))

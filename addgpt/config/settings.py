@@ -138,7 +138,7 @@ def check_settings(config: Any) -> None:
                 valid = ", ".join(map(str, choices))
                 raise UsageError(f"{item.name} must be one of {valid}, not {part!r}")
             if isinstance(part, Number) and not bounds.hold(part):
-                text = str(bounds) if -math.inf < part < math.inf else "finite"
+                text = "finite" if abs(part) == math.inf else str(bounds) or "a number"
                 text = f"in {text}" if text[0] in "[-0123456789" else text
                 raise UsageError(f"{item.name} must be {text}, not {part}")
 
