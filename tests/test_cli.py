@@ -21,7 +21,8 @@ def run(*words: str, stdin: str | None = None):
 
 
 def settings(*pairs: str) -> list[str]:
-    return [word for pair in (*TINY, *pairs) for word in ("--set", pair)]
+    chosen = dict(pair.split("=") for pair in (*TINY, *pairs))
+    return [word for key, value in chosen.items() for word in ("--set", f"{key}={value}")]
 
 
 @pytest.fixture(scope="module")

@@ -93,6 +93,8 @@ def test_damage_is_told_also_of_a_run_that_cannot_be_opened(results):
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
     assert [str(file) in line for line in doctor.faults(results / "done")] == [True]
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
     (results / "done" / "metrics.jsonl").unlink()
     status, found = told(results)
     assert status == 1 and "metrics.jsonl is missing" in found["damaged"]["found"]
