@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from addgpt.cli.main import RESULTS, fail, leave
+from addgpt.cli.main import fail, leave
 from addgpt.config.errors import UsageError
 
 
@@ -18,7 +18,7 @@ from addgpt.config.errors import UsageError
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder [results/TASK-DIGITS].")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, if there is one.")
 @click.option("--previous", is_flag=True, help="Resume from the checkpoint before the last.")
-@click.option("--init-from", type=click.Path(path_type=Path), help="Start from this run's model.")
+@click.option("--init-from", metavar="RUN", help="Start from this run's model.")
 @click.option("--stop-at", help="Stop once val exact match reaches this share, such as 0.999.")
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any other setting.")
 def command(
@@ -28,7 +28,7 @@ def command(
     out: Path | None,
     resume: bool,
     previous: bool,
-    init_from: Path | None,
+    init_from: str | None,
     stop_at: str | None,
     pairs: tuple[str, ...],
 ) -> None:
@@ -69,22 +69,22 @@ def command(
 
 
 def _started(
-    out: Path | None, task: str | None, settings: dict, seed: int, init_from: Path | None, world
+    out: Path | None, task: str | None, settings: dict, seed: int, init_from: str | None, world
 ) -> Path:
     """Check what was asked for, then make the folder of a new run."""
     from addgpt.runs import resolve as chosen
     from addgpt.runs.provenance import command_line, versions
-    from addgpt.runs.run import Run, initial_weights
+    from addgpt.runs.run import Run, free_folder, initial_weights, run_path
     from addgpt.training.preflight import check_trainable
 
     if task is None:
         raise UsageError("--task is missing; `addgpt tasks` lists the tasks")
-    shape = Run(init_from).config.model if init_from else None
+    shape = Run(run_path(init_from)).config.model if init_from else None
     config = chosen.configure(task, settings, seed, command_line(), versions(), shape)
     check_trainable(config, world)
     if init_from:
-        initial_weights(init_from, config)
-    return Run.create(out or _free_folder(config.task, config.options, seed), config).path
+        initial_weights(run_path(init_from), config)
+    return Run.create(out or free_folder(config.task, config.options, seed), config).path
 
 
 def _resumed(out: Path, task: str | None, settings: dict, previous: bool, world) -> None:
@@ -102,14 +102,14 @@ def _resumed(out: Path, task: str | None, settings: dict, previous: bool, world)
         run.restore_previous()
 
 
-def _train(out: Path, init_from: Path | None, world) -> None:
+def _train(out: Path, init_from: str | None, world) -> None:
     """Train the run of a folder and say how it went."""
-    from addgpt.runs.run import Run, initial_weights
+    from addgpt.runs.run import Run, initial_weights, run_path
     from addgpt.training.loop import Interrupted, WorkerLost, train
     from addgpt.training.progress import TrainingProgress
 
     run = Run(out)
-    weights = initial_weights(init_from, run.config) if init_from else None
+    weights = initial_weights(run_path(init_from), run.config) if init_from else None
     again = f"addgpt train --resume --out {run.path}"
     try:
         with TrainingProgress(quiet=not world.main) as shown:
@@ -129,14 +129,3 @@ def _train(out: Path, init_from: Path | None, world) -> None:
         n = f" (n={run.config.train.eval_size:,})" if exact is not None else ""
         took = f"after {end.step:,} steps, {end.seconds:.1f} s of training"
         click.echo(f"{run.path}: {score}{n} {took}")
-
-
-def _free_folder(task: str, options: dict, seed: int) -> Path:
-    """results/TASK-DIGITS-sSEED, or the first with -2, -3, ... that is free; no -s0 for seed 0."""
-    name = f"{task}-{options['digits']}" if "digits" in options else task
-    name += f"-s{seed}" if seed else ""
-    path, number = Path(RESULTS) / name, 1
-    while path.exists():
-        number += 1
-        path = Path(RESULTS) / f"{name}-{number}"
-    return path

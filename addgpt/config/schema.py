@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from addgpt.config import catalogue
@@ -112,6 +113,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"seed must be in 0..2^63-1, not {self.seed}")
+        if self.task.endswith(".py") and not Path(self.task).is_absolute():  # of whatever folder
+            raise UsageError(f"task must be a name or the whole path of a file, not {self.task!r}")
         if self.model.architecture == "counts":
             for item in dataclasses.fields(self.train):
                 mine = getattr(self.train, item.name)

@@ -13,7 +13,7 @@ from typing import Any
 
 from addgpt.config.architectures import CONFIGS
 from addgpt.config.schema import RunConfig, TrainConfig, to_dict
-from addgpt.task import task_class
+from addgpt.task import is_file, task_class
 
 # How long a run takes and how often it saves; none of it changes what is learned.
 ASIDE = ("train.device", "train.threads", "train.save_every")
@@ -25,7 +25,7 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
     """The content of a config.json with the defaults of settings that it does not name.
 
     A version that did not know a setting did what is now its default, see `config.schema`. The
-    options of a task that is not installed stay as they are.
+    options of a task that is not installed, or a file of somebody's, stay as they are.
     """
     architecture = (config.get("model") or {}).get("architecture", "gpt")
     defaults = {
@@ -72,6 +72,8 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _options(task: str) -> dict[str, Any]:
+    if is_file(task):  # reading the settings of a run carries out no file that it names
+        return {}
     try:
         return _defaults(task_class(task))
     except ValueError:
