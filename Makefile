@@ -15,6 +15,10 @@ demo: $(READY)  ## train the 3-digit adder, evaluate it, draw the figure
 	$(BIN)/addgpt train --task add --digits 3 --out results/demo --resume
 	$(BIN)/addgpt eval results/demo
 	$(BIN)/addgpt figures results/demo
+	@echo 'Open results/demo/accuracy_grid.png and results/demo/training_curve.png. Next:'
+	@echo '  . .venv/bin/activate'
+	@echo '  addgpt calc --model results/demo "128+367"   # ask what you have trained'
+	@echo '  addgpt calc --steps "123*456"                # the calculator of the package shows its work'
 
 lint: $(READY)  ## style, the order of imports, types
 	$(BIN)/ruff check .

@@ -138,7 +138,7 @@ def train(
     """
     from addgpt.runs.run import initial_weights, is_empty
     from addgpt.training import loop
-    from addgpt.training.progress import TrainingProgress
+    from addgpt.training.progress import TrainingProgress, least_loss
 
     name, options = _name_and_options(task)
     settings = options | _plain(settings | ({} if digits is None else {"digits": digits}))
@@ -155,7 +155,8 @@ def train(
             "or leave out= away for a fresh one"
         )
     weights = None if start is None else initial_weights(start.path, run.config)
-    with TrainingProgress(quiet) as shown:
+    smoothed = least_loss(run.config.train.label_smoothing, run.config.model.vocab)
+    with TrainingProgress(quiet, smoothed) as shown:
 
         def after_step(state: TrainState) -> None:
             shown(state)

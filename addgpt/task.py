@@ -109,6 +109,11 @@ class Batch:
         end = int(used[-1]) + 1 if len(used) else scored.shape[1]
         return Batch(self.tokens[index, :end], scored[:, :end], self.positions[index, :end])
 
+    def with_prompt_scored(self) -> Batch:
+        """The same, but that the tokens of the prompt must be predicted, too; padding never."""
+        before = np.arange(self.scored.shape[1]) < self.scored.argmax(1)[:, None]
+        return dataclasses.replace(self, scored=self.scored | before)
+
     @property
     def lengths(self) -> np.ndarray:
         """(B,) number of tokens up to and including the last scored one."""

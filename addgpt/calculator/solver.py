@@ -119,7 +119,7 @@ class Calculator:
         self, model: Model | None, task: Task, name: str = "", write: Write | None = None
     ) -> None:
         self.name = name or task.name
-        self.operators = "".join(op for op in OPERATORS if _can(task, op))
+        self.operators = operators(task)
         if not isinstance(task, Graded) or not self.operators:
             raise UsageError(
                 f"{self.name} is no calculator: its task, {task.name}, has none of + - * / "
@@ -347,6 +347,11 @@ def _no_answer(problem: Problem, finished: bool) -> str:
     if finished:
         return f"the model wrote no readable answer to {brief(str(problem))}"
     return f"the model did not come to an end with {brief(str(problem))}"
+
+
+def operators(task: Task) -> str:
+    """Those of + - * / that a task has, and means as Python does."""
+    return "".join(op for op in OPERATORS if _can(task, op))
 
 
 def _can(task: Task, op: str) -> bool:

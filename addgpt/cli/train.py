@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -106,13 +107,14 @@ def _train(out: Path, init_from: str | None, world) -> None:
     """Train the run of a folder and say how it went."""
     from addgpt.runs.run import Run, initial_weights, run_path
     from addgpt.training.loop import Interrupted, WorkerLost, train
-    from addgpt.training.progress import TrainingProgress
+    from addgpt.training.progress import TrainingProgress, least_loss
 
     run = Run(out)
     weights = initial_weights(run_path(init_from), run.config) if init_from else None
     again = f"addgpt train --resume --out {run.path}"
     try:
-        with TrainingProgress(quiet=not world.main) as shown:
+        smoothed = least_loss(run.config.train.label_smoothing, run.config.model.vocab)
+        with TrainingProgress(not world.main, smoothed) as shown:
             end = train(run, shown, weights, world)
     except (Interrupted, WorkerLost) as stop:
         if not world.main:
@@ -129,3 +131,22 @@ def _train(out: Path, init_from: str | None, world) -> None:
         n = f" (n={run.config.train.eval_size:,})" if exact is not None else ""
         took = f"after {end.step:,} steps, {end.seconds:.1f} s of training"
         click.echo(f"{run.path}: {score}{n} {took}")
+        _tell_next(run)
+
+
+def _tell_next(run) -> None:
+    """Say what to type next, and what is drawn where."""
+    from addgpt.calculator.solver import operators
+
+    path, task = shlex.quote(str(run.path)), run.task()
+    lines = [
+        (f"addgpt eval {path}", "how right it is" if task.cells() else "its loss on unseen text")
+    ]
+    if ops := operators(task):
+        lines.append((f'addgpt calc --model {path} "12{ops[0]}34"', "ask it"))
+    elif not task.cells():
+        lines.append((f"addgpt sample {path}", "let it write"))
+    lines.append((f"addgpt figures {path}", f"draws {run.path / 'training_curve.png'} and more"))
+    width = max(len(line) for line, _ in lines)
+    told = [f"  {line.ljust(width)}  # {what}" for line, what in lines]
+    click.echo("\n".join(["Next:", *told]), err=True)

@@ -92,6 +92,9 @@ class TrainConfig:
         0.0, "weight of the squared log of the softmax's sum", features=catalogue.Z_LOSS, low=0,
         below=math.inf, gradients=True,
     )  # fmt: skip
+    score_prompt: bool = setting(
+        False, "let the loss of training count the tokens of the prompt, too"
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)

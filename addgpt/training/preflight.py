@@ -25,6 +25,8 @@ def check_trainable(config: RunConfig, world: World = ALONE) -> None:
     check_memory(config, world)
     check_reach(config)
     if isinstance(config.model, GPTConfig) and config.model.prefix:
+        if config.train.score_prompt:
+            raise UsageError("prefix=true lets the prompt see all of itself: no score_prompt=true")
         check_prompt(load_task(config.task, config.options))
 
 

@@ -68,12 +68,23 @@ class Group:
     runs: tuple[RunData, ...]
 
 
+def chosen(folder: Path) -> tuple[dict[str, Path], int]:
+    """The runs in a folder that are shown, by name, and how many are not.
+
+    Reference runs, in a folder `reference`, are left out, so that one's own are not added to them;
+    they are shown where there are no others, or if their folder is asked for.
+    """
+    found = load.find(folder)
+    own = {name: path for name, path in found.items() if not name.startswith("reference/")}
+    return (own, len(found) - len(own)) if own else (found, 0)
+
+
 def read(folder: Path, progress: Progress) -> tuple[list[RunData], list[str]]:
     """The runs in a folder, by name, and one line for each that cannot be shown at all.
 
-    Raises ValueError if there is no such folder or no run in it.
+    Reference runs are left out beside others, see `chosen`. Raises ValueError if there is no such folder or no run in it.
     """
-    found, runs, faults = load.find(folder), [], []
+    (found, _), runs, faults = chosen(folder), [], []
     for name, path in progress(found.items(), len(found), "reading"):
         try:
             runs.append(_run(name, path))

@@ -32,11 +32,15 @@ RECIPE = ("batch_size", "optimizer", "lr", "muon_lr", "schedule")
 
 @dataclass(frozen=True)
 class Page:
-    """The html of the page, how many runs it shows, and a line for each file it cannot show."""
+    """The html of the page, how many runs it shows, and a line for each file it cannot show.
+
+    `left_out` says how many reference runs are not shown, see `data.chosen`.
+    """
 
     html: str
     runs: int
     faults: tuple[str, ...]
+    left_out: int = 0
 
 
 def build(folder: str | Path, progress: Progress | None = None, date: str = "") -> Page:
@@ -88,7 +92,8 @@ def build(folder: str | Path, progress: Progress | None = None, date: str = "") 
             style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
         )
     )
-    return Page(html.encode("utf-8", "replace").decode("utf-8"), len(runs), tuple(faults))
+    html = html.encode("utf-8", "replace").decode("utf-8")
+    return Page(html, len(runs), tuple(faults), data.chosen(folder)[1])
 
 
 def _section(group: Group, drawings: Drawings) -> dict[str, Any]:
