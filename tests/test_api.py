@@ -1,4 +1,4 @@
-"""What `import addgpt` offers, as a person uses it: real values, clear messages, cells run twice."""
+"""What `import addgpt` offers, as one uses it: real values, clear messages, cells run twice."""
 
 from __future__ import annotations
 

@@ -17,7 +17,8 @@ from addgpt.cli.main import RESULTS
 def command(folder: Path, out: Path, date: str) -> None:
     """Show all runs of a folder on one page: a single html file that needs nothing else.
 
-    Without FOLDER, the runs in results; reference runs beside them have a page of their own. What cannot be read is named on the page and on stderr.
+    Without FOLDER, the runs in results; reference runs beside others are left out. What cannot be
+    read is named on the page and on stderr.
 
     \b
     Example:
@@ -34,6 +35,7 @@ def command(folder: Path, out: Path, date: str) -> None:
         click.echo(fault, err=True)
     if page.left_out:
         path = shlex.quote(str(folder / "reference"))
-        click.echo(f"{page.left_out} reference runs left out: addgpt report {path}", err=True)
+        what = "1 reference run" if page.left_out == 1 else f"{page.left_out} reference runs"
+        click.echo(f"left out: {what}, see addgpt report {path}", err=True)
     runs = "1 run" if page.runs == 1 else f"{page.runs:,} runs"
     click.echo(f"{out}: {runs}, {out.stat().st_size / 1e6:.1f} MB")

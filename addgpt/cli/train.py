@@ -139,9 +139,8 @@ def _tell_next(run) -> None:
     from addgpt.calculator.solver import operators
 
     path, task = shlex.quote(str(run.path)), run.task()
-    lines = [
-        (f"addgpt eval {path}", "how right it is" if task.cells() else "its loss on unseen text")
-    ]
+    score = "how right it is" if task.cells() else "its loss on unseen text"
+    lines = [(f"addgpt eval {path}", score)]
     if ops := operators(task):
         lines.append((f'addgpt calc --model {path} "12{ops[0]}34"', "ask it"))
     elif not task.cells():

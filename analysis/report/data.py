@@ -82,7 +82,8 @@ def chosen(folder: Path) -> tuple[dict[str, Path], int]:
 def read(folder: Path, progress: Progress) -> tuple[list[RunData], list[str]]:
     """The runs in a folder, by name, and one line for each that cannot be shown at all.
 
-    Reference runs are left out beside others, see `chosen`. Raises ValueError if there is no such folder or no run in it.
+    Reference runs are left out beside others, see `chosen`. Raises ValueError if there is no such
+    folder or no run in it.
     """
     (found, _), runs, faults = chosen(folder), [], []
     for name, path in progress(found.items(), len(found), "reading"):
