@@ -387,7 +387,7 @@ def task_class(name: str) -> type[Task]:
         names = task_names()
         if name not in names:
             raise UsageError(
-                f"unknown task {name!r}; valid: {', '.join(names)}, or a file such as ./double.py"
+                f"unknown task {name!r}; valid: {', '.join(names)}, or a file such as ./mine.py"
             )
         module, file = importlib.import_module(f"tasks.{name}"), f"tasks/{name}.py"
     found = [

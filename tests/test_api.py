@@ -271,7 +271,7 @@ def test_a_file_that_is_no_task_is_refused(own, tmp_path):
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
             addgpt.load_task(own)
-    with pytest.raises(UsageError, match="unknown task 'double'.*or a file such as ./double.py"):
+    with pytest.raises(UsageError, match="unknown task 'double'.*or a file such as ./mine.py"):
         addgpt.load_task("double")
 
 
