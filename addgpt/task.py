@@ -371,6 +371,11 @@ def is_file(name: str) -> bool:
     return name.endswith(".py")
 
 
+def short(name: str) -> str:
+    """The name of a task without the folder of its file."""
+    return Path(name).stem if is_file(name) else name
+
+
 def lasting(name: str) -> str:
     """The name of a task as a run keeps it, good in any folder: of a file, the whole path."""
     return str(Path(name).expanduser().resolve()) if is_file(name) else name

@@ -34,6 +34,7 @@ from addgpt.evaluation.intervals import wilson
 from addgpt.evaluation.schema import COUNTS, EVAL_COLUMNS, NUMBERS, read_eval
 from addgpt.runs.files import RunError, read_checked, read_log
 from addgpt.runs.recipe import complete, flat
+from addgpt.task import short
 
 T = TypeVar("T")
 
@@ -90,7 +91,7 @@ def metrics(folder: str | Path) -> pd.DataFrame:
     for run, path in find(folder).items():
         config = read_config(path)
         size = config.get("train", {}).get("eval_size")
-        named = {"run": run, "task": config["task"], "seed": config["seed"], "val_n": size}
+        named = {"run": run, "task": short(config["task"]), "seed": config["seed"], "val_n": size}
         named |= {"label_smoothing": config.get("train", {}).get("label_smoothing", 0.0)}
         rows += [named | look for look in _looks(path)]
     columns = ("run", "task", "seed", "val_n", "label_smoothing", *LOOK_COLUMNS)

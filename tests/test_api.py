@@ -295,3 +295,23 @@ def test_a_task_of_a_notebooks_cell_is_refused_with_what_to_do():
     stray = type("Stray", (type(task),), {"__module__": "__main__"})
     with pytest.raises(UsageError, match="a file of its own"):
         addgpt.train(stray())
+
+
+def test_products_modulo_a_prime_are_no_products_of_a_calculator():
+    from addgpt.calculator.solver import operators
+
+    class Modular(type(addgpt.load_task("mul"))):  # 7 * 3 is the same, 54321 * 678 is not
+        def truth(self, problem):
+            return addgpt.Answer(super().truth(problem).whole % 97)
+
+    assert operators(addgpt.load_task("calc")) == "+-*/"
+    assert operators(addgpt.load_task("mul")) == "*" and operators(Modular()) == ""
+
+
+def test_a_file_is_named_without_its_folder_to_a_reader(own, tmp_path):
+    from analysis import load, report
+
+    run = addgpt.train(own, digits=2, out=tmp_path / "r", quiet=True)
+    assert set(load.metrics(run.path)["task"]) == {"double"}
+    html = report.build(run.path).html
+    assert "double" in html and f"{own}, digits" not in html

@@ -21,6 +21,33 @@ from analysis import figures, load
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ("steps=4", "batch_size=8", "width=16", "heads=2", "eval_size=20")
 
+PARITY = '''
+from dataclasses import dataclass
+import numpy as np
+from addgpt.task import Batch, Recipe, Task, setting
+
+@dataclass(frozen=True)
+class Parity(Task):
+    """The parity of a string of bits: `0110=0#`."""
+    alphabet = "01=#"
+    bits: int = setting(5, "length of the string", low=1, high=40)
+
+    def batch(self, rng, size, split, cell=None):
+        bits = rng.integers(0, 2, (size, self.bits), np.uint8)
+        rest = np.tile(np.array([2, 0, 3], np.uint8), (size, 1))
+        rest[:, 1] = bits.sum(1) % 2
+        tokens = np.hstack([bits, rest])
+        scored = np.zeros(tokens.shape, bool)
+        scored[:, -2:] = True
+        return Batch(tokens, scored, np.zeros((*tokens.shape, 0), np.int16))
+
+    def longest(self):
+        return self.bits + 3
+
+    def recipe(self):
+        return Recipe(model={"position": "learned"}, train={})
+'''
+
 
 def run(*words: str):
     return CliRunner().invoke(main, list(words))
@@ -58,6 +85,13 @@ def test_a_text_is_sampled_next(tmp_path):
     settings = (*TINY, f"corpus={text}", "block=16")
     result = train(tmp_path / "r", "--task", "shakespeare", settings=settings)
     assert [words[1] for words in commands(result.stderr)] == ["eval", "sample", "figures"]
+
+
+def test_a_task_of_which_only_the_loss_is_known_is_not_to_be_evaluated_next(tmp_path):
+    file = tmp_path / "parity.py"
+    file.write_text(PARITY)
+    result = train(tmp_path / "r", "--task", str(file))
+    assert [words[1] for words in commands(result.stderr)] == ["figures"]
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")

@@ -137,13 +137,16 @@ def _train(out: Path, init_from: str | None, world) -> None:
 def _tell_next(run) -> None:
     """Say what to type next, and what is drawn where."""
     from addgpt.calculator.solver import operators
+    from addgpt.task import TextTask
 
     path, task = shlex.quote(str(run.path)), run.task()
-    score = "how right it is" if task.cells() else "its loss on unseen text"
-    lines = [(f"addgpt eval {path}", score)]
+    lines = []
+    if task.cells() or isinstance(task, TextTask):
+        score = "how right it is" if task.cells() else "its loss on unseen text"
+        lines.append((f"addgpt eval {path}", score))
     if ops := operators(task):
         lines.append((f'addgpt calc --model {path} "12{ops[0]}34"', "ask it"))
-    elif not task.cells():
+    elif isinstance(task, TextTask):
         lines.append((f"addgpt sample {path}", "let it write"))
     lines.append((f"addgpt figures {path}", f"draws {run.path / 'training_curve.png'} and more"))
     width = max(len(line) for line, _ in lines)

@@ -23,7 +23,7 @@ from addgpt.model.build import Model, build
 from addgpt.runs import files
 from addgpt.runs.checkpoint import check_fits, packed, read_tensors, transplant
 from addgpt.runs.files import RunError
-from addgpt.task import Task, is_file, load_task
+from addgpt.task import Task, load_task, short
 
 CONFIG, METRICS, MODEL = "config.json", "metrics.jsonl", "model.safetensors"
 STATE, PREVIOUS = "state.safetensors", "state.previous.safetensors"
@@ -209,7 +209,7 @@ def run_path(name: str | Path) -> Path:
 
 def free_folder(task: str, options: Mapping[str, Any], seed: int) -> Path:
     """results/TASK-DIGITS-sSEED, or the first with -2, -3, ... that is free; no -s0 for seed 0."""
-    name = Path(task).stem if is_file(task) else task
+    name = short(task)
     name += f"-{options['digits']}" if "digits" in options else ""
     name += f"-s{seed}" if seed else ""
     path, number = Path(RESULTS) / name, 1

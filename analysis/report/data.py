@@ -16,6 +16,7 @@ import pandas as pd
 
 from addgpt.runs import recipe
 from addgpt.runs.files import RunError
+from addgpt.task import short
 from analysis import load
 
 # How foreign files fail: not parsing, or holding something other than what is expected.
@@ -166,7 +167,7 @@ def _title(run: RunData, others: list[RunData]) -> str:
     keys = list(dict.fromkeys([*keys, *differing]))
     parts = [f"{key.rpartition('.')[2]}={mine[key]}" for key in keys[:MOST_SETTINGS]]
     more = [f"{len(keys) - MOST_SETTINGS} more"] if len(keys) > MOST_SETTINGS else []
-    return ", ".join([str(run.config["task"]), *parts, *more])
+    return ", ".join([short(str(run.config["task"])), *parts, *more])
 
 
 def _line(error: Exception) -> str:

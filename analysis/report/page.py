@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from addgpt.config.errors import UsageError
 from addgpt.evaluation.intervals import percent
 from addgpt.evaluation.schema import ERROR_KINDS
+from addgpt.task import short
 from analysis.report import data, examples, figures, numbers
 from analysis.report.data import Group, Progress, RunData
 from analysis.report.numbers import Headline
@@ -133,7 +134,7 @@ def _facts(group: Group) -> dict[str, str]:
     looks = [run.metrics.iloc[-1] for run in runs if len(run.metrics)]
     scored = [table for run in runs for table in (run.evals, run.losses) if len(table)]
     facts = {
-        "Task": str(first.config["task"]),
+        "Task": short(str(first.config["task"])),
         "Options": _pairs(first.part("options")),
         "Model": _pairs({key: model[key] for key in SHAPE if key in model}),
         "Parameters": _numbers(table["params"].max() for table in scored),
