@@ -39,7 +39,7 @@ def pick_device(name: str = "auto", number: int = 0) -> torch.device:
     return torch.device(name, number)
 
 
-def product_type(device: torch.device, precision: str, model: ModelConfig) -> torch.dtype:
+def compute_dtype(device: torch.device, precision: str, model: ModelConfig) -> torch.dtype:
     """What matrices are multiplied in: what is asked for, or by `auto` what is fastest here.
 
     That is bfloat16 where a CUDA device has it, and on a CPU that has it for a GPT that is wide
@@ -66,7 +66,7 @@ def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractCon
     return torch.autocast(device.type, dtype)
 
 
-def seed_chance(device: torch.device, seed: int) -> None:
+def seed_dropout(device: torch.device, seed: int) -> None:
     """Seed what models draw on a device. `torch.manual_seed` asks all devices: 0.5 ms each time."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
@@ -83,7 +83,7 @@ def memory() -> int:
         return 1 << 36
 
 
-def product_rate(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) -> float:
+def matmul_flops(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) -> float:
     """FLOP/s of square matrix products on a device, the best of those that fit into the time."""
     size = 512 if device.type == "cpu" else 4096
     a, b = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))

@@ -26,16 +26,16 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from addgpt.config.errors import UsageError
-from addgpt.config.schema import check_choices, from_dict, parse, setting
+from addgpt.config.schema import check_settings, from_dict, parse, setting
 
 __all__ = [
     "Answer", "Batch", "Cell", "ErrorType", "Explained", "Graded", "HeldOut", "Problem", "Recipe",
-    "Row", "SPLITS", "Task", "TextTask", "UsageError", "check_choices", "load_task", "setting",
+    "Row", "SPLITS", "Task", "TextTask", "UsageError", "load_task", "setting",
 ]  # fmt: skip
 
 SPLITS = ("train", "val", "test")
 PROBLEM = re.compile(r"\s*([0-9]+)\s*([-+*/])\s*([0-9]+)\s*=?\s*", re.ASCII)
-MOST_TEXT = 4000  # characters of a problem; Python turns no longer text into a number
+MAX_CHARACTERS = 4000  # of a problem; Python turns no longer text into a number
 
 
 class Problem(NamedTuple):
@@ -141,6 +141,10 @@ class Task(ABC):
     alphabet: ClassVar[str]
     end: ClassVar[str] = "#"
     splits: ClassVar[tuple[str, ...]] = SPLITS  # those it has; the last is what it is scored on
+
+    def __post_init__(self) -> None:
+        """Hold the options against what their fields declare; rules between them come after."""
+        check_settings(self)
 
     @property
     def name(self) -> str:
@@ -249,7 +253,7 @@ class Graded(Task):
     def parse(self, text: str) -> Problem:
         """The problem that a person typed. Raises ValueError unless it can be asked."""
         match = PROBLEM.fullmatch(text)
-        if match is None or len(text) > MOST_TEXT:
+        if match is None or len(text) > MAX_CHARACTERS:
             example = f"12{self.cells()[0].op}34"
             raise UsageError(f"{text.strip()!r} is not a problem like {example}")
         return Problem(match[2], (int(match[1]), int(match[3])))

@@ -31,9 +31,9 @@ import pandas as pd
 from addgpt.config.errors import UsageError
 from addgpt.evaluation import schema
 from addgpt.evaluation.intervals import wilson
-from addgpt.evaluation.schema import COUNTS, EVAL_COLUMNS, NUMBERS, read_eval
+from addgpt.evaluation.schema import COUNTS, EVAL_COLUMNS, NUMBERS, read_eval, trained_length
 from addgpt.runs.files import RunError, read_checked, read_log
-from addgpt.runs.recipe import complete, flat
+from addgpt.runs.recipe import flat
 from addgpt.task import short
 
 T = TypeVar("T")
@@ -67,15 +67,14 @@ def runs(folder: str | Path) -> pd.DataFrame:
     """One row per run: `run`, `path`, its settings, and the last logged step.
 
     Settings keep the nesting of config.json in their names: `task`, `seed`, `options.digits`,
-    `model.layers`, `train.lr`, `versions.commit`; those that the version which wrote it did not
-    know yet have their defaults. The last logged step adds `step`, `examples`,
+    `model.layers`, `train.lr`, `versions.commit`. The last logged step adds `step`, `examples`,
     `tokens`, `seconds` (of training), `loss` and `val_loss` (nats per token) and `val_exact`
     (share in 0..1); they are missing where nothing has been logged.
     """
     rows = []
     for run, path in find(folder).items():
         last = dict.fromkeys(LOOK_COLUMNS) | (_looks(path) or [{}])[-1]
-        rows.append({"run": run, "path": str(path)} | flat(complete(read_config(path))) | last)
+        rows.append({"run": run, "path": str(path)} | flat(read_config(path)) | last)
     frame = pd.DataFrame(rows)
     return frame.astype(dict.fromkeys(LOOK_COLUMNS, float))
 
@@ -108,9 +107,9 @@ def evals(folder: str | Path) -> pd.DataFrame:
     for run, path in find(folder).items():
         if not (path / "eval.csv").is_file():
             continue
-        config = read_config(path)
+        options = read_config(path).get("options") or {}
         for row in _checked(lambda path=path: read_eval(path / "eval.csv")):
-            rows.append(row | {"run": run, "trained": trained_length(config, row["op"])})
+            rows.append(row | {"run": run, "trained": trained_length(options, row["op"])})
     return with_accuracy(_frame(rows, (*EVAL_COLUMNS, "trained")))
 
 
@@ -147,13 +146,6 @@ def error_counts(folder: str | Path) -> pd.DataFrame:
     return _mistakes(folder, "error_counts.csv", columns, ("len_a", "len_b", "n"))
 
 
-def trained_length(config: dict[str, Any], op: str) -> float:
-    """The longest operand, in digits, that a run trained on for an operation; NaN if unstated."""
-    options = config.get("options") or {}
-    digits = options.get("digits", np.nan)
-    return float(options.get("sum_digits", digits) if op in ("+", "-") else digits)
-
-
 def pool(evals: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Evaluation rows added up: one row per value of `by`, with the counts of all its rows.
 
@@ -184,13 +176,8 @@ def with_accuracy(counts: pd.DataFrame) -> pd.DataFrame:
 def read_config(path: Path) -> dict[str, Any]:
     """The settings of the run in a folder, as config.json has them. Raises ValueError."""
     file = path / "config.json"
-    try:
-        config = json.loads(_text(file))
-    except RecursionError:
-        raise UsageError(f"{file} is damaged: nested too deep") from None
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{file} is damaged: {error}") from None
-    if not isinstance(config, dict) or not {"task", "seed"} <= config.keys():
+    config = read_json(file, dict)
+    if not {"task", "seed"} <= config.keys():
         raise UsageError(f"{file} is not the config of a run: it names no task and seed")
     for part in ("options", "model", "train", "versions"):
         if not isinstance(config.get(part) or {}, dict):
@@ -201,10 +188,8 @@ def read_config(path: Path) -> dict[str, Any]:
 def read_json(file: Path, kind: type[T]) -> T:
     """The content of a JSON file, an object (dict) or an array (list). Raises ValueError."""
     try:
-        content = json.loads(_text(file))
-    except RecursionError:
-        raise UsageError(f"{file} is damaged: nested too deep") from None
-    except json.JSONDecodeError as error:
+        content = json.loads(_checked(lambda: read_checked(file)))
+    except (RecursionError, json.JSONDecodeError) as error:
         raise UsageError(f"{file} is damaged: {error}") from None
     if not isinstance(content, kind):
         wanted = {dict: "object", list: "array"}[kind]
@@ -237,10 +222,7 @@ def read_table(file: str | Path, columns: Sequence[str]) -> pd.DataFrame:
 def _looks(path: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl; a last line still being written is left out."""
     file = path / "metrics.jsonl"
-    try:
-        return read_log(file) if file.is_file() else []
-    except RunError as error:
-        raise UsageError(error) from None
+    return _checked(lambda: read_log(file)) if file.is_file() else []
 
 
 def _mistakes(
@@ -285,7 +267,3 @@ def _checked(read: Callable[[], T]) -> T:
         return read()
     except RunError as error:
         raise UsageError(error) from None
-
-
-def _text(file: Path) -> str:
-    return _checked(lambda: read_checked(file))

@@ -16,7 +16,6 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap
@@ -25,9 +24,12 @@ from matplotlib.figure import Figure
 from addgpt.runs.files import write_atomically
 
 DPI = 150
-COLOURS = sns.color_palette("colorblind", 10).as_hex()
+COLOURS = (  # told apart by colour-blind eyes, too
+    "#0173b2 #de8f05 #029e73 #d55e00 #cc78bc #ca9161 #fbafe4 #949494 #ece133 #56b4e9"
+).split()
 DASHES = ("-", "--", ":", "-.")
 INK, PAPER = "#000000", "#ffffff"
+SOFT, RULE = "#262626", "#cccccc"  # text beside a drawing; its grid and frame
 MARK = "#d55e00"  # what stands out against the shades and the lines
 COUNTS = "cividis"  # of heat maps that count; even in lightness, the same to colour-blind eyes
 
@@ -36,6 +38,29 @@ ENDS = (10, 25, 50, 75, 90, 95, 99, 100)
 SHADES = "#5c1a24 #852c2d #ac4231 #d66f43 #e08a48 #ecae62 #f5cd85 #f8e6b4 #c3e0da".split()
 ON_SHADE = [PAPER] * 3 + [INK] * 6  # colour of a number that stands on it
 ANNOTATED = 10  # the longest side of a length map whose cells can hold a legible number
+
+
+LOOK = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": RULE,
+    "axes.grid": True,
+    "axes.labelcolor": SOFT,
+    "axes.labelsize": 10.8,
+    "axes.linewidth": 1.25,
+    "axes.titlesize": 11,
+    "figure.titlesize": 12,
+    "font.size": 10.8,
+    "grid.color": RULE,
+    "grid.linewidth": 1,
+    "legend.fontsize": 9.9,
+    "legend.frameon": False,
+    "patch.edgecolor": PAPER,
+    "patch.force_edgecolor": True,
+    "text.color": SOFT,
+    **{f"{axis}tick.{name}": look
+       for axis, tick in (("x", "bottom"), ("y", "left"))
+       for name, look in ((tick, False), ("color", SOFT), ("labelsize", 9.9))},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,9 +82,7 @@ def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(draw)
     def wrapper(*args: Any, **options: Any) -> Any:
-        look = sns.axes_style("whitegrid") | sns.plotting_context("notebook", font_scale=0.9)
-        small = {"axes.titlesize": 11, "figure.titlesize": 12, "legend.frameon": False}
-        with matplotlib.rc_context(look | small):
+        with matplotlib.rc_context(LOOK):
             return draw(*args, **options)
 
     return wrapper

@@ -27,8 +27,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from addgpt.config.schema import GPTConfig, TrainConfig
-from addgpt.device import autocast, product_type
+from addgpt.config.architectures import GPTConfig
+from addgpt.config.schema import TrainConfig
+from addgpt.device import autocast, compute_dtype
 from addgpt.model.build import build
 from addgpt.model.forward import forward, next_token_loss, tensors
 from addgpt.task import Batch, load_task
@@ -67,7 +68,7 @@ def ours(config: GPTConfig, batch: Batch, optimizer: str) -> Step:
     """A training step of our model."""
     model, settings = build(config), TrainConfig(optimizer=optimizer)
     device = torch.device("cpu")
-    dtype = product_type(device, settings.precision, config)
+    dtype = compute_dtype(device, settings.precision, config)
     optimizers = optim.build(model, settings, dtype)
     count = int(batch.scored[:, 1:].sum())
 
@@ -132,7 +133,7 @@ def measure(options: argparse.Namespace) -> list[timing.Row]:
             "reference": repeated(reference(config, batch), times),
             "muon": repeated(ours(config, batch, "muon"), times),
             "products": products(torch.float32),
-            "our products": products(product_type(torch.device("cpu"), "auto", config)),
+            "our products": products(compute_dtype(torch.device("cpu"), "auto", config)),
         }
         took = timing.interleave(work, rounds)
         tokens = times * int(batch.lengths.sum() - len(batch))  # the last of a row is not read

@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from addgpt.evaluation.exact_match import SLACK, answers, score
+from addgpt.evaluation.exact_match import answers, score
+from addgpt.generation.decode import EXTRA_TOKENS
 from addgpt.model.gpt import GPT
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import SHIPPED, Run
@@ -53,7 +54,7 @@ def decoded(model: GPT, task: Graded, batch: Batch) -> int:
     right = 0
     end = task.alphabet.index(task.end)
     start = int(batch.scored[0].argmax())
-    last = min(batch.tokens.shape[1] + SLACK, model.config.context)
+    last = min(batch.tokens.shape[1] + EXTRA_TOKENS, model.config.context)
     for first in range(0, len(batch), AT_ONCE):
         truth = batch.tokens[first : first + AT_ONCE]
         tokens = torch.from_numpy(truth[:, :start].astype(np.int64))

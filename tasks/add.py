@@ -61,7 +61,7 @@ import numpy as np
 
 from addgpt.task import Answer, Cell, Problem, Recipe, Row, UsageError, setting
 from tasks.common import digits, paper
-from tasks.common.arithmetic import Arithmetic
+from tasks.common.arithmetic import Arithmetic, share_setting
 from tasks.common.ids import ALPHABET, HINTS, WRITTEN, bare, hinted
 from tasks.common.sheet import Kind, Sheet
 
@@ -71,21 +71,17 @@ class Add(Arithmetic):
     op: ClassVar[str] = "+"
     commutes: ClassVar[bool] = True
 
-    format: str = setting(
-        "reverse", "how the sum is written: plain, reverse, padded", ("plain", "reverse", "padded")
-    )
+    format: str = setting("reverse", "how the sum is written", ("plain", "reverse", "padded"))
     trace: str = setting(
         "none",
         "none; carry: each digit followed by its carry; detailed: a line for each column",
         ("none", "carry", "detailed"),
     )
     hints: bool = setting(False, "write each digit's column before it", features=WRITTEN)
-    full: float = setting(0.0, "share of problems drawn with both operands of the longest length")
+    full: float = share_setting(0.0, "both operands of the longest length")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.full <= 1:
-            raise UsageError(f"full must be in [0, 1], not {self.full}")
         if self.hints and self.ids != "coupled":
             raise UsageError("hints=true writes the place value: it needs ids=coupled")
         if self.hints and self.trace == "detailed":

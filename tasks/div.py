@@ -37,6 +37,7 @@ from tasks.common.arithmetic import Arithmetic, traced_recipe
 from tasks.common.errors import lowest_wrong
 from tasks.common.sheet import SIGNS, Kind, Sheet
 
+TRACES = ("doubling", "estimate", "none")
 TRIES = ((3, 8, Kind.TRY_8), (2, 4, Kind.TRY_4), (1, 2, Kind.TRY_2), (0, 1, Kind.TRY_1))
 MULTIPLES = (Kind.TWICE, Kind.FOUR, Kind.EIGHT)
 
@@ -49,7 +50,7 @@ class Div(Arithmetic):
     trace: str = setting(
         "doubling",
         "doubling: 8, 4, 2, 1 times the divisor; estimate: guess and correct; none",
-        ("doubling", "estimate", "none"),
+        TRACES,
     )
 
     def write(self, a: np.ndarray, b: np.ndarray, len_a: np.ndarray, len_b: np.ndarray) -> Sheet:

@@ -40,13 +40,10 @@ class Lines(Text):
 
     corpus: str = setting("words", f"words (of tinyshakespeare), or {CORPUS}")
     block: int = setting(
-        0, "characters of the longest line, filled in from the corpus; given: longer ones are out"
+        0,
+        "characters of the longest line, filled in from the corpus; given: longer ones are out",
+        low=0,
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.block < 0:
-            raise UsageError(f"block must not be negative, not {self.block}")
 
     @property
     def source(self) -> str:

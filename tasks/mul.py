@@ -30,6 +30,8 @@ from tasks.common import digits, paper
 from tasks.common.arithmetic import Arithmetic, traced_recipe
 from tasks.common.sheet import Kind, Sheet
 
+TRACES = ("rows", "carry", "none")
+
 
 @dataclass(frozen=True)
 class Mul(Arithmetic):
@@ -39,7 +41,7 @@ class Mul(Arithmetic):
     trace: str = setting(
         "rows",
         "rows: products and running sums; carry: both in one row, carries shown; none",
-        ("rows", "carry", "none"),
+        TRACES,
     )
 
     def write(self, a: np.ndarray, b: np.ndarray, len_a: np.ndarray, len_b: np.ndarray) -> Sheet:

@@ -31,12 +31,7 @@ class Shakespeare(Text):
     splits: ClassVar[tuple[str, ...]] = ("train", "val")
 
     corpus: str = setting("tinyshakespeare", CORPUS)
-    block: int = setting(128, "characters that the model sees before the one to be written")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.block < 1:
-            raise UsageError(f"block must be at least 1, not {self.block}")
+    block: int = setting(128, "characters that the model sees before the one to be written", low=1)
 
     def resolved(self) -> Shakespeare:
         for split in self.splits:

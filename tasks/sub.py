@@ -40,9 +40,7 @@ class Sub(Arithmetic):
     trace: str = setting(
         "borrow", "borrow: the signed difference first; or none", ("borrow", "none")
     )
-    sign: str = setting(
-        "before", "where the sign stands with trace=none: before, after", ("before", "after")
-    )
+    sign: str = setting("before", "where the sign stands with trace=none", ("before", "after"))
 
     def write(self, a: np.ndarray, b: np.ndarray, len_a: np.ndarray, len_b: np.ndarray) -> Sheet:
         sheet = self.start(a, b, len_a, len_b)

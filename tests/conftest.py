@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from addgpt.config.schema import GPTConfig
+from addgpt.config.architectures import GPTConfig
 from addgpt.model.build import build
 from addgpt.model.gpt import GPT
 from addgpt.runs.resolve import configure
@@ -197,11 +196,3 @@ def trained(toy_run):
     run = toy_run(steps=2)
     train(run)
     return run
-
-
-@pytest.fixture
-def soon():
-    """Fails a test that takes long."""
-    began = time.monotonic()
-    yield
-    assert time.monotonic() - began < 60

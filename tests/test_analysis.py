@@ -18,6 +18,7 @@ from matplotlib.colors import to_rgba
 
 from addgpt.cli.main import main
 from addgpt.evaluation.intervals import wilson
+from addgpt.evaluation.schema import trained_length
 from analysis import figures, load, style
 from tests.helpers.notebooks import check_notebook
 
@@ -168,8 +169,8 @@ def test_a_run_folder_and_its_results_folder_agree(results: Path) -> None:
 
 def test_trained_length_of_a_mixture() -> None:
     config = {"options": {"digits": 4, "sum_digits": 8}}
-    assert [load.trained_length(config, op) for op in "+-*/"] == [8, 8, 4, 4]
-    assert np.isnan(load.trained_length({}, "+"))
+    assert [trained_length(config["options"], op) for op in "+-*/"] == [8, 8, 4, 4]
+    assert np.isnan(trained_length({}, "+"))
 
 
 def test_pool_adds_counts(results: Path) -> None:
@@ -197,7 +198,7 @@ def test_a_line_being_written_is_left_out(results: Path) -> None:
     ("file", "text", "message"),
     [
         ("config.json", "{", "config.json is damaged"),
-        ("config.json", "[]", "config.json is not the config of a run"),
+        ("config.json", "[]", "config.json is damaged: not a JSON object"),
         ("metrics.jsonl", '{"step": 1}\n7\n{"step": 2}\n', "metrics.jsonl is damaged: line 2"),
         ("eval.csv", "op,n\n+,3\n", "eval.csv is damaged: no column run"),
         ("eval.csv", "last line,5\n", "eval.csv is damaged: line 35"),

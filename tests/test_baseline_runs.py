@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from addgpt.cli.main import main
 from addgpt.config.architectures import CONFIGS, model_config, with_model_settings
-from addgpt.config.schema import to_dict
+from addgpt.config.settings import to_dict
 from addgpt.evaluation.exact_match import score
 from addgpt.generation.decode import generate, stream
 from addgpt.model.build import build
@@ -96,9 +96,9 @@ def test_counts_are_those_of_what_was_drawn(lines_run, kind_run):
         table = counted(task, run)
         assert (model.counts.numpy() == table).all() and table.sum() > 500
         shares = (table + 1) / (table + 1).sum(1, keepdims=True)
-        exam = task.batch(np.random.default_rng(5), 50, "val")
-        pairs = exam.tokens[:, :-1][exam.scored[:, 1:]], exam.tokens[:, 1:][exam.scored[:, 1:]]
-        assert loss(model, exam) == pytest.approx(-np.log(shares[pairs]).mean(), rel=1e-5)
+        val = task.batch(np.random.default_rng(5), 50, "val")
+        pairs = val.tokens[:, :-1][val.scored[:, 1:]], val.tokens[:, 1:][val.scored[:, 1:]]
+        assert loss(model, val) == pytest.approx(-np.log(shares[pairs]).mean(), rel=1e-5)
         assert math.isfinite(end.loss) and set(run.state()[0]) == {"model.counts"}
 
 
@@ -109,8 +109,8 @@ def test_the_bigram_by_gradient_comes_to_the_counted_loss(lines_run):
     train(by_count), train(by_gradient)
     task = by_count.task()
     for split in ("train", "val"):
-        exam = task.batch(np.random.default_rng(1), 2000, split)
-        one, other = loss(by_count.model(), exam), loss(by_gradient.model(), exam)
+        val = task.batch(np.random.default_rng(1), 2000, split)
+        one, other = loss(by_count.model(), val), loss(by_gradient.model(), val)
         assert one == pytest.approx(other, abs=0.01), split
     assert one < math.log(len(task.alphabet)) - 0.5
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -194,6 +195,16 @@ def test_a_task_that_contradicts_itself_is_not_scored(wrong):
     with pytest.raises(ValueError, match=r"contradicts itself: of \d+.\d+ it writes '\d+#', which"):
         for cell in wrong(digits=3).cells():
             evaluation_problems(wrong(digits=3), cell)
+
+
+@pytest.mark.parametrize("wrong", [Nonsense, WrongOnce])
+def test_a_task_that_contradicts_itself_is_not_trained(wrong, tmp_path, monkeypatch):
+    monkeypatch.setattr(Add, "compute", wrong.compute)
+    out = tmp_path / "run"
+    done = CliRunner().invoke(main, ["train", "--task", "add", "--out", str(out)])
+    assert isinstance(done.exception, SystemExit) and done.exit_code == 2
+    assert re.search(r"task add contradicts itself: of \d+\+\d+ it writes '\d+#'", done.output)
+    assert not out.exists()
 
 
 def test_the_command_says_what_was_checked(monkeypatch):

@@ -8,19 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from addgpt.config.architectures import model_settings
-from addgpt.config.schema import (
-    FORMAT,
-    GPTConfig,
-    RunConfig,
-    TrainConfig,
+from addgpt.config.architectures import GPTConfig, model_settings
+from addgpt.config.schema import FORMAT, RunConfig, TrainConfig, load_run_config
+from addgpt.config.settings import (
+    ELSEWHERE,
+    check_settings,
     from_dict,
-    load_run_config,
+    names_of,
     parse,
+    setting,
     to_dict,
     with_settings,
 )
-from addgpt.config.settings import ELSEWHERE, check_settings, names_of, setting
 from addgpt.device import pick_device
 from addgpt.model.build import build
 from addgpt.model.gpt import ACTIVATIONS, NORMS

@@ -45,7 +45,7 @@ def test_it_tells_the_split_of_what_every_task_draws(any_task, split, read_rows)
         assert len({any_task.truth(one) for one in same}) == 1
 
 
-def examined(task, cell: Cell = CELL, split: str = "test") -> CellResult:
+def cell_result(task, cell: Cell = CELL, split: str = "test") -> CellResult:
     """A cell's problems, of which it does not matter how they were answered."""
     batch = task.evaluation_set(np.random.default_rng(0), 200, split, cell)
     return CellResult(cell, split, task.seen(cell), batch, None)
@@ -72,8 +72,8 @@ def test_an_evaluation_is_clean(half_trained):
 
 def test_problems_of_train_and_of_small_cells_are_not_held_out():
     task = load_task("add", {"digits": 3})
-    seen, train = Cell("+", 1, 2), examined(task, split="train")
-    found = result(task, examined(task, seen, "train"), train)
+    seen, train = Cell("+", 1, 2), cell_result(task, split="train")
+    found = result(task, cell_result(task, seen, "train"), train)
     assert (found.problems, found.drawn) == (0, 0) and found.clean
     assert "no held-out problem" in str(found)
 
@@ -129,31 +129,31 @@ class Silent(Add):
 
 def test_problems_of_the_wrong_split_are_found():
     task, leaky = load_task("add"), Leaky(digits=3)
-    found = result(leaky, examined(leaky))
+    found = result(leaky, cell_result(leaky))
     assert found.drawable == found.problems == 200 and not found.clean
     assert len(found.found) == 3 and all(task.in_train(task.parse(text)) for text in found.found)
 
 
 def test_training_on_everything_is_found_by_drawing():
     task = Greedy(digits=3, carry=0.0, edges=0.0)
-    found = result(task, examined(task), draw=50_000)
+    found = result(task, cell_result(task), draw=50_000)
     assert found.drawable == 0 and found.met > 20 and not found.clean
     assert all(not task.in_train(task.parse(text)) for text in found.found)
 
 
 def test_one_problem_in_two_orders_is_one_problem():
-    found = result(Ordered(digits=3), examined(Ordered(digits=3)))
+    found = result(Ordered(digits=3), cell_result(Ordered(digits=3)))
     assert 50 < found.drawable < 120  # four in five of those in the other order
 
 
 def test_a_problem_counts_as_drawable_in_either_order():
-    found = result(Onesided(digits=3), examined(Onesided(digits=3)))
+    found = result(Onesided(digits=3), cell_result(Onesided(digits=3)))
     assert found.drawable == found.problems == 200
 
 
 def test_drawing_finds_problems_in_either_order():
     task = Ordered(digits=2, carry=0.0, edges=0.0)
-    cell = examined(task, Cell("+", 2, 2))
+    cell = cell_result(task, Cell("+", 2, 2))
     drawn = drawn_in_training(task, 0, 50_000)
     alone = sum(problem in drawn for problem in problems(task, cell.batch))
     assert alone == 0 and result(task, cell, draw=50_000).met > 100
@@ -161,13 +161,13 @@ def test_drawing_finds_problems_in_either_order():
 
 def test_another_problem_written_than_was_drawn_is_found():
     task = Mirrored(digits=3)
-    found = result(task, examined(task, Cell("-", 3, 3)))
+    found = result(task, cell_result(task, Cell("-", 3, 3)))
     assert 100 < found.drawable < 200
 
 
 def test_a_task_that_cannot_tell_is_not_said_to_be_clean_of_itself():
     task = Silent(digits=3)
-    found = result(task, examined(task))
+    found = result(task, cell_result(task))
     assert found.drawable is None and found.clean
     assert "200 held-out problems: the task cannot tell" in str(found)
     assert "0 met in 5,000 drawn" in str(found)

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from torch.utils.flop_counter import FlopCounterMode
 
 from addgpt.cli.main import main
-from addgpt.config.schema import GPTConfig
+from addgpt.config.architectures import GPTConfig
 from addgpt.model.build import build
 from addgpt.model.forward import next_token_loss
 from addgpt.runs.checkpoint import outline

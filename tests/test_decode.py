@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from addgpt.config.schema import GPTConfig
+from addgpt.config.architectures import GPTConfig
 from addgpt.generation.decode import generate
 from addgpt.model.kv_cache import Cache
 from addgpt.task import load_task

@@ -11,7 +11,7 @@ import torch
 from click.testing import CliRunner
 
 from addgpt.cli.main import main
-from addgpt.device import product_rate
+from addgpt.device import matmul_flops
 from addgpt.evaluation.scorecard import write_eval
 from addgpt.runs import doctor
 from addgpt.runs.run import Run
@@ -121,10 +121,10 @@ def test_many_runs_are_not_waited_for(results, monkeypatch):
     assert told(results)[1]["more runs"]["found"].startswith("3 runs were not looked at")
 
 
-def test_a_product_rate_is_that_of_real_products():
+def test_the_matmul_rate_is_that_of_real_products():
     """The rate fits into the time that a product takes, measured another way."""
     device = torch.device("cpu")
-    rate = product_rate(device, torch.float32, 0.1)
+    rate = matmul_flops(device, torch.float32, 0.1)
     a = torch.ones(512, 512)
     began = time.perf_counter()
     a @ a

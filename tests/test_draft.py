@@ -65,7 +65,7 @@ def test_the_work_of_every_task_is_what_it_trains_on(any_task):
 def test_a_model_that_is_right_at_times_writes_the_same(half_trained, decoded):
     task, model = half_trained
     prompts = prompts_of(task.batch(np.random.default_rng(1), 400, "test"))
-    outcome = draft.write_by_draft(model, task, prompts, 20)
+    outcome = draft.verify_or_write(model, task, prompts, 20)
     assert 0 < sum(decoded) < len(prompts)  # some rows were settled by the draft, some not
     same(outcome, write(model, task, prompts, 20))
 
@@ -115,7 +115,7 @@ def test_drafts_that_hold_are_settled_in_all_kinds_of_models(toy_model, decoded,
     limit = task.longest() - prompts.shape[1]
     # A model of random weights may never write the end mark: take one that mostly does.
     model = next(m for m in models if write(m, task, prompts, limit).terminated.mean() > 0.8)
-    outcome = draft.write_by_draft(model, Echo(task, model, limit), prompts, limit)
+    outcome = draft.verify_or_write(model, Echo(task, model, limit), prompts, limit)
     settled = len(prompts) - sum(decoded)
     assert len(prompts) / 3 < settled <= 2 * len(prompts) / 3
     same(outcome, write(model, task, prompts, limit))
@@ -130,7 +130,7 @@ def test_drafts_that_do_not_fit_are_decoded(half_trained, decoded, monkeypatch, 
         monkeypatch.setattr(draft, "PAIRS_AT_ONCE", 3)
     if bound == "vocab":
         monkeypatch.setattr(model, "config", replace(model.config, vocab=3))
-    outcome = draft.write_by_draft(model, task, prompts, limit)
+    outcome = draft.verify_or_write(model, task, prompts, limit)
     assert decoded == [len(prompts)]
     monkeypatch.undo()
     same(outcome, write(model, task, prompts, limit))
@@ -164,7 +164,7 @@ def test_work_for_other_prompts_or_none_is_no_draft(toy_model, decoded, kind):
     prompts = prompts_of(task.batch(np.random.default_rng(4), 40, "train"))
     prompts = prompts[prompts[:, 0] != prompts[:, 2]]
     assert len(prompts) > 3
-    draft.write_by_draft(toy_model(levels=task.levels), task, prompts, 9)
+    draft.verify_or_write(toy_model(levels=task.levels), task, prompts, 9)
     assert decoded == [len(prompts)]
 
 

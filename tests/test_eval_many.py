@@ -148,10 +148,10 @@ def test_both_groups_are_given_the_same_prompts(folder):
     for name in ("rev-0", "rev-1", "plain-0"):
         opened = Run(folder / name)
         task, marker, texts = opened.task(), Marker(opened.task()), []
-        for examined in evaluate_cells(opened.model(), task, task.cells(), 15):
-            marker.add(examined)
-            batch, split = evaluation_problems(task, examined.cell, 15)
-            assert (batch.tokens == examined.batch.tokens).all() and split == examined.split
+        for result in evaluate_cells(opened.model(), task, task.cells(), 15):
+            marker.add(result)
+            batch, split = evaluation_problems(task, result.cell, 15)
+            assert (batch.tokens == result.batch.tokens).all() and split == result.split
             for tokens, scored in zip(batch.tokens, batch.scored, strict=True):
                 texts.append(task.decode(tokens[: scored.argmax()]))
         asked.append(texts)

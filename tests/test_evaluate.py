@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from addgpt.config.schema import GPTConfig
+from addgpt.config.architectures import GPTConfig
 from addgpt.evaluation import exact_match as module
-from addgpt.evaluation.exact_match import SLACK, evaluate, score
+from addgpt.evaluation.exact_match import evaluate, score
 from addgpt.evaluation.schema import EVAL_COLUMNS
+from addgpt.generation.decode import EXTRA_TOKENS
 from addgpt.model.forward import exact_rows, forward, loss, next_token_loss, tensors
 from addgpt.task import Cell, load_task
 
@@ -50,7 +51,7 @@ def equal(one, other, rows=slice(None)) -> None:
 
 
 @pytest.fixture(scope="module")
-def exam(half_trained):
+def scored(half_trained):
     """Problems of all lengths, and how the half-trained model does on them."""
     task, model = half_trained
     batch = task.batch(np.random.default_rng(0), 300, "train")
@@ -59,30 +60,30 @@ def exam(half_trained):
     return task, model, batch, outcome
 
 
-def test_the_fast_path_agrees_with_decoding_every_row(exam):
-    task, model, batch, outcome = exam
+def test_the_fast_path_agrees_with_decoding_every_row(scored):
+    task, model, batch, outcome = scored
     slow = score(model, task, batch, fast=False)
     equal(outcome, slow)
     assert outcome.wrong == slow.wrong
     assert (exact_rows(model, batch) == slow.trace_correct).all()
 
 
-def test_outcomes_do_not_depend_on_order(exam):
-    task, model, batch, outcome = exam
+def test_outcomes_do_not_depend_on_order(scored):
+    task, model, batch, outcome = scored
     order = np.random.default_rng(1).permutation(len(batch))
     equal(outcome, score(model, task, batch.rows(order)), order)
 
 
-def test_outcomes_do_not_depend_on_the_batch(exam):
-    task, model, batch, outcome = exam
+def test_outcomes_do_not_depend_on_the_batch(scored):
+    task, model, batch, outcome = scored
     for row in range(0, len(batch), 6):
         one = slice(row, row + 1)
         equal(outcome, score(model, task, batch.rows(one)), one)
 
 
 @pytest.mark.parametrize("tokens", [1, 50, 333])
-def test_outcomes_and_loss_do_not_depend_on_the_size_of_groups(exam, tokens, monkeypatch):
-    task, model, batch, outcome = exam
+def test_outcomes_and_loss_do_not_depend_on_the_size_of_groups(scored, tokens, monkeypatch):
+    task, model, batch, outcome = scored
     few = batch.rows(slice(60))
     wanted = loss(model, few)
     monkeypatch.setattr(module, "TOKENS_AT_ONCE", tokens)
@@ -90,8 +91,8 @@ def test_outcomes_and_loss_do_not_depend_on_the_size_of_groups(exam, tokens, mon
     assert loss(model, few) == pytest.approx(wanted, rel=1e-5)
 
 
-def test_wrong_rows_come_with_what_the_model_wrote(exam):
-    task, _, batch, outcome = exam
+def test_wrong_rows_come_with_what_the_model_wrote(scored):
+    task, _, batch, outcome = scored
     assert sorted(outcome.wrong) == np.flatnonzero(~outcome.answer_correct).tolist()
     for row, text in outcome.wrong.items():
         start = int(batch.scored[row].argmax())
@@ -128,7 +129,7 @@ def test_answer_and_trace_are_counted_apart(matrices, text, answer, trace, unter
 def test_each_row_has_its_own_limit(matrices):
     task = load_task("sub", {"digits": 4})
     start, own = len("12-123="), len("988-111#")
-    late = "0" * (own + SLACK - 4) + "-111#"  # right, but one token past the limit
+    late = "0" * (own + EXTRA_TOKENS - 4) + "-111#"  # right, but one token past the limit
     model = Scripted(task, start, late)
     alone = score(model, task, written(task, matrices, (12, 123)))
     beside = score(model, task, written(task, matrices, (12, 123), (1, 1234)))

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from addgpt.calculator.expression import (
-    MOST_DEPTH,
-    MOST_DIGITS,
+    MAX_DEPTH,
+    MAX_DIGITS,
     Operation,
     apply,
     evaluate,
@@ -84,8 +84,8 @@ def test_signs_are_taken_away_and_put_back(op, a, b):
         ("12 + 34 =", "46"),
         ("\t1\n+ 1", "2"),
         ("-" * 9000 + "1", "1"),
-        ("(" * MOST_DEPTH + "5" + ")" * MOST_DEPTH, "5"),
-        ("9" * MOST_DIGITS + "+1", "1" + "0" * MOST_DIGITS),
+        ("(" * MAX_DEPTH + "5" + ")" * MAX_DEPTH, "5"),
+        ("9" * MAX_DIGITS + "+1", "1" + "0" * MAX_DIGITS),
     ],
 )
 def test_examples(text, value):
@@ -121,7 +121,7 @@ def test_examples(text, value):
         ("1 2", "missing operator before '2'"),
         ("2(3)", "missing operator before '('"),
         ("1==", "unknown character '='"),
-        ("1" * (MOST_DIGITS + 1), "1,001 digits"),
+        ("1" * (MAX_DIGITS + 1), "1,001 digits"),
         ("1+" * 5001 + "1", "too long"),
         ("(" * 1001 + "1" + ")" * 1001, "too deep"),
         ("(" * 4999, "too deep"),

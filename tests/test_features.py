@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from addgpt.cli.main import main
-from addgpt.config.architectures import CONFIGS, FROM_TASK
-from addgpt.config.schema import GPTConfig, TrainConfig, features_of, with_settings
-from addgpt.config.settings import names_of
-from addgpt.model import positions
+from addgpt.config.architectures import CONFIGS, FROM_TASK, GPTConfig
+from addgpt.config.schema import TrainConfig
+from addgpt.config.settings import features_of, names_of, with_settings
+from addgpt.model import positions, schemes
 from addgpt.model.build import build
 from addgpt.model.forward import forward, loss, loss_and_exact, next_token_loss
 from addgpt.model.kv_cache import Cache
@@ -151,9 +151,9 @@ def test_random_places_are_drawn_in_order_while_training_alone(toy_model, positi
     model = toy_model(**SHAPE, position=position, random_index=64, heads=2)
     assert model.config.longest in (None, 64)
     tokens, ids = inputs()
-    drawn, draw = [], positions.random_index
+    drawn, draw = [], schemes.random_index
     note = lambda *a: drawn.append(draw(*a)) or drawn[-1]  # noqa: E731
-    monkeypatch.setattr("addgpt.model.gpt.random_index", note)
+    monkeypatch.setattr("addgpt.model.schemes.random_index", note)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         model.train()
         torch.manual_seed(0)
@@ -174,7 +174,7 @@ def test_random_places_are_drawn_in_order_while_training_alone(toy_model, positi
 def test_every_place_is_drawn_as_often():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        drawn = torch.cat([positions.random_index(5, 20) for _ in range(4000)])
+        drawn = torch.cat([schemes.random_index(5, 20) for _ in range(4000)])
     counts = torch.bincount(drawn, minlength=20)
     assert (counts - 1000).abs().max() < 130  # four standard deviations
 
@@ -272,9 +272,9 @@ def test_the_average_is_that_of_all_steps_and_is_what_is_scored(toy_run, monkeyp
         torch.testing.assert_close(kept.double(), wanted[name], rtol=1e-4, atol=1e-5)
         assert torch.equal(state[f"average.{name}"], kept)
         assert torch.equal(state[f"model.{name}"], run.model().state_dict()[name])
-    exam = averaged.task().batch(np.random.default_rng(VAL_SEED), 32, "val")
+    evaluation_set = averaged.task().batch(np.random.default_rng(VAL_SEED), 32, "val")
     reported = averaged.metrics()[-1]["val_loss"]
-    assert reported == pytest.approx(loss(averaged.model(), exam), rel=1e-5)
+    assert reported == pytest.approx(loss(averaged.model(), evaluation_set), rel=1e-5)
     assert torch.equal(judged[-1], state["average.head.weight"])
 
 

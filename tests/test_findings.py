@@ -32,25 +32,25 @@ from addgpt.training.loop import train
 
 @pytest.fixture(scope="module")
 def cells(half_trained):
-    """The examined cells of a half-trained subtracter."""
+    """The scored cells of a half-trained subtracter."""
     task, model = half_trained
     return task, list(evaluate_cells(model, task, task.cells(), per_cell=60))
 
 
 def filled(task, cells) -> Tally:
     tally = Tally(task)
-    for examined in cells:
-        tally.add(examined)
+    for result in cells:
+        tally.add(result)
     return tally
 
 
 def test_every_wrong_answer_is_counted_once(cells):
-    task, examined = cells
-    tally = filled(task, examined)
-    wrong = sum(len(one.outcome.wrong) for one in examined)
+    task, results = cells
+    tally = filled(task, results)
+    wrong = sum(len(one.outcome.wrong) for one in results)
     assert wrong > 300
     assert sum(tally.kinds().values()) == sum(row["n"] for row in tally.counts()) == wrong
-    for one in examined:
+    for one in results:
         mine = [row for row in tally.counts() if tuple(row[f] for f in Cell._fields) == one.cell]
         assert sum(row["n"] for row in mine) == one.row()["n"] - one.row()["answer_correct"]
         for mistake, (row, written) in zip(
@@ -63,13 +63,13 @@ def test_every_wrong_answer_is_counted_once(cells):
 
 
 def test_the_sample_is_bounded_and_does_not_depend_on_the_order_of_cells(cells):
-    task, examined = cells
-    sample = filled(task, examined).sample()
-    assert sample == filled(task, examined[::-1]).sample()
+    task, results = cells
+    sample = filled(task, results).sample()
+    assert sample == filled(task, results[::-1]).sample()
     assert all(list(row) == ERROR_COLUMNS for row in sample)
     groups = Counter((row["op"], row["stratum"], row["kind"]) for row in sample)
     totals = Counter()
-    for row in filled(task, examined).counts():
+    for row in filled(task, results).counts():
         totals[row["op"], row["stratum"], row["kind"]] += row["n"]
     assert {group: min(EACH, n) for group, n in totals.items()} == groups
     assert len(sample) > len(groups)
@@ -94,9 +94,9 @@ def test_a_large_sample_is_cut_evenly():
 
 
 def test_examples_are_right_and_of_the_longest_work(cells):
-    task, examined = cells
-    rows = filled(task, examined).examples()
-    plain = [one for one in examined if one.cell.stratum == "all" if one.row()["trace_correct"]]
+    task, results = cells
+    rows = filled(task, results).examples()
+    plain = [one for one in results if one.cell.stratum == "all" if one.row()["trace_correct"]]
     largest = max(plain, key=lambda one: one.cell.len_a + one.cell.len_b)
     assert len(rows) == min(2, largest.row()["trace_correct"])
     for row in rows:

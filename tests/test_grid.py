@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from addgpt.cli.main import main
 from addgpt.runs.checkpoint import weight_count
 from addgpt.sweep.grid import grid_names, load_grid
-from addgpt.sweep.run import plan_sweep
+from addgpt.sweep.plan import plan_sweep
 from tasks.common import sources
 from tests.helpers.sweeps import refused, sweep, write_grid
 
@@ -118,7 +118,7 @@ def test_values_are_written_as_set_takes_them(grid_file):
 
 def test_the_smallest_adders_are_named_by_their_parameters():
     planned = plan_sweep(load_grid("smallest"))
-    named = {one.combination: weight_count(one.config.model) for one in planned}
+    named = {one.combination.name: weight_count(one.config.model) for one in planned}
     assert {name: int(name) for name in named} == named
 
 

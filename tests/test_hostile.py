@@ -10,7 +10,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from addgpt.config.schema import GPTConfig, TrainConfig, load_run_config
+from addgpt.config.architectures import GPTConfig
+from addgpt.config.schema import TrainConfig, load_run_config
 from addgpt.config.settings import names_of
 from addgpt.evaluation.problem_files import read_problems
 from addgpt.evaluation.suites import load_suite
@@ -24,7 +25,7 @@ from addgpt.training.loop import train
 from addgpt.training.preflight import check_memory
 from tests.helpers.hostile import edited, refused
 
-pytestmark = pytest.mark.usefixtures("soon")
+pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("addgpt", "tasks", "analysis")
 UNIX = {"curses", "fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
-TO_MEND = {"addgpt.runs.run", "addgpt.sweep.run", "tasks.common.sources"}  # fcntl, for their locks
 
 
 def name_of(file: Path) -> str:
@@ -56,8 +55,7 @@ def test_modules_are_imported_by_name_for_tasks_and_commands_alone(module):
 
 @pytest.mark.parametrize("module", FILES)
 def test_what_only_unix_has_is_imported_inside_functions(module):
-    found = UNIX & set(imported(statements(parsed(FILES[module]))))
-    assert not found - ({"fcntl"} if module in TO_MEND else set())
+    assert not UNIX & set(imported(statements(parsed(FILES[module]))))
 
 
 @pytest.mark.parametrize("file", TESTS, ids=[file.name for file in TESTS])

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from addgpt.config.schema import GPTConfig
+from addgpt.config.architectures import GPTConfig
 from addgpt.model.build import build
 from addgpt.model.forward import next_token_loss, tensors
 from addgpt.model.gpt import ACTIVATIONS, GPT

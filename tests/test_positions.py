@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.func import functional_call
 
-from addgpt.config.schema import GPTConfig
-from addgpt.model import positions, rotary
+from addgpt.config.architectures import GPTConfig
+from addgpt.model import position_ids, positions, rotary
 from addgpt.model.build import build
 
 places = st.integers(0, 200)
@@ -110,7 +110,7 @@ def test_a_head_too_narrow_is_refused(width, index, levels):
 
 
 class Biases(nn.Module):
-    def __init__(self, relative: positions.RelativeIds) -> None:
+    def __init__(self, relative: position_ids.RelativeIds) -> None:
         super().__init__()
         self.relative = relative
 
@@ -120,7 +120,10 @@ class Biases(nn.Module):
 
 def test_the_gradient_of_relative_ids_is_that_of_finite_differences():
     config = GPTConfig(9, 9, (9, 9), heads=3, width=3, level_position=("relative", "relative"))
-    relative, rng = positions.RelativeIds(config, [0, 1]).double(), torch.Generator().manual_seed(0)
+    relative, rng = (
+        position_ids.RelativeIds(config, [0, 1]).double(),
+        torch.Generator().manual_seed(0),
+    )
     nn.init.normal_(relative.table, generator=rng)
     slots = positions.Slots(torch.randint(0, 12, (2, 7, 2), generator=rng), None, 0)
     assert torch.autograd.gradcheck(

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from addgpt import device
-from addgpt.config.schema import GPTConfig
-from addgpt.device import WIDE, autocast, product_type
+from addgpt.config.architectures import GPTConfig
+from addgpt.device import WIDE, autocast, compute_dtype
 from addgpt.model.attention import attend
 from addgpt.model.build import build
 from addgpt.training import optim
@@ -29,7 +29,7 @@ def test_auto_is_bfloat16_for_wide_models_where_the_cpu_has_it(
     monkeypatch, precision, width, has, wanted
 ):
     monkeypatch.setattr(device, "_cpu_has_bfloat16", lambda: has)
-    assert product_type(CPU, precision, GPTConfig(width=width, heads=1)) is wanted
+    assert compute_dtype(CPU, precision, GPTConfig(width=width, heads=1)) is wanted
 
 
 def test_large_position_ids_are_told_apart_in_bfloat16():

@@ -8,36 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from addgpt.config.schema import GPTConfig, TrainConfig, load_run_config, to_dict
+from addgpt.config.architectures import GPTConfig
+from addgpt.config.schema import TrainConfig, load_run_config
+from addgpt.config.settings import to_dict
 from addgpt.runs import recipe
+from addgpt.runs.run import Run
 from addgpt.task import load_task
 from analysis import load, seeds
 from analysis.report import data
 
 ROOT = Path(__file__).resolve().parent.parent
-LATER = {
-    "model": ("architecture", "kv_heads", "loops", "embed_rank"),
-    "options": ("ids", "pool", "hints"),
-}
-
-
-def old() -> dict:
-    """The reference run's config, as a version without the settings in LATER would have it."""
-    config = json.loads((ROOT / "results/reference/add-3/config.json").read_text())
-    for part, names in LATER.items():
-        for name in names:
-            del config[part][name]
-    return config
-
-
-OLD = old()
-
-
-def as_now() -> dict:
-    """The reference run's config, as this version would write it."""
-    config = to_dict(load_run_config(OLD))
-    config["options"] = to_dict(load_task("add", OLD["options"]))
-    return json.loads(json.dumps(config))
+BASE = json.loads((ROOT / "results/reference/add-3/config.json").read_text())
 
 
 def changed(config: dict, **settings: object) -> dict:
@@ -50,7 +31,7 @@ def changed(config: dict, **settings: object) -> dict:
 
 
 def key(config: dict) -> str:
-    return recipe.key(load.flat(recipe.complete(config)))
+    return recipe.key(load.flat(config))
 
 
 def write(folder: Path, **configs: dict) -> Path:
@@ -60,41 +41,44 @@ def write(folder: Path, **configs: dict) -> Path:
     return folder
 
 
-def test_what_a_config_leaves_out_is_filled_in_as_the_loader_does():
-    now = as_now()
-    whole = recipe.complete(OLD)
+@pytest.mark.parametrize("folder", ["addgpt/pretrained/calculator", "results/reference/add-3"])
+def test_a_config_names_every_setting(folder):
+    """So that runs can be compared by what their files say, with nothing filled in."""
+    config = json.loads((ROOT / folder / "config.json").read_text())
+    now = to_dict(load_run_config(config))
+    now["options"] = to_dict(load_task(config["task"], config["options"]))
     for part in ("options", "model", "train"):
-        assert whole[part] == now[part]
-    assert key(OLD) == key(now)
+        assert config[part] == json.loads(json.dumps(now[part]))
 
 
-def test_seeds_of_two_versions_go_together_in_report_and_figures(tmp_path):
-    new = as_now() | {"seed": 1, "command": "another", "versions": {"torch": "9"}}
-    write(tmp_path, old=OLD, new=new, other=changed(new, model_kv_heads=1))
-    groups = {"new": ["new", "old"], "other": ["other"]}
+def test_seeds_go_together_in_report_and_figures_and_eval(tmp_path):
+    again = BASE | {"seed": 1, "command": "another", "versions": {"torch": "9"}}
+    write(tmp_path, a=BASE, b=again, other=changed(BASE, model_kv_heads=1))
+    groups = {"a": ["a", "b"], "other": ["other"]}
     assert seeds.recipes(load.runs(tmp_path)) == groups
     runs, _ = data.read(tmp_path, lambda items, total, what: items)
     assert [[run.name for run in one.runs] for one in data.group(runs)] == list(groups.values())
+    keys = [recipe.key_of(Run(tmp_path / name).config) for name in ("a", "b", "other")]
+    assert keys[0] == keys[1] != keys[2]
 
 
 def test_every_setting_but_those_of_the_machine_makes_another_recipe():
-    base = key(OLD)
+    base = key(BASE)
     for part, cls in (("model", GPTConfig), ("train", TrainConfig)):
         for field in dataclasses.fields(cls):
-            other = key(changed(OLD, **{f"{part}_{field.name}": "something else"}))
+            other = key(changed(BASE, **{f"{part}_{field.name}": "something else"}))
             aside = f"{part}.{field.name}" in (*recipe.ASIDE, *recipe.VALIDATION)
             assert (other == base) == aside, field.name
 
 
 def test_looks_count_where_they_end_the_training():
-    often, stops = changed(OLD, train_eval_every=1), changed(OLD, train_stop_at=0.99)
-    assert key(often) == key(OLD)
+    often, stops = changed(BASE, train_eval_every=1), changed(BASE, train_stop_at=0.99)
+    assert key(often) == key(BASE)
     assert key(changed(often, train_stop_at=0.99)) != key(stops)
 
 
-def test_a_task_that_is_not_installed_keeps_its_options():
-    config = OLD | {"task": "made-up", "options": {"size": 3}}
-    assert recipe.complete(config)["options"] == {"size": 3}
+def test_options_of_a_task_that_is_not_installed_count():
+    config = BASE | {"task": "made-up", "options": {"size": 3}}
     assert key(config) != key(changed(config, options_size=4))
 
 

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from addgpt.cli.main import main
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
-from addgpt.sweep.engines import LocalEngine, commands, shares, usable_cores
+from addgpt.sweep import process
+from addgpt.sweep.engines import LocalEngine, shares, usable_cores
 from addgpt.sweep.grid import load_grid
-from addgpt.sweep.run import plan_sweep, run_sweep
-from addgpt.sweep.worker import run_commands
+from addgpt.sweep.plan import plan_sweep
 from addgpt.training.loop import train
 from tests.helpers.sweeps import (
     SMALL,
@@ -98,7 +98,7 @@ def test_runs_stay_on_their_cores_with_a_thread_for_each(grid_file):
             assert Run(job.path).config.train.threads == len(share)
         for run in going:
             run.stop(at_once=False)
-        until(lambda: all(not run.process.is_alive() for run in going))
+        until(lambda: all(run.poll() is not None for run in going))
         assert all("stopped at step" in run.poll() for run in going)
 
 
@@ -218,10 +218,8 @@ def test_a_grid_that_has_grown_runs_only_what_is_new(swept, grid_file):
 
 def test_a_dry_run_writes_nothing(grid_file):
     file = grid_file("seeds = [0, 1]")
-    listed = sweep(file, "--dry-run").stdout.splitlines()
-    assert [line.split() for line in listed] == [
-        ["train", str(file.parent / "runs" / f"seed={seed}")] for seed in (0, 1)
-    ]
+    listed = [line.split() for line in sweep(file, "--dry-run").stdout.splitlines()]
+    assert listed == [["train", str(file.parent / "runs" / f"seed={seed}")] for seed in (0, 1)]
     assert not (file.parent / "runs").exists()
 
 
@@ -232,47 +230,16 @@ def test_a_folder_that_is_no_run_is_not_written_into(grid_file):
     assert "seed=0 is not a run" in refused(sweep(file), 1)
 
 
-def test_a_run_that_fails_is_told_of_and_the_rest_goes_on(grid_file):
-    text = "eval = false\n[[case]]\nname = 'wild'\nset = {lr = 1e38, muon_lr = 1e38, warmup = 0}\n"
-    file = grid_file(text + "[[case]]\nname = 'good'\nset = {}")
-    result = sweep(file, "--workers", 1)
-    assert result.exit_code == 1
-    last = result.stderr.strip().splitlines()[-1]
-    assert last.startswith("failed: wild-s0: ") and "try a lower rate" in last
-    rows = rows_of(file)
-    assert rows["wild-s0"]["state"] == "failed" and "try a lower" in rows["wild-s0"]["error"]
-    assert rows["good-s0"]["state"] == "done" and rows["good-s0"]["n"] == 0
-    assert not (file.parent / "runs" / "good-s0" / "eval.csv").exists()
-
-
-class Here:
-    """An engine that runs commands in this process."""
-
-    workers = 1
-
-    def __enter__(self) -> Here:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-    def start(self, job) -> Here:
-        self.end = run_commands(commands(job, job.open(1).path), 1)
-        return self
-
-    def poll(self) -> str:
-        return self.end
-
-
 def test_a_run_whose_scores_do_not_count_has_failed_each_time_it_is_swept(grid_file, monkeypatch):
     file = grid_file()
-    grid = load_grid(str(file))
+    leak = (
+        "from tasks.common.arithmetic import Arithmetic as task\ntask.in_train = lambda *_: True\n"
+    )
     with monkeypatch.context() as patch:
-        patch.setattr("sys.argv", list(sys.argv))
-        patch.setattr("tasks.common.arithmetic.Arithmetic.in_train", lambda task, problem: True)
+        patch.setattr(process, "PROGRAM", leak + process.PROGRAM)
         for left in ("train", "score"):
             assert todo(file) == [left]
-            run_sweep(grid, plan_sweep(grid), Here())
+            assert sweep(file).exit_code == 1
             found = rows_of(file)["seed=0"]
             assert found["state"] == "failed"
             assert found["error"].startswith("CONTAMINATED, the scores do not count: ")
@@ -281,26 +248,38 @@ def test_a_run_whose_scores_do_not_count_has_failed_each_time_it_is_swept(grid_f
     assert rows_of(file)["seed=0"]["state"] == "done" and todo(file) == ["done"]
 
 
-def test_a_worker_that_is_killed_fails_its_run_alone(grid_file, plain):
-    text = (
-        "eval = false\n[[case]]\nname = 'long'\nset = {steps = 1000000}\n[[case]]\nname = 'short'"
-    )
-    file = grid_file(text)
-    path = file.parent / "runs" / "long-s0"
+def test_runs_that_fail_or_are_killed_are_told_of_and_the_rest_goes_on(grid_file, plain):
+    cases = {
+        "wild": "lr = 1e38, muon_lr = 1e38, warmup = 0",
+        "long": "steps = 1000000",
+        "good": "",
+    }
+    text = "".join(f"[[case]]\nname = '{name}'\nset = {{{cases[name]}}}\n" for name in cases)
+    file = grid_file(f"eval = false\n{text}")
+    runs = file.parent / "runs"
     process = sweep_process(file, "--workers", "1")
     try:
-        until(lambda: trained(path) and holder(path))
-        os.kill(holder(path), signal.SIGKILL)
+        until(lambda: trained(runs / "long-s0") and holder(runs / "long-s0"))
+        os.kill(holder(runs / "long-s0"), signal.SIGKILL)
         _, told = process.communicate(timeout=120)
     finally:
         process.kill()
     assert process.returncode == 1
     rows = rows_of(file)
-    assert rows["long-s0"]["state"] == "failed"
+    assert {name: row["state"] for name, row in rows.items()} == {
+        "wild-s0": "failed",
+        "long-s0": "failed",
+        "good-s0": "done",
+    }
+    assert "try a lower rate" in rows["wild-s0"]["error"]
     assert rows["long-s0"]["error"] == "killed by SIGKILL (out of memory?)"
-    assert told.strip().splitlines()[-1] == f"failed: long-s0: {rows['long-s0']['error']}"
-    assert rows["short-s0"]["state"] == "done"
-    assert tensors(file.parent / "runs" / "short-s0") == plain()
+    failed = [f"failed: {name}: {rows[name]['error']}" for name in ("wild-s0", "long-s0")]
+    assert told.strip().splitlines()[-2:] == failed
+    assert rows["good-s0"]["n"] == 0 and not (runs / "good-s0" / "eval.csv").exists()
+    assert tensors(runs / "good-s0") == plain()
+    assert (runs / "wild-s0" / "sweep.log").exists() and not (
+        runs / "good-s0" / "sweep.log"
+    ).exists()
 
 
 def test_a_sweep_that_is_stopped_saves_and_goes_on_where_it_was(grid_file, plain):

@@ -18,10 +18,10 @@ from click.testing import CliRunner
 from addgpt.cli.main import main
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
-from addgpt.sweep.engines import LOADED, RayEngine
+from addgpt.sweep.engines import RayEngine, run_there
 from addgpt.sweep.grid import load_grid
-from addgpt.sweep.run import plan_sweep, run_sweep
-from addgpt.sweep.worker import run_there
+from addgpt.sweep.plan import plan_sweep
+from addgpt.sweep.run import run_sweep
 from addgpt.training.loop import train
 from tests.helpers.sweeps import SMALL, holder, tensors, trained, until, write_grid
 
@@ -54,9 +54,7 @@ class FakeRay(types.ModuleType):
 
     def remote(self, function):
         def submit(*words):
-            context = multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload(LOADED)
-            pool = ProcessPoolExecutor(1, context)
+            pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
             return pool.submit(function, *words)
 
         task = types.SimpleNamespace(remote=submit)
@@ -110,6 +108,10 @@ def metrics(path: Path) -> list[dict]:
     return [{k: v for k, v in row.items() if k != "seconds"} for row in Run(path).metrics()]
 
 
+def parent(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def alone(folder: Path, seed: int = 0, **settings) -> Path:
     """The same run without a sweep; its path."""
     texts = {key: str(value) for key, value in (SMALL | SETTINGS | settings).items()}
@@ -119,12 +121,7 @@ def alone(folder: Path, seed: int = 0, **settings) -> Path:
 
 
 def test_a_killed_worker_costs_no_more_than_the_steps_since_its_checkpoint(swept, tmp_path):
-    cases = {
-        "killed": "steps = 600",
-        "doomed": "steps = 1000000",
-        "good": "width = 8",
-        "wild": "lr = 1e38, muon_lr = 1e38, warmup = 0",
-    }
+    cases = {"killed": "steps = 600", "doomed": "steps = 1000000", "good": "width = 8"}
     text = "".join(f"[[case]]\nname = '{name}'\nset = {{{cases[name]}}}\n" for name in cases)
     victims = []
 
@@ -133,16 +130,15 @@ def test_a_killed_worker_costs_no_more_than_the_steps_since_its_checkpoint(swept
             path = tmp_path / "runs" / f"{name}-s0"
             until(lambda path=path: trained(path) and holder(path) not in (None, *victims))
             victims.append(holder(path))
-            os.kill(victims[-1], signal.SIGKILL)
+            # Of the one its worker, which leaves the run alone; of the other the run itself.
+            victim = parent(victims[-1]) if name == "killed" else victims[-1]
+            os.kill(victim, signal.SIGKILL)
 
     rows, stopped = swept(write_grid(tmp_path, f"eval = false\n{text}", **SETTINGS), kill)
     assert not stopped and len(set(victims)) == 4
-    states = {name: row["state"] for name, row in rows.items()}
-    assert states == {"killed-s0": "done", "doomed-s0": "failed", "good-s0": "done"} | {
-        "wild-s0": "failed"
-    }
+    states = [rows[f"{name}-s0"]["state"] for name in cases]
+    assert states == ["done", "failed", "done"]
     assert "its worker was lost 3 times" in rows["doomed-s0"]["error"]
-    assert "try a lower rate" in rows["wild-s0"]["error"]
     whole = alone(tmp_path / "whole", steps=600)
     assert tensors(tmp_path / "runs" / "killed-s0") == tensors(whole)
     assert metrics(tmp_path / "runs" / "killed-s0") == metrics(whole)

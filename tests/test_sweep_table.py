@@ -4,38 +4,38 @@ from __future__ import annotations
 
 import pytest
 
-from addgpt.sweep.table import LiveTable, outcome_table, tally
+from addgpt.sweep.table import LiveTable, outcome_table, seconds_left, tally
+
+BLANK = {
+    "bits": None, "state": "waiting", "step": 0, "steps": 100, "seconds": 0.0, "error": "",
+    "val_exact": None, "n": 0, "answer_correct": 0,
+}  # fmt: skip
 
 
 def row(name: str, **more) -> dict:
-    blank = {
-        "bits": None,
-        "combination": name,
-        "state": "waiting",
-        "step": 0,
-        "steps": 100,
-        "seconds": 0.0,
-    }
-    return blank | {"run": name, "error": "", "val_exact": None, "n": 0, "answer_correct": 0} | more
+    return BLANK | {"run": name, "combination": name} | more
 
 
-def test_the_time_left_follows_from_the_pace(monkeypatch, capsys):
-    clock = iter([10.0, 12.0, 13.0])
-    monkeypatch.setattr("addgpt.sweep.table.time.monotonic", lambda: next(clock))
-    one, other = row("one", step=20), row("other")
+def test_the_time_left_follows_from_the_pace(capsys):
+    one, other = row("one", step=20, seconds=4.0), row("other")
     table = LiveTable([one, other])
+    assert table.all_left() is None and not table.update()
     one["state"] = "training"
-    assert table.update()  # a run that was resumed at step 20
-    assert table.left(one) is None and table.all_left() is None
-    one["step"] = 30
-    assert not table.update()
-    assert table.left(one) == pytest.approx(0.2 * 70)
-    assert table.all_left() == pytest.approx(0.2 * 170)
-    assert tally([one, other]) == "1 waiting, 1 training"
+    assert table.update() and not table.update()
+    assert seconds_left(one) == pytest.approx(0.2 * 80) and seconds_left(other) is None
+    assert table.all_left() == pytest.approx(0.2 * 180)
+    other |= {"state": "training", "step": 10, "seconds": 4.0}  # half as fast: it takes longest
+    assert table.update()
+    assert table.all_left() == seconds_left(other) == pytest.approx(0.4 * 90)
+    assert tally([one, other]) == "2 training"
     one |= {"state": "failed", "error": "killed"}
     assert table.update()
     told = capsys.readouterr().err.splitlines()
-    assert told == ["one  training  step 20/100", "one  failed  step 30/100  killed"]
+    assert told == [
+        "one  training  step 20/100  ETA 0:00:16",
+        "other  training  step 10/100  ETA 0:00:36",
+        "one  failed  step 20/100  killed",
+    ]
 
 
 def test_a_share_is_never_rounded_up_to_100():
@@ -50,8 +50,7 @@ def test_outcomes_are_median_and_worst_of_the_finished_seeds():
         row(f"a{seed}", combination="a", state="done", n=1000, answer_correct=right, seconds=4.0)
         for seed, right in enumerate((1000, 900, 990))
     ]
-    rows += [row("b0", combination="b", state="failed")]
-    table = outcome_table("t", rows)
+    table = outcome_table("t", [*rows, row("b0", combination="b", state="failed")])
     cells = [list(column.cells) for column in table.columns]
     assert [column[0] for column in cells] == ["a", "3", "99.0", "90.0", "4"]
     assert [column[1] for column in cells] == ["b", "0", "-", "-", "-"]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from addgpt.evaluation.compare.statistics import Marks, Scored, compare
+from addgpt.evaluation.compare.tables import headline
 from addgpt.evaluation.intervals import percent, share
 from addgpt.evaluation.tables import console, loss_table, print_eval, suite_table
+from addgpt.task import Cell
 
 
 @pytest.mark.parametrize(
@@ -47,3 +51,29 @@ def test_square_brackets_in_names_are_shown(capsys):
     printed = capsys.readouterr().out
     for text in ("[bold]a[/bold]", "the [/red] suite", "a[/b]c", "[x]", "a [/o] b"):
         assert text in printed
+
+
+def test_what_is_longer_than_trained_on_is_counted_apart(capsys):
+    rows = [row(), row(len_b=30, answer_correct=10), row(op="*", answer_correct=500)]
+    print_eval(console(), rows, {"digits": 2, "sum_digits": 3})
+    printed = capsys.readouterr().out
+    assert "held out, all cells: 998 of 1,000 right" in printed
+    assert "longer than trained on: 510 of 2,000 right" in printed
+
+
+def test_so_it_is_for_several_runs_and_in_a_comparison():
+    near, far = Cell("+", 3, 3, "all"), Cell("+", 3, 30, "all")
+
+    def scored(seed: int, right: dict[Cell, int]) -> Scored:
+        marks = {cell: Marks(np.arange(100) < n, "") for cell, n in right.items()}
+        rows = [row(**cell._asdict(), n=100, answer_correct=n) for cell, n in right.items()]
+        return Scored("run", seed, rows, marks, longer=frozenset([far]))
+
+    runs = [scored(0, {near: 98, far: 10}), scored(1, {near: 96, far: 30})]
+    assert headline(runs) == (
+        "median 97.0 %, worst 96.0 % of 100 held-out problems, 2 runs (seeds 0, 1); "
+        "median 20.0 %, worst 10.0 % of 100 longer than trained on"
+    )
+    found = compare(runs[:1], runs[1:])
+    assert (found.overall.cells, found.longer.cells, found.special) == (1, 1, None)
+    assert found.longer.difference == pytest.approx(-0.2)

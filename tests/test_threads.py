@@ -47,7 +47,7 @@ def torch_threads():
         (52_000, 1664, 64, 64, 1),  # the adder
         (408_000, 496, 64, 64, 1),  # products
         (408_000, 4096, 2, 2, 2),  # their evaluation
-        (408_000, 1300, 64, 64, 2),  # as many as pay, not all there are
+        (408_000, 1300, 64, 64, 3),  # as many as pay, not all there are
         (408_000, 4096, 2, 1, 1),  # a neighbour is at work
         (LARGE, LARGE, 64, 60, 60),
     ],

@@ -25,9 +25,9 @@ from typing import NamedTuple
 from addgpt.config.errors import UsageError
 from addgpt.task import Answer, Problem
 
-MOST_DIGITS = 1000
-MOST_CHARACTERS = 10_000
-MOST_DEPTH = 1000
+MAX_DIGITS = 1000
+MAX_CHARACTERS = 10_000
+MAX_DEPTH = 1000
 OPERATORS = "+-*/"
 TOKEN = re.compile(r"[0-9]+|\*\*|//|[-+*/()]")
 EXPONENT = re.compile(r"[eE][-+]?[0-9]")
@@ -35,7 +35,7 @@ SPACE = " \t\r\n\f\v"
 NEGATE = "negate"
 PRECEDENCE = {"(": 0, "+": 1, "-": 1, "*": 2, "/": 2, NEGATE: 3}
 LOOKALIKES = {"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", ":": "/", "[": "(", "]": ")"}
-FULL = 10**MOST_DIGITS
+FULL = 10**MAX_DIGITS
 
 # An operation, and which of its operands are negative -> what is asked about their absolute values:
 # the operation, whether they change places, and the sign of the result.
@@ -94,8 +94,8 @@ def parse(text: str) -> Expression:
     As in Python, a sign binds more tightly than * and /. One `=` at the end is let pass. Raises
     ValueError, in one line, for anything else.
     """
-    if len(text) > MOST_CHARACTERS:
-        raise UsageError(f"too long: {len(text):,} characters; the most is {MOST_CHARACTERS:,}")
+    if len(text) > MAX_CHARACTERS:
+        raise UsageError(f"too long: {len(text):,} characters; the most is {MAX_CHARACTERS:,}")
     parser = _Parser()
     for token in _tokens(_without_equals(text)):
         parser.read(token)
@@ -118,7 +118,7 @@ def evaluate(expression: Expression) -> list[Answer]:
         else:
             left, right = whole(values[node.left]), whole(values[node.right])
             if max(abs(left), abs(right)) >= FULL:
-                raise UsageError(f"an intermediate result has more than {MOST_DIGITS:,} digits")
+                raise UsageError(f"an intermediate result has more than {MAX_DIGITS:,} digits")
             values.append(apply(node.op, left, right))
     return values
 
@@ -229,8 +229,8 @@ class _Parser:
         elif token == "(":
             self.waiting.append("(")
             self.depth += 1
-            if self.depth > MOST_DEPTH:
-                raise UsageError(f"too deep: more than {MOST_DEPTH:,} parentheses inside another")
+            if self.depth > MAX_DEPTH:
+                raise UsageError(f"too deep: more than {MAX_DEPTH:,} parentheses inside another")
         elif token == ")" and self.last == "(":
             raise UsageError("empty parentheses: ()")
         elif token != "+":  # a plus sign changes nothing
@@ -286,8 +286,8 @@ def _tokens(text: str) -> Iterator[str]:
             raise UsageError("powers (**) are not supported; valid: + - * / ( )")
         if token == "//":
             raise UsageError("// is not supported; / gives quotient and remainder")
-        if len(token) > MOST_DIGITS:
-            raise UsageError(f"a number has {len(token):,} digits; the most is {MOST_DIGITS:,}")
+        if len(token) > MAX_DIGITS:
+            raise UsageError(f"a number has {len(token):,} digits; the most is {MAX_DIGITS:,}")
         yield token
         place = match.end()
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from prompt_toolkit.history import History
 
 CHUNK = 5_000  # piped lines that are solved together
-MOST_TOLD = 20  # wrong answers to piped lines
-MOST_REACH = 200  # digits up to which `reach` looks
+MAX_TOLD = 20  # wrong answers to piped lines
+MAX_REACH = 200  # digits up to which `reach` looks
 SURE, FAIRLY_SURE = 0.99, 0.9
 COMMANDS = (":steps", ":model", ":help", ":quit")
 HELP = """\
@@ -120,7 +120,7 @@ def run_lines(
         told = tally.wrong
         for number, solution in enumerate(solved, tally.lines + 1):
             out.write(answer(solution) + "\n")
-            if solution.correct is False and solution.stuck is None and told < MOST_TOLD:
+            if solution.correct is False and solution.stuck is None and told < MAX_TOLD:
                 told += 1
                 tell(f"line {number}: {', '.join(notes(solution))}")
         out.flush()
@@ -139,7 +139,7 @@ def reach(calculator: Calculator) -> str:
     """How long operands were in training: `+ - of up to 20 digits, * / of up to 12 digits`."""
     sizes: dict[int, list[str]] = {}
     for op in calculator.operators:
-        problems = (Problem(op, (10**n - 1,) * 2) for n in range(1, MOST_REACH + 1))
+        problems = (Problem(op, (10**n - 1,) * 2) for n in range(1, MAX_REACH + 1))
         size = sum(1 for _ in takewhile(calculator.task.in_train_range, problems))
         sizes.setdefault(size, []).append(op)
     return ", ".join(f"{' '.join(ops)} of up to {size} digits" for size, ops in sizes.items())

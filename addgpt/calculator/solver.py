@@ -10,48 +10,32 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from addgpt.calculator.expression import (
-    OPERATORS,
-    Negation,
-    Number,
-    Operation,
-    Question,
-    apply,
-    brief,
-    evaluate,
-    negative,
-    parse,
-    rounds,
-    unsigned,
-)
+from addgpt.calculator import expression
+from addgpt.calculator.expression import OPERATORS, Negation, Number, Operation, Question, brief
 from addgpt.config.errors import UsageError
+from addgpt.generation import decode
+from addgpt.generation.decode import EXTRA_TOKENS, Generated
+from addgpt.generation.verify import verify_or_write
+from addgpt.model.build import Model
 from addgpt.task import Answer, Explained, Graded, Problem, Task
 
-if TYPE_CHECKING:
-    from addgpt.generation.decode import Generated
-    from addgpt.model.build import Model
-
-MOST_TOKENS = 8_000  # of work for one operation
-MOST_PAIRS = 2_500  # digits of one operand times digits of the other, for * and /
+MAX_TOKENS = 8_000  # of work for one operation
+MAX_PAIRS = 2_500  # digits of one operand times digits of the other, for * and /
 TOKENS_AT_ONCE = 1 << 16  # of all rows that are decoded together: bounds memory
-MANY = 16  # rows that are worth a batch of their own
-SLACK = 8  # tokens that may be written beyond those the task foresees
+MIN_BATCH = 16  # rows that are worth a batch of their own
 
-Write = Callable[[np.ndarray, int], "Generated"]
+Write = Callable[[np.ndarray, int], Generated]
 """(B, T) prompts of equal length and the most tokens to write -> what the model wrote."""
 
 
 @dataclass(frozen=True)
-class Step:
-    """One operation that the model worked out.
+class Written:
+    """What the model wrote about a problem.
 
-    reduction      the operation as it stands in the expression, `-3 + 5`
-    result         what it became, 2; None where the model's answer cannot be read
-    problem        what the model was asked, signs taken away: 5-3
+    problem        what the model was asked, without signs: 5-3
     completion     all that the model wrote, end mark included
     answer         its answer to `problem`; None where none can be read
     truth          the right answer to `problem`
@@ -60,8 +44,6 @@ class Step:
     finished       whether the model wrote its end mark in time
     """
 
-    reduction: str
-    result: Answer | None
     problem: Problem
     completion: str
     answer: Answer | None
@@ -73,6 +55,18 @@ class Step:
     @property
     def correct(self) -> bool:
         return self.answer == self.truth
+
+
+@dataclass(frozen=True)
+class Step(Written):
+    """One operation that the model worked out.
+
+    reduction  the operation as it stands in the expression, `-3 + 5`
+    result     what it became, 2; None where the model's answer cannot be read
+    """
+
+    reduction: str
+    result: Answer | None
 
 
 @dataclass(frozen=True)
@@ -130,7 +124,9 @@ class Calculator:
         if write is not None:
             self._alone = self._together = write
         elif model is not None:
-            self._alone, self._together = _writers(model, task)
+            model.eval()
+            self._alone = partial(decode.write, model, task)
+            self._together = partial(verify_or_write, model, task)
         else:
             raise UsageError("a calculator needs a model")
 
@@ -151,12 +147,10 @@ class Calculator:
         jobs = [_Job(text) for text in texts]
         write = self._together if len(jobs) > 1 else self._alone
         for turn in range(max((len(job.rounds) for job in jobs), default=0)):
-            asked = [
-                (job, index, question) for job in jobs for index, question in job.questions(turn)
-            ]
+            asked = [(job, *question) for job in jobs for question in job.questions(turn)]
             written = self._ask((question.problem for _, _, question in asked), write)
             for job, index, question in asked:
-                job.take(index, question, written[question.problem], self.task)
+                job.take(index, question, written[question.problem])
             for job in jobs:
                 job.finish(turn)
         return [job.solution() for job in jobs]
@@ -178,9 +172,9 @@ class Calculator:
         least = min(step.probabilities, default=0.0)
         return [least] * sum(map(str.isdigit, str(step.answer)))
 
-    def _ask(self, problems: Iterable[Problem], write: Write) -> dict[Problem, _Written | str]:
+    def _ask(self, problems: Iterable[Problem], write: Write) -> dict[Problem, Written | str]:
         """What the model writes about each problem, or why it cannot be asked."""
-        found: dict[Problem, _Written | str] = {}
+        found: dict[Problem, Written | str] = {}
         groups: dict[tuple[int, bool], list[tuple[Problem, np.ndarray]]] = {}
         for problem in dict.fromkeys(problems):
             try:
@@ -191,24 +185,25 @@ class Calculator:
                 continue
             trained = self.task.in_train_range(problem)
             groups.setdefault((len(prompt), trained), []).append((problem, prompt))
-        for (length, trained), group in groups.items():
-            size = max(1, 50 * TOKENS_AT_ONCE // self._longest_after(length, trained))
-            for start in range(0, len(group), size):
-                asked, prompts = zip(*group[start : start + size], strict=True)
-                self._decode(asked, np.stack(prompts), trained, found, write)
+        for (start, trained), group in groups.items():
+            slots = max(1, self._longest - start) if trained else MAX_TOKENS
+            size = max(1, 50 * TOKENS_AT_ONCE // (start + slots))  # rows whose ids fit into memory
+            for place in range(0, len(group), size):
+                asked, prompts = zip(*group[place : place + size], strict=True)
+                self._write(asked, np.stack(prompts), slots, found, write)
         return found
 
-    def _decode(
+    def _write(
         self,
         problems: Sequence[Problem],
         prompts: np.ndarray,
-        trained: bool,
-        found: dict[Problem, _Written | str],
+        slots: int,
+        found: dict[Problem, Written | str],
         write: Write,
     ) -> None:
         """Have (B, T) prompts continued, in batches of bounded size and similar length."""
-        limits = self._limits(prompts, trained)
-        fits = (limits >= 1) & (limits <= MOST_TOKENS)
+        task, limits = self.task, self._limits(prompts, slots)
+        fits = (limits >= 1) & (limits <= MAX_TOKENS)
         for row in np.flatnonzero(~fits).tolist():
             found[problems[row]] = f"too long for this model: {brief(str(problems[row]))}"
         rows = np.flatnonzero(fits)
@@ -219,42 +214,34 @@ class Calculator:
             length = np.minimum(out.length, limits[index])
             finished = out.terminated & (out.length <= limits[index])
             for place, row in enumerate(index.tolist()):
-                completion = self.task.decode(out.tokens[place, : length[place]])
-                shown = [i for i, char in enumerate(completion) if char not in self.task.hidden]
-                chances = tuple(out.probability[place, shown].tolist())
-                completion = "".join(completion[i] for i in shown)
-                answer = None
+                problem, text = problems[row], task.decode(out.tokens[place, : length[place]])
+                shown = [i for i, char in enumerate(text) if char not in task.hidden]
+                completion, answer = "".join(text[i] for i in shown), None
                 if finished[place]:
                     with contextlib.suppress(ValueError):
-                        answer = self.task.read(problems[row], completion)
-                found[problems[row]] = _Written(completion, chances, bool(finished[place]), answer)
+                        answer = task.read(problem, completion)
+                found[problem] = Written(
+                    problem=problem,
+                    completion=completion,
+                    answer=answer,
+                    truth=task.truth(problem),
+                    probabilities=tuple(out.probability[place, shown].tolist()),
+                    covered=task.in_eval_range(problem),
+                    finished=bool(finished[place]),
+                )
 
-    def _limits(self, prompts: np.ndarray, trained: bool) -> np.ndarray:
+    def _limits(self, prompts: np.ndarray, slots: int) -> np.ndarray:
         """(B,) how many tokens may be written after each prompt: its slots, and some more."""
         start = prompts.shape[1]
-        slots = max(1, self._longest_after(start, trained) - start)
         used = (self.task.positions(prompts, slots) != 0).any(2)  # (B, T + slots)
         limits = np.full(len(prompts), slots)  # where ids do not tell the length
         if used.any():
-            limits = used.shape[1] - used[:, ::-1].argmax(1) - start + SLACK
+            limits = used.shape[1] - used[:, ::-1].argmax(1) - start + EXTRA_TOKENS
         return limits if self._context is None else np.minimum(limits, self._context - start)
-
-    def _longest_after(self, start: int, trained: bool) -> int:
-        """Upper bound on the sequence length after prompts of this length."""
-        return self._longest if trained else start + MOST_TOKENS
 
     @cached_property
     def _longest(self) -> int:
         return self.task.longest()  # a task writes its longest problem to find out
-
-
-class _Written(NamedTuple):
-    """What the model wrote about a problem; `answer` is None where there is none to read."""
-
-    completion: str
-    probabilities: tuple[float, ...]
-    finished: bool
-    answer: Answer | None
 
 
 class _Job:
@@ -267,14 +254,14 @@ class _Job:
         self.steps: dict[int, Step] = {}
         self.rounds: list[list[int]] = []
         try:
-            self.nodes = parse(text)
+            self.nodes = expression.parse(text)
             # Whatever is wrong with the expression itself is told before the model is asked.
-            self.exact = evaluate(self.nodes)
+            self.exact = expression.evaluate(self.nodes)
         except ValueError as error:
             self.error = str(error)
             return
         self.values: list[Answer] = [Answer(0)] * len(self.nodes)
-        self.rounds = rounds(self.nodes)
+        self.rounds = expression.rounds(self.nodes)
 
     def questions(self, turn: int) -> Iterator[tuple[int, Question]]:
         """The operations of a round, each with its node's index."""
@@ -285,29 +272,19 @@ class _Job:
                 if left.rest or right.rest:
                     self.stuck = "after a mistake, the model could not go on: inexact division"
                     return
-                yield index, unsigned(node.op, left.whole, right.whole)
+                yield index, expression.unsigned(node.op, left.whole, right.whole)
 
-    def take(self, index: int, question: Question, written: _Written | str, task: Graded) -> None:
+    def take(self, index: int, question: Question, written: Written | str) -> None:
         """Enter what the model wrote, or why it was not asked."""
         if isinstance(written, str):
             self._refused(index, written)
             return
         result = None
         if written.answer is None:
-            self.stuck = self.stuck or _no_answer(question.problem, written.finished)
+            self.stuck = self.stuck or _no_answer(written)
         else:
             result = self.values[index] = question.signed(written.answer)
-        self.steps[index] = Step(
-            reduction=question.reduction,
-            result=result,
-            problem=question.problem,
-            completion=written.completion,
-            answer=written.answer,
-            truth=task.truth(question.problem),
-            probabilities=written.probabilities,
-            covered=task.in_eval_range(question.problem),
-            finished=written.finished,
-        )
+        self.steps[index] = Step(**vars(written), reduction=question.reduction, result=result)
 
     def finish(self, turn: int) -> None:
         """Work out the nodes of a round that need no model."""
@@ -316,7 +293,7 @@ class _Job:
             if isinstance(node, Number):
                 self.values[index] = Answer(node.value)
             elif isinstance(node, Negation):
-                self.values[index] = negative(self.values[node.of])
+                self.values[index] = expression.negative(self.values[node.of])
 
     def solution(self) -> Solution:
         steps = tuple(self.steps[index] for index in sorted(self.steps))
@@ -343,10 +320,9 @@ class _Job:
             self.stuck = self.stuck or f"after a mistake, the model could not go on: {reason}"
 
 
-def _no_answer(problem: Problem, finished: bool) -> str:
-    if finished:
-        return f"the model wrote no readable answer to {brief(str(problem))}"
-    return f"the model did not come to an end with {brief(str(problem))}"
+def _no_answer(written: Written) -> str:
+    what = "wrote no readable answer to" if written.finished else "did not come to an end with"
+    return f"the model {what} {brief(str(written.problem))}"
 
 
 def operators(task: Task) -> str:
@@ -359,11 +335,11 @@ def _can(task: Task, op: str) -> bool:
     if not isinstance(task, Graded):
         return False
     try:
-        means = task.truth(Problem(op, (7, 3))) == apply(op, 7, 3)
+        means = task.truth(Problem(op, (7, 3))) == expression.apply(op, 7, 3)
     except ValueError:
         return False
     with contextlib.suppress(ValueError):  # a task may have no large ones
-        means = means and task.truth(Problem(op, (54321, 678))) == apply(op, 54321, 678)
+        means = means and task.truth(Problem(op, (54321, 678))) == expression.apply(op, 54321, 678)
     return means
 
 
@@ -373,9 +349,9 @@ def _check_work(problem: Problem) -> None:
     if op in "+-":
         return
     rows = b if op == "*" else max(1, a - b + 1)  # partial products, or steps
-    if rows * (a if op == "*" else b) > MOST_PAIRS:
+    if rows * (a if op == "*" else b) > MAX_PAIRS:
         raise UsageError(
-            f"too much work: {a:,} digits {op} {b:,} digits; the most is {MOST_PAIRS:,} pairs "
+            f"too much work: {a:,} digits {op} {b:,} digits; the most is {MAX_PAIRS:,} pairs "
             "of digits"
         )
 
@@ -389,17 +365,8 @@ def _batches(rows: np.ndarray, lengths: np.ndarray) -> Iterator[np.ndarray]:
     for end in range(1, len(rows) + 1):
         if end < len(rows):
             count, length = end - start, lengths[rows[end]]
-            apart = count >= MANY and length > 2 * lengths[rows[start]]
+            apart = count >= MIN_BATCH and length > 2 * lengths[rows[start]]
             if not apart and (count + 1) * length <= TOKENS_AT_ONCE:
                 continue
         yield rows[start:end]
         start = end
-
-
-def _writers(model: Model, task: Graded) -> tuple[Write, Write]:
-    """Greedy decoding with a model, token by token and with drafts."""
-    from addgpt.generation.decode import write  # torch is not needed to read this module
-    from addgpt.generation.verify import write_by_draft
-
-    model.eval()
-    return partial(write, model, task), partial(write_by_draft, model, task)

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 import click
 
 from addgpt.config.errors import UsageError
+from addgpt.config.format import duration, short
 
 
 @click.command("cost")
@@ -55,21 +56,23 @@ def command(
         if pairs or digits is not None:
             raise UsageError("--run has its settings; drop --set and --digits")
         config = _here(Run(run_path(run_name)).config)
-    else:
+    elif task is not None:
         chosen = settings.parse_pairs(pairs)
         chosen |= {"digits": str(digits)} if digits is not None else {}
         config = settings.configure(task, chosen)
     check_trainable(config)
     plan, lengths = cost.plan(config, examples), cost.by_length(config)
-    rate = cost.speed(config)
-    machines = [{"machine": "this one, measured", "flops_per_second": rate, "source": ""}]
-    machines += [
-        {"machine": name, "flops_per_second": peak * utilisation, "source": source}
-        for name, (peak, source) in cost.HARDWARE.items()
+    known = [("this one, measured", cost.speed(config), "")]
+    known += [(name, peak * utilisation, src) for name, (peak, src) in cost.HARDWARE.items()]
+    machines = [
+        {
+            "machine": name,
+            "flops_per_second": rate,
+            "source": source,
+            "seconds": plan.seconds(rate, gpu=bool(source)),
+        }
+        for name, rate, source in known
     ]
-    for machine in machines:
-        gpu = machine["source"] != ""
-        machine["seconds"] = plan.seconds(machine["flops_per_second"], gpu)
     if as_json:
         told = asdict(plan) | {"tokens": plan.tokens, "flops": plan.flops}
         told |= {"utilisation": utilisation, "lengths": [asdict(row) for row in lengths]}
@@ -99,32 +102,18 @@ def _print(plan, lengths: list, machines: list[dict], utilisation: float) -> Non
     if lengths:
         table = Table("problem", "tokens", "FLOPs, forward", "FLOPs, training")
         for row in [*lengths, plan.example]:
-            sizes = f"{row.tokens:,.1f}", _short(row.forward), _short(row.training)
+            sizes = f"{row.tokens:,.1f}", short(row.forward), short(row.training)
             table.add_row(row.what, *sizes)
         console.print(table)
     console.print(
         f"{plan.parameters:,} parameters; {plan.examples:,} problems of "
-        f"{plan.example.tokens:,.1f} tokens are {_short(plan.tokens)} tokens and "
-        f"{_short(plan.flops)} FLOPs of training steps; validation takes "
+        f"{plan.example.tokens:,.1f} tokens are {short(plan.tokens)} tokens and "
+        f"{short(plan.flops)} FLOPs of training steps; validation takes "
         f"{100 * plan.validation:.1f} % of that besides"
     )
     title = f"GPUs at {utilisation:.0%} of peak, {1e3 * STEP:g} ms a step at least"
     table = Table("machine", "FLOP/s", "time", "source", title=title)
     for machine in machines:
-        rate, took = _short(machine["flops_per_second"]), _clock(machine["seconds"])
+        rate, took = short(machine["flops_per_second"]), duration(machine["seconds"])
         table.add_row(machine["machine"], rate, took, machine["source"])
     console.print(table)
-
-
-def _short(number: float) -> str:
-    """1234567 as 1.23 M."""
-    for size, unit in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.3g} {unit}"
-    return f"{number:.3g}"
-
-
-def _clock(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:,.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"

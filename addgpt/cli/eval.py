@@ -8,39 +8,48 @@ from functools import partial
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
+from addgpt.calculator.load import load_calculator
+from addgpt.calculator.solver import Calculator
 from addgpt.config.errors import UsageError
+from addgpt.device import prepare
+from addgpt.evaluation import perplexity, suites
+from addgpt.evaluation.compare import runs as groups
+from addgpt.evaluation.compare.statistics import check_same
+from addgpt.evaluation.compare.tables import facts, headline, print_groups
+from addgpt.evaluation.intervals import share
+from addgpt.evaluation.problem_files import read_problems, score_problems
+from addgpt.evaluation.scorecard import Store, read_findings
+from addgpt.evaluation.tables import (
+    console,
+    loss_table,
+    print_eval,
+    print_mistakes,
+    suite_table,
+)
+from addgpt.model.forward import CPU_TOKENS_AT_ONCE
+from addgpt.runs.checkpoint import weight_count
+from addgpt.runs.run import Run
+from addgpt.training.progress import counted
+
+# Options that say what is scored, and those that each goes without.
+ALONE = {
+    "problems": ("suite", "against", "stored", "per_cell", "split", "seed", "out"),
+    "suite": ("against", "stored", "per_cell", "split"),
+    "stored": ("against", "per_cell", "seed", "out"),
+}
 
 
 @dataclass(frozen=True)
 class Choice:
     """What was asked for on the command line, but for the runs."""
 
-    stored: bool
     per_cell: int | None
     split: str
     seed: int
-    problems: Path | None
-    suite: str | None
     out: Path | None
     as_json: bool
-
-    def check(self, runs: int, against: int) -> None:
-        """Raise ValueError for options that do not go together."""
-        if self.problems is not None and self.suite is not None:
-            raise UsageError("--problems and --suite exclude each other")
-        if runs + against > 1 and self.problems is not None:
-            raise UsageError(f"--problems scores one run, not {runs + against}")
-        given = self.problems is not None or self.suite is not None
-        if self.stored and (against or self.per_cell or self.seed or given or self.out):
-            others = "--against, --per-cell, --seed, --problems, --suite or --out"
-            raise UsageError(f"--stored reads the counts of eval.csv: it goes without {others}")
-        if given and (self.per_cell or self.split != "test"):
-            raise UsageError("--problems and --suite name the problems: no --per-cell or --split")
-        if self.problems is not None and (self.seed or self.out):
-            raise UsageError("--problems names the problems and stores nothing: no --seed or --out")
-        if self.suite is not None and against:
-            raise UsageError("--suite goes without --against")
 
 
 @click.command("eval")
@@ -54,7 +63,14 @@ class Choice:
 @click.option("--suite", help="A named set of problems, such as gpt3 or ten-digit; or a toml file.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the scores [the run's].")
 @click.option("--json", "as_json", is_flag=True, help="Rows as JSON on stdout, nothing else.")
-def command(names: tuple[str, ...], against: tuple[str, ...], **options) -> None:
+def command(
+    names: tuple[str, ...],
+    against: tuple[str, ...],
+    stored: bool,
+    problems: Path | None,
+    suite: str | None,
+    **options,
+) -> None:
     """Score runs: exact match by operand length, free-running greedy decoding.
 
     Writes eval.csv into each run folder; errors.csv, error_counts.csv and examples.csv, which say
@@ -86,58 +102,57 @@ def command(names: tuple[str, ...], against: tuple[str, ...], **options) -> None
       addgpt eval results/add-3 --problems my.csv --json
       addgpt eval results/add-3 --per-cell 10 --out /tmp/quick
     """
-    from addgpt.evaluation.compare.runs import check_apart, find_runs, repeats
-
-    choice = Choice(**options)
-    a, b = find_runs(names), find_runs(against)
-    check_apart(a, b)
-    for note in (*repeats(a), *repeats(b)):
+    a, b, choice = groups.find_runs(names), groups.find_runs(against), Choice(**options)
+    groups.check_apart(a, b)
+    for note in (*groups.repeats(a), *groups.repeats(b)):
         tell(note)
-    choice.check(len(a), len(b))
-    if choice.problems is not None:
-        _score_problems(a[0], choice.problems, choice.as_json)
-    elif choice.suite is not None:
-        _score_suite(a, choice.suite, choice)
-    elif not any(run.task().cells() for run in (*a, *b)):
-        if b or choice.stored or choice.per_cell is not None:
-            raise UsageError("a text is scored as a whole: no --against, --stored or --per-cell")
-        _score_texts(a, choice)
+    _check_options()
+    if problems is not None:
+        if len(a) > 1:
+            raise UsageError(f"--problems scores one run, not {len(a)}")
+        _score_problems(a[0], problems, choice.as_json)
+    elif suite is not None:
+        _score_suite(a, suite, choice)
+    elif any(run.task().cells() for run in (*a, *b)):
+        _score_cells(a, b, choice, stored)
+    elif b or stored or choice.per_cell is not None:
+        raise UsageError("a text is scored as a whole: no --against, --stored or --per-cell")
     else:
-        _score_cells(a, b, choice)
+        _score_texts(a, choice)
 
 
 def tell(line: str) -> None:
     click.echo(line, err=True)
 
 
-def _prepare(runs: list) -> None:
+def _check_options() -> None:
+    """Raise UsageError for options that do not go together."""
+    source = click.get_current_context().get_parameter_source
+    names = {name for some in ALONE.items() for name in (some[0], *some[1])}
+    given = {name for name in names if source(name) is ParameterSource.COMMANDLINE}
+    for one, others in ALONE.items():
+        clash = [f"--{name.replace('_', '-')}" for name in others if name in given]
+        if one in given and clash:
+            raise UsageError(f"--{one} goes without {', '.join(clash)}")
+
+
+def _prepare(runs: list[Run]) -> None:
     """Choose the threads that pay for the largest of these models."""
-    from addgpt.device import prepare
-    from addgpt.model.forward import IN_CACHE
-    from addgpt.runs.checkpoint import weight_count
-
-    prepare(weights=max(weight_count(run.config.model) for run in runs), tokens=IN_CACHE)
+    prepare(weights=max(weight_count(run.config.model) for run in runs), tokens=CPU_TOKENS_AT_ONCE)
 
 
-def _score_cells(a: list, b: list, choice: Choice) -> None:
+def _score_cells(a: list[Run], b: list[Run], choice: Choice, stored: bool) -> None:
     """Score all cells of runs, or read their stored scores, and show them."""
-    from addgpt.evaluation.compare.runs import check_alike, read_scored, score_together
-    from addgpt.evaluation.compare.statistics import check_same
-    from addgpt.evaluation.compare.tables import facts, headline, print_groups
-    from addgpt.evaluation.scorecard import Store, read_findings
-    from addgpt.evaluation.tables import console, print_eval, print_mistakes
-    from addgpt.training.progress import counted
-
     runs, scored = [*a, *b], []
-    store = Store(runs if not choice.stored else [], choice.out, tell)
-    if choice.stored:
-        check_alike(runs, split=choice.split)
-        scored = [read_scored(run, choice.split) for run in runs]
+    store = Store([] if stored else runs, choice.out, tell)
+    if stored:
+        groups.check_alike(runs, split=choice.split)
+        scored = [groups.read_scored(run, choice.split) for run in runs]
         findings = read_findings(a[0].path, choice.split)
     else:
         _prepare(runs)
         how = choice.per_cell, choice.split, choice.seed
-        for card, one in score_together(runs, *how, show=counted):
+        for card, one in groups.score_together(runs, *how, show=counted):
             scored.append(one)
             line = f"{len(scored)} of {len(runs)}: {one.name}: {headline([one])}; "
             store.put(card.run, card.write, line if len(runs) > 1 else "")
@@ -150,17 +165,13 @@ def _score_cells(a: list, b: list, choice: Choice) -> None:
     elif len(scored) > 1:
         print_groups(console(), mine, others)
     else:
-        print_eval(console(), mine[0].rows)
+        print_eval(console(), mine[0].rows, a[0].config.options)
         if findings is not None:
             print_mistakes(console(), *findings)
     store.close()
 
 
-def _score_problems(run, path: Path, as_json: bool) -> None:
-    from addgpt.calculator.load import load_calculator
-    from addgpt.evaluation.intervals import share
-    from addgpt.evaluation.problem_files import read_problems, score_problems
-
+def _score_problems(run: Run, path: Path, as_json: bool) -> None:
     given = read_problems(path)
     try:
         rows, notes = score_problems(load_calculator(run.path), given)
@@ -178,36 +189,26 @@ def _score_problems(run, path: Path, as_json: bool) -> None:
     click.echo(f"{path}: {right:,} of {len(rows):,} right, {share(right, len(rows))}")
 
 
-def _score_texts(runs: list, choice: Choice) -> None:
-    from addgpt.evaluation.perplexity import score_run, write_loss
-    from addgpt.evaluation.scorecard import Store
-    from addgpt.evaluation.tables import console, loss_table
-    from addgpt.training.progress import counted
-
+def _score_texts(runs: list[Run], choice: Choice) -> None:
     _prepare(runs)
     store, rows = Store(runs, choice.out, tell), []
     for run in runs:
-        found = score_run(run, choice.split, counted)
-        store.put(run, partial(write_loss, rows=found, split=choice.split))
+        found = perplexity.score_run(run, choice.split, counted)
+        store.put(run, partial(perplexity.write_loss, rows=found, split=choice.split))
         rows += found
     click.echo(json.dumps(rows)) if choice.as_json else console().print(loss_table(rows))
     store.close()
 
 
-def _score_suite(runs: list, name: str, choice: Choice) -> None:
-    from addgpt.calculator.solver import Calculator
-    from addgpt.evaluation.scorecard import Store
-    from addgpt.evaluation.suites import load_suite, score_suite, write_suite
-    from addgpt.evaluation.tables import console, suite_table
-
-    title, parts = load_suite(name, choice.seed)
+def _score_suite(runs: list[Run], name: str, choice: Choice) -> None:
+    title, parts = suites.load_suite(name, choice.seed)
     _prepare(runs)
     store, found = Store(runs, choice.out, tell), {}
     for run in runs:
         model = run.model()
-        rows = score_suite(Calculator(model, run.task(), run.name), parts)
+        rows = suites.score_suite(Calculator(model, run.task(), run.name), parts)
         found[str(run.path)] = rows = [row | {"params": model.parameter_count()} for row in rows]
-        store.put(run, partial(write_suite, name=name, rows=rows))
+        store.put(run, partial(suites.write_suite, name=name, rows=rows))
         if not choice.as_json:
             click.echo(f"{run.path}: {rows[0]['params']:,} parameters")
             console().print(suite_table(title, rows))

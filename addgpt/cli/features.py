@@ -38,7 +38,8 @@ def command(markdown: bool) -> None:
 def catalogue() -> Iterator[Row]:
     """Name, setting, paper and purpose of each feature of the model, of training and of tasks."""
     from addgpt.config.architectures import CONFIGS
-    from addgpt.config.schema import TrainConfig, features_of
+    from addgpt.config.schema import TrainConfig
+    from addgpt.config.settings import features_of
     from addgpt.task import task_class, task_names
 
     told = set()

@@ -15,7 +15,6 @@ import pkgutil
 import sys
 import sysconfig
 import traceback
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,8 +25,6 @@ from addgpt.config.errors import UsageError
 
 RESULTS = "results"
 HOME = Path(__file__).resolve().parents[2]  # holds addgpt, tasks and analysis
-TASKS = HOME / "tasks"
-OURS = (HOME / "addgpt", HOME / "analysis", TASKS / "common")
 INSTALLED = (Path(sysconfig.get_path("stdlib")), Path(click.__file__).parents[1])
 DEBUG = "addgpt.traceback"  # in a click context: whether to show all of an error
 
@@ -124,21 +121,17 @@ def explained(error: Exception) -> tuple[str, int]:
 
 
 def _place(error: Exception) -> traceback.FrameSummary:
-    """Where it happened: the innermost line in the user's own files, or else in ours."""
+    """Where it happened: the innermost line that is of no installed package."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if _is_users(frame.filename)]
-    ours = [frame for frame in frames if _within(frame.filename, OURS)]
-    return (own or ours or frames)[-1]
+    own = [f for f in frames if Path(f.filename).is_file() and not _installed(Path(f.filename))]
+    return (own or frames)[-1]
 
 
-def _is_users(file: str) -> bool:
-    if _within(file, OURS) or not Path(file).is_file():  # compiled, or typed
-        return False
-    return _within(file, (TASKS,)) or not _within(file, INSTALLED)
-
-
-def _within(file: str, folders: Sequence[Path]) -> bool:
-    return any(Path(file).resolve().is_relative_to(folder) for folder in folders)
+def _installed(file: Path) -> bool:
+    """Whether a file is Python's own or of a package besides this one."""
+    ours = (HOME / name for name in ("addgpt", "tasks", "analysis"))
+    where = file.resolve()
+    return not any(map(where.is_relative_to, ours)) and any(map(where.is_relative_to, INSTALLED))
 
 
 def leave(message: str, code: int) -> NoReturn:

@@ -23,7 +23,8 @@ def command(
 
     GRID is a toml file, or the name of one that comes with addgpt. Ctrl-C saves; rerun the same
     command to resume. Finished runs are skipped, so a grid may grow; a run that fails does not stop
-    the others, and is reported at the end. sweep.json has a row for each run.
+    the others, is reported at the end, and leaves what it said in sweep.log in its folder.
+    sweep.json has a row for each run.
 
     \b
     Grids that come with addgpt:
@@ -54,16 +55,17 @@ def command(
     """
     from rich.console import Console
 
-    from addgpt.sweep.engines import LocalEngine, RayEngine, usable_cores
+    from addgpt.sweep.engines import Engine, LocalEngine, RayEngine, usable_cores
     from addgpt.sweep.grid import load_grid
-    from addgpt.sweep.run import plan_sweep, run_sweep
+    from addgpt.sweep.plan import plan_sweep
+    from addgpt.sweep.run import run_sweep
     from addgpt.sweep.table import outcome_table, tally
 
     if ray_address and engine != "ray":
         raise UsageError("--ray-address goes with --engine ray")
     grid = load_grid(grid_name)
     planned = plan_sweep(grid, on_this_machine=engine == "local")
-    carry_out: RayEngine | LocalEngine
+    carry_out: Engine
     if engine == "ray":
         carry_out = RayEngine(planned, ray_address, usable_cores(), workers)
     else:

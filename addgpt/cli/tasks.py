@@ -21,6 +21,7 @@ def command(name: str | None, settings: tuple[str, ...]) -> None:
       addgpt tasks
       addgpt tasks --check add --set digits=5
     """
+    from addgpt.cli.settings import sections
     from addgpt.task import task_class, task_names
 
     if name is not None:
@@ -32,9 +33,9 @@ def command(name: str | None, settings: tuple[str, ...]) -> None:
         cls = task_class(name)
         summary = (sys.modules[cls.__module__].__doc__ or "").strip().partition("\n")[0]
         click.echo(f"{name}: {summary}")
-        for option, field in cls.options().items():
-            text = field.metadata.get("help", "")
-            click.echo(f"  {option}={_as_text(field.default)}  {text}")
+        for _, options in sections(name):
+            for option, default, valid, text in options:
+                click.echo(f"  {option}={default}  {text}; valid: {valid}")
 
 
 def _check(name: str, settings: tuple[str, ...]) -> None:
@@ -52,7 +53,3 @@ def _check(name: str, settings: tuple[str, ...]) -> None:
         for fault in faults:
             click.echo(f"       {' '.join(fault.split())}")
     sys.exit(1 if any(faults for _, faults in found) else 0)
-
-
-def _as_text(value: object) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

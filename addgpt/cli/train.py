@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -55,15 +56,16 @@ def command(
     settings |= {"stop_at": stop_at} if stop_at is not None else {}
     if resume and out is None:
         raise UsageError("--resume needs --out, the run folder to go on with")
-    if previous and (not resume or is_empty(out)):
+    begun = out if resume and out is not None and not is_empty(out) else None
+    if previous and begun is None:
         raise UsageError("--previous is for --resume, and a run that has begun")
     with joined() as world:
         if world.main:  # the others wait, so that one alone checks, complains and makes the folder
-            if resume and not is_empty(out):
+            if begun is not None:
                 if seed is not None or init_from:
                     what = "has its seed and weights; drop --seed and --init-from"
                     raise UsageError(f"a resumed run {what}")
-                _resumed(out, task, settings, previous, world)
+                _resumed(begun, task, settings, previous, world)
             else:
                 out = _started(out, task, settings, seed or 0, init_from, world)
         _train(Path(world.broadcast(str(out))), init_from, world)
@@ -123,15 +125,20 @@ def _train(out: Path, init_from: str | None, world) -> None:
             fail(f"{stop}; go on from the last checkpoint with: {again}", 1)
         leave(f"{stop}; everything is saved, go on with: {again}", 130)
     if world.main:
-        exact = end.validation.get("val_exact")
-        score = (
-            f"val loss {end.validation['val_loss']:.4f}" if "val_loss" in end.validation else "done"
+        click.echo(
+            f"{run.path}: {_score(end.validation, run.config.train.eval_size)} "
+            f"after {end.step:,} steps, {end.seconds:.1f} s of training"
         )
-        score = f"val exact match {100 * exact:.2f} %" if exact is not None else score
-        n = f" (n={run.config.train.eval_size:,})" if exact is not None else ""
-        took = f"after {end.step:,} steps, {end.seconds:.1f} s of training"
-        click.echo(f"{run.path}: {score}{n} {took}")
         _tell_next(run)
+
+
+def _score(validation: dict[str, Any], n: int) -> str:
+    """What the last validation found among n problems."""
+    from addgpt.evaluation.intervals import percent
+
+    if "val_exact" in validation:
+        return f"val exact match {percent(validation['val_exact'], 1)} % (n={n:,})"
+    return f"val loss {validation['val_loss']:.4f}" if "val_loss" in validation else "done"
 
 
 def _tell_next(run) -> None:

@@ -1,8 +1,8 @@
 """The catalogue of published ideas that are settings of the model and of training.
 
-Each table belongs to one field of `addgpt.config.schema`, which takes its valid choices from
-it, and says what each value stands for. Where a field takes any number, `N` (whole) or `X` stands
-for it. `addgpt features` and docs/features.md print these tables.
+Each table belongs to one field of a config (`GPTConfig`, `TrainConfig`), which takes its valid
+choices from it, and says what each value stands for. Where a field takes any number, `N` (whole) or
+`X` stands for it. `addgpt features` and docs/features.md print these tables.
 """
 
 from __future__ import annotations

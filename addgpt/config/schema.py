@@ -9,38 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from addgpt.config import catalogue
-from addgpt.config.architectures import (
-    GPTConfig,
-    GRUConfig,
-    MLPConfig,
-    ModelConfig,
-    TableConfig,
-    model_config,
-    with_model_settings,
-)
-from addgpt.config.catalogue import Feature, Features
+from addgpt.config.architectures import ModelConfig, model_config
 from addgpt.config.errors import UsageError
-from addgpt.config.settings import (
-    check_settings,
-    features_of,
-    from_dict,
-    parse,
-    setting,
-    to_dict,
-    with_settings,
-)
+from addgpt.config.settings import check_settings, from_dict, parse, setting
 
-__all__ = [
-    "FORMAT", "Feature", "Features", "GPTConfig", "GRUConfig", "MLPConfig", "ModelConfig",
-    "RunConfig", "TableConfig", "TrainConfig", "check_settings", "features_of", "from_dict",
-    "load_run_config", "model_config", "parse", "setting", "to_dict", "with_model_settings",
-    "with_settings",
+__all__ = [  # the last four: what addgpt/task.py takes from here
+    "FORMAT", "RunConfig", "TrainConfig", "load_run_config", "trained",
+    "check_settings", "from_dict", "parse", "setting",
 ]  # fmt: skip
 
 FORMAT = 1  # goes up when a config written by this version could not be read by an older one
 MOST_ROWS = 1 << 20
-
-check_choices = check_settings  # an older name
 
 
 @dataclass(frozen=True)

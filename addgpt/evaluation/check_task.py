@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from addgpt.task import SPLITS, Batch, Explained, Graded, HeldOut, Task, TextTask
+from addgpt.evaluation.contamination import problems
+from addgpt.evaluation.exact_match import answer_of
+from addgpt.task import SPLITS, Batch, Explained, Graded, HeldOut, Problem, Task, TextTask
 
 ROWS = 200  # of a batch
 PER_CELL = 30
-MOST_CELLS = 60
+MAX_CELLS = 60
 NAMED = 3  # examples of a fault
 SEED = 7_919
 
@@ -112,10 +114,7 @@ def check_cells(task: Graded) -> Faults:
     """Cells have problems, of the cell's operation and operand lengths."""
     for cell, split, batch in _sets(task):
         names = {(cell.op, cell.len_a, cell.len_b)}
-        found = {
-            (op, *(len(str(operand)) for operand in operands))
-            for op, operands in (task.problem(prompt) for prompt, _ in task.texts(batch))
-        }
+        found = {(p.op, *(len(str(n)) for n in p.operands)) for p in problems(task, batch)}
         if found - names:
             yield f"{cell}, {split}: problems of {sorted(found - names)[0]}"
 
@@ -123,31 +122,28 @@ def check_cells(task: Graded) -> Faults:
 def check_answers(task: Graded) -> Faults:
     """What is written reads as the right answer, and does not without its end mark."""
     bad = 0
-    for _, _, batch in _sets(task):
-        for prompt, completion in task.texts(batch):
-            problem = task.problem(prompt)
-            written, right = task.read(problem, completion), task.truth(problem)
-            if written != right:
-                bad += 1
-                if bad <= NAMED:
-                    text = task.text(problem)
-                    yield f"{text}: writes {completion!r}, read as {written}, but computes {right}"
-            if bad < NAMED and _reads(task, problem, completion.removesuffix(task.end)):
-                bad += 1
-                yield f"{task.text(problem)}: {completion[:-1]!r} is read, and has no end mark"
+    for problem, _, completion in _work(task):
+        written, right = task.read(problem, completion), task.truth(problem)
+        text, cut = task.text(problem), completion.removesuffix(task.end)
+        if written != right:
+            bad += 1
+            yield f"{text}: writes {completion!r}, read as {written}, but computes {right}"
+        elif answer_of(task, problem, cut) is not None:
+            bad += 1
+            yield f"{text}: {cut!r} is read, and has no end mark"
+        if bad == NAMED:
+            return
 
 
 def check_texts(task: Graded) -> Faults:
     """Problems survive being written and read back: as text, as a prompt."""
-    for _, _, batch in _sets(task):
-        for prompt, _ in task.texts(batch)[:NAMED]:
-            problem = task.problem(prompt)
-            if task.prompt(problem) != prompt:
-                yield f"prompt({problem}) is {task.prompt(problem)!r}, a batch has {prompt!r}"
-                return
-            if task.parse(task.text(problem)) != problem:
-                yield f"parse(text({problem})) is {task.parse(task.text(problem))}"
-                return
+    for problem, prompt, _ in _work(task, NAMED):
+        if task.prompt(problem) != prompt:
+            yield f"prompt({problem}) is {task.prompt(problem)!r}, a batch has {prompt!r}"
+            return
+        if task.parse(task.text(problem)) != problem:
+            yield f"parse(text({problem})) is {task.parse(task.text(problem))}"
+            return
 
 
 def check_references(task: Graded) -> Faults:
@@ -166,15 +162,14 @@ def check_references(task: Graded) -> Faults:
 def check_splits(task: HeldOut) -> Faults:
     """Held-out problems are in one split alone, in all equivalent forms, and `in_train` knows."""
     assert isinstance(task, Graded), task
-    drawn: dict[str, set] = {split: set() for split in task.splits}
-    for split in task.splits:
-        drawn[split].update(_problems(task, task.batch(_rng(), 10 * ROWS, split)))
+    batches = {split: task.batch(_rng(), 10 * ROWS, split) for split in task.splits}
+    drawn = {split: {*problems(task, batch)} for split, batch in batches.items()}
     for cell, split, batch in _sets(task):
         if not task.seen(cell):
-            drawn[split].update(_problems(task, batch))
-    for split, problems in drawn.items():
+            drawn[split].update(problems(task, batch))
+    for split, found in drawn.items():
         others = [other for other in drawn if other != split]
-        for problem in sorted(problems):
+        for problem in sorted(found):
             same = task.equivalent(problem)
             known = {task.in_train(one) for one in same}
             fault = None
@@ -196,18 +191,16 @@ def check_splits(task: HeldOut) -> Faults:
 def check_rows(task: Explained) -> Faults:
     """Rows make up the completion, digits are those of the answer, and drawing never raises."""
     assert isinstance(task, Graded), task
-    for _, _, batch in _sets(task):
-        for prompt, completion in task.texts(batch)[:NAMED]:
-            problem = task.problem(prompt)
-            for text in (completion, completion[: len(completion) // 2], task.end, ""):
-                task.draw(problem, text)
-                if "".join(row.text for row in task.rows(problem, text)) != text:
-                    yield f"{task.text(problem)}: the rows of {text!r} are not all of it"
-                    return
-            digits = "".join(completion[i] for i in task.answer_digits(problem, completion))
-            if digits != "".join(filter(str.isdigit, str(task.truth(problem)))):
-                yield f"{task.text(problem)}: answer_digits finds {digits}"
+    for problem, _, completion in _work(task, NAMED):
+        for text in (completion, completion[: len(completion) // 2], task.end, ""):
+            task.draw(problem, text)
+            if "".join(row.text for row in task.rows(problem, text)) != text:
+                yield f"{task.text(problem)}: the rows of {text!r} are not all of it"
                 return
+        digits = "".join(completion[i] for i in task.answer_digits(problem, completion))
+        if digits != "".join(filter(str.isdigit, str(task.truth(problem)))):
+            yield f"{task.text(problem)}: answer_digits finds {digits}"
+            return
 
 
 def check_whole(task: TextTask) -> Faults:
@@ -241,21 +234,16 @@ def _rng() -> np.random.Generator:
 def _sets(task: Graded) -> Iterator[tuple]:
     """Evaluation sets of cells all over the grid: cell, split, batch."""
     cells = task.cells()
-    for cell in cells[:: max(1, len(cells) // MOST_CELLS)]:
+    for cell in cells[:: max(1, len(cells) // MAX_CELLS)]:
         for split in ("train",) if task.seen(cell) else SPLITS:
             yield cell, split, task.evaluation_set(_rng(), PER_CELL, split, cell)
 
 
-def _problems(task: Graded, batch: Batch) -> list:
-    return [task.problem(prompt) for prompt, _ in task.texts(batch)]
-
-
-def _reads(task: Graded, problem, text: str) -> bool:
-    try:
-        task.read(problem, text)
-    except ValueError:
-        return False
-    return True
+def _work(task: Graded, most: int | None = None) -> Iterator[tuple[Problem, str, str]]:
+    """Of each evaluation set `most` problems, or all: problem, prompt, completion."""
+    for _, _, batch in _sets(task):
+        for prompt, completion in task.texts(batch)[:most]:
+            yield task.problem(prompt), prompt, completion
 
 
 def _by_prompt(batch: Batch) -> Iterator[tuple[int, np.ndarray]]:

@@ -53,12 +53,11 @@ class Contamination:
         if not self.problems:
             return "contamination: no held-out problem was scored"
         rule = f"{self.problems:,} held-out problems"
-        rule = (
-            f"{rule}: the task cannot tell which of them can be drawn in training"
-            if self.drawable is None
-            else f"{self.drawable:,} of {rule} can be drawn in training (split recomputed one by "
-            "one)"
-        )
+        if self.drawable is None:
+            rule += ": the task cannot tell which of them can be drawn in training"
+        else:
+            how = "can be drawn in training (split recomputed one by one)"
+            rule = f"{self.drawable:,} of {rule} {how}"
         return f"{rule}; {self.met:,} met in {self.drawn:,} drawn"
 
 
@@ -76,13 +75,11 @@ class Audit:
     def result(self, seed: int = 0, draw: int = DRAWN) -> Contamination:
         """Check all problems, against `draw` training problems among others."""
         task = self.task
-        known = isinstance(task, HeldOut)
-        same = [task.equivalent(p) if isinstance(task, HeldOut) else [p] for p in self.problems]
-        drawable = [False] * len(same)
-        if isinstance(task, HeldOut):
-            verdicts = [[task.in_train(problem) for problem in some] for some in same]
-            known = all(verdict is not None for some in verdicts for verdict in some)
-            drawable = [any(some) for some in verdicts]
+        held_out = task if isinstance(task, HeldOut) else None
+        same = [held_out.equivalent(p) if held_out else [p] for p in self.problems]
+        verdicts = [[held_out and held_out.in_train(p) for p in some] for some in same]
+        known = held_out is not None and all(None not in some for some in verdicts)
+        drawable = [any(some) for some in verdicts]
         drawn = drawn_in_training(task, seed, draw) if self.problems else set()
         met = [not drawn.isdisjoint(some) for some in same]
         bad = [p for p, *how in zip(self.problems, drawable, met, strict=True) if any(how)]

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from addgpt.config.errors import UsageError
-from addgpt.generation.decode import batch_within_tables, write
+from addgpt.generation.decode import EXTRA_TOKENS, batch_within_tables, write
 from addgpt.model.build import Model
 from addgpt.model.forward import TOKENS_AT_ONCE, exact_rows, groups
-from addgpt.task import SPLITS, Batch, Cell, Graded, Problem
+from addgpt.task import SPLITS, Answer, Batch, Cell, Graded, Problem
 
 LONGEST = 1 << 20  # tokens of a sequence, where the model sets no bound
-SLACK = 8  # tokens that decoding may write beyond the target's length
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def score(model: Model, task: Graded, batch: Batch, fast: bool = True) -> Outcom
     wrong: dict[int, str] = {}
     for index in groups(batch, np.flatnonzero(~exact), TOKENS_AT_ONCE, equal_prompts=True):
         start = int(batch.scored[index[0]].argmax())
-        limits = np.minimum(batch.lengths[index] + SLACK, longest) - start
+        limits = np.minimum(batch.lengths[index] + EXTRA_TOKENS, longest) - start
         out = write(model, task, batch.tokens[index, :start], int(limits.max()))
         # Each row has its own limit: what it may write does not depend on the rows beside it.
         finished = out.terminated & (out.length <= limits)
@@ -65,10 +64,16 @@ def score(model: Model, task: Graded, batch: Batch, fast: bool = True) -> Outcom
 
 def answers(task: Graded, problem: Problem, completion: str) -> bool:
     """Whether a completion gives the right answer."""
+    answer = answer_of(task, problem, completion)
+    return answer is not None and answer == task.truth(problem)
+
+
+def answer_of(task: Graded, problem: Problem, completion: str) -> Answer | None:
+    """The answer that a completion gives; None where there is none to read."""
     try:
-        return task.read(problem, completion) == task.truth(problem)
+        return task.read(problem, completion)
     except ValueError:
-        return False
+        return None
 
 
 @dataclass(frozen=True)

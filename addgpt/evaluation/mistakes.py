@@ -43,9 +43,9 @@ from itertools import accumulate, zip_longest
 
 import numpy as np
 
-from addgpt.evaluation.exact_match import CellResult
+from addgpt.evaluation.exact_match import CellResult, answer_of
 from addgpt.evaluation.schema import ERROR_KINDS
-from addgpt.task import Answer, Cell, Explained, Graded, Problem, Row
+from addgpt.task import Cell, Explained, Graded, Problem, Row
 
 KINDS = tuple(ERROR_KINDS)
 EXPLAINED = ("sign", "carry", "borrow")  # by the answer alone
@@ -84,16 +84,14 @@ def diagnose(
     ends = list(accumulate(len(row.text) for row in rows))
     row = sum(end <= place for end in ends)  # the first wrong one, from 0
     in_trace = row < len(rows) - 1
-    answer = _read(task, problem, written) if terminated else None
+    answer = answer_of(task, problem, written) if terminated else None
     kind, digit = "digit", ""
     if answer is not None and isinstance(task, Explained):
         kind, digit = task.error_type(problem, answer)
-    if not terminated:
-        kind = "unterminated"
-    elif answer is None:
-        kind = "unreadable"
+    if answer is None:
+        kind = "unreadable" if terminated else "unterminated"
     elif kind in EXPLAINED:
-        pass  # by the answer alone
+        pass
     elif in_trace and isinstance(task, Explained):
         inside = place - ends[row] + len(rows[row].text)
         kind = "copy" if task.is_copy(problem, rows, row, inside) else "trace"
@@ -110,13 +108,6 @@ def diagnose(
         target=target,
         written=written,
     )
-
-
-def _read(task: Graded, problem: Problem, written: str) -> Answer | None:
-    try:
-        return task.read(problem, written)
-    except ValueError:
-        return None
 
 
 def mistakes(task: Graded, result: CellResult) -> Iterator[Mistake]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,20 @@ def read_eval(file: Path) -> list[dict[str, Any]]:
     if not rows:
         raise RunError(f"{file} is damaged: it has no rows")
     return rows
+
+
+def trained_length(options: Mapping[str, Any], op: str) -> float:
+    """The longest operand, in digits, that a task's options train for; NaN if they do not say."""
+    digits = options.get("digits", math.nan)
+    return float(options.get("sum_digits", digits) if op in ("+", "-") else digits)
+
+
+def is_longer(row: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
+    """Whether a row of eval.csv has longer operands than were trained on.
+
+    Such cells are held out, too, but counted apart: they ask for something else.
+    """
+    return max(row["len_a"], row["len_b"]) > trained_length(options, row["op"])
 
 
 def csv_rows(

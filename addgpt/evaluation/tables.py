@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from addgpt.evaluation.intervals import percent, share, wilson
+from addgpt.evaluation.schema import is_longer
 
 Row = Mapping[str, Any]
 
@@ -23,8 +24,11 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else WIDEST_TABLE, soft_wrap=False)
 
 
-def print_eval(console: Console, rows: Sequence[Row]) -> None:
-    """Exact match by operand length, then by stratum, then a summary of each operation."""
+def print_eval(console: Console, rows: Sequence[Row], options: Row | None = None) -> None:
+    """Exact match by operand length, then by stratum, then over all that was held out.
+
+    With the task's `options`, what is longer than it is trained on is counted apart.
+    """
     for op in dict.fromkeys(row["op"] for row in rows):
         grid = [row for row in rows if row["op"] == op and row["stratum"] == "all"]
         longest = max(max(row["len_a"], row["len_b"]) for row in grid) if grid else 0
@@ -35,11 +39,15 @@ def print_eval(console: Console, rows: Sequence[Row]) -> None:
         strata = [row for row in rows if row["op"] == op and row["stratum"] != "all"]
         if strata:
             console.print(_strata_table(op, strata))
-    held_out = [row for row in rows if not row["seen"]]
-    right, n = (sum(row[key] for row in held_out) for key in ("answer_correct", "n"))
-    if n:
-        where = "trained on" if {row["split"] for row in held_out} == {"train"} else "held out"
-        console.print(f"{where}, all cells: {right:,} of {n:,} right, {share(right, n)}")
+    split = "trained on" if {row["split"] for row in rows} == {"train"} else "held out"
+    groups: dict[str, list[Row]] = {f"{split}, all cells": [], "longer than trained on": []}
+    for row in rows:
+        if not row["seen"]:
+            groups[list(groups)[is_longer(row, options or {})]].append(row)
+    for name, some in groups.items():
+        right, n = (sum(row[key] for row in some) for key in ("answer_correct", "n"))
+        if n:
+            console.print(f"{name}: {right:,} of {n:,} right, {share(right, n)}")
 
 
 def _grid_table(op: str, rows: Sequence[Row]) -> Table:

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from addgpt.config.schema import ModelConfig
+from addgpt.config.architectures import ModelConfig
 from addgpt.model.build import Model, cache_of
 from addgpt.task import Batch, Task
 
-WORTH = 0.75  # share of unfinished rows below which the finished ones are dropped
+MIN_UNFINISHED = 0.75  # share of the rows that are read, at which the finished ones are dropped
+EXTRA_TOKENS = 8  # that may be written beyond those that a task foresees
 
 Positions = Callable[[np.ndarray, int], np.ndarray]  # Task.positions
 
@@ -54,29 +55,32 @@ def generate(
     limit = max(1, limit)
     tokens = np.full((rows, start + limit), end, prompts.dtype)
     tokens[:, :start] = prompts
+    written = tokens[:, start:]
     probability = np.ones((rows, limit), np.float32)
-    length = np.full(rows, limit)
-    terminated = np.zeros(rows, bool)
-    inside = np.arange(rows)  # rows that are still read, finished or not
+    inside, unfinished = np.arange(rows), np.ones(rows, bool)  # rows that are read, finished or not
     reader = _Reader(model, positions, rows, start + limit)
-    for now in range(start, start + limit):
-        chosen, chance = _choose(reader.logits(tokens[inside, :now]), temperature, top_k, rng)
-        open_ = ~terminated[inside]
-        alive = inside[open_]
-        tokens[alive, now] = chosen[open_]
-        probability[alive, now - start] = chance[open_]
-        done = alive[chosen[open_] == end]
-        length[done] = now - start + 1
-        terminated[done] = True
-        left = np.flatnonzero(~terminated[inside])
-        if not len(left):
+    for now in range(limit):
+        logits = reader.logits(tokens[inside, : start + now])
+        chosen, chance = _choose(logits, temperature, top_k, rng)
+        written[inside, now], probability[inside, now] = chosen, chance
+        unfinished &= chosen != end
+        count = np.count_nonzero(unfinished)
+        if not count:
             break
-        if len(left) <= WORTH * len(inside):
-            inside = inside[left]
+        if count <= MIN_UNFINISHED * len(inside):
+            left = np.flatnonzero(unfinished)
+            inside, unfinished = inside[left], unfinished[left]
             reader.keep(left)
-    return Generated(tokens[:, start:], length, terminated, probability)
+    ended = written == end
+    terminated = ended.any(1)
+    length = np.where(terminated, ended.argmax(1) + 1, limit)
+    # A finished row goes on being written until it is dropped: that does not count.
+    after = np.arange(limit) >= length[:, None]
+    written[after], probability[after] = end, 1
+    return Generated(written, length, terminated, probability)
 
 
+@torch.inference_mode()
 def stream(
     model: Model,
     positions: Positions,
@@ -123,14 +127,9 @@ def batch_within_tables(batch: Batch, config: ModelConfig) -> Batch:
 
 def _largest_ids(config: ModelConfig) -> np.ndarray:
     """(L,) the largest position id of each level that the model has a row for."""
-    scheme = config.scheme
-    return np.array(
-        [
-            size - 1 if how == "learned" else np.iinfo(np.int16).max
-            for size, how in zip(config.levels, scheme, strict=True)
-        ],
-        np.int16,
-    )
+    any_id = np.iinfo(np.int16).max
+    pairs = zip(config.levels, config.scheme, strict=True)
+    return np.array([size - 1 if how == "learned" else any_id for size, how in pairs], np.int16)
 
 
 class _Reader:
@@ -143,9 +142,8 @@ class _Reader:
         self.length, self.window = length, window or length
         self.device = next(model.parameters()).device
         self.cache = cache_of(model.config, rows, min(length, self.window), self.device)
-        self.ids = np.zeros((rows, 0, 0), np.int16)
+        self.ids = torch.zeros((rows, 0, 0), dtype=torch.long)
 
-    @torch.inference_mode()
     def logits(self, tokens: np.ndarray) -> Tensor:
         """(B, V) logits of the token after (B, T) tokens, the ones read before among them."""
         now = tokens.shape[1]
@@ -153,18 +151,19 @@ class _Reader:
             return self._last_window(tokens[:, now - self.window :])
         read = self.cache.used
         if not read:
-            self.ids = self.positions(tokens, self.length - now)
-        new, ids = self._tensors(tokens[:, read:], self.ids[:, read : now + 1])
+            self.ids = self._tensor(self.positions(tokens, self.length - now))
+        new, ids = self._tensor(tokens[:, read:]), self.ids[:, read : now + 1]
         return self.model(new, ids, self.cache, self._last(new))[:, -1].float()
 
     def keep(self, rows: np.ndarray) -> None:
         """Drop all rows but these."""
-        self.ids = self.ids[rows]
-        self.cache.keep(torch.from_numpy(rows).to(self.device))
+        index = self._tensor(rows)
+        self.ids = self.ids[index]
+        self.cache.keep(index)
 
     def _last_window(self, tokens: np.ndarray) -> Tensor:
         """The cache is of no use once the first tokens fall away: all later ones looked at them."""
-        new, ids = self._tensors(tokens, self.positions(tokens, 1))
+        new, ids = self._tensor(tokens), self._tensor(self.positions(tokens, 1))
         return self.model(new, ids, at=self._last(new))[:, -1].float()
 
     def _last(self, new: Tensor) -> Tensor | None:
@@ -172,11 +171,8 @@ class _Reader:
         rows, length = new.shape
         return torch.full((rows, 1), length - 1, device=self.device) if length > 1 else None
 
-    def _tensors(self, tokens: np.ndarray, ids: np.ndarray) -> tuple[Tensor, Tensor]:
-        return (
-            torch.from_numpy(tokens.astype(np.int64)).to(self.device),
-            torch.from_numpy(ids.astype(np.int64)).to(self.device),
-        )
+    def _tensor(self, numbers: np.ndarray) -> Tensor:
+        return torch.from_numpy(numbers.astype(np.int64)).to(self.device)
 
 
 def _choose(

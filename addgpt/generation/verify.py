@@ -15,7 +15,7 @@ from addgpt.model.forward import PAIRS_AT_ONCE, all_hit, passes
 from addgpt.task import Batch, Graded
 
 
-def write_by_draft(model: Model, task: Graded, prompts: np.ndarray, limit: int) -> Generated:
+def verify_or_write(model: Model, task: Graded, prompts: np.ndarray, limit: int) -> Generated:
     """What `write` writes, but for rounding. Drafts are a graded task's reference completions."""
     draft, start = task.reference(prompts), prompts.shape[1]
     if draft is None or draft.tokens[:, :start].shape != prompts.shape:
@@ -27,7 +27,7 @@ def write_by_draft(model: Model, task: Graded, prompts: np.ndarray, limit: int) 
     fits = np.flatnonzero(_usable(draft, prompts, limit, model.config.vocab))
     size = int(length[fits].max(initial=0))
     tokens[fits, :size] = draft.tokens[fits, start : start + size]
-    settled[fits], probability[fits, :size] = _checked(model, draft.rows(fits), size)
+    settled[fits], probability[fits, :size] = _verified(model, draft.rows(fits), size)
     terminated = settled.copy()
     open_ = np.flatnonzero(~settled)
     if len(open_):
@@ -47,7 +47,7 @@ def _usable(draft: Batch, prompts: np.ndarray, limit: int, vocab: int) -> np.nda
     return fits & (draft.tokens[:, :start] == prompts).all(1)
 
 
-def _checked(model: Model, draft: Batch, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _verified(model: Model, draft: Batch, size: int) -> tuple[np.ndarray, np.ndarray]:
     """(B,) which rows the model would have written, and (B, size) its probability of each token."""
     settled = np.zeros(len(draft), bool)
     probability = np.ones((len(draft), size), np.float32)

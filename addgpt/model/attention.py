@@ -1,6 +1,7 @@
 """Attention masks, biases and scaling, and the weighted sum of values.
 
-Shapes: B rows, H heads, G heads of keys and values, S queries, T keys, D channels a head.
+Shapes: B rows, H heads, G heads of keys and values, T tokens, S of them as queries, K keys (of
+these tokens and of those read before), D channels a head.
 """
 
 from __future__ import annotations
@@ -13,40 +14,64 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Angles = tuple[Tensor, Tensor]  # cosines and sines, each (B or 1, 1, T, P)
+from addgpt.model.kv_cache import Cache
+from addgpt.model.rotary import Angles, apply_rotary
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionContext:
     """Which keys the queries of one pass see, and how positions enter; the same in every block.
 
+    In the last block it may be narrower. Where only some places' logits are wanted, `at` makes a
+    context whose queries stand at those places: the block then reads x (B, T, C), whose keys and
+    values all count, but computes for S places alone and returns (B, S, C). This saves nearly all
+    of the last block while a prompt is read. A model that is called without `at` has T queries
+    in each block, and the same logits: what watches activations calls it so.
+
     start             which key, counted from 0, is the first query's own; each sees the keys up to
                       its own
-    key_count         T
-    query_positions   (B, S) which keys are the queries' own; None: those from `start` on, in order
+    key_count         K
+    places            (B, S) which keys are the queries' own; None: those from `start` on, in order
     prompt_lengths    (B or 1,) keys that all queries of the prompt see; None: there are none
-    query_angles      (B, 1, S, P) angles that queries are rotated by; None: no rotation
-    key_angles        (B, 1, T, P) angles that keys are rotated by
-    bias              (B or 1, H, S, T) what is added to the products of queries and keys, or
+    angles            of queries, (B or 1, 1, S, P), and of keys, (B or 1, 1, T, P): what they are
+                      rotated by; None: no rotation
+    bias              (B or 1, H, S, K) what is added to the products of queries and keys, or
                       all there is in position-only attention; None: nothing
     reference_length  length at which log scaling changes nothing; 0: no log scaling
     device            where new tensors go
+    cache             keys and values of earlier tokens; None: there are none
     """
 
     start: int
     key_count: int
-    query_positions: Tensor | None = None
+    places: Tensor | None = None
     prompt_lengths: Tensor | None = None
-    query_angles: Angles | None = None
-    key_angles: Angles | None = None
+    angles: tuple[Angles, Angles] | None = None
     bias: Tensor | None = None
     reference_length: int = 0
     device: torch.device | None = None
+    cache: Cache | None = None
+
+    def wanted(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, S, C), the places whose output is wanted."""
+        return x if self.places is None else gather(x, self.places)
+
+    def rotate(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries (B, H, S, D) and keys (B, G, T, D) turned by their angles."""
+        if self.angles is None:
+            return query, key
+        return apply_rotary(query, self.angles[0]), apply_rotary(key, self.angles[1])
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """(B, H, S, D) what queries (B, H, S, D) find among keys and values (B, G, K, D)."""
+        if self.logit_scale is not None:
+            query = query * self.logit_scale
+        return attend(query, key, value, self.mask, scale)
 
     @cached_property
     def visible(self) -> Tensor:
         """(B or 1, S) how many keys, from the first, each query sees."""
-        own = self.query_positions
+        own = self.places
         if own is None:
             own = torch.arange(self.start, self.key_count, device=self.device)[None]
         prompt = self.prompt_lengths
@@ -56,7 +81,7 @@ class AttentionContext:
     def mask(self) -> Tensor | None:
         """The one place that hides keys: (B or 1, H or 1, S, T), true where a key is seen, or the
         biases of all keys, -inf where it is not. None: plain causal attention, no bias."""
-        causal = self.query_positions is None and self.start in (0, self.key_count - 1)
+        causal = self.places is None and self.start in (0, self.key_count - 1)
         if self.bias is None and self.prompt_lengths is None and causal:
             return None
         seen = torch.arange(self.key_count, device=self.device) < self.visible[:, None, :, None]
@@ -85,16 +110,15 @@ class AttentionContext:
 
     def at(self, places: Tensor) -> AttentionContext:
         """The context of the queries at (B, S) alone, where this one has a query for each key."""
-        angles = self.query_angles
+        angles, bias = self.angles, self.bias
         if angles is not None:
-            rows = (part[:, 0].expand(len(places), -1, -1) for part in angles)
+            rows = (part[:, 0].expand(len(places), -1, -1) for part in angles[0])
             cos, sin = (gather(part, places)[:, None] for part in rows)
-            angles = cos, sin
-        bias = self.bias
+            angles = (cos, sin), angles[1]
         if bias is not None:
             row = torch.arange(len(places), device=places.device)[:, None]
             bias = bias.expand(len(places), -1, -1, -1)[row, :, places].transpose(1, 2)
-        return replace(self, query_positions=places, query_angles=angles, bias=bias)
+        return replace(self, places=places, angles=angles, bias=bias)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:

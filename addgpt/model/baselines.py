@@ -20,7 +20,8 @@ from addgpt.config.architectures import GRUConfig, MLPConfig, ModelConfig, Table
 from addgpt.model.attention import gather
 from addgpt.model.gpt import EMBEDDING_STD
 from addgpt.model.layers import Embedding, Head
-from addgpt.model.positions import LearnedIds, Slots
+from addgpt.model.position_ids import LearnedIds
+from addgpt.model.positions import Slots
 from addgpt.task import Batch
 
 

@@ -8,7 +8,7 @@ from addgpt.config.architectures import GPTConfig, GRUConfig, MLPConfig, ModelCo
 from addgpt.model.baselines import GRU, Baseline, Bigram, Counts, Memory, WindowMLP
 from addgpt.model.gpt import GPT
 from addgpt.model.kv_cache import Cache
-from addgpt.model.variants import block_of
+from addgpt.model.variants import gpt_of
 
 Model = GPT | Baseline
 
@@ -16,7 +16,7 @@ Model = GPT | Baseline
 def build(config: ModelConfig, seed: int | None = 0) -> Model:
     """The model of a config, its weights drawn from `seed` alone; None: shapes without content."""
     if isinstance(config, GPTConfig):
-        return GPT(config, seed, block_of(config))
+        return gpt_of(config, seed)
     if isinstance(config, GRUConfig):
         return GRU(config, seed)
     if isinstance(config, MLPConfig):

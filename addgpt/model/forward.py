@@ -15,8 +15,8 @@ from addgpt.task import Batch
 # Bound memory: rows are settled in groups of about so many tokens, or pairs of query and key.
 TOKENS_AT_ONCE = 1 << 15
 PAIRS_AT_ONCE = 1 << 24
-IN_CACHE = 1 << 12  # tokens of one pass on a CPU, whose caches then hold what a block works on
-FEW = 0.7  # share of scored tokens below which only their logits are worked out
+CPU_TOKENS_AT_ONCE = 1 << 12  # on a CPU: its caches then hold what a block works on
+NARROW_BELOW = 0.7  # share of scored places below which only their logits are worked out
 
 
 def forward(model: Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -29,7 +29,7 @@ def forward(model: Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     prompt = None
     if getattr(model.config, "prefix", False):
         prompt = torch.from_numpy(batch.scored.argmax(1)).to(tokens.device)
-    if most > FEW * length:
+    if most > NARROW_BELOW * length:
         return model(tokens, ids, prompt=prompt), targets
     first = np.minimum(batch.scored[:, 1:].argmax(1), length - most)
     at = torch.from_numpy(first[:, None] + np.arange(most)).to(tokens.device)
@@ -97,7 +97,8 @@ def all_hit(logits: torch.Tensor, targets: torch.Tensor) -> np.ndarray:
 @torch.inference_mode()
 def passes(model: Model, batch: Batch) -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor]]:
     """The rows of a batch in groups of bounded size: which they are, and `forward` of them."""
-    tokens = IN_CACHE if next(model.parameters()).device.type == "cpu" else TOKENS_AT_ONCE
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    tokens = CPU_TOKENS_AT_ONCE if on_cpu else TOKENS_AT_ONCE
     for index in groups(batch, np.arange(len(batch)), tokens):
         yield index, *forward(model, batch.rows(index))
 

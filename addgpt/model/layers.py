@@ -8,6 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+# Formulas with a gradient of their own are called so only where there is one to be: that takes five
+# microseconds more, as long as the formula itself for a single token.
+
 
 class SquaredReLU(torch.autograd.Function):
     """max(x, 0)^2 (So et al. 2021, arXiv:2109.08668), with one pass over memory less backward."""
@@ -41,6 +44,13 @@ class L2Normalise(torch.autograd.Function):
         return torch.addcmul(gradient, unit, along, value=-1).div_(length)
 
 
+def l2_normalise(x: Tensor) -> Tensor:
+    """x / |x| along the last axis."""
+    if torch.is_grad_enabled():
+        return L2Normalise.apply(x)
+    return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(1e-12)
+
+
 class RMSNormalise(torch.autograd.Function):
     """x / sqrt(mean(x^2) + eps) along the last axis, as F.rms_norm, quicker backward on CPUs."""
 
@@ -68,6 +78,11 @@ class RMSNorm(nn.RMSNorm):
         return unit if self.weight is None else unit * self.weight
 
 
+def relu2(x: Tensor) -> Tensor:
+    """max(x, 0)^2."""
+    return SquaredReLU.apply(x) if torch.is_grad_enabled() else F.relu(x).square()
+
+
 def swiglu(x: Tensor) -> Tensor:
     """(..., 2 N) gate and value halves -> (..., N) (Shazeer 2020, arXiv:2002.05202)."""
     gate, up = x.chunk(2, dim=-1)
@@ -82,7 +97,7 @@ def geglu(x: Tensor) -> Tensor:
 
 # What each does, and its paper: addgpt/config/catalogue.py.
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu2": SquaredReLU.apply,
+    "relu2": relu2,
     "relu": F.relu,
     "gelu": F.gelu,
     "silu": F.silu,
@@ -120,19 +135,18 @@ class LowRank(nn.Module):
 
 
 class Matrix(nn.Module):
-    """A trained matrix (rows, columns), or a stack (N, rows, columns); `rank` 0 is full rank."""
+    """A trained matrix (rows, columns), or a stack (N, rows, columns)."""
 
     per = ""  # what has a row of its own: `token` or `id`
 
-    def __init__(self, *shape: int, rank: int = 0) -> None:
+    def __init__(self, *shape: int) -> None:
         super().__init__()
-        self.weight: LowRank | nn.Parameter
-        self.weight = LowRank(rank, *shape) if rank else nn.Parameter(torch.empty(shape))
+        self.weight: LowRank | nn.Parameter = nn.Parameter(torch.empty(shape))
 
     def matrix(self) -> Tensor:
         """The numbers: (rows, columns) or (N, rows, columns)."""
         weight = self.weight  # looked up once: that takes as long as the rest
-        return weight if isinstance(weight, nn.Parameter) else weight()
+        return weight() if isinstance(weight, LowRank) else weight
 
     def rows(self) -> nn.Parameter:
         """The parameter whose rows are those of the matrix."""
@@ -158,6 +172,10 @@ class Linear(Matrix):
 
     __call__ = forward  # without torch's hooks, which cost a microsecond each time
 
+    def part(self, first: int, last: int, x: Tensor) -> Tensor:
+        """(..., columns) -> (..., (last - first) rows), of some matrices of a stack."""
+        return F.linear(x, self.matrix()[first:last].flatten(0, 1))
+
     def muon_matrices(self) -> list[nn.Parameter]:
         """What Muon trains: see `addgpt.training.optim`."""
         return list(self.parameters())
@@ -179,14 +197,23 @@ class Embedding(Matrix):
     2019, arXiv:1909.11942).
     """
 
-    def __init__(self, rows: int, width: int, rank: int = 0, per: str = "") -> None:
-        super().__init__(rows, width, rank=rank)
+    def __init__(self, rows: int, width: int, per: str = "") -> None:
+        super().__init__(rows, width)
         self.per = per
 
     def forward(self, index: Tensor) -> Tensor:
-        return F.embedding(index, self.matrix())
+        return torch.embedding(self.matrix(), index)
 
     __call__ = forward  # as of Linear
+
+
+def factorise(module: nn.Module, rank: int) -> None:
+    """Make each matrix in a module a product of two of that rank, unless it is 0: before weights
+    are drawn."""
+    for matrix in [part for part in module.modules() if isinstance(part, Matrix) and rank]:
+        shape = matrix.matrix().shape
+        del matrix.weight
+        matrix.weight = LowRank(rank, *shape)
 
 
 def draw(

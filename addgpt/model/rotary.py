@@ -12,7 +12,8 @@ from torch import Tensor
 
 from addgpt.config.architectures import GPTConfig
 from addgpt.config.errors import UsageError
-from addgpt.model.attention import Angles
+
+Angles = tuple[Tensor, Tensor]  # cosines and sines, each (B or 1, 1, T, P)
 
 # Fastest rate, in radians per unit of position, and how many times slower the slowest pair is. The
 # index in the text uses the usual long range; task ids are small numbers that must be told apart
@@ -72,12 +73,10 @@ def query_and_key(
     return query, own
 
 
-def joined(rotations: list[tuple[Angles, Angles]]) -> tuple[Angles | None, Angles | None]:
+def joined(rotations: list[tuple[Angles, Angles]]) -> tuple[Angles, Angles] | None:
     """The angles of all schemes that rotate, for queries and for keys: each its own channels."""
-    if not rotations:
-        return None, None
-    if len(rotations) == 1:
-        return rotations[0]
+    if len(rotations) < 2:
+        return rotations[0] if rotations else None
     queries, keys = zip(*rotations, strict=True)
     return _beside(queries), _beside(keys)
 
@@ -86,7 +85,7 @@ def apply_rotary(x: Tensor, angles: Angles) -> Tensor:
     """Rotate the first 2 P channels of x (B, H, T, D) by angles (cos, sin), each (B, 1, T, P)."""
     cos, sin = angles
     pairs = cos.shape[-1]
-    left, right, rest = x.split((pairs, pairs, x.shape[-1] - 2 * pairs), dim=-1)
+    left, right, rest = x.split_with_sizes((pairs, pairs, x.shape[-1] - 2 * pairs), -1)
     return torch.cat((left * cos - right * sin, left * sin + right * cos, rest), dim=-1)
 
 

@@ -1,6 +1,6 @@
-"""Parts of the GPT that a setting replaces: attention with fewer matrices, norms elsewhere.
+"""Parts of the GPT that a setting replaces: attention with fewer matrices, norms elsewhere, loops.
 
-What each is, and its paper: addgpt/config/catalogue.py. `block_of` picks those that a config names.
+What each is, and its paper: addgpt/config/catalogue.py. `gpt_of` picks those that a config names.
 """
 
 from __future__ import annotations
@@ -9,14 +9,12 @@ import functools
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from addgpt.config.architectures import GPTConfig
-from addgpt.model.attention import AttentionContext, gather, weighted_sum
-from addgpt.model.gpt import Attention, Block, split_heads
-from addgpt.model.kv_cache import Cache
-from addgpt.model.layers import NORMS, Linear, Part
+from addgpt.model.attention import AttentionContext, weighted_sum
+from addgpt.model.gpt import GPT, Attention, Block, split_heads
+from addgpt.model.layers import NORMS, Linear, Part, factorise
 
 # Which matrices of the stack make queries, keys and values (`share`).
 TIED = {"none": (0, 1, 2), "qk": (0, 0, 1), "kv": (0, 1, 1), "qkv": (0, 0, 0)}
@@ -28,16 +26,15 @@ class TiedAttention(Attention):
     def __init__(self, config: GPTConfig) -> None:
         super().__init__(config)
         self.uses = TIED[config.share]
-        self.qkv = Linear(len(set(self.uses)), config.width, config.width, rank=config.rank)
+        self.qkv = Linear(len(set(self.uses)), config.width, config.width)
 
-    def project(self, x: Tensor, at: Tensor | None) -> tuple[Tensor, ...]:
-        q, k, v = self.uses
-        if at is None:
-            parts = split_heads(self.qkv(x), len(set(self.uses)), self.heads)
+    def project(self, x: Tensor, context: AttentionContext) -> tuple[Tensor, Tensor, Tensor]:
+        (q, k, v), count = self.uses, len(set(self.uses))
+        if context.places is None:
+            parts = split_heads(self.qkv(x), count, self.heads)
             return parts[q], parts[k], parts[v]
-        qkv = self.qkv.matrix()
-        (query,) = split_heads(F.linear(gather(x, at), qkv[q]), 1, self.heads)
-        parts = split_heads(F.linear(x, qkv[k:].flatten(0, 1)), len(qkv) - k, self.heads)
+        (query,) = split_heads(self.qkv.part(q, q + 1, context.wanted(x)), 1, self.heads)
+        parts = split_heads(self.qkv.part(k, count, x), count - k, self.heads)
         return query, parts[0], parts[-1]
 
 
@@ -48,12 +45,12 @@ class GroupedAttention(Attention):
         super().__init__(config)
         c = config
         self.key_heads, self.parts = c.key_heads, 1 if c.share == "kv" else 2
-        self.qkv = Linear(1, c.width, c.width, rank=c.rank)  # queries alone
+        self.qkv = Linear(1, c.width, c.width)  # queries alone
         group = c.key_heads * (c.width // c.heads)
-        self.kv = Linear(self.parts, group, c.width, rank=c.rank)
+        self.kv = Linear(self.parts, group, c.width)
 
-    def project(self, x: Tensor, at: Tensor | None) -> tuple[Tensor, ...]:
-        (query,) = split_heads(self.qkv(x if at is None else gather(x, at)), 1, self.heads)
+    def project(self, x: Tensor, context: AttentionContext) -> tuple[Tensor, Tensor, Tensor]:
+        (query,) = split_heads(self.qkv(context.wanted(x)), 1, self.heads)
         pair = split_heads(self.kv(x), self.parts, self.key_heads)  # (B, G, T, D)
         return query, pair[0], pair[-1]
 
@@ -71,19 +68,13 @@ class PositionAttention(Part):
         super().__init__()
         c = config
         self.key_heads = c.key_heads
-        self.value = Linear(1, c.key_heads * (c.width // c.heads), c.width, rank=c.rank)
-        self.out = Linear(c.width, c.width, rank=c.rank)
+        self.value = Linear(1, c.key_heads * (c.width // c.heads), c.width)
+        self.out = Linear(c.width, c.width)
 
-    def forward(
-        self,
-        x: Tensor,
-        context: AttentionContext,
-        depth: int = 0,
-        cache: Cache | None = None,
-        at: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, x: Tensor, context: AttentionContext, depth: int = 0) -> Tensor:
         (value,) = split_heads(self.value(x), 1, self.key_heads)  # (B, G, T, D)
-        value = value if cache is None else cache.extend(depth, value)[0]
+        if context.cache is not None:
+            (value,) = context.cache.extend(depth, value)
         found = weighted_sum(context.weights, value)  # (B, H, S, D)
         return self.out(found.transpose(1, 2).flatten(2))
 
@@ -95,16 +86,9 @@ class PositionAttention(Part):
 class PostNormBlock(Block):
     """norm(x + f(x)) (`norm_place=after`)."""
 
-    def forward(
-        self,
-        x: Tensor,
-        context: AttentionContext,
-        depth: int = 0,
-        cache: Cache | None = None,
-        at: Tensor | None = None,
-    ) -> Tensor:
-        written = self.attention(x, context, depth, cache, at)
-        x = self.attention_norm((x if at is None else gather(x, at)) + self.drop(written))
+    def forward(self, x: Tensor, context: AttentionContext, depth: int = 0) -> Tensor:
+        written = self.attention(x, context, depth)
+        x = self.attention_norm(context.wanted(x) + self.drop(written))
         return x if self.mlp is None else self.mlp_norm(x + self.drop(self.mlp(x)))
 
 
@@ -120,22 +104,32 @@ class SandwichBlock(Block):
         self.attention_norm_out = NORMS[c.norm](c.width)
         self.mlp_norm_out = NORMS[c.norm if c.hidden else "none"](c.width)
 
-    def forward(
-        self,
-        x: Tensor,
-        context: AttentionContext,
-        depth: int = 0,
-        cache: Cache | None = None,
-        at: Tensor | None = None,
-    ) -> Tensor:
-        written = self.attention(self.attention_norm(x), context, depth, cache, at)
-        x = (x if at is None else gather(x, at)) + self.drop(self.attention_norm_out(written))
+    def forward(self, x: Tensor, context: AttentionContext, depth: int = 0) -> Tensor:
+        written = self.attention(self.attention_norm(x), context, depth)
+        x = context.wanted(x) + self.drop(self.attention_norm_out(written))
         if self.mlp is None:
             return x
         return x + self.drop(self.mlp_norm_out(self.mlp(self.mlp_norm(x))))
 
     def init_weights(self, generator: torch.Generator, zero: bool = True) -> None:
         super().init_weights(generator, zero and not self.normed)  # a norm would blow zeros up
+
+
+class LoopedGPT(GPT):
+    """The stack of blocks is run through several times (`loops`); with `inject`, the embedding is
+    added again before each further time."""
+
+    def through_blocks(self, x: Tensor, context: AttentionContext, at: Tensor | None) -> Tensor:
+        embedded, depth = x, 0
+        for loop in range(self.config.loops):
+            if loop and self.config.inject:
+                x = x + embedded
+            for block in self.blocks:
+                if at is not None and depth == self.config.depth - 1:
+                    context = context.at(at)
+                x = block(x, context, depth)
+                depth += 1
+        return x
 
 
 BLOCKS = {"before": Block, "after": PostNormBlock, "both": SandwichBlock}
@@ -150,6 +144,14 @@ def attention_of(config: GPTConfig) -> type[Part]:
     return Attention if config.share == "none" else TiedAttention
 
 
-def block_of(config: GPTConfig) -> Callable[[GPTConfig], Part]:
-    """What makes the blocks that a config asks for."""
-    return functools.partial(BLOCKS[config.norm_place], attention=attention_of(config))
+def gpt_of(config: GPTConfig, seed: int | None) -> GPT:
+    """The GPT that a config asks for, its weights drawn from `seed` (None: left as they are)."""
+    block = functools.partial(BLOCKS[config.norm_place], attention=attention_of(config))
+    model = (GPT if config.loops == 1 else LoopedGPT)(config, None, block)
+    factorise(model.blocks, config.rank)
+    factorise(model.token, config.embed_rank)
+    if model.head is not None:
+        factorise(model.head, config.embed_rank)
+    if seed is not None:
+        model.init_weights(torch.Generator().manual_seed(seed))
+    return model

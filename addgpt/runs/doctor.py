@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from packaging.requirements import Requirement
 
-from addgpt.device import choose_threads, memory, pick_device, product_rate, usable_cores
+from addgpt.device import choose_threads, matmul_flops, memory, pick_device, usable_cores
 from addgpt.runs.checkpoint import read_tensors
 from addgpt.runs.files import Damaged, RunError, Unsupported, check
 from addgpt.runs.provenance import versions
@@ -122,7 +122,7 @@ def _machine() -> Iterator[Finding]:
     yield Finding("memory", f"{memory() / 2**30:.1f} GiB")
     for dtype in (torch.float32, torch.bfloat16):
         kind = str(dtype).removeprefix("torch.")
-        rate = product_rate(device, dtype)
+        rate = matmul_flops(device, dtype)
         yield Finding(f"matrix products, {kind}", f"{rate / 1e9:,.0f} GFLOP/s")
 
 

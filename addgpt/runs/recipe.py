@@ -5,36 +5,18 @@ This is the one rule: of `addgpt eval`, of sweeps, of the report and of the figu
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
-from addgpt.config.architectures import CONFIGS
-from addgpt.config.schema import RunConfig, TrainConfig, to_dict
-from addgpt.task import is_file, task_class
+from addgpt.config.schema import RunConfig
+from addgpt.config.settings import to_dict
 
 # How long a run takes and how often it saves; none of it changes what is learned.
 ASIDE = ("train.device", "train.threads", "train.save_every")
 # Nor how often val is scored, unless that can end the training (`stop_at`).
 VALIDATION = ("train.eval_every", "train.eval_size")
-
-
-def complete(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of a config.json with the defaults of settings that it does not name.
-
-    A version that did not know a setting did what is now its default, see `config.schema`. The
-    options of a task that is not installed, or a file of somebody's, stay as they are.
-    """
-    architecture = (config.get("model") or {}).get("architecture", "gpt")
-    defaults = {
-        "options": _options(config["task"]),
-        "model": _defaults(CONFIGS.get(architecture, CONFIGS["gpt"])),
-        "train": _defaults(TrainConfig),
-    }
-    filled = {part: known | (config.get(part) or {}) for part, known in defaults.items()}
-    return {**config, **filled}
 
 
 def recipe(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,7 +41,7 @@ def key(settings: Mapping[str, Any]) -> str:
 
 def key_of(config: RunConfig) -> str:
     """`key` of a config as `Run.config` has it."""
-    return key(flat(complete(json.loads(json.dumps(to_dict(config))))))
+    return key(flat(json.loads(json.dumps(to_dict(config)))))
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -69,19 +51,3 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         inner = flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else None
         level |= {prefix + name: value} if inner is None else inner
     return level
-
-
-def _options(task: str) -> dict[str, Any]:
-    if is_file(task):  # reading the settings of a run carries out no file that it names
-        return {}
-    try:
-        return _defaults(task_class(task))
-    except ValueError:
-        return {}
-
-
-def _defaults(cls: type) -> dict[str, Any]:
-    """The defaults of a dataclass of settings, as JSON has them."""
-    known = {item.name: item.default for item in dataclasses.fields(cls)}
-    given = {name: value for name, value in known.items() if value is not dataclasses.MISSING}
-    return json.loads(json.dumps(given))

@@ -18,7 +18,8 @@ import torch
 
 from addgpt.config.architectures import ModelConfig
 from addgpt.config.errors import UsageError
-from addgpt.config.schema import RunConfig, load_run_config, to_dict
+from addgpt.config.schema import RunConfig, load_run_config
+from addgpt.config.settings import to_dict
 from addgpt.model.build import Model, build
 from addgpt.runs import files
 from addgpt.runs.checkpoint import check_fits, packed, read_tensors, transplant

@@ -7,38 +7,20 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from addgpt.config.format import clock
 from addgpt.evaluation.intervals import percent
+from addgpt.training.progress import PLAIN_SECONDS
 
-PLAIN_SECONDS = 30.0  # between plain lines of one run
 ORDER = ("training", "scoring", "failed", "interrupted", "waiting", "done")
 STYLES = {"training": "bold", "scoring": "bold", "failed": "red", "done": "green"}
 
 Row = dict[str, Any]
-
-
-@dataclass
-class _Mark:
-    """Where a run in training was when this sweep first saw it, and where it is now."""
-
-    first: int
-    since: float
-    step: int
-    now: float
-    told: float  # when the last plain line was written
-
-    @property
-    def pace(self) -> float | None:
-        """Seconds a step; None before the first news."""
-        steps = self.step - self.first
-        return (self.now - self.since) / steps if steps else None
 
 
 class LiveTable:
@@ -46,8 +28,7 @@ class LiveTable:
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self.rows = rows
-        self.states = {row["run"]: row["state"] for row in rows}
-        self.marks: dict[str, _Mark] = {}
+        self.told = {row["run"]: (row["state"], time.monotonic()) for row in rows}
         self.console = Console(stderr=True)
         self.live = Live(
             get_renderable=self.table, console=self.console, refresh_per_second=2, transient=True
@@ -63,68 +44,46 @@ class LiveTable:
 
     def update(self) -> bool:
         """Take notice of what has changed; returns whether a state has."""
-        changed = [row for row in self.rows if row["state"] != self.states[row["run"]]]
-        self.states |= {row["run"]: row["state"] for row in changed}
-        now = time.monotonic()
+        any_new, now = False, time.monotonic()
         for row in self.rows:
-            mark = self._mark(row, now) if row["state"] == "training" else None
-            late = mark is not None and now - mark.told > PLAIN_SECONDS
-            if not self.live.is_started and (row in changed or late):
-                print(self._line(row), file=sys.stderr, flush=True)
-                if mark:
-                    mark.told = now
-        return bool(changed)
-
-    def _mark(self, row: Row, now: float) -> _Mark:
-        """Where a run in training is; from its start again if it is now before that."""
-        step, mark = row["step"], self.marks.get(row["run"])
-        if mark is None or step < mark.first:
-            mark = self.marks[row["run"]] = _Mark(step, now, step, now, now)
-        if step != mark.step:
-            mark.step, mark.now = step, now
-        return mark
-
-    def _line(self, row: Row) -> str:
-        notes = [row["run"], row["state"]]
-        notes += [f"step {row['step']}/{row['steps']}"] if row["step"] else []
-        notes += [f"val exact {_exact(row)}"] if _exact(row) else []
-        notes += [f"ETA {_clock(self.left(row))}"] if self.left(row) is not None else []
-        notes += [row["error"]] if row["state"] == "failed" else []
-        return "  ".join(notes)
-
-    def left(self, row: Row) -> float | None:
-        """Seconds of training left of a run, at its own pace."""
-        mark = self.marks.get(row["run"])
-        if row["state"] != "training" or mark is None or mark.pace is None:
-            return None
-        return mark.pace * (row["steps"] - row["step"])
+            state, since = self.told[row["run"]]
+            new = row["state"] != state
+            if new or (state == "training" and now - since > PLAIN_SECONDS):
+                self.told[row["run"]] = row["state"], now
+                if not self.live.is_started:
+                    print(_line(row), file=sys.stderr, flush=True)
+            any_new |= new
+        return any_new
 
     def all_left(self) -> float | None:
         """Seconds until all is trained, at the mean pace of the runs in training."""
-        own = {row["run"]: self.left(row) for row in self.rows}
-        own = {name: left for name, left in own.items() if left is not None}
-        if not own:
+        left = [seconds for row in self.rows if (seconds := seconds_left(row)) is not None]
+        going = [row for row in self.rows if seconds_left(row) is not None]
+        if not going:
             return None
-        pace = statistics.mean(self.marks[name].pace for name in own)
+        pace = statistics.mean(row["seconds"] / row["step"] for row in going)
         ahead = [row for row in self.rows if row["state"] in ("training", "waiting")]
-        steps = sum(row["steps"] - row["step"] for row in ahead)
-        return max(pace * steps / len(own), *own.values())
+        return max(pace * sum(row["steps"] - row["step"] for row in ahead) / len(going), *left)
 
     def table(self) -> Table:
         """As many runs as fit on the terminal, those that change first."""
         left = self.all_left()
-        table = Table(caption=tally(self.rows) + (f"; ETA {_clock(left)}" if left else ""))
-        for name in ("run", "state", "step", "val exact", "ETA"):
-            table.add_column(name, justify="left" if name in ("run", "state") else "right")
+        table = _table(2, "run", "state", "step", "val exact", "ETA")
+        table.caption = tally(self.rows) + (f"; ETA {clock(left)}" if left else "")
         room = max(1, self.console.height - 7)
         shown = sorted(self.rows, key=lambda row: ORDER.index(row["state"]))
         for row in shown[:room]:
-            step = f"{row['step']}/{row['steps']}" if row["step"] else ""
-            cells = (row["run"], row["state"], step, _exact(row), _clock(self.left(row)))
-            table.add_row(*cells, style=STYLES.get(row["state"]))
+            table.add_row(*_cells(row), style=STYLES.get(row["state"]))
         if len(shown) > room:
             table.add_row(f"and {len(shown) - room} more")
         return table
+
+
+def seconds_left(row: Row) -> float | None:
+    """Of training, at a run's own pace; None if it is not training, or not known yet."""
+    if row["state"] != "training" or not row["step"]:
+        return None
+    return row["seconds"] / row["step"] * (row["steps"] - row["step"])
 
 
 def tally(rows: Sequence[Row]) -> str:
@@ -139,21 +98,15 @@ def outcome_table(title: str, rows: Sequence[Row]) -> Table:
     Runs that are not scored have that of the last validation; a text has bits a character.
     """
     done = [row for row in rows if row["state"] == "done"]
-    table = Table(title=title)
-    table.add_column("combination")
     what, worst = _measure(done)[0], max if any(row["bits"] for row in done) else min
-    for name in ("seeds", f"{what}, median", "worst", "seconds"):
-        table.add_column(name, justify="right")
+    table = _table(1, "combination", "seeds", f"{what}, median", "worst", "seconds")
+    table.title = title
     for name in dict.fromkeys(row["combination"] for row in rows):
         group = [row for row in done if row["combination"] == name]
         _, scores, show = _measure(group)
-        table.add_row(
-            name,
-            str(len(group)),
-            show(statistics.median(scores)) if scores else "-",
-            show(worst(scores)) if scores else "-",
-            f"{statistics.median(row['seconds'] for row in group):.0f}" if group else "-",
-        )
+        found = [show(of(scores)) if scores else "-" for of in (statistics.median, worst)]
+        took = f"{statistics.median(row['seconds'] for row in group):.0f}" if group else "-"
+        table.add_row(name, str(len(group)), *found, took)
     return table
 
 
@@ -162,16 +115,29 @@ def _measure(rows: Sequence[Row]) -> tuple[str, list[float], Callable[[float], s
     if any(row["bits"] for row in rows):
         bits = [row["bits"] for row in rows if row["bits"]]
         return "held-out bits a character", bits, "{:.4f}".format
-    if any(row["n"] for row in rows):
-        shares = [row["answer_correct"] / row["n"] for row in rows if row["n"]]
-        return "held-out exact match in %", shares, lambda share: percent(share, 1)
-    shares = [row["val_exact"] for row in rows if row["val_exact"] is not None]
-    return "val exact match in %", shares, lambda share: percent(share, 1)
+    what, shares = "held-out", [row["answer_correct"] / row["n"] for row in rows if row["n"]]
+    if not shares:
+        what, shares = "val", [row["val_exact"] for row in rows if row["val_exact"] is not None]
+    return f"{what} exact match in %", shares, lambda share: percent(share, 1)
 
 
-def _exact(row: Row) -> str:
-    return "" if row["val_exact"] is None else f"{percent(row['val_exact'], 1)}%"
+def _table(texts: int, *names: str) -> Table:
+    """An empty table, whose columns after the first so many hold numbers."""
+    table = Table()
+    for number, name in enumerate(names):
+        table.add_column(name, justify="left" if number < texts else "right")
+    return table
 
 
-def _clock(seconds: float | None) -> str:
-    return "" if seconds is None else str(timedelta(seconds=round(seconds)))
+def _cells(row: Row) -> tuple[str, ...]:
+    """Name, state, step, exact match on val and time left of a run; empty where not known."""
+    step = f"{row['step']}/{row['steps']}" if row["step"] else ""
+    exact = "" if row["val_exact"] is None else f"{percent(row['val_exact'], 1)}%"
+    left = seconds_left(row)
+    return row["run"], row["state"], step, exact, "" if left is None else clock(left)
+
+
+def _line(row: Row) -> str:
+    labels = ("", "", "step ", "val exact ", "ETA ", "")
+    cells = (*_cells(row), row["error"] if row["state"] == "failed" else "")
+    return "  ".join(f"{label}{cell}" for label, cell in zip(labels, cells, strict=True) if cell)

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from addgpt.config.architectures import ModelConfig, TableConfig
 from addgpt.config.errors import UsageError
 from addgpt.config.schema import RunConfig
-from addgpt.device import autocast, pick_device, prepare, product_type
+from addgpt.device import autocast, compute_dtype, pick_device, prepare
 from addgpt.evaluation.exact_match import evaluation_problems
 from addgpt.model.build import Model, build
 from addgpt.model.forward import forward, next_token_loss
@@ -131,7 +131,7 @@ def speed(config: RunConfig, seconds: float = 2.0) -> float:
     rows = train.micro_batch or train.batch_size
     weights = sum(parameter.numel() for parameter in model.parameters())
     prepare(train.threads, weights, rows * task.longest())
-    dtype = product_type(device, train.precision, config.model)
+    dtype = compute_dtype(device, train.precision, config.model)
     optimizers = optim.build(model, train, dtype)
     batch = task.batch(np.random.default_rng(0), train.batch_size, "train")
     parts = list(batches_of_like_length(batch, train.micro_batch))

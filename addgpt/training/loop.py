@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from addgpt.device import pick_device, prepare, product_type, seed_chance, usable_cores
+from addgpt.device import compute_dtype, pick_device, prepare, seed_dropout, usable_cores
 from addgpt.model.build import build
 from addgpt.model.forward import loss_and_exact
 from addgpt.runs.checkpoint import load_weights
@@ -143,7 +143,7 @@ class Loop:
         asked = self.settings.precision
         if asked == "auto" and checkpoint is not None:
             asked = "bfloat16" if checkpoint[1].get("bfloat16") else "float32"
-        return product_type(self.device, asked, self.config.model)
+        return compute_dtype(self.device, asked, self.config.model)
 
     @property
     def finished(self) -> bool:
@@ -165,7 +165,7 @@ class Loop:
         self.model.train()
         state, step = self.state, self.state.step
         rng = np.random.default_rng((self.config.seed, step, 0))
-        seed_chance(self.device, _dropout_seed(self.config.seed, step, self.world.rank))
+        seed_dropout(self.device, _dropout_seed(self.config.seed, step, self.world.rank))
         batch = self.task.batch(rng, self.settings.batch_size, "train")
         if self.settings.score_prompt:
             batch = batch.with_prompt_scored()

@@ -8,10 +8,12 @@ from addgpt.config.architectures import GPTConfig
 from addgpt.config.errors import UsageError
 from addgpt.config.schema import RunConfig
 from addgpt.device import memory, pick_device
+from addgpt.evaluation.exact_match import check_reference
 from addgpt.runs.checkpoint import weight_count
 from addgpt.task import Graded, Task, load_task
 from addgpt.training.distributed import ALONE, World
 
+CHECKED = 500  # problems, of which what the task writes must be the right answer
 FLOAT = 4  # bytes
 PER_WEIGHT = 4  # floats of a weight in training: itself, its gradient and up to two averages
 PER_TOKEN = 4  # numbers at the least that a block keeps of each channel of a token for its gradient
@@ -24,10 +26,13 @@ def check_trainable(config: RunConfig, world: World = ALONE) -> None:
     check_shares(config, world)
     check_memory(config, world)
     check_reach(config)
+    task = load_task(config.task, config.options)
+    if isinstance(task, Graded):
+        check_reference(task, task.batch(np.random.default_rng(0), CHECKED, "val"))
     if isinstance(config.model, GPTConfig) and config.model.prefix:
         if config.train.score_prompt:
             raise UsageError("prefix=true lets the prompt see all of itself: no score_prompt=true")
-        check_prompt(load_task(config.task, config.options))
+        check_prompt(task)
 
 
 def check_memory(config: RunConfig, world: World = ALONE) -> None:

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from addgpt.config.format import clock
+from addgpt.evaluation.intervals import percent
+
 if TYPE_CHECKING:  # counting needs no torch
     from addgpt.training.loop import TrainState
 
@@ -46,7 +49,8 @@ class TrainingProgress:
         self.smoothed = smoothed
         self.live = not quiet and sys.stderr.isatty()
         self.bar = _bar("{task.fields[note]}") if self.live else None
-        self.row = self.bar.add_task("train", total=None, note="") if self.bar else None
+        if self.bar:
+            self.row = self.bar.add_task("train", total=None, note="")
         self.told = 0.0
         self.validated = -1
         self.began: tuple[int, float] | None = None
@@ -72,14 +76,15 @@ class TrainingProgress:
 
     def _say(self, state: TrainState) -> None:
         now = time.monotonic()
-        self.began = self.began or (state.step - 1, now)
+        first, since = self.began = self.began or (state.step - 1, now)
         if self.bar:
             self.bar.update(
                 self.row, total=state.steps, completed=state.step, note=self._note(state)
             )
         validated = state.validation.get("step", -1)
         if not self.bar and (validated != self.validated or now - self.told > PLAIN_SECONDS):
-            left = f"  ETA {_clock(self._left(state, now))}" if now > self.began[1] else ""
+            pace = (now - since) / max(1, state.step - first)  # since this process began
+            left = f"  ETA {clock(pace * (state.steps - state.step))}" if now > since else ""
             note = f"step {state.step}/{state.steps}  {self._note(state)}{left}"
             print(note, file=sys.stderr, flush=True)
             self.told = now
@@ -90,16 +95,10 @@ class TrainingProgress:
         smoothed = f" ({self.smoothed:.4f} of it label smoothing)" if self.smoothed else ""
         parts = [f"loss {state.loss:.4f}{smoothed}"]
         if "val_exact" in state.validation:
-            parts.append(f"val exact {100 * state.validation['val_exact']:.2f}%")
+            parts.append(f"val exact {percent(state.validation['val_exact'], 1)} %")
         elif "val_loss" in state.validation:
             parts.append(f"val loss {state.validation['val_loss']:.4f}")
         return "  ".join([*parts, f"{pace:,.0f} examples/s"])
-
-    def _left(self, state: TrainState, now: float) -> float:
-        """Seconds left, at the speed since this process began."""
-        first, since = self.began
-        pace = (now - since) / max(1, state.step - first)
-        return pace * (state.steps - state.step)
 
 
 def counted(
@@ -123,8 +122,3 @@ def _bar(note: str) -> Progress:
     columns = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%")]
     columns += [TextColumn(note), TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn()]
     return Progress(*columns, console=Console(stderr=True))
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"

@@ -129,7 +129,7 @@ def _run(name: str, path: Path) -> RunData:
         name=name,
         path=path,
         config=config,
-        recipe=recipe.recipe(load.flat(recipe.complete(config))),
+        recipe=recipe.recipe(load.flat(config)),
         metrics=attempt(own, load.metrics, missing=nothing),
         evals=attempt(own, load.evals, missing=nothing),
         losses=attempt(own, load.losses, missing=nothing),

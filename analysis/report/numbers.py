@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from addgpt.evaluation.intervals import percent, share
-from analysis import load, style
+from analysis import style
 from analysis.report.data import Group, table
 
 HELD_OUT = ("held out", "special problems, held out")
@@ -122,43 +123,44 @@ def shade_names() -> list[str]:
 
 def headline(group: Group) -> list[Headline]:
     """The scores of a group by operation and kind of problem, all held-out ones first."""
-    rows = table(group, "evals")
-    if rows.empty:
-        return []
-    longer = rows[["len_a", "len_b"]].max(axis=1) > rows["trained"]
-    number = (rows["stratum"] != "all") + 2 * rows["seen"].astype(bool) + 4 * longer
-    rows = rows.assign(kind=np.take(KINDS, number))
-    held_out = rows[rows["kind"].isin(HELD_OUT)]
-    parts = dict(iter(rows.groupby(["op", "kind"], sort=False)))
-    ranked = [(op, kind) for op in dict.fromkeys(rows["op"]) for kind in KINDS]
-    return ([_headline("", "all held out", held_out)] if len(held_out) else []) + [
-        _headline(*part, parts[part]) for part in ranked if part in parts
-    ]
+    held_out: list[dict] = []
+    parts: dict[tuple[str, str], list[dict]] = {}
+    for row in table(group, "evals").to_dict("records"):
+        longer = max(row["len_a"], row["len_b"]) > row["trained"]
+        kind = KINDS[(row["stratum"] != "all") + 2 * bool(row["seen"]) + 4 * longer]
+        parts.setdefault((row["op"], kind), []).append(row)
+        held_out += [row] if kind in HELD_OUT else []
+    ranked = [(op, kind) for op in dict.fromkeys(op for op, _ in parts) for kind in KINDS]
+    every = [_headline("", "all held out", held_out)] if held_out else []
+    return every + [_headline(*part, parts[part]) for part in ranked if part in parts]
 
 
-def _headline(op: str, kind: str, rows: pd.DataFrame) -> Headline:
+def _headline(op: str, kind: str, rows: list[dict]) -> Headline:
     """One row of the table, of the evaluated cells of all runs."""
-    runs = load.pool(rows, ["run"])
-    low = rows.loc[rows["accuracy"].idxmin()]
+    runs: dict[str, Score] = {}
+    for row in rows:
+        before = runs.get(row["run"], Score(0, 0))
+        runs[row["run"]] = Score(before.right + row["answer_correct"], before.n + row["n"])
+    low = min(rows, key=lambda row: row["accuracy"])
     stratum = "" if low["stratum"] == "all" else f", {low['stratum']}"
     return Headline(
         op=op,
         kind=kind,
-        cells=len(rows[["op", "len_a", "len_b", "stratum"]].drop_duplicates()),
-        median=median(runs),
-        worst=_score(runs.loc[runs["accuracy"].idxmin()]),
-        cell=_score(low),
+        cells=len({(row["op"], row["len_a"], row["len_b"], row["stratum"]) for row in rows}),
+        median=median(list(runs.values())),
+        worst=min(runs.values(), key=lambda score: score.accuracy),
+        cell=Score(low["answer_correct"], low["n"]),
         where=f"{low['len_a']} {low['op']} {low['len_b']} digits{stratum}",
-        fewest=int(rows["n"].min()),
+        fewest=min(row["n"] for row in rows),
     )
 
 
-def median(runs: pd.DataFrame) -> Score:
+def median(runs: Sequence[Score]) -> Score:
     """The median run; of an even number, the mean of the two in the middle."""
-    n = int(runs["n"].min())
-    alike = (runs["n"] == n).all()
-    right = runs["answer_correct"] if alike else n * runs["accuracy"]
-    return Score(float(statistics.median(right)), n)
+    n = min(run.n for run in runs)
+    if all(run.n == n for run in runs):
+        return Score(float(statistics.median(run.right for run in runs)), n)
+    return Score(n * statistics.median(run.accuracy for run in runs), n)
 
 
 def _score(row: pd.Series) -> Score:

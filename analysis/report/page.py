@@ -15,6 +15,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from addgpt.config.errors import UsageError
+from addgpt.config.format import duration
 from addgpt.evaluation.intervals import percent
 from addgpt.evaluation.schema import ERROR_KINDS
 from addgpt.task import short
@@ -213,13 +214,6 @@ def _durations(seconds: Iterable[float]) -> str:
         ends = f"{duration(min(known))} to {duration(max(known))}"
         return f"{duration(statistics.median(known))} (median of {len(known)}; {ends})"
     return duration(known[0]) if known else ""
-
-
-def duration(seconds: float) -> str:
-    """`31.8 s`, `94.2 min`, `3.1 h`: never more than a few letters."""
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
 
 
 def _bits(nats: float) -> str:

@@ -15,7 +15,9 @@ from itertools import groupby
 
 import matplotlib
 from markupsafe import Markup, escape
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from analysis import style
 from analysis.style import Panel
@@ -26,8 +28,8 @@ LEFT, RIGHT, TOP, BOTTOM = 0.66, 0.12, 0.1, 0.48  # margins, in inches
 VARIABLES = {
     style.PAPER: "paper",
     style.INK: "ink",
-    "#262626": "soft",  # text of seaborn's style
-    "#cccccc": "rule",  # its grid and frame
+    style.SOFT: "soft",
+    style.RULE: "rule",
     **{colour: f"c{i}" for i, colour in enumerate(style.COLOURS)},
     **{colour: f"h{i}" for i, colour in enumerate(style.SHADES)},
 }
@@ -46,6 +48,7 @@ class Drawings:
     def __init__(self) -> None:
         self._classes: dict[str, str] = {}
         self._shared: dict[str, str] = {}
+        self._axes: dict[bool, Axes] = {}  # of maps and of charts: new ones are slow to make
 
     @property
     def css(self) -> Markup:
@@ -60,17 +63,13 @@ class Drawings:
     def draw(self, panel: Panel, about: str) -> Markup:
         """A panel as an svg element; `about` is what a screen reader says."""
         square = panel.height > 4
-        height = WIDTH - LEFT - RIGHT + TOP + BOTTOM if square else HEIGHT
-        figure = Figure(figsize=(WIDTH, height))
-        across, up = WIDTH - LEFT - RIGHT, height - TOP - BOTTOM
-        box = LEFT / WIDTH, BOTTOM / height, across / WIDTH, up / height
-        axis = figure.add_axes(box)
+        if square not in self._axes:
+            self._axes[square] = _axes(square)
+        axis = self._axes[square]
+        figure = axis.figure
+        height = figure.get_figheight()
+        _empty(axis)
         panel.draw(axis)
-        axis.tick_params(labelsize=8, pad=3)
-        axis.grid(visible=False, axis="x")
-        axis.spines[["top", "right"]].set_visible(False)
-        for side in (axis.xaxis, axis.yaxis):
-            side.label.set_size(9)
         text = io.StringIO()
         with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "addgpt"}):
             figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
@@ -119,7 +118,7 @@ class Drawings:
             said = {"fill": style.INK} | said
             if said["fill"] == "none" and "stroke" not in said:
                 return ""
-        if own or said.get("fill") == "#262626":
+        if own or said.get("fill") == style.SOFT:
             said.pop("fill", "")  # as the style sheet has it
         said = {name: value for name, value in said.items() if name in LOOKS}
         look = ";".join(f"{name}:{_themed(value)}" for name, value in sorted(said.items()))
@@ -134,6 +133,31 @@ class Drawings:
 
     def _share(self, element: str) -> str:
         return self._shared.setdefault(element, f"s{len(self._shared)}")
+
+
+def _axes(square: bool) -> Axes:
+    """Axes of a size for the page, alone in a figure."""
+    height = WIDTH - LEFT - RIGHT + TOP + BOTTOM if square else HEIGHT
+    across, up = WIDTH - LEFT - RIGHT, height - TOP - BOTTOM
+    figure = Figure(figsize=(WIDTH, height))
+    axis = figure.add_axes((LEFT / WIDTH, BOTTOM / height, across / WIDTH, up / height))
+    axis.tick_params(labelsize=8, pad=3)
+    axis.grid(visible=False, axis="x")
+    axis.spines[["top", "right"]].set_visible(False)
+    for side in (axis.xaxis, axis.yaxis):
+        side.label.set_size(9)
+    return axis
+
+
+def _empty(axis: Axes) -> None:
+    """Take away what the last drawing left, and what that did to the scales."""
+    for artist in (*axis.lines, *axis.collections, *axis.patches, *axis.texts):
+        artist.remove()
+    axis.set(xscale="linear", yscale="linear")
+    axis.margins(0.05)
+    axis.dataLim.set(Bbox.null())
+    axis.ignore_existing_data_limits = True
+    axis.autoscale()
 
 
 def sample(index: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,21 +15,31 @@ from addgpt.task import (
     Cell,
     Recipe,
     UsageError,
-    check_choices,
     setting,
 )
 from tasks.common import digits, problems, splits
 from tasks.common.ids import ALPHABET, IDS, OFFSET, SPREAD, moved
-from tasks.common.operation import MOST_DIGITS, Operation
+from tasks.common.operation import MAX_DIGITS, Operation
 from tasks.common.sheet import END, KINDS, LEVELS, Sheet, start
 
 EQUALS = ALPHABET.index("=")
 OPERATORS = ALPHABET.index("+"), ALPHABET.index("/")
 NUMBERS = np.array([0, 10, 90, 900, 9000])  # how many there are with 0, 1, 2, ... digits
-PATIENCE = 50  # rounds of drawing, after which a rare stratum is as full as it gets
-MOST_POOL = 100_000
+MAX_ROUNDS = 50  # of drawing, after which a rare stratum is as full as it gets
+MAX_POOL = 100_000
+MAX_ID = 10_000
 POOL_SEED = 2307  # pools do not depend on the training seed: runs of several seeds share them
 POOL_DRAWS = tuple(1024 << turn for turn in range(11))  # sizes of the draws that fill a pool
+
+
+def length_setting(default: int | tuple[int, ...], help: str) -> Any:
+    """An option that is a number of digits, or several."""
+    return setting(default, help, low=1, high=MAX_DIGITS)
+
+
+def share_setting(default: float, what: str) -> Any:
+    """An option that is the share of training problems of a kind."""
+    return setting(default, f"share of training problems with {what}", low=0, high=1)
 
 
 def traced_recipe(steps: int, long: bool) -> Recipe:
@@ -63,35 +73,33 @@ class Arithmetic(Operation):
     borrows: ClassVar[bool] = False
     hints: ClassVar[bool] = False  # whether each digit has an index hint before it
 
-    digits: int = setting(3, "longest operand")
-    carry: float = setting(0.3, "share of training problems with long carry or borrow chains")
-    edges: float = setting(0.1, "share of training problems with zeros, nines, equal operands, ...")
-    pool: int = setting(0, "train on that many distinct problems alone (0: on any number)")
-    ids: str = setting("coupled", "what the col id of a digit is", IDS)
-    far: tuple[int, ...] = setting((), "longer operand lengths to score, such as 20,50")
-    offset: int = setting(0, "largest random offset of the col ids in training", features=OFFSET)
-    spread: int = setting(
-        0, "col ids in training: a random increasing choice from 1..N", features=SPREAD
+    digits: int = length_setting(3, "longest operand")
+    carry: float = share_setting(0.3, "long carry or borrow chains")
+    edges: float = share_setting(0.1, "zeros, nines, equal operands, ...")
+    pool: int = setting(
+        0, "train on that many distinct problems alone (0: on any number)", low=0, high=MAX_POOL
     )
+    ids: str = setting("coupled", "what the col id of a digit is", IDS)
+    far: tuple[int, ...] = length_setting((), "longer operand lengths to score, such as 20,50")
+    offset: int = setting(
+        0, "largest random offset of the col ids in training", features=OFFSET, low=0, high=MAX_ID
+    )
+    spread: int = setting(
+        0, "col ids in training: a random increasing choice from 1..N (0: as they are)",
+        features=SPREAD, low=0, high=MAX_ID,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
-        if not 1 <= self.digits <= MOST_DIGITS:
-            raise UsageError(f"digits must be in 1..{MOST_DIGITS}, not {self.digits}")
+        super().__post_init__()
         check_far(self.far, self.digits)
-        for name in ("carry", "edges"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"{name} must be in [0, 1], not {getattr(self, name)}")
-        if not 0 <= self.offset <= 10_000:
-            raise UsageError(f"offset must be in 0..10000, not {self.offset}")
         if self.spread and self.offset:
             raise UsageError("offset and spread exclude each other: spread shifts ids, too")
-        if self.spread and not self._columns() <= self.spread <= 10_000:
-            most = f"{self._columns()}..10000, or 0 for none"
-            raise UsageError(f"spread must be in {most}, not {self.spread}")
-        most = min(MOST_POOL, 100**self.digits // 4)  # so that the train split has that many
-        if not 0 <= self.pool <= most:
+        if self.spread and self.spread < self._columns():
+            valid = f"{self._columns()}..{MAX_ID}, or 0 for none"
+            raise UsageError(f"spread must be in {valid}, not {self.spread}")
+        most = 100**self.digits // 4  # so that the train split has that many
+        if self.pool > most:
             raise UsageError(f"pool must be in 0..{most} at digits={self.digits}, not {self.pool}")
-        check_choices(self)
 
     # What a task says of itself.
 
@@ -269,7 +277,7 @@ class Arithmetic(Operation):
         share = (100 - splits.VAL - splits.TEST, splits.VAL, splits.TEST)[wanted] / 100
         stratum = cell.stratum if cell else "all"
         kept, have = [], 0
-        for turn in range(PATIENCE):
+        for turn in range(MAX_ROUNDS):
             tries = int((size - have) / share * 1.1) + 16
             len_a, len_b = self._lengths(rng, tries, cell)
             a, b = self.propose(rng, len_a, len_b, stratum, split == "train")
@@ -280,7 +288,7 @@ class Arithmetic(Operation):
             index = np.flatnonzero(good)[: size - have]
             kept.append(tuple(part.take(index, 0) for part in (a, b, len_a, len_b)))
             have += len(index)
-            if have >= size or (turn > PATIENCE // 5 and not have):
+            if have >= size or (turn > MAX_ROUNDS // 5 and not have):
                 break
         return problems.joined(kept)
 
@@ -341,8 +349,8 @@ def _layout(tokens: np.ndarray, each: int) -> tuple[np.ndarray, ...]:
 
 def check_far(far: tuple[int, ...], digits: int) -> None:
     """Raise ValueError unless these are different lengths, longer than those trained on."""
-    if len({*far}) < len(far) or not all(digits < length <= MOST_DIGITS for length in far):
-        raise UsageError(f"far must hold different lengths above {digits}, at most {MOST_DIGITS}")
+    if len({*far}) < len(far) or not all(digits < length <= MAX_DIGITS for length in far):
+        raise UsageError(f"far must hold different lengths above {digits}, at most {MAX_DIGITS}")
 
 
 def _count(length):

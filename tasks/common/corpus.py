@@ -28,7 +28,7 @@ from tasks.common import sources
 
 CHUNK = 1 << 20  # bytes read at a time
 TRAIN = 0.9  # share of the text, from its start, as in nanoGPT; the rest is held out
-MOST_SYMBOLS = 1 << 16
+MAX_SYMBOLS = 1 << 16
 VERIFIED = 1 << 30  # bytes of tokens up to which a checksum is worked out each time
 MAGIC = b"addgpt 1"
 
@@ -210,8 +210,8 @@ def encode(pieces: Iterable[str], path: Path) -> tuple[str, np.dtype]:
                 new = np.unique(codes[number[codes] < 0])
                 number[new] = np.arange(len(points), len(points) + len(new))
                 points += new.tolist()
-            if len(points) > MOST_SYMBOLS:
-                raise UsageError(f"the corpus has more than {MOST_SYMBOLS:,} different characters")
+            if len(points) > MAX_SYMBOLS:
+                raise UsageError(f"the corpus has more than {MAX_SYMBOLS:,} different characters")
             if len(points) > 256 and kind == np.uint8:
                 kind = np.dtype(np.uint16)
                 out = _widened(out, path)

@@ -12,7 +12,7 @@ import string
 
 import numpy as np
 
-from addgpt.config.schema import Feature
+from addgpt.config.catalogue import Feature
 from addgpt.task import Batch
 
 ALPHABET = "0123456789+-*/=#r,;"

@@ -9,8 +9,8 @@ from typing import ClassVar
 from addgpt.task import Answer, ErrorType, Explained, Graded, HeldOut, Problem, Row, UsageError
 from tasks.common import audit, errors, paper
 
-MOST_DIGITS = 1000
-FULL = 10**MOST_DIGITS
+MAX_DIGITS = 1000
+FULL = 10**MAX_DIGITS
 
 
 class Operation(Graded, HeldOut, Explained):
@@ -54,7 +54,7 @@ class Operation(Graded, HeldOut, Explained):
             raise UsageError(f"this model does {self.op}, not {problem.op}")
         a, b = problem.operands
         if max(a, b) >= FULL:
-            raise UsageError(f"operands may have at most {MOST_DIGITS} digits")
+            raise UsageError(f"operands may have at most {MAX_DIGITS} digits")
         return a, b
 
     def parse(self, text: str) -> Problem:

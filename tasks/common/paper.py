@@ -12,7 +12,7 @@ from typing import NamedTuple
 from addgpt.task import Row
 
 MISSING = "?"
-MOST_DIGITS = 4_000  # Python turns no longer text into a number
+MAX_DIGITS = 4_000  # Python turns no longer text into a number
 
 
 class Line(NamedTuple):
@@ -67,6 +67,6 @@ def signed(text: str) -> str:
     low_first = digits(text)
     if not text.endswith("-") or not low_first:
         return number(text)
-    if len(low_first) > MOST_DIGITS:
+    if len(low_first) > MAX_DIGITS:
         return MISSING
     return str(int(low_first[::-1]) - 10 ** len(low_first))

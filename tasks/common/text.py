@@ -27,6 +27,7 @@ class Text(TextTask):
     sha256: str = setting("", "checksum of the corpus; filled in likewise")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if len(set(self.characters)) < len(self.characters):
             raise UsageError("characters holds one more than once")
 

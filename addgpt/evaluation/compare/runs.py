@@ -10,10 +10,10 @@ from glob import glob
 from pathlib import Path
 
 from addgpt.config.errors import UsageError
-from addgpt.evaluation.compare.statistics import Marks, Scored
+from addgpt.evaluation.compare.statistics import Marks, Scored, cell_of
 from addgpt.evaluation.contamination import problems
 from addgpt.evaluation.exact_match import CellResult, evaluation_problems
-from addgpt.evaluation.schema import read_eval
+from addgpt.evaluation.schema import is_longer, read_eval
 from addgpt.evaluation.scorecard import Scorecard, contaminated, file_of, graded, score_run
 from addgpt.runs import recipe
 from addgpt.runs.files import RunError, read_checked
@@ -82,7 +82,7 @@ def score_together(
         watch = {"watch": marker.add} if several else {}
         card = score_run(run, per_cell, split, seed, show=show, **watch)
         marks = marker.marks if several else None
-        yield card, Scored(str(run.path), run.config.seed, card.rows, marks)
+        yield card, _scored(run, card.rows, marks)
 
 
 def check_alike(
@@ -124,7 +124,14 @@ def read_scored(run: Run, split: str = "test") -> Scored:
         raise RunError(f"{facts} is damaged: {error}") from None
     if leaked:
         raise RunError(f"{facts}: CONTAMINATED, the scores do not count")
-    return Scored(str(run.path), run.config.seed, rows, evaluation_seed=evaluation_seed)
+    return _scored(run, rows, None, evaluation_seed)
+
+
+def _scored(
+    run: Run, rows: list[dict], marks: dict[Cell, Marks] | None, seed: int | None = None
+) -> Scored:
+    longer = frozenset(cell_of(row) for row in rows if is_longer(row, run.config.options))
+    return Scored(str(run.path), run.config.seed, rows, marks, seed, longer)
 
 
 class Marker:

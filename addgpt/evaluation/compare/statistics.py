@@ -54,7 +54,8 @@ class Asked(NamedTuple):
 class Scored:
     """A run as it was scored: its rows of eval.csv, and its marks where they are known.
 
-    `seed` is that of its training, `evaluation_seed` the seed of the problems, where that is known.
+    `seed` is that of its training, `evaluation_seed` the seed of the problems, where that is known;
+    `longer` are the cells of longer operands than it was trained on.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Scored:
     rows: Sequence[Mapping[str, Any]]
     marks: Mapping[Cell, Marks] | None = None
     evaluation_seed: int | None = None
+    longer: frozenset[Cell] = frozenset()
 
     def asked(self) -> dict[Cell, Asked]:
         digests = {cell: marks.problems for cell, marks in (self.marks or {}).items()}
@@ -139,13 +141,15 @@ class Difference:
 class Comparison:
     """Group A against group B: over all plain held-out cells, by operation, by held-out cell.
 
-    `special` is over the held-out cells of special problems (strata), if there are any.
+    `special` is over the held-out cells of special problems (strata), `longer` over those of
+    longer operands than some run was trained on, which are in neither of the others; if any.
     """
 
     runs: tuple[int, int]
     overall: Difference
     ops: Mapping[str, Difference]
     special: Difference | None
+    longer: Difference | None
     cells: Mapping[Cell, Difference]
 
     def caveat(self) -> str:
@@ -158,16 +162,34 @@ class Comparison:
 
 
 def held_out(runs: Sequence[Scored]) -> Spread | None:
-    """The spread over all held-out problems, each of which weighs the same; None without any."""
-    return _pooled(runs, lambda row: None if row["seen"] else "held out").get("held out")
+    """The spread over the held-out problems of lengths trained on, each of which weighs the same.
+
+    None without any.
+    """
+    beyond = longer_cells(runs)
+    kept = _pooled(runs, lambda row: None if row["seen"] or cell_of(row) in beyond else 1)
+    return kept.get(1)
+
+
+def longer(runs: Sequence[Scored]) -> Spread | None:
+    """The spread over the problems that are longer than trained on; None without any."""
+    beyond = longer_cells(runs)
+    return _pooled(runs, lambda row: 1 if cell_of(row) in beyond else None).get(1)
+
+
+def longer_cells(runs: Iterable[Scored]) -> frozenset[Cell]:
+    """The cells of longer operands than one of the runs was trained on."""
+    return frozenset().union(*(run.longer for run in runs))
 
 
 def by_kind(runs: Sequence[Scored]) -> dict[tuple[str, str], Spread]:
-    """The spread over the held-out problems of an operation: `plain` ones and `special` ones."""
+    """The spread over the held-out problems of an operation: `plain`, `special`, `longer` ones."""
+    beyond = longer_cells(runs)
 
     def kind(row: Mapping[str, Any]) -> tuple[str, str] | None:
-        plain = row["stratum"] == "all"
-        return None if row["seen"] else (row["op"], "plain" if plain else "special")
+        plain = "plain" if row["stratum"] == "all" else "special"
+        known = "longer" if cell_of(row) in beyond else plain
+        return None if row["seen"] else (row["op"], known)
 
     return _pooled(runs, kind)
 
@@ -211,8 +233,10 @@ def compare(a: Sequence[Scored], b: Sequence[Scored]) -> Comparison:
     for run in (*a, *b):
         if run.marks is None:
             raise UsageError(f"{run.name}: only counts are known; a comparison needs each problem")
+    beyond = longer_cells([*a, *b])
     cells = [cell_of(row) for row in a[0].rows if not row["seen"]]
-    plain = [cell for cell in cells if cell.stratum == "all"]
+    near, far = ([c for c in cells if (c in beyond) == which] for which in (False, True))
+    plain = [cell for cell in near if cell.stratum == "all"]
     if not plain:
         raise UsageError(f"{a[0].name} holds no problems out of training: nothing to compare")
     check_same([*a, *b])
@@ -222,12 +246,13 @@ def compare(a: Sequence[Scored], b: Sequence[Scored]) -> Comparison:
         return difference(*zip(*sides, strict=True))
 
     ops = dict.fromkeys(cell.op for cell in plain)
-    special = [cell for cell in cells if cell.stratum != "all"]
+    special = [cell for cell in near if cell.stratum != "all"]
     return Comparison(
         runs=(len(a), len(b)),
         overall=contrast(plain),
         ops={op: contrast(cell for cell in plain if cell.op == op) for op in ops},
         special=contrast(special) if special else None,
+        longer=contrast(far) if far else None,
         cells={cell: contrast([cell]) for cell in cells},
     )
 

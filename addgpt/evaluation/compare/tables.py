@@ -21,12 +21,13 @@ from addgpt.evaluation.compare.statistics import (
     cell_of,
     compare,
     held_out,
+    longer,
 )
 from addgpt.evaluation.intervals import percent
 from addgpt.task import Cell
 
 SHOWN = 10  # cells in a table of the worst or the most different
-GROUPS = {"plain": "any problem", "special": "strata"}
+GROUPS = {"plain": "any problem", "special": "strata", "longer": "longer than trained on"}
 METHOD = (
     "paired by problem; variances of problems and of runs added, Welch's degrees of freedom, "
     "Bonett and Price's two added problems: see addgpt/evaluation/compare/statistics.py"
@@ -34,14 +35,23 @@ METHOD = (
 
 
 def headline(runs: Sequence[Scored]) -> str:
-    """`median 99.98 %, worst 99.93 % of 8,972 held-out problems, 3 runs (seeds 0, 1, 2)`"""
-    spread, seeds = held_out(runs), ", ".join(str(run.seed) for run in runs)
+    """`median 99.98 %, worst 99.93 % of 8,972 held-out problems, 3 runs (seeds 0, 1, 2)`
+
+    Then problems that are longer than trained on, if there are any.
+    """
+    spread, beyond = held_out(runs), longer(runs)
+    seeds = ", ".join(str(run.seed) for run in runs)
     who = f"{len(runs)} runs (seeds {seeds})" if len(runs) > 1 else f"1 run (seed {seeds})"
     if spread is None:
         return f"no problem was held out of training, {who}"
-    ends = [f"worst {_share(spread.worst)} %"] if len(runs) > 1 else []
-    shares = ", ".join([f"{'median ' if ends else ''}{_share(spread.median)} %", *ends])
-    return f"{shares} of {spread.n:,} held-out problems, {who}"
+    told = f"{_ends(spread)} of {spread.n:,} held-out problems, {who}"
+    return told + (f"; {_ends(beyond)} of {beyond.n:,} longer than trained on" if beyond else "")
+
+
+def _ends(spread: Spread) -> str:
+    if len(spread.right) == 1:
+        return f"{_share(spread.median)} %"
+    return f"median {_share(spread.median)} %, worst {_share(spread.worst)} %"
 
 
 def facts(a: Sequence[Scored], b: Sequence[Scored] = ()) -> dict[str, Any]:
@@ -112,6 +122,8 @@ def print_comparison(
         parts |= {escape(f"  a {op} b"): part for op, part in comparison.ops.items()}
     if comparison.special:
         parts[GROUPS["special"]] = comparison.special
+    if comparison.longer:
+        parts[GROUPS["longer"]] = comparison.longer
     for name, part in parts.items():
         table.add_row(name, f"{part.cells:,}", f"{part.n:,}", *_difference_texts(part))
     sampled = "problems" if max(comparison.runs) == 1 else "problems and of seeds"
@@ -140,11 +152,12 @@ def _print_most_different(console: Console, comparison: Comparison) -> None:
 
 def group_facts(runs: Sequence[Scored]) -> dict[str, Any]:
     """A group of runs for JSON: shares in 0..1, one count for each run in `right`."""
-    spread = held_out(runs)
+    spread, beyond = held_out(runs), longer(runs)
     kinds = [{"op": op, "kind": kind} | s.row() for (op, kind), s in by_kind(runs).items()]
     return {
         "runs": [{"run": run.name, "seed": run.seed} for run in runs],
         "held_out": spread.row() if spread else None,
+        "longer": beyond.row() if beyond else None,
         "ops": kinds,
         "cells": [cell._asdict() | s.row() for cell, s in by_cell(runs).items()],
     }
@@ -158,6 +171,7 @@ def comparison_facts(comparison: Comparison) -> dict[str, Any]:
         "overall": comparison.overall.row(),
         "ops": [{"op": op} | part.row() for op, part in comparison.ops.items()],
         "special": comparison.special.row() if comparison.special else None,
+        "longer": comparison.longer.row() if comparison.longer else None,
         "cells": [cell._asdict() | part.row() for cell, part in comparison.cells.items()],
     }
 

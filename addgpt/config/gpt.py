@@ -1,0 +1,147 @@
+"""The sizes and parts of a GPT."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from addgpt.config import catalogue
+from addgpt.config.base import LAYERS, LEVELS_HELP, WIDTH, LevelledConfig, architecture_setting
+from addgpt.config.errors import UsageError
+from addgpt.config.settings import setting
+
+MAX_RELATIVE = 4  # levels: their biases are looked up in one table, of 10 entries to that power
+
+
+@dataclass(frozen=True)
+class GPTConfig(LevelledConfig):
+    """A transformer. Each setting, and the paper it comes from: addgpt/config/catalogue.py."""
+
+    architecture: str = architecture_setting("gpt")
+    layers: int = setting(2, "transformer blocks", **LAYERS)
+    heads: int = setting(4, "attention heads; must divide width", low=1, high=1024)
+    width: int = setting(128, "channels of embeddings and of the residual stream", **WIDTH)
+    mlp_ratio: float = setting(
+        4, "hidden width of the MLP over width (0: no MLP)", low=0.0, high=64.0
+    )
+    position: str = setting("none", "how the index in the text enters", catalogue.POSITION)
+    level_position: tuple[str, ...] = setting((), LEVELS_HELP, catalogue.LEVEL_POSITION)
+    content: bool = setting(
+        True,
+        "queries and keys compare tokens; false: position-only attention",
+        features=catalogue.CONTENT,
+    )
+    norm: str = setting("rms", "normalisation; plain: RMS without parameters", catalogue.NORM)
+    activation: str = setting("relu2", "nonlinearity of the MLP", catalogue.ACTIVATION)
+    qk_norm: bool = setting(True, "normalise queries and keys", features=catalogue.QK_NORM)
+    tied: bool = setting(False, "output weights are the embedding's", features=catalogue.TIED)
+    dropout: float = setting(
+        0.0, "share of channels dropped in training", features=catalogue.DROPOUT, low=0, below=1
+    )
+    random_index: int = setting(
+        0,
+        "draw the index in the text below this, increasing, in training (0: it counts)",
+        features=catalogue.RANDOM_INDEX, low=0, high=1 << 20,
+    )  # fmt: skip
+    norm_place: str = setting("before", "where the norms of a block stand", catalogue.NORM_PLACE)
+    kv_heads: int = setting(
+        0,
+        "heads of keys and values; must divide heads (0: as many)",
+        features=catalogue.KV_HEADS, low=0, high=1024,
+    )  # fmt: skip
+    log_scale: bool = setting(
+        False, "scale attention with the log of the length", features=catalogue.LOG_SCALE
+    )
+    prefix: bool = setting(False, "let the prompt see all of itself", features=catalogue.PREFIX)
+    loops: int = setting(
+        1, "times that the stack of blocks is run through", features=catalogue.LOOPS, **LAYERS
+    )
+    inject: bool = setting(
+        False, "add the embedding again before each further loop", features=catalogue.INJECT
+    )
+    share: str = setting(
+        "none", "which of queries, keys and values share one matrix", catalogue.SHARE
+    )
+    rank: int = setting(
+        0, "rank of the blocks' matrices (0: full)", features=catalogue.RANK, low=0, high=1 << 16
+    )
+    embed_rank: int = setting(
+        0,
+        "rank of the embedding and the output weights (0: full)",
+        features=catalogue.EMBED_RANK, low=0, high=1 << 16,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.width % self.heads:
+            raise UsageError(f"heads={self.heads} does not divide width={self.width}")
+        if self.heads % (self.kv_heads or 1):
+            raise UsageError(f"kv_heads={self.kv_heads} does not divide heads={self.heads}")
+        if "q" in self.share and self.key_heads < self.heads:
+            raise UsageError(f"share={self.share} needs as many kv_heads as heads")
+        for name in ("rank", "embed_rank"):
+            if getattr(self, name) > self.width:
+                raise UsageError(f"{name}={getattr(self, name)} is more than width={self.width}")
+        if "rotary2" in self.level_position and not self.next_ids:
+            raise UsageError("rotary2 looks from the slot to fill, too: it needs next_ids=true")
+        if self.level_position.count("relative") > MAX_RELATIVE:
+            raise UsageError(f"level_position may hold relative at most {MAX_RELATIVE} times")
+        if not self.content:
+            self._check_without_content()
+        if self.inject and self.loops == 1:
+            raise UsageError("inject=true needs loops of at least 2")
+        if self.random_index and self.position == "none":
+            raise UsageError("random_index needs a position that reads the index, not none")
+        if 0 < self.random_index <= self.context:
+            raise UsageError(
+                f"random_index={self.random_index} must be above the longest sequence, "
+                f"{self.context}"
+            )
+
+    def _check_without_content(self) -> None:
+        """Raise ValueError for what needs queries and keys, and where nothing else says."""
+        ways = {self.position, *self.scheme}
+        for way in sorted(ways & {"rotary", "rotary2"}):
+            raise UsageError(f"{way} turns queries and keys: content=false has none")
+        if self.share != "none":
+            raise UsageError("share is about queries and keys: content=false has none")
+        if not ways & {"alibi", "fire", "relative"}:
+            raise UsageError(
+                "content=false needs positions that say what is looked at: position=alibi or fire, "
+                "or level_position with relative"
+            )
+
+    @property
+    def longest(self) -> int | None:
+        return self.places if self.position in ("learned", "sinusoidal") else None
+
+    @property
+    def places(self) -> int:
+        """How many places the index in the text is told apart, where a table holds them."""
+        return self.random_index or self.context
+
+    @property
+    def key_heads(self) -> int:
+        """Heads of keys and values."""
+        return self.kv_heads or self.heads
+
+    @property
+    def depth(self) -> int:
+        """How many blocks a token passes, each as often as it is looped."""
+        return self.layers * self.loops
+
+    @property
+    def hidden(self) -> int:
+        """Hidden width of the MLP; two thirds where it is gated, so that parameters are equal."""
+        share = 2 / 3 if self.gated else 1
+        return max(1, round(self.mlp_ratio * self.width * share)) if self.mlp_ratio else 0
+
+    @property
+    def gated(self) -> bool:
+        return self.activation in ("swiglu", "geglu")
+
+    @property
+    def plain(self) -> bool:
+        """Whether addgpt/model/gpt.py has all that this asks for; else see variants.py there."""
+        usual = self.norm_place == "before" and self.share == "none" and self.loops == 1
+        full = self.key_heads == self.heads and not self.rank and not self.embed_rank
+        return usual and full and self.content

@@ -1,0 +1,121 @@
+"""One model for several operations: a mixture draws from tasks, and leaves each problem to its own.
+
+A mixture of yours is a frozen dataclass that says which `parts` it has and how often each is drawn
+(`shares`): see `tasks/calc.py`.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+
+from addgpt.task import Batch, Cell, Explained, Graded, HeldOut, Problem, UsageError
+from tasks.common.arithmetic import Arithmetic
+from tasks.common.sheet import ALPHABET, DIGITS, END
+
+
+def of_part(name: str) -> Callable[..., Any]:
+    """The method `name` of the task whose operation the argument, a problem or a cell, has."""
+
+    def method(self: Mixture, *args: Any) -> Any:
+        op = next(arg.op for arg in args if isinstance(arg, Problem | Cell))
+        return getattr(self.part(op), name)(*args)
+
+    return method
+
+
+class Mixture(Graded, HeldOut, Explained):
+    """Problems of several operations, each written and judged as its own task does."""
+
+    alphabet: ClassVar[str] = ALPHABET
+    end: ClassVar[str] = END
+
+    shares: tuple[float, ...]  # how often each part is drawn
+    full: float  # share of a part's problems that are drawn at its longest lengths
+
+    @property
+    @abstractmethod
+    def parts(self) -> dict[str, Arithmetic]:
+        """The task of each operation."""
+
+    def part(self, op: str) -> Arithmetic:
+        if op not in self.parts:
+            raise UsageError(f"this model does {' '.join(self.parts)}, not {op}")
+        return self.parts[op]
+
+    check, prompt, truth, read, rows, is_copy, draw, answer_digits, error_type = map(
+        of_part, "check prompt truth read rows is_copy draw answer_digits error_type".split()
+    )
+    equivalent, in_train, in_train_range, in_eval_range, seen, evaluation_set = map(
+        of_part, "equivalent in_train in_train_range in_eval_range seen evaluation_set".split()
+    )
+
+    def parse(self, text: str) -> Problem:
+        problem = super().parse(text)
+        self.check(problem)
+        return problem
+
+    def problem(self, prompt: str) -> Problem:
+        return self.part(next(char for char in prompt if char in self.parts)).problem(prompt)
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        every = [part.levels for part in self.parts.values()]
+        return tuple(map(max, zip(*every, strict=True)))
+
+    def longest(self) -> int:
+        return max(part.longest() for part in self.parts.values())
+
+    def cells(self) -> list[Cell]:
+        return [cell for part in self.parts.values() for cell in part.cells()]
+
+    def batch(
+        self, rng: np.random.Generator, size: int, split: str, cell: Cell | None = None
+    ) -> Batch:
+        if cell is not None:
+            return self.part(cell.op).batch(rng, size, split, cell)
+        counts = rng.multinomial(size, np.array(self.shares) / sum(self.shares))
+        batches = []
+        for part, count in zip(self.parts.values(), counts, strict=True):
+            most = int(rng.binomial(count, self.full))
+            for rows, where in ((most, part.largest(rng)), (count - most, None)):
+                if rows:
+                    batches.append(part.batch(rng, rows, split, where))
+        return _stacked(batches)
+
+    def positions(self, tokens: np.ndarray, slots: int) -> np.ndarray:
+        shape = (len(tokens), tokens.shape[1] + slots, len(self.levels))
+        out = np.zeros(shape, np.int16)
+        for part, rows in self._by_part(tokens):
+            out[rows] = part.positions(tokens[rows], slots)
+        return out
+
+    def reference(self, prompts: np.ndarray) -> Batch:
+        found = list(self._by_part(prompts))
+        order = np.argsort(np.concatenate([rows for _, rows in found]))
+        return _stacked([part.reference(prompts[rows]) for part, rows in found]).rows(order)
+
+    def _by_part(self, tokens: np.ndarray) -> Iterator[tuple[Arithmetic, np.ndarray]]:
+        """Each part, and the rows of (B, T) tokens whose prompts are its own."""
+        op = np.take_along_axis(tokens, (tokens >= DIGITS).argmax(1)[:, None], 1)[:, 0]
+        for char, part in self.parts.items():
+            rows = np.flatnonzero(op == ALPHABET.index(char))
+            if len(rows):
+                yield part, rows
+
+
+def _stacked(batches: list[Batch]) -> Batch:
+    """One batch of several, padded to the longest."""
+    size = max(batch.tokens.shape[1] for batch in batches)
+
+    def joined(name: str, fill: int) -> np.ndarray:
+        out = []
+        for array in (getattr(batch, name) for batch in batches):
+            pad = [(0, 0), (0, size - array.shape[1]), (0, 0)][: array.ndim]
+            out.append(np.pad(array, pad, constant_values=fill))
+        return np.concatenate(out)
+
+    return Batch(joined("tokens", ALPHABET.index(END)), joined("scored", 0), joined("positions", 0))
