@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
-.PHONY: demo check test lint figures bench
+.PHONY: demo check test lint figures bench docs
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -37,3 +37,10 @@ figures: $(READY)  ## redraw every figure of results/
 
 bench: $(READY)  ## all benchmarks, as ratios; appended to benchmarks/history.csv
 	$(BIN)/python -m benchmarks.run
+
+docs: .venv/.docs  ## the pages as a site, in site/; links are checked
+	$(BIN)/mkdocs build --strict
+
+.venv/.docs: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch .venv/.docs

@@ -50,10 +50,11 @@ def load_task(name: str | Path, **options: Any) -> Task:
     Raises:
         ValueError: no such task or option.
 
-    >>> task = load_task("add", digits=3)
-    >>> problem = task.parse("128+367")
-    >>> task.prompt(problem), str(task.truth(problem))
-    ('128+367=', '495')
+    Examples:
+        >>> task = load_task("add", digits=3)
+        >>> problem = task.parse("128+367")
+        >>> task.prompt(problem), str(task.truth(problem))
+        ('128+367=', '495')
     """
     return _load_task(str(name), _plain(options))
 
@@ -67,9 +68,10 @@ def load_run(run: str | Path) -> Run:
     Raises:
         RunError: there is no such run, or it is damaged.
 
-    >>> run = load_run("calculator")
-    >>> run.task().name, run.config.model.width, run.model().parameter_count()
-    ('calc', 128, 404488)
+    Examples:
+        >>> run = load_run("calculator")
+        >>> run.task().name, run.config.model.width, run.model().parameter_count()
+        ('calc', 128, 404488)
     """
     from addgpt.runs.run import Run, run_path
 
@@ -86,11 +88,12 @@ def load_calculator(run: str | Path | Run | None = None) -> Calculator:
         RunError: there is no such run.
         ValueError: the run has not learned + - * or /.
 
-    >>> calculator = load_calculator()
-    >>> calculator.solve("12*(34-5)/2").answer
-    '174'
-    >>> [solution.answer for solution in calculator.solve_many(["128+367", "17/5"])]
-    ['495', '3 remainder 2']
+    Examples:
+        >>> calculator = load_calculator()
+        >>> calculator.solve("12*(34-5)/2").answer
+        '174'
+        >>> [solution.answer for solution in calculator.solve_many(["128+367", "17/5"])]
+        ['495', '3 remainder 2']
     """
     from addgpt.calculator.load import load_calculator as load
 
@@ -129,12 +132,13 @@ def train(
         RunError: `out` holds something already, or training diverged.
         Interrupted: Ctrl-C; all is saved, and `resume=True` goes on.
 
-    >>> import tempfile
-    >>> folder = tempfile.TemporaryDirectory()
-    >>> run = train("add", digits=2, steps=4, batch_size=8, width=16, heads=2,
-    ...             out=f"{folder.name}/run", quiet=True)
-    >>> run.task().digits, run.config.train.steps, run.metrics()[-1]["step"]
-    (2, 4, 4)
+    Examples:
+        >>> import tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> run = train("add", digits=2, steps=4, batch_size=8, width=16, heads=2,
+        ...             out=f"{folder.name}/run", quiet=True)
+        >>> run.task().digits, run.config.train.steps, run.metrics()[-1]["step"]
+        (2, 4, 4)
     """
     from addgpt.runs.run import initial_weights, is_empty
     from addgpt.training import loop
@@ -196,9 +200,10 @@ def evaluate(
         ValueError: a task without cells, or none given for a model.
         RunError: there is no such run, or it was scored on what it may have been trained on.
 
-    >>> table = evaluate("calculator", per_cell=5, cells=[Cell("+", 3, 3), Cell("*", 2, 2)])
-    >>> table[["op", "len_a", "n", "answer_correct", "accuracy"]].values.tolist()
-    [['+', 3, 5, 5, 1.0], ['*', 2, 5, 5, 1.0]]
+    Examples:
+        >>> table = evaluate("calculator", per_cell=5, cells=[Cell("+", 3, 3), Cell("*", 2, 2)])
+        >>> table[["op", "len_a", "n", "answer_correct", "accuracy"]].values.tolist()
+        [['+', 3, 5, 5, 1.0], ['*', 2, 5, 5, 1.0]]
     """
     import pandas as pd
 
