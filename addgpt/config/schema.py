@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from addgpt.config import catalogue
@@ -69,6 +70,10 @@ class TrainConfig:
         0.0, "weight of the squared log of the softmax's sum", features=catalogue.Z_LOSS, low=0,
         gradients=True,
     )  # fmt: skip
+    score_prompt: bool = setting(
+        False, "let the loss of training count the tokens of the prompt, too",
+        features=catalogue.SCORE_PROMPT,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -90,6 +95,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"seed must be in 0..2^63-1, not {self.seed}")
+        if self.task.endswith(".py") and not Path(self.task).is_absolute():  # of whatever folder
+            raise UsageError(f"task must be a name or the whole path of a file, not {self.task!r}")
         if self.model.architecture == "counts":
             for item in dataclasses.fields(self.train):
                 mine = getattr(self.train, item.name)

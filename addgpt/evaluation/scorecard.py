@@ -85,9 +85,7 @@ class Scorecard:
 
     def check(self) -> None:
         """Raise RunError if the model was scored on what it may have been trained on."""
-        if not self.contamination.clean:
-            found = ", ".join(self.contamination.found)
-            raise RunError(f"CONTAMINATED, the scores do not count: {self.contamination} ({found})")
+        check_clean(self.contamination)
 
     def _beside(self, folder: Path) -> tuple[str, str]:
         """What the names of the files end with, for what is stored to stay; what to tell of it."""
@@ -167,11 +165,18 @@ def score_run(
     return Scorecard(run, split, rows, tally, contamination, found)
 
 
+def check_clean(contamination: Contamination) -> None:
+    """Raise RunError if a model was scored on what it may have been trained on."""
+    if not contamination.clean:
+        found = ", ".join(contamination.found)
+        raise RunError(f"CONTAMINATED, the scores do not count: {contamination} ({found})")
+
+
 def run_facts(run: Run, model: Model, progress: dict[str, Any]) -> dict[str, Any]:
     """What stands in every row of scores of a run: which it is, and how long it was trained."""
     return {
         "run": run.name,
-        "task": run.config.task,
+        "task": run.task().name,
         "seed": run.config.seed,
         "params": model.parameter_count(),
         **{key: progress[key] for key in CHECKPOINT},
