@@ -12,7 +12,7 @@ import statistics
 import time
 from pathlib import Path
 
-from addgpt.runs.files import csv_text
+from addgpt.evaluation.schema import csv_text
 from addgpt.runs.provenance import versions
 from addgpt.task import load_task
 from benchmarks import (

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from addgpt.evaluation.exact_match import evaluate
-from addgpt.runs.files import write_csv
+from addgpt.evaluation.schema import csv_text
+from addgpt.runs.files import write_atomically
 from addgpt.runs.provenance import versions
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
@@ -85,7 +86,7 @@ def main() -> None:
             for seed in range(options.seeds):
                 rows += compare(name, design, digits, seconds, seed)
                 if options.out:
-                    write_csv(options.out, list(rows[0]), rows)
+                    write_atomically(options.out, csv_text(rows[0], rows))
                 for row in rows[-3:]:
                     share = 100 * row["answer_correct"] / row["n"]
                     cell = f"{row['len_a']}x{row['len_b']}"

@@ -12,10 +12,10 @@ import torch
 from click.testing import CliRunner
 
 from addgpt.cli.main import main
+from addgpt.evaluation.schema import csv_text
 from addgpt.evaluation.scorecard import write_eval
 from addgpt.runs import files
 from addgpt.runs.checkpoint import read_tensors
-from addgpt.runs.files import csv_text
 from addgpt.runs.run import Run, RunError
 from addgpt.training.loop import train
 from analysis import load

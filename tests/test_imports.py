@@ -1,6 +1,7 @@
 """What an import loads and does. Which module may import which, `make lint` checks."""
 
 import ast
+import configparser
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -105,3 +106,11 @@ def test_loading_a_model_does_not_load_the_compiler():
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
     )
     assert done.stdout.strip() == "False"
+
+
+def test_each_package_is_asked_for_once():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    lines = config["options"]["install_requires"].split()
+    names = [line.partition(">=")[0] for line in lines]
+    assert len(names) == len(set(names)) > 5

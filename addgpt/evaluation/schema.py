@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,15 @@ def csv_rows(
     except (ValueError, csv.Error) as error:
         where = f"line {reader.line_num}: " if reader.line_num > 1 else ""
         raise RunError(f"{file} is damaged: {where}{error}") from None
+
+
+def csv_text(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows as csv, in the given columns."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def _typed(row: dict[str, str]) -> dict[str, Any]:

@@ -27,12 +27,11 @@ from addgpt.config.errors import UsageError
 from addgpt.evaluation.contamination import Audit, Contamination
 from addgpt.evaluation.exact_match import CellResult, evaluate_cells
 from addgpt.evaluation.mistakes import COUNT_COLUMNS, ERROR_COLUMNS, EXAMPLE_COLUMNS, Tally
-from addgpt.evaluation.schema import COUNTS, EVAL_COLUMNS, read_eval
+from addgpt.evaluation.schema import COUNTS, EVAL_COLUMNS, csv_text, read_eval
 from addgpt.model.build import Model
 from addgpt.runs.files import (
     RunError,
     check_writable,
-    csv_text,
     read_checked,
     remove,
     write_checked,

@@ -31,7 +31,8 @@ import numpy as np
 from addgpt.calculator.expression import Operation, evaluate, parse, unsigned, whole
 from addgpt.calculator.solver import Calculator
 from addgpt.config.errors import UsageError
-from addgpt.runs.files import csv_text, read_toml, write_checked
+from addgpt.evaluation.schema import csv_text
+from addgpt.runs.files import read_toml, write_checked
 from addgpt.runs.run import Run
 from addgpt.task import Graded, HeldOut, Task
 
