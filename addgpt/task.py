@@ -32,7 +32,9 @@ __all__ = [
 
 SPLITS = ("train", "val", "test")
 PROBLEM = re.compile(r"\s*([0-9]+)\s*([-+*/])\s*([0-9]+)\s*=?\s*", re.ASCII)
-MAX_CHARACTERS = 4000  # of a problem; Python turns no longer text into a number
+MAX_CHARACTERS = 4000  # of a problem or a number; Python turns no longer text into a number
+MAX_DIGITS = 1000  # of an operand
+TOO_LARGE = 10**MAX_DIGITS
 
 
 class Problem(NamedTuple):

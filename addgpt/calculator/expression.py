@@ -23,9 +23,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from addgpt.config.errors import UsageError
-from addgpt.task import Answer, Problem
+from addgpt.task import MAX_DIGITS, TOO_LARGE, Answer, Problem
 
-MAX_DIGITS = 1000
 MAX_CHARACTERS = 10_000
 MAX_DEPTH = 1000
 OPERATORS = "+-*/"
@@ -35,7 +34,6 @@ SPACE = " \t\r\n\f\v"
 NEGATE = "negate"
 PRECEDENCE = {"(": 0, "+": 1, "-": 1, "*": 2, "/": 2, NEGATE: 3}
 LOOKALIKES = {"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", ":": "/", "[": "(", "]": ")"}
-FULL = 10**MAX_DIGITS
 
 # An operation, and which of its operands are negative -> what is asked about their absolute values:
 # the operation, whether they change places, and the sign of the result.
@@ -117,7 +115,7 @@ def evaluate(expression: Expression) -> list[Answer]:
             values.append(negative(values[node.of]))
         else:
             left, right = whole(values[node.left]), whole(values[node.right])
-            if max(abs(left), abs(right)) >= FULL:
+            if max(abs(left), abs(right)) >= TOO_LARGE:
                 raise UsageError(f"an intermediate result has more than {MAX_DIGITS:,} digits")
             values.append(apply(node.op, left, right))
     return values

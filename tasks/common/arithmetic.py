@@ -9,17 +9,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from addgpt.task import (
-    SPLITS,
-    Batch,
-    Cell,
-    Recipe,
-    UsageError,
-    setting,
-)
+from addgpt.task import MAX_DIGITS, SPLITS, Batch, Cell, Recipe, UsageError, setting
 from tasks.common import digits, problems, splits
 from tasks.common.ids import ALPHABET, IDS, OFFSET, SPREAD, moved
-from tasks.common.operation import MAX_DIGITS, Operation
+from tasks.common.operation import Operation
 from tasks.common.sheet import END, KINDS, LEVELS, Sheet, start
 
 EQUALS = ALPHABET.index("=")
