@@ -4,6 +4,9 @@ Training needs a `Task` alone, and reports its loss. What a task can do besides 
 own, named for what becomes possible: a `Graded` task is scored by exact match, the problems of a
 `HeldOut` one are checked against those of training, the work of an `Explained` one is shown and its
 errors are told apart. A `TextTask` is scored by its loss on the whole of a text.
+
+A task refuses what it cannot do with a UsageError, in one line for whoever asked. Nothing else that
+it raises is caught on the way: it is a bug, and is told with its file and line.
 """
 
 from __future__ import annotations
@@ -186,7 +189,7 @@ class Task(ABC):
         return np.zeros((len(tokens), tokens.shape[1] + slots, len(self.levels)), np.int16)
 
     def encode(self, text: str) -> np.ndarray:
-        """(T,) token ids, uint8 or uint16. Raises ValueError for what is not in the alphabet."""
+        """(T,) token ids, uint8 or uint16. Raises UsageError for what is not in the alphabet."""
         alphabet = self.alphabet
         for char in text:
             if char not in alphabet:
@@ -227,17 +230,18 @@ class Graded(Task):
 
     @abstractmethod
     def prompt(self, problem: Problem) -> str:
-        """What the model is given. Raises ValueError for a problem that it cannot be asked."""
+        """What the model is given. Raises UsageError for a problem that it cannot be asked."""
 
     @abstractmethod
     def truth(self, problem: Problem) -> Answer:
-        """The right answer by Python integers. Raises ValueError where there is none."""
+        """The right answer by Python integers. Raises UsageError where there is none."""
 
     @abstractmethod
     def read(self, problem: Problem, completion: str) -> Answer:
         """The answer that a completion gives.
 
-        Raises ValueError unless it is a finished trace of that operation.
+        Raises UsageError unless it is a finished trace of that operation: then there is no answer.
+        Any other error, such as the ValueError of `int("")`, is a bug of the task, not an answer.
         """
 
     @abstractmethod
@@ -245,7 +249,7 @@ class Graded(Task):
         """The problem of a prompt that the task wrote: the way back from `prompt`."""
 
     def parse(self, text: str) -> Problem:
-        """The problem that a person typed. Raises ValueError unless it can be asked."""
+        """The problem that a person typed. Raises UsageError unless it can be asked."""
         match = PROBLEM.fullmatch(text)
         if match is None or len(text) > MAX_CHARACTERS:
             example = f"12{self.cells()[0].op}34"
@@ -310,7 +314,7 @@ class Explained(ABC):
     def answer_digits(self, problem: Problem, completion: str) -> list[int]:
         """Where in a completion each digit of its answer stands, as a person reads the answer.
 
-        Raises ValueError where `read` does.
+        Raises UsageError where `read` does.
         """
 
     @abstractmethod
@@ -330,7 +334,7 @@ class TextTask(Task):
     """A task that learns a text, which is scored whole by its loss."""
 
     def begin(self, text: str) -> str:
-        """What the model is given to go on from `text`. Raises ValueError."""
+        """What the model is given to go on from `text`. Raises UsageError."""
         return text
 
     @abstractmethod
@@ -383,7 +387,7 @@ def task_class(name: str) -> type[Task]:
 def load_task(name: str, options: dict[str, Any] | None = None) -> Task:
     """The task `name` with these options; text values are parsed by the option's type.
 
-    Raises ValueError naming the valid tasks, options or values.
+    Raises UsageError naming the valid tasks, options or values.
     """
     cls = task_class(name)
     hints = typing.get_type_hints(cls)

@@ -104,7 +104,7 @@ def evaluate(expression: Expression) -> list[Answer]:
     """The exact value of every node, by Python integers; the last one is the result.
 
     Division truncates toward zero and the remainder has the sign of the dividend, so that
-    dividend = quotient * divisor + remainder. Raises ValueError for a division by zero, for an
+    dividend = quotient * divisor + remainder. Raises UsageError for a division by zero, for an
     inexact division whose result is used further and for numbers that grow beyond all bounds.
     """
     values: list[Answer] = []
@@ -126,7 +126,7 @@ def negative(value: Answer) -> Answer:
 
 
 def apply(op: str, left: int, right: int) -> Answer:
-    """One exact operation. Raises ValueError for a division by zero."""
+    """One exact operation. Raises UsageError for a division by zero."""
     if op == "+":
         return Answer(left + right)
     if op == "-":
@@ -142,7 +142,7 @@ def apply(op: str, left: int, right: int) -> Answer:
 
 
 def whole(value: Answer) -> int:
-    """A value that an operation may use. Raises ValueError where it has a rest."""
+    """A value that an operation may use. Raises UsageError where it has a rest."""
     if value.rest:
         raise UsageError(
             f"a division inside a longer expression must be exact, but one leaves "
@@ -270,7 +270,7 @@ def _without_equals(text: str) -> str:
 
 
 def _tokens(text: str) -> Iterator[str]:
-    """Numbers, operators and parentheses. Raises ValueError at whatever else there is."""
+    """Numbers, operators and parentheses. Raises UsageError at whatever else there is."""
     place = 0
     while place < len(text):
         if text[place] in SPACE:

@@ -236,7 +236,7 @@ class Arithmetic(Operation):
 
         They follow from the options of the task alone, drawn as training draws, the first of each
         problem kept (`a + b` and `b + a` are one). A small pool is the start of a larger one. Small
-        cells count as seen although a pool may miss some of their problems. Raises ValueError if
+        cells count as seen although a pool may miss some of their problems. Raises UsageError if
         there are too few distinct problems.
         """
         rng = np.random.default_rng(POOL_SEED)
@@ -341,7 +341,7 @@ def _layout(tokens: np.ndarray, each: int) -> tuple[np.ndarray, ...]:
 
 
 def check_far(far: tuple[int, ...], digits: int) -> None:
-    """Raise ValueError unless these are different lengths, longer than those trained on."""
+    """Raise UsageError unless these are different lengths, longer than those trained on."""
     if len({*far}) < len(far) or not all(digits < length <= MAX_DIGITS for length in far):
         raise UsageError(f"far must hold different lengths above {digits}, at most {MAX_DIGITS}")
 
