@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
-.PHONY: demo check test lint figures bench
+.PHONY: demo check test lint figures bench docs
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -15,6 +15,10 @@ demo: $(READY)  ## train the 3-digit adder, evaluate it, draw the figure
 	$(BIN)/addgpt train --task add --digits 3 --out results/demo --resume
 	$(BIN)/addgpt eval results/demo
 	$(BIN)/addgpt figures results/demo
+	@echo 'Open results/demo/accuracy_grid.png and results/demo/training_curve.png. Next:'
+	@echo '  . .venv/bin/activate'
+	@echo '  addgpt calc --model results/demo "128+367"   # ask what you have trained'
+	@echo '  addgpt calc --steps "123*456"                # the calculator of the package shows its work'
 
 lint: $(READY)  ## style, the order of imports, types
 	$(BIN)/ruff check .
@@ -33,3 +37,10 @@ figures: $(READY)  ## redraw every figure of results/
 
 bench: $(READY)  ## all benchmarks, as ratios; appended to benchmarks/history.csv
 	$(BIN)/python -m benchmarks.run
+
+docs: .venv/.docs  ## the pages as a site, in site/; links are checked
+	$(BIN)/mkdocs build --strict
+
+.venv/.docs: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch .venv/.docs

@@ -53,10 +53,12 @@ def training_panels(metrics: pd.DataFrame, names: Mapping[str, str] | None = Non
     wanted = [("val_exact", "examples"), ("val_exact", "seconds"), ("val_loss", "examples")]
     if not metrics["val_exact"].notna().any():
         wanted = [("val_loss", "examples"), ("val_loss", "seconds")]
+    smoothed = metrics["label_smoothing"].any() if "label_smoothing" in metrics else False
+    training = "pale: training" + (", which includes label smoothing" if smoothed else "")
     found = []
     for what, across in wanted:
         judged = what == "val_exact"
-        note = f"n = {_span(metrics['val_n'].dropna())} problems" if judged else "pale: training"
+        note = f"n = {_span(metrics['val_n'].dropna())} problems" if judged else training
         draw = partial(_draw_training, metrics, what, across, names)
         found.append(Panel(f"{WHAT[what]} by {ACROSS[across]}", note, draw))
     return found

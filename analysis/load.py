@@ -34,6 +34,7 @@ from addgpt.evaluation.intervals import wilson
 from addgpt.evaluation.schema import COUNTS, EVAL_COLUMNS, NUMBERS, read_eval, trained_length
 from addgpt.runs.files import RunError, read_checked, read_log
 from addgpt.runs.recipe import flat
+from addgpt.task import short
 
 T = TypeVar("T")
 
@@ -82,15 +83,17 @@ def metrics(folder: str | Path) -> pd.DataFrame:
     """One row per logged step: `run`, `task`, `seed`, then the columns of metrics.jsonl.
 
     `seconds` are of training alone, losses are in nats per token, `val_exact` is a share in 0..1
-    of `val_n` problems, missing for a task that has no right answers.
+    of `val_n` problems, missing for a task that has no right answers. The training loss `loss`
+    includes that which label smoothing adds, where `label_smoothing` is not 0; `val_loss` does not.
     """
     rows = []
     for run, path in find(folder).items():
         config = read_config(path)
         size = config.get("train", {}).get("eval_size")
-        named = {"run": run, "task": config["task"], "seed": config["seed"], "val_n": size}
+        named = {"run": run, "task": short(config["task"]), "seed": config["seed"], "val_n": size}
+        named |= {"label_smoothing": config.get("train", {}).get("label_smoothing", 0.0)}
         rows += [named | look for look in _looks(path)]
-    columns = ("run", "task", "seed", "val_n", *LOOK_COLUMNS)
+    columns = ("run", "task", "seed", "val_n", "label_smoothing", *LOOK_COLUMNS)
     return _frame(rows, columns).astype(dict.fromkeys(LOOK_COLUMNS, float))
 
 

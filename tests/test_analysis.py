@@ -20,6 +20,7 @@ from addgpt.cli.main import main
 from addgpt.evaluation.intervals import wilson
 from addgpt.evaluation.schema import trained_length
 from analysis import figures, load, style
+from tests.helpers.notebooks import check_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -381,16 +382,10 @@ def test_import_needs_no_torch_and_changes_no_setting() -> None:
 # The notebook.
 
 
-def test_notebook_is_stored_without_outputs_and_runs(results: Path, monkeypatch) -> None:
-    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
-    book = nbformat.read(ROOT / "analysis/accuracy_by_length.ipynb", as_version=4)
-    nbformat.validate(book)
-    code = [one for one in book.cells if one.cell_type == "code"]
-    assert not any(one.outputs or one.execution_count for one in code)
+def test_notebook_is_stored_with_its_outputs_and_runs(results: Path, monkeypatch) -> None:
+    pytest.importorskip("nbclient")
     monkeypatch.setenv("ADDGPT_RESULTS", str(results))
-    nbclient.NotebookClient(
-        book, timeout=60, resources={"metadata": {"path": str(ROOT / "analysis")}}
-    ).execute()
+    code = check_notebook("accuracy_by_length")
     kinds = [set(out.get("data", {})) for one in code for out in one.outputs]
     assert sum("text/html" in kind for kind in kinds) == 2
     assert sum("image/png" in kind for kind in kinds) == 3

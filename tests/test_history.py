@@ -4,7 +4,8 @@ import csv
 
 import pytest
 
-from benchmarks.run import COLUMNS, remember
+from benchmarks.page import PAGE, page
+from benchmarks.run import COLUMNS, HISTORY, remember
 from benchmarks.timing import Row
 
 
@@ -24,3 +25,21 @@ def test_a_run_is_appended(tmp_path):
     path.write_text("other\n")
     with pytest.raises(ValueError, match="has other columns"):
         remember(rows, path)
+
+
+def test_the_page_of_benchmarks_is_made_from_the_history():
+    assert PAGE.read_text(encoding="utf-8") == page(), "run: python -m benchmarks.page"
+
+
+def test_the_page_shows_the_newest_run_alone(tmp_path):
+    lines = [line.split(",", 2)[0] for line in HISTORY.read_text().splitlines()[1:]]
+    assert len(set(lines)) > 1  # there are older ones to be left out
+    path = tmp_path / "history.csv"
+    path.write_text(
+        ",".join(COLUMNS)
+        + "\n2026-01-02 09:00,new,a machine,sums,a second,2625870,100,2.5,a note"
+        + "\n2026-01-01 09:00,old,another,sums,a second,1,2,0.5,\n"
+    )
+    assert "| sums | a second | 2,625,870 | 100 | 2.5 | a note |" in page(path)
+    assert "a machine; measured 2026-01-02 09:00, commit `new`" in page(path)
+    assert "another" not in page(path)

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from analysis import load, seeds, style
+from tests.helpers.notebooks import check_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "results" / "reference"
@@ -136,16 +137,10 @@ def test_figures_can_be_saved(evals, tmp_path):
     assert style.save(seeds.median_and_worst(evals), tmp_path / "x.png").stat().st_size > 5000
 
 
-def test_notebook_is_stored_without_outputs_and_runs(monkeypatch):
-    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
-    book = nbformat.read(ROOT / "analysis" / "seeds.ipynb", as_version=4)
-    nbformat.validate(book)
-    code = [one for one in book.cells if one.cell_type == "code"]
-    assert not any(one.outputs or one.execution_count for one in code)
+def test_notebook_is_stored_with_its_outputs_and_runs(monkeypatch):
+    pytest.importorskip("nbclient")
     monkeypatch.delenv("ADDGPT_RESULTS", raising=False)
-    nbclient.NotebookClient(
-        book, timeout=60, resources={"metadata": {"path": str(ROOT / "analysis")}}
-    ).execute()
+    code = check_notebook("seeds")
     kinds = [set(out.get("data", {})) for one in code for out in one.outputs]
     assert sum("text/html" in kind for kind in kinds) == 2
     assert sum("image/png" in kind for kind in kinds) == 3

@@ -6,8 +6,10 @@ import contextlib
 import gc
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-RESULTS = "results"
+if TYPE_CHECKING:
+    from addgpt.calculator.solver import Calculator
 
 
 @contextlib.contextmanager
@@ -21,15 +23,18 @@ def _for_good() -> Iterator[None]:
         gc.enable()
 
 
-def load_calculator(path: Path | str | None = None):
-    """The calculator of a run; by default of the shipped one, or else of the newest."""
+def load_calculator(name: Path | str | None = None) -> Calculator:
+    """The calculator of a run; by default of the shipped one, or else of the newest.
+
+    Raises RunError if there is no such run, ValueError if it is no calculator.
+    """
     with _for_good():
         from addgpt.calculator.solver import Calculator
         from addgpt.device import prepare
-        from addgpt.runs.run import SHIPPED, Run, newest_run
+        from addgpt.runs.run import RESULTS, SHIPPED, Run, newest_run, run_path
 
     prepare()
-    if path is None:
-        path = SHIPPED if (SHIPPED / "config.json").exists() else newest_run(RESULTS)
-    run = Run(path)
+    if name is None:
+        name = SHIPPED if (SHIPPED / "config.json").exists() else newest_run(RESULTS)
+    run = Run(run_path(name))
     return Calculator(run.model(), run.task(), run.name)

@@ -113,7 +113,7 @@ class Calculator:
         self, model: Model | None, task: Task, name: str = "", write: Write | None = None
     ) -> None:
         self.name = name or task.name
-        self.operators = "".join(op for op in OPERATORS if _can(task, op))
+        self.operators = operators(task)
         if not isinstance(task, Graded) or not self.operators:
             raise UsageError(
                 f"{self.name} is no calculator: its task, {task.name}, has none of + - * / "
@@ -325,14 +325,22 @@ def _no_answer(written: Written) -> str:
     return f"the model {what} {brief(str(written.problem))}"
 
 
+def operators(task: Task) -> str:
+    """Those of + - * / that a task has, and means as Python does."""
+    return "".join(op for op in OPERATORS if _can(task, op))
+
+
 def _can(task: Task, op: str) -> bool:
-    """Whether a task has the operation, and means by it what Python does."""
+    """Whether a task has the operation, and means by it what Python does, of large numbers too."""
+    if not isinstance(task, Graded):
+        return False
     try:
-        return isinstance(task, Graded) and task.truth(Problem(op, (7, 3))) == expression.apply(
-            op, 7, 3
-        )
+        means = task.truth(Problem(op, (7, 3))) == expression.apply(op, 7, 3)
     except UsageError:
         return False
+    with contextlib.suppress(UsageError):  # a task may have no large ones
+        means = means and task.truth(Problem(op, (54321, 678))) == expression.apply(op, 54321, 678)
+    return means
 
 
 def _check_work(problem: Problem) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import click
 
@@ -13,9 +12,9 @@ from addgpt.config.errors import UsageError
 
 @click.command("calc", context_settings={"ignore_unknown_options": True})
 @click.argument("expression", nargs=-1)
-@click.option("--model", type=click.Path(path_type=Path), help="A run folder.")
+@click.option("--model", metavar="RUN", help="A run folder [calculator: that of the package].")
 @click.option("--steps", is_flag=True, help="Show the work, as one would write it on paper.")
-def command(expression: tuple[str, ...], model: Path | None, steps: bool) -> None:
+def command(expression: tuple[str, ...], model: str | None, steps: bool) -> None:
     """Calculate with a model: + - * / of whole numbers, and parentheses.
 
     Without an expression: a prompt; with lines piped in: one answer a line. Python checks each

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import click
 
@@ -15,7 +14,7 @@ from addgpt.config.format import duration, short
 @click.command("cost")
 @click.option("--task", help="What to learn; `addgpt tasks` lists them.")
 @click.option("--digits", type=int, help="Longest operand; short for --set digits=N.")
-@click.option("--run", "run_folder", type=click.Path(path_type=Path), help="Of this run instead.")
+@click.option("--run", "run_name", help="Of this run instead.")
 @click.option("--examples", type=click.IntRange(1), help="For so many problems [all steps].")
 @click.option(
     "--utilisation",
@@ -29,7 +28,7 @@ from addgpt.config.format import duration, short
 def command(
     task: str | None,
     digits: int | None,
-    run_folder: Path | None,
+    run_name: str | None,
     examples: int | None,
     utilisation: float,
     pairs: tuple[str, ...],
@@ -47,16 +46,16 @@ def command(
       addgpt cost --run results/add-3 --json
     """
     from addgpt.runs import resolve as settings
-    from addgpt.runs.run import Run
+    from addgpt.runs.run import Run, run_path
     from addgpt.training import cost
     from addgpt.training.preflight import check_trainable
 
-    if (task is None) == (run_folder is None):
+    if (task is None) == (run_name is None):
         raise UsageError("give --task or --run; `addgpt tasks` lists the tasks")
-    if run_folder is not None:
+    if run_name is not None:
         if pairs or digits is not None:
             raise UsageError("--run has its settings; drop --set and --digits")
-        config = _here(Run(run_folder).config)
+        config = _here(Run(run_path(run_name)).config)
     elif task is not None:
         chosen = settings.parse_pairs(pairs)
         chosen |= {"digits": str(digits)} if digits is not None else {}

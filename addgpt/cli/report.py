@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -16,7 +17,8 @@ from addgpt.cli.main import RESULTS
 def command(folder: Path, out: Path, date: str) -> None:
     """Show all runs of a folder on one page: a single html file that needs nothing else.
 
-    Without FOLDER, the runs in results. What cannot be read is named on the page and on stderr.
+    Without FOLDER, the runs in results; reference runs beside others are left out. What cannot be
+    read is named on the page and on stderr.
 
     \b
     Example:
@@ -31,5 +33,9 @@ def command(folder: Path, out: Path, date: str) -> None:
     write_atomically(out, page.html)
     for fault in page.faults:
         click.echo(fault, err=True)
+    if page.left_out:
+        path = shlex.quote(str(folder / "reference"))
+        what = "1 reference run" if page.left_out == 1 else f"{page.left_out} reference runs"
+        click.echo(f"left out: {what}, see addgpt report {path}", err=True)
     runs = "1 run" if page.runs == 1 else f"{page.runs:,} runs"
     click.echo(f"{out}: {runs}, {out.stat().st_size / 1e6:.1f} MB")

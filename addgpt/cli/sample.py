@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import click
 
@@ -11,7 +10,7 @@ from addgpt.config.errors import UsageError
 
 
 @click.command("sample")
-@click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("run_name", metavar="RUN")
 @click.option("--prompt", help="What the text begins with [nothing; a newline in running text].")
 @click.option("--tokens", type=click.IntRange(1), default=500, show_default=True, help="At most.")
 @click.option("--lines", type=click.IntRange(1), help="Stop after so many lines, or samples.")
@@ -19,7 +18,7 @@ from addgpt.config.errors import UsageError
 @click.option("--top-k", type=click.IntRange(0), default=0, help="Of the K likeliest alone [all].")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draws.")
 def command(
-    run_folder: Path,
+    run_name: str,
     prompt: str | None,
     tokens: int,
     lines: int | None,
@@ -45,10 +44,10 @@ def command(
 
     from addgpt.device import prepare
     from addgpt.generation.sample import Writer
-    from addgpt.runs.run import Run
+    from addgpt.runs.run import Run, run_path
 
     prepare()
-    run = Run(run_folder)
+    run = Run(run_path(run_name))
     writer = Writer(run.model(), run.task(), temperature, top_k)
     rng = torch.Generator().manual_seed(seed)
     if prompt is None:

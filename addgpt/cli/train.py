@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from addgpt.cli.main import RESULTS, fail, leave
+from addgpt.cli.main import fail, leave
 from addgpt.config.errors import UsageError
 
 
@@ -19,7 +20,7 @@ from addgpt.config.errors import UsageError
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder [results/TASK-DIGITS].")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, if there is one.")
 @click.option("--previous", is_flag=True, help="Resume from the checkpoint before the last.")
-@click.option("--init-from", type=click.Path(path_type=Path), help="Start from this run's model.")
+@click.option("--init-from", metavar="RUN", help="Start from this run's model.")
 @click.option("--stop-at", help="Stop once val exact match reaches this share, such as 0.999.")
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any other setting.")
 def command(
@@ -29,7 +30,7 @@ def command(
     out: Path | None,
     resume: bool,
     previous: bool,
-    init_from: Path | None,
+    init_from: str | None,
     stop_at: str | None,
     pairs: tuple[str, ...],
 ) -> None:
@@ -71,22 +72,22 @@ def command(
 
 
 def _started(
-    out: Path | None, task: str | None, settings: dict, seed: int, init_from: Path | None, world
+    out: Path | None, task: str | None, settings: dict, seed: int, init_from: str | None, world
 ) -> Path:
     """Check what was asked for, then make the folder of a new run."""
     from addgpt.runs import resolve as chosen
     from addgpt.runs.provenance import command_line, versions
-    from addgpt.runs.run import Run, initial_weights
+    from addgpt.runs.run import Run, free_folder, initial_weights, run_path
     from addgpt.training.preflight import check_trainable
 
     if task is None:
         raise UsageError("--task is missing; `addgpt tasks` lists the tasks")
-    shape = Run(init_from).config.model if init_from else None
+    shape = Run(run_path(init_from)).config.model if init_from else None
     config = chosen.configure(task, settings, seed, command_line(), versions(), shape)
     check_trainable(config, world)
     if init_from:
-        initial_weights(init_from, config)
-    return Run.create(out or _free_folder(config.task, config.options, seed), config).path
+        initial_weights(run_path(init_from), config)
+    return Run.create(out or free_folder(config.task, config.options, seed), config).path
 
 
 def _resumed(out: Path, task: str | None, settings: dict, previous: bool, world) -> None:
@@ -104,17 +105,18 @@ def _resumed(out: Path, task: str | None, settings: dict, previous: bool, world)
         run.restore_previous()
 
 
-def _train(out: Path, init_from: Path | None, world) -> None:
+def _train(out: Path, init_from: str | None, world) -> None:
     """Train the run of a folder and say how it went."""
-    from addgpt.runs.run import Run, initial_weights
+    from addgpt.runs.run import Run, initial_weights, run_path
     from addgpt.training.loop import Interrupted, WorkerLost, train
-    from addgpt.training.progress import TrainingProgress
+    from addgpt.training.progress import TrainingProgress, least_loss
 
     run = Run(out)
-    weights = initial_weights(init_from, run.config) if init_from else None
+    weights = initial_weights(run_path(init_from), run.config) if init_from else None
     again = f"addgpt train --resume --out {run.path}"
     try:
-        with TrainingProgress(quiet=not world.main) as shown:
+        smoothed = least_loss(run.config.train.label_smoothing, run.config.model.vocab)
+        with TrainingProgress(not world.main, smoothed) as shown:
             end = train(run, shown, weights, world)
     except (Interrupted, WorkerLost) as stop:
         if not world.main:
@@ -127,6 +129,7 @@ def _train(out: Path, init_from: Path | None, world) -> None:
             f"{run.path}: {_score(end.validation, run.config.train.eval_size)} "
             f"after {end.step:,} steps, {end.seconds:.1f} s of training"
         )
+        _tell_next(run)
 
 
 def _score(validation: dict[str, Any], n: int) -> str:
@@ -138,12 +141,21 @@ def _score(validation: dict[str, Any], n: int) -> str:
     return f"val loss {validation['val_loss']:.4f}" if "val_loss" in validation else "done"
 
 
-def _free_folder(task: str, options: dict, seed: int) -> Path:
-    """results/TASK-DIGITS-sSEED, or the first with -2, -3, ... that is free; no -s0 for seed 0."""
-    name = f"{task}-{options['digits']}" if "digits" in options else task
-    name += f"-s{seed}" if seed else ""
-    path, number = Path(RESULTS) / name, 1
-    while path.exists():
-        number += 1
-        path = Path(RESULTS) / f"{name}-{number}"
-    return path
+def _tell_next(run) -> None:
+    """Say what to type next, and what is drawn where."""
+    from addgpt.calculator.solver import operators
+    from addgpt.task import TextTask
+
+    path, task = shlex.quote(str(run.path)), run.task()
+    lines = []
+    if task.cells() or isinstance(task, TextTask):
+        score = "how right it is" if task.cells() else "its loss on unseen text"
+        lines.append((f"addgpt eval {path}", score))
+    if ops := operators(task):
+        lines.append((f'addgpt calc --model {path} "12{ops[0]}34"', "ask it"))
+    elif isinstance(task, TextTask):
+        lines.append((f"addgpt sample {path}", "let it write"))
+    lines.append((f"addgpt figures {path}", f"draws {run.path / 'training_curve.png'} and more"))
+    width = max(len(line) for line, _ in lines)
+    told = [f"  {line.ljust(width)}  # {what}" for line, what in lines]
+    click.echo("\n".join(["Next:", *told]), err=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from addgpt.config import catalogue
@@ -70,6 +71,9 @@ class TrainConfig:
         0.0, "weight of the squared log of the softmax's sum", features=catalogue.Z_LOSS, low=0,
         below=math.inf, gradients=True,
     )  # fmt: skip
+    score_prompt: bool = setting(
+        False, "let the loss of training count the tokens of the prompt, too"
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -91,6 +95,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"seed must be in 0..2^63-1, not {self.seed}")
+        if self.task.endswith(".py") and not Path(self.task).is_absolute():  # of whatever folder
+            raise UsageError(f"task must be a name or the whole path of a file, not {self.task!r}")
         if self.model.architecture == "counts":
             for item in dataclasses.fields(self.train):
                 mine = getattr(self.train, item.name)

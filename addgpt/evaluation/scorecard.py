@@ -69,9 +69,7 @@ class Scorecard:
 
     def check(self) -> None:
         """Raise RunError if the model was scored on what it may have been trained on."""
-        if not self.contamination.clean:
-            found = ", ".join(self.contamination.found)
-            raise RunError(f"CONTAMINATED, the scores do not count: {self.contamination} ({found})")
+        check_clean(self.contamination)
 
     def _less_than(self, file: Path) -> bool:
         """Whether a stored score is of the same checkpoint, with more problems a cell or cells."""
@@ -134,11 +132,18 @@ def score_run(
     return Scorecard(run, split, rows, tally, contamination, found)
 
 
+def check_clean(contamination: Contamination) -> None:
+    """Raise RunError if a model was scored on what it may have been trained on."""
+    if not contamination.clean:
+        found = ", ".join(contamination.found)
+        raise RunError(f"CONTAMINATED, the scores do not count: {contamination} ({found})")
+
+
 def run_facts(run: Run, model: Model, progress: dict[str, Any]) -> dict[str, Any]:
     """What stands in every row of scores of a run: which it is, and how long it was trained."""
     return {
         "run": run.name,
-        "task": run.config.task,
+        "task": run.task().name,
         "seed": run.config.seed,
         "params": model.parameter_count(),
         **{key: progress[key] for key in CHECKPOINT},

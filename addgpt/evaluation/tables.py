@@ -62,7 +62,8 @@ def _grid_table(op: str, rows: Sequence[Row]) -> Table:
             cell = [r for r in rows if (r["len_a"], r["len_b"]) == (len_a, len_b)]
             texts.append("\n".join(_cell_text(r) for r in cell))
         table.add_row(str(len_a), *texts)
-    table.caption = "* all problems of so small a cell are in training"
+    if any(row["seen"] for row in rows):
+        table.caption = "* all problems of so small a cell are in training"
     return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from addgpt.config.architectures import (
 from addgpt.config.errors import UsageError
 from addgpt.config.schema import RunConfig, TrainConfig, trained
 from addgpt.config.settings import names_of, to_dict, unknown, with_settings
-from addgpt.task import Task, load_task, task_class
+from addgpt.task import Task, lasting, load_task, task_class
 
 
 def parse_pairs(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -28,7 +29,7 @@ def parse_pairs(pairs: tuple[str, ...]) -> dict[str, str]:
     return settings
 
 
-def split_settings(task: str, settings: dict[str, str]) -> tuple[dict[str, str], ...]:
+def split_settings(task: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
     """Settings sorted into task options, model and training. Raises ValueError for unknown keys."""
     names = (
         list(task_class(task).options()),
@@ -44,7 +45,7 @@ def split_settings(task: str, settings: dict[str, str]) -> tuple[dict[str, str],
 
 def configure(
     task_name: str,
-    settings: dict[str, str],
+    settings: Mapping[str, Any],
     seed: int = 0,
     command: str = "",
     versions: dict[str, str] | None = None,
@@ -52,7 +53,8 @@ def configure(
 ) -> RunConfig:
     """The config of a new run: the task's recipe with a person's settings on top.
 
-    The model is that of the recipe, or has another one's `shape`.
+    Settings are values (`{"tied": True}`) or text (`{"tied": "true"}`). The model is that of the
+    recipe, or has another one's `shape`.
     """
     options, model, train = split_settings(task_name, settings)
     task = load_task(task_name, options).resolved()
@@ -69,7 +71,7 @@ def configure(
     built = with_model_settings(base, model)
     learned = trained(built.architecture, recipe.train)
     return RunConfig(
-        task_name,
+        lasting(task_name),
         to_dict(task),
         built,
         with_settings(TrainConfig(**learned), train),
@@ -80,10 +82,10 @@ def configure(
 
 
 def reconfigure(
-    config: RunConfig, task_name: str | None, settings: dict[str, str], command: str = ""
+    config: RunConfig, task_name: str | None, settings: Mapping[str, Any], command: str = ""
 ) -> RunConfig:
     """The config of a run to be resumed: training settings may change, task and model may not."""
-    if task_name not in (None, config.task):
+    if task_name is not None and lasting(task_name) != config.task:
         raise UsageError(f"the run to resume is of task {config.task}, not {task_name}")
     options, model, train = split_settings(config.task, settings)
     task = load_task(config.task, config.options)
@@ -100,6 +102,6 @@ def reconfigure(
     )
 
 
-def _typed(task: Task, options: dict[str, str]) -> dict[str, Any]:
+def _typed(task: Task, options: dict[str, Any]) -> dict[str, Any]:
     """Text options as the task's own types."""
     return to_dict(with_settings(task, options)) if options else {}

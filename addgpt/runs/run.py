@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,12 @@ from addgpt.model.build import Model, build
 from addgpt.runs import files
 from addgpt.runs.checkpoint import check_fits, packed, read_tensors, transplant
 from addgpt.runs.files import RunError
-from addgpt.task import Task, load_task
+from addgpt.task import Task, load_task, short
 
 CONFIG, METRICS, MODEL = "config.json", "metrics.jsonl", "model.safetensors"
 STATE, PREVIOUS = "state.safetensors", "state.previous.safetensors"
+
+RESULTS = "results"  # where runs are kept unless it is said where
 
 # The calculator that comes with the package.
 SHIPPED = Path(__file__).parents[1] / "pretrained" / "calculator"
@@ -196,6 +198,26 @@ def is_empty(path: Path) -> bool:
         files.remove_leftovers(path, CONFIG)
         return not any(path.iterdir())
     return not path.exists()
+
+
+def run_path(name: str | Path) -> Path:
+    """The folder of a run that a person names: a path, or `calculator`, which is the shipped one.
+
+    A folder of one's own that is called so: `./calculator`.
+    """
+    return SHIPPED if str(name) == "calculator" and not isinstance(name, Path) else Path(name)
+
+
+def free_folder(task: str, options: Mapping[str, Any], seed: int) -> Path:
+    """results/TASK-DIGITS-sSEED, or the first with -2, -3, ... that is free; no -s0 for seed 0."""
+    name = short(task)
+    name += f"-{options['digits']}" if "digits" in options else ""
+    name += f"-s{seed}" if seed else ""
+    path, number = Path(RESULTS) / name, 1
+    while path.exists():
+        number += 1
+        path = Path(RESULTS) / f"{name}-{number}"
+    return path
 
 
 def newest_run(folder: str | Path) -> Path:

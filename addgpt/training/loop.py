@@ -167,6 +167,8 @@ class Loop:
         rng = np.random.default_rng((self.config.seed, step, 0))
         seed_dropout(self.device, _dropout_seed(self.config.seed, step, self.world.rank))
         batch = self.task.batch(rng, self.settings.batch_size, "train")
+        if self.settings.score_prompt:
+            batch = batch.with_prompt_scored()
         value = self.learner.learn(batch, step)
         state.step += 1
         if self.settings.ema:

@@ -30,6 +30,8 @@ def check_trainable(config: RunConfig, world: World = ALONE) -> None:
     if isinstance(task, Graded):
         check_reference(task, task.batch(np.random.default_rng(0), CHECKED, "val"))
     if isinstance(config.model, GPTConfig) and config.model.prefix:
+        if config.train.score_prompt:
+            raise UsageError("prefix=true lets the prompt see all of itself: no score_prompt=true")
         check_prompt(task)
 
 

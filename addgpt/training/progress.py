@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -20,14 +21,32 @@ if TYPE_CHECKING:  # counting needs no torch
 PLAIN_SECONDS = 30.0  # between plain lines, where nobody looks at a terminal
 
 
+def least_loss(smoothing: float, vocab: int) -> float:
+    """The lowest loss in nats a token that label smoothing leaves: the entropy of its targets.
+
+    >>> round(least_loss(0.1, 19), 3), least_loss(0.0, 19)
+    (0.587, 0.0)
+    """
+    if not smoothing:
+        return 0.0
+    other = smoothing / vocab
+    right = 1 - smoothing + other
+    return -(right * math.log(right) + (vocab - 1) * other * math.log(other))
+
+
 class TrainingProgress:
     """The callback that shows training: `with TrainingProgress() as shown: train(run, shown)`.
 
     A terminal that goes away ends the talk, not the training.
+
+    Args:
+        quiet: show nothing.
+        smoothed: the part of the training loss that is there by label smoothing, see `least_loss`.
     """
 
-    def __init__(self, quiet: bool = False) -> None:
+    def __init__(self, quiet: bool = False, smoothed: float = 0.0) -> None:
         self.quiet = quiet
+        self.smoothed = smoothed
         self.live = not quiet and sys.stderr.isatty()
         self.bar = _bar("{task.fields[note]}") if self.live else None
         if self.bar:
@@ -59,15 +78,27 @@ class TrainingProgress:
         now = time.monotonic()
         first, since = self.began = self.began or (state.step - 1, now)
         if self.bar:
-            self.bar.update(self.row, total=state.steps, completed=state.step, note=_note(state))
+            self.bar.update(
+                self.row, total=state.steps, completed=state.step, note=self._note(state)
+            )
         validated = state.validation.get("step", -1)
         if not self.bar and (validated != self.validated or now - self.told > PLAIN_SECONDS):
             pace = (now - since) / max(1, state.step - first)  # since this process began
             left = f"  ETA {clock(pace * (state.steps - state.step))}" if now > since else ""
-            note = f"step {state.step}/{state.steps}  {_note(state)}{left}"
+            note = f"step {state.step}/{state.steps}  {self._note(state)}{left}"
             print(note, file=sys.stderr, flush=True)
             self.told = now
         self.validated = validated
+
+    def _note(self, state: TrainState) -> str:
+        pace = state.examples / state.seconds if state.seconds else 0
+        smoothed = f" ({self.smoothed:.4f} of it label smoothing)" if self.smoothed else ""
+        parts = [f"loss {state.loss:.4f}{smoothed}"]
+        if "val_exact" in state.validation:
+            parts.append(f"val exact {percent(state.validation['val_exact'], 1)} %")
+        elif "val_loss" in state.validation:
+            parts.append(f"val loss {state.validation['val_loss']:.4f}")
+        return "  ".join([*parts, f"{pace:,.0f} examples/s"])
 
 
 def counted(
@@ -85,16 +116,6 @@ def counted(
         for item in items:
             yield item
             bar.advance(row, size(item))
-
-
-def _note(state: TrainState) -> str:
-    pace = state.examples / state.seconds if state.seconds else 0
-    parts = [f"loss {state.loss:.4f}"]
-    if "val_exact" in state.validation:
-        parts.append(f"val exact {percent(state.validation['val_exact'], 1)} %")
-    elif "val_loss" in state.validation:
-        parts.append(f"val loss {state.validation['val_loss']:.4f}")
-    return "  ".join([*parts, f"{pace:,.0f} examples/s"])
 
 
 def _bar(note: str) -> Progress:

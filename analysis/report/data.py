@@ -16,6 +16,7 @@ import pandas as pd
 
 from addgpt.runs import recipe
 from addgpt.runs.files import RunError
+from addgpt.task import short
 from analysis import load
 
 # How foreign files fail: not parsing, or holding something other than what is expected.
@@ -68,12 +69,24 @@ class Group:
     runs: tuple[RunData, ...]
 
 
+def chosen(folder: Path) -> tuple[dict[str, Path], int]:
+    """The runs in a folder that are shown, by name, and how many are not.
+
+    Reference runs, in a folder `reference`, are left out, so that one's own are not added to them;
+    they are shown where there are no others, or if their folder is asked for.
+    """
+    found = load.find(folder)
+    own = {name: path for name, path in found.items() if not name.startswith("reference/")}
+    return (own, len(found) - len(own)) if own else (found, 0)
+
+
 def read(folder: Path, progress: Progress) -> tuple[list[RunData], list[str]]:
     """The runs in a folder, by name, and one line for each that cannot be shown at all.
 
-    Raises ValueError if there is no such folder or no run in it.
+    Reference runs are left out beside others, see `chosen`. Raises ValueError if there is no such
+    folder or no run in it.
     """
-    found, runs, faults = load.find(folder), [], []
+    (found, _), runs, faults = chosen(folder), [], []
     for name, path in progress(found.items(), len(found), "reading"):
         try:
             runs.append(_run(name, path))
@@ -154,7 +167,7 @@ def _title(run: RunData, others: list[RunData]) -> str:
     keys = list(dict.fromkeys([*keys, *differing]))
     parts = [f"{key.rpartition('.')[2]}={mine[key]}" for key in keys[:MOST_SETTINGS]]
     more = [f"{len(keys) - MOST_SETTINGS} more"] if len(keys) > MOST_SETTINGS else []
-    return ", ".join([str(run.config["task"]), *parts, *more])
+    return ", ".join([short(str(run.config["task"])), *parts, *more])
 
 
 def _line(error: Exception) -> str:

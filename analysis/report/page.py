@@ -18,6 +18,7 @@ from addgpt.config.errors import UsageError
 from addgpt.config.format import duration
 from addgpt.evaluation.intervals import percent
 from addgpt.evaluation.schema import ERROR_KINDS
+from addgpt.task import short
 from analysis.report import data, examples, figures, numbers
 from analysis.report.data import Group, Progress, RunData
 from analysis.report.numbers import Headline
@@ -33,11 +34,15 @@ RECIPE = ("batch_size", "optimizer", "lr", "muon_lr", "schedule")
 
 @dataclass(frozen=True)
 class Page:
-    """The html of the page, how many runs it shows, and a line for each file it cannot show."""
+    """The html of the page, how many runs it shows, and a line for each file it cannot show.
+
+    `left_out` says how many reference runs are not shown, see `data.chosen`.
+    """
 
     html: str
     runs: int
     faults: tuple[str, ...]
+    left_out: int = 0
 
 
 def build(folder: str | Path, progress: Progress | None = None, date: str = "") -> Page:
@@ -89,7 +94,8 @@ def build(folder: str | Path, progress: Progress | None = None, date: str = "") 
             style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
         )
     )
-    return Page(html.encode("utf-8", "replace").decode("utf-8"), len(runs), tuple(faults))
+    html = html.encode("utf-8", "replace").decode("utf-8")
+    return Page(html, len(runs), tuple(faults), data.chosen(folder)[1])
 
 
 def _section(group: Group, drawings: Drawings) -> dict[str, Any]:
@@ -129,7 +135,7 @@ def _facts(group: Group) -> dict[str, str]:
     looks = [run.metrics.iloc[-1] for run in runs if len(run.metrics)]
     scored = [table for run in runs for table in (run.evals, run.losses) if len(table)]
     facts = {
-        "Task": str(first.config["task"]),
+        "Task": short(str(first.config["task"])),
         "Options": _pairs(first.part("options")),
         "Model": _pairs({key: model[key] for key in SHAPE if key in model}),
         "Parameters": _numbers(table["params"].max() for table in scored),

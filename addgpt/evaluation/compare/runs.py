@@ -17,14 +17,15 @@ from addgpt.evaluation.schema import is_longer, read_eval
 from addgpt.evaluation.scorecard import Scorecard, contaminated, file_of, graded, score_run
 from addgpt.runs import recipe
 from addgpt.runs.files import RunError, read_checked
-from addgpt.runs.run import MODEL, Run
+from addgpt.runs.run import MODEL, Run, run_path
 from addgpt.task import Cell, Graded, Task
 
 CELLS_COMPARED = 100  # cells
 
 
 def find_runs(names: Iterable[str]) -> list[Run]:
-    """The runs of some names: run folders, folders that hold runs, patterns like `results/add-*`.
+    """The runs of some names: run folders, folders that hold runs, patterns like `results/add-*`,
+    `calculator`.
 
     Each run is there once. Raises ValueError for a pattern that no run matches, RunError for a
     folder that is no run and holds none.
@@ -148,7 +149,7 @@ class Marker:
 
 def _paths(name: str) -> list[Path]:
     """The run folders of a name, or the name itself, for opening it to say what is wrong."""
-    path = Path(name)
+    path = run_path(name)
     if path.is_dir() and not (path / "config.json").exists():
         below = sorted(file.parent for file in path.glob("*/config.json"))
         return [folder for folder in below if not folder.name.startswith(".")] or [path]

@@ -1,0 +1,312 @@
+"""The Python API: what `import addgpt` offers. Nothing here loads torch before it is called.
+
+    calculator = addgpt.load_calculator()       # the one of the package
+    calculator.solve("12*(34-5)/2").answer      # '174'
+
+    run = addgpt.train("add", digits=4, steps=800, seed=1)     # -> results/add-4-s1
+    table = addgpt.evaluate(run, per_cell=200)                 # a pandas.DataFrame
+    run.model(), run.task()                                    # a torch module, and its task
+
+Settings are Python values: `digits=4`, `tied=True`, `level_position=("relative", "none",
+"learned")`. `addgpt settings` and `addgpt settings --task add` list them. What was asked for
+wrongly is a ValueError of one line that names what is valid; a run folder that cannot be used is a
+RunError, a RuntimeError.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from addgpt.config.errors import UsageError
+from addgpt.task import Answer, Cell, Problem, Task
+from addgpt.task import load_task as _load_task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from addgpt.calculator.solver import Calculator
+    from addgpt.model.build import Model
+    from addgpt.runs.run import Run
+    from addgpt.training.loop import TrainState
+
+__all__ = ["Answer", "Problem", "evaluate", "load_calculator", "load_run", "load_task", "train"]
+
+
+def load_task(name: str | Path, **options: Any) -> Task:
+    """A task by its name, or by the file that defines it, with these options.
+
+    Args:
+        name: such as `add` (`addgpt tasks` lists them), or the path of a file, `./double.py`, which
+            is carried out.
+        options: by their names, as values or as text.
+
+    Raises:
+        ValueError: no such task or option.
+
+    Examples:
+        >>> task = load_task("add", digits=3)
+        >>> problem = task.parse("128+367")
+        >>> task.prompt(problem), str(task.truth(problem))
+        ('128+367=', '495')
+    """
+    return _load_task(str(name), _plain(options))
+
+
+def load_run(run: str | Path) -> Run:
+    """A run by its folder, or the one of the package by its name, `calculator`.
+
+    `.model()` is its model, a torch module in evaluation mode on the CPU; `.task()` its task;
+    `.config` its settings; `.metrics()` a dict for each validation pass.
+
+    Raises:
+        RunError: there is no such run, or it is damaged.
+
+    Examples:
+        >>> run = load_run("calculator")
+        >>> run.task().name, run.config.model.width, run.model().parameter_count()
+        ('calc', 128, 404488)
+    """
+    from addgpt.runs.run import Run, run_path
+
+    return Run(run_path(run))
+
+
+def load_calculator(run: str | Path | Run | None = None) -> Calculator:
+    """The calculator that a run has learned to be; None: the one of the package.
+
+    `.solve(text)` works out one expression, `.solve_many(texts)` several at once, which is faster.
+    A `Solution` has the model's `answer`, the `truth`, whether it is `correct`, and the `steps`.
+
+    Raises:
+        RunError: there is no such run.
+        ValueError: the run has not learned + - * or /.
+
+    Examples:
+        >>> calculator = load_calculator()
+        >>> calculator.solve("12*(34-5)/2").answer
+        '174'
+        >>> [solution.answer for solution in calculator.solve_many(["128+367", "17/5"])]
+        ['495', '3 remainder 2']
+    """
+    from addgpt.calculator.load import load_calculator as load
+
+    return load(run if run is None or isinstance(run, str | Path) else run.path)
+
+
+def train(
+    task: str | Path | Task,
+    *,
+    digits: int | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    init_from: str | Path | Run | None = None,
+    quiet: bool = False,
+    on_step: Callable[[TrainState], None] | None = None,
+    **settings: Any,
+) -> Run:
+    """Train a model on a task, keep the run in a folder, and return it.
+
+    Args:
+        task: its name, the path of a file that defines it, or what `load_task` returned.
+        digits: longest operand; an option of most tasks.
+        out: the run folder. None: results/TASK-DIGITS, or the first such name that is free.
+        seed: of weights and problems.
+        resume: go on with the run in `out`, if there is one; it returns at once if that is done.
+            Only settings of training may change.
+        init_from: start from the model of this run.
+        quiet: do not show on stderr how far it is.
+        on_step: called after every step with a `TrainState`: step, steps, examples, tokens, seconds
+            of training, loss (nats a token), and validation, the last line of metrics.jsonl.
+        settings: options of the task, settings of the model and of training, as values.
+
+    Raises:
+        ValueError: a setting that there is not, or a value that it cannot have.
+        RunError: `out` holds something already, or training diverged.
+        Interrupted: Ctrl-C; all is saved, and `resume=True` goes on.
+
+    Examples:
+        >>> import tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> run = train("add", digits=2, steps=4, batch_size=8, width=16, heads=2,
+        ...             out=f"{folder.name}/run", quiet=True)
+        >>> run.task().digits, run.config.train.steps, run.metrics()[-1]["step"]
+        (2, 4, 4)
+    """
+    from addgpt.runs.run import initial_weights, is_empty
+    from addgpt.training import loop
+    from addgpt.training.progress import TrainingProgress, least_loss
+
+    name, options = _name_and_options(task)
+    settings = options | _plain(settings | ({} if digits is None else {"digits": digits}))
+    start = load_run(init_from) if isinstance(init_from, str | Path) else init_from
+    if resume and out is None:
+        raise UsageError("resume=True needs out=, the run folder to go on with")
+    if out is None or is_empty(Path(out)):
+        run = _created(name, settings, seed, out, start)
+    elif resume:
+        run = _reopened(Path(out), name, settings, seed, start)
+    else:
+        raise UsageError(
+            f"{out} is not empty: go on with the run in it by resume=True, name another folder, "
+            "or leave out= away for a fresh one"
+        )
+    weights = None if start is None else initial_weights(start.path, run.config)
+    smoothed = least_loss(run.config.train.label_smoothing, run.config.model.vocab)
+    with TrainingProgress(quiet, smoothed) as shown:
+
+        def after_step(state: TrainState) -> None:
+            shown(state)
+            if on_step is not None:
+                on_step(state)
+
+        loop.train(run, after_step, weights)
+    return run
+
+
+def evaluate(
+    run: str | Path | Run | Model,
+    task: str | Path | Task | None = None,
+    *,
+    per_cell: int | None = None,
+    split: str = "test",
+    seed: int = 0,
+    cells: Sequence[Cell] | None = None,
+    quiet: bool = True,
+) -> pd.DataFrame:
+    """Exact match by cell of operand lengths and kind of problem, by greedy decoding.
+
+    Args:
+        run: a run, its folder or name, or a model; a model needs the task.
+        task: of a model. A run is scored on its own task.
+        per_cell: problems of each cell; by default 1,000, fewer where there are many cells.
+        split: test, val or train.
+        seed: of the problems.
+        cells: those of `task.cells()` to score; by default all.
+        quiet: do not show on stderr how far it is.
+
+    Returns:
+        A row per cell: the columns of eval.csv (counts), and `accuracy` with its Wilson 95 %
+        interval `low`, `high`, as shares. What is not known of a model is missing.
+
+    Raises:
+        ValueError: a task without cells, or none given for a model.
+        RunError: there is no such run, or it was scored on what it may have been trained on.
+
+    Examples:
+        >>> table = evaluate("calculator", per_cell=5, cells=[Cell("+", 3, 3), Cell("*", 2, 2)])
+        >>> table[["op", "len_a", "n", "answer_correct", "accuracy"]].values.tolist()
+        [['+', 3, 5, 5, 1.0], ['*', 2, 5, 5, 1.0]]
+    """
+    import pandas as pd
+
+    from addgpt.evaluation.contamination import Audit
+    from addgpt.evaluation.exact_match import evaluate_cells
+    from addgpt.evaluation.intervals import wilson
+    from addgpt.evaluation.schema import EVAL_COLUMNS
+    from addgpt.evaluation.scorecard import check_clean, graded, run_facts, usual_size
+    from addgpt.runs.run import Run
+    from addgpt.training.progress import counted
+
+    opened = load_run(run) if isinstance(run, str | Path) else run
+    if isinstance(task, str | Path):
+        task = load_task(task)
+    if isinstance(opened, Run):
+        if task not in (None, opened.task()):
+            raise UsageError("a run is scored on its own task; leave task= out, or give its model")
+        task, name = opened.task(), opened.name
+        model, progress = opened.load()
+        facts = run_facts(opened, model, progress)
+    elif task is None:
+        raise UsageError("a model needs its task: evaluate(model, load_task('add', digits=3))")
+    else:
+        model, name = opened, task.name
+        facts = {"task": task.name, "params": sum(one.numel() for one in model.parameters())}
+    judged = graded(task)
+    chosen = judged.cells() if cells is None else list(cells)
+    size = usual_size(judged) if per_cell is None else per_cell
+    results = evaluate_cells(model, judged, chosen, per_cell=size, split=split, seed=seed)
+    rows, audit = [], Audit(judged)
+    for result in results if quiet else counted(results, len(chosen), f"scoring {name}"):
+        audit.add(result)
+        rows.append(facts | result.row())
+    check_clean(audit.result(seed))
+    table = pd.DataFrame(rows).reindex(columns=list(EVAL_COLUMNS))
+    low, high = wilson(table["answer_correct"], table["n"])
+    return table.assign(accuracy=table["answer_correct"] / table["n"], low=low, high=high)
+
+
+def _created(
+    name: str, settings: Mapping[str, Any], seed: int, out: str | Path | None, start: Run | None
+) -> Run:
+    """A new run in a folder of its own, once it is sure that it can be trained."""
+    from addgpt.runs.provenance import versions
+    from addgpt.runs.resolve import configure
+    from addgpt.runs.run import Run, free_folder, initial_weights
+    from addgpt.training.preflight import check_trainable
+
+    shape = None if start is None else start.config.model
+    command = _command(name, settings, seed)
+    config = configure(name, settings, seed, command, versions(), shape)
+    check_trainable(config)
+    if start is not None:
+        command += f" --init-from {shlex.quote(str(start.path))}"
+        initial_weights(start.path, config)
+    folder = free_folder(config.task, config.options, seed) if out is None else Path(out)
+    command += "" if out is None else f" --out {shlex.quote(str(out))}"
+    return Run.create(folder, replace(config, command=command))
+
+
+def _reopened(
+    out: Path, name: str, settings: Mapping[str, Any], seed: int, start: Run | None
+) -> Run:
+    """The run in a folder, with other settings of training if they are asked for."""
+    from addgpt.runs.resolve import reconfigure
+    from addgpt.training.preflight import check_trainable
+
+    run = load_run(out)
+    if seed != run.config.seed or start is not None:
+        raise UsageError(
+            f"{out} has its weights, and seed {run.config.seed}; resume it with that seed, "
+            "without init_from="
+        )
+    config = reconfigure(run.config, name, settings)
+    check_trainable(config)
+    run.reconfigure(config)
+    return run
+
+
+def _name_and_options(task: str | Path | Task) -> tuple[str, dict[str, Any]]:
+    """What a task is called, and those of its options that are given."""
+    from addgpt.config.settings import to_dict
+
+    if not isinstance(task, Task):
+        return str(task), {}
+    module = type(task).__module__
+    if module == f"tasks.{task.name}":
+        return task.name, to_dict(task)
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file is None or module == "__main__":
+        raise UsageError("define the task in a file of its own: a run keeps the path of that file")
+    return file, to_dict(task)
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with numpy's numbers as Python's."""
+    return {k: v.item() if isinstance(v, np.generic) else v for k, v in settings.items()}
+
+
+def _command(name: str, settings: Mapping[str, Any], seed: int) -> str:
+    """The same by the command line, for whoever reads the run."""
+    from addgpt.config.settings import as_text
+
+    words = ["addgpt", "train", "--task", name]
+    words += [word for k, v in settings.items() for word in ("--set", f"{k}={as_text(v)}")]
+    return shlex.join([*words, *(["--seed", str(seed)] if seed else [])])

@@ -1,0 +1,73 @@
+"""Writes docs/benchmarks.md from benchmarks/history.csv.
+
+python -m benchmarks.page
+
+The table is the newest run of all benchmarks; what is around it stands here.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from benchmarks.run import HISTORY
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
+HEAD = """# Benchmarks
+
+Speed, as ratios of runs interleaved in one process, so that a busy machine slows both sides
+alike. `make bench` measures all (`python -m benchmarks.run`, a quarter of an hour) and appends a
+line a benchmark to `benchmarks/history.csv`; this page is made from that file by `python -m
+benchmarks.page`.
+
+The newest run, medians. A ratio above 1 says how many times better addgpt is than the reference.
+
+"""
+TAIL = """
+## What they measure
+
+- **3-digit addition to 99 %**: seconds of training until 99 % of held-out sums of two 3-digit
+  numbers are right, seeds 0, 1 and 2. The reference is minGPT's adder project, re-created
+  (`benchmarks/mingpt.py`).
+- **Shakespeare to 1.886**: seconds until that loss on all of val. The reference has nanoGPT's
+  settings for a CPU and takes all its 2,000 steps (`benchmarks/nanogpt.py`).
+- **training on text**, **on sums**: tokens a second against a plain GPT with AdamW in float32.
+  With Muon, our default, a step on sums takes longer, and fewer steps are needed.
+- **3-digit additions**: problems drawn a second, against one by one as by a Dataset and collate,
+  and against a tight loop.
+- **judged**: problems scored a second, against batches of 100 without a cache.
+- **alone**, **in a batch**: the shipped calculator, one expression at a time or many.
+
+Aims not reached on 2026-11-27: 50 times the tight loop in drawing sums, 20 times in judging sums,
+50 times with 8-digit sums in a batch. A sum writes five tokens, so there is little that a cache
+or a draft could save; one alone takes a hundredth of a second.
+
+Measured on 2026-11-22 and not in the file: `addgpt eval addgpt/pretrained/calculator`, 112,506
+problems of all cells and strata, 91 s.
+"""
+
+
+def page(history: Path = HISTORY) -> str:
+    """The page, from a history of benchmarks."""
+    with open(history, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    newest = max(row["date"] for row in rows)
+    shown = [row for row in rows if row["date"] == newest]
+    lines = ["| benchmark | unit | ours | reference | ratio | note |", "|---|---|---|---|---|---|"]
+    for row in shown:
+        cells = [row["benchmark"], row["unit"], _short(row["ours"]), _short(row["reference"])]
+        lines.append(f"| {' | '.join([*cells, row['ratio'], row['note']])} |")
+    about = f"\n{shown[0]['machine']}; measured {newest}, commit `{shown[0]['commit']}`.\n"
+    return HEAD + "\n".join(lines) + "\n" + about + TAIL
+
+
+def _short(number: str) -> str:
+    """Three digits at least, and thousands told apart: 2,625,870, 18.1, 0.162."""
+    if not number:
+        return ""
+    value = float(number)
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

@@ -1,0 +1,232 @@
+"""What the pages show is so: their code runs, their commands parse, their links lead somewhere."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from addgpt.cli.main import main
+from addgpt.runs.resolve import configure
+from addgpt.task import task_class, task_names
+from tests.helpers.pages import PAGES, ROOT, blocks, commands, links, paths, python_of
+
+EXERCISES = ROOT / "docs" / "exercises"
+README = ROOT / "README.md"
+CLASS_OF_A_TASK = "class Double"  # tests/test_check_task.py puts it into a clone and trains it
+QUICK = (["features"], ["settings"], ["tasks"], ["study"], ["--help"], ["--version"])
+PLACEHOLDER = re.compile(r"\b([A-Z]{2,}|GRID)\b|…|\.\.\.")
+
+names = [str(page.relative_to(ROOT)) for page in PAGES]
+every_page = pytest.mark.parametrize("page", PAGES, ids=names)
+
+
+def test_there_are_pages_and_they_hold_code():
+    assert {"README.md", "CONTRIBUTING.md", "docs/exercises/2.md"} <= set(names)
+    assert sum(len(commands(page)) for page in PAGES) > 80
+    assert sum(len(python_of(page)) for page in PAGES) >= 8
+
+
+@every_page
+def test_its_commands_exist_and_their_options_parse(page, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("".join(f"To be, or not to be, that is question {n}.\n" for n in range(400)))
+    for words in commands(page):
+        check_command(words, str(text))
+
+
+def check_command(words: list[str], text: str) -> None:
+    """Raise what click raises for a wrong command; check the settings of a training as well."""
+    if not words or words[0].startswith("-"):
+        assert words and CliRunner().invoke(main, words).exit_code == 0, words
+        return
+    command = main.get_command(click.Context(main), words[0])
+    if len(words) == 1:
+        return  # the name of a command
+    if words[0] == "calc" or not PLACEHOLDER.search(" ".join(words).replace("ROMEO", "")):
+        context = command.make_context(words[0], list(words[1:]))
+    else:  # RUN, SETTING=VALUE: names of options must still be right
+        options = {name for option in command.params for name in option.opts}
+        for word in words[1:]:
+            assert not word.startswith("--") or word in options, words
+        return
+    if words[0] in ("train", "cost") and context.params.get("task"):
+        check_settings(context.params, text)
+
+
+def check_settings(given: dict, text: str) -> None:
+    task = given["task"]
+    if task not in task_names():
+        return  # the page's own
+    settings = dict(pair.split("=", 1) for pair in given["pairs"])
+    if given.get("digits"):
+        settings["digits"] = str(given["digits"])
+    if "corpus" in task_class(task).options():
+        settings["corpus"] = text
+    configure(task, settings)
+
+
+@every_page
+def test_its_links_and_paths_lead_somewhere(page):
+    for target in links(page):
+        assert (page.parent / target).exists(), target
+    for path in paths(page):
+        assert list(ROOT.glob(path)), path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names)
+def test_its_quick_commands_run(page):
+    for words in commands(page):
+        if words in QUICK or (words[0] == "sweep" and "--dry-run" in words):
+            done = CliRunner().invoke(main, words)
+            assert done.exit_code == 0 and done.output, words
+        elif words[0] == "calc" and len(words) > 1 and "--model" not in words:
+            done = CliRunner().invoke(main, words)
+            assert done.exit_code == 0 and done.output, words
+
+
+def test_transcripts_of_the_calculator_are_what_it_prints():
+    """A block that shows nothing but `addgpt calc` and what comes of it."""
+    seen = 0
+    for page in PAGES:
+        for block in blocks(page):
+            turns = re.split(r"^\$ ", block.code, flags=re.MULTILINE)[1:]
+            if block.language != "console" or not all(t.startswith("addgpt calc ") for t in turns):
+                continue
+            for turn in turns:
+                line, _, output = turn.partition("\n")
+                done = CliRunner().invoke(main, line.replace('"', "").split()[1:])
+                assert done.stdout.strip() == output.strip(), block
+                seen += 1
+    assert seen >= 2
+
+
+def test_the_site_builds_without_a_warning(tmp_path):
+    """A link to nowhere, a page that no menu has, an API name that is gone are warnings."""
+    if not all(importlib.util.find_spec(name) for name in ("material", "mkdocs", "mkdocstrings")):
+        pytest.skip("mkdocs-material and mkdocstrings are not installed; `make docs` does that")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "exercises" / "2" / "index.html").is_file()
+    assert "load_calculator" in (tmp_path / "api" / "index.html").read_text(encoding="utf-8")
+
+
+def run_python(code: str, folder) -> str:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    (folder / "page.py").write_text(code)
+    command = [sys.executable, "page.py"]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def replaced(code: str, *changes: tuple[str, str]) -> str:
+    for old, new in changes:
+        assert old in code, old
+        code = code.replace(old, new)
+    return code
+
+
+def test_python_of_the_other_pages_runs(tmp_path):
+    for page in PAGES:
+        if page.parent != EXERCISES:
+            code = [block for block in python_of(page) if CLASS_OF_A_TASK not in block]
+            if code:
+                folder = tmp_path / page.stem
+                folder.mkdir()
+                run_python("\n".join(code), folder)
+
+
+def test_exercise_1_both_attentions_are_one_function(tmp_path):
+    code = "\n".join(python_of(EXERCISES / "1.md"))
+    assert "assert torch.allclose(slow(x), fast(x)" in code
+    run_python(code, tmp_path)
+
+
+@pytest.mark.slow
+def test_exercise_2_learns_to_add(tmp_path):
+    code = "\n".join(python_of(EXERCISES / "2.md"))
+    run_python(code + "\nassert exact_match(model) >= 0.95\n", tmp_path)
+
+
+def test_exercise_2_runs_for_a_few_steps(tmp_path):
+    code = "\n".join(python_of(EXERCISES / "2.md"))
+    printed = run_python(replaced(code, ("train(model)\n", "train(model, steps=3)\n")), tmp_path)
+    assert re.search(r"^\d.*% of 1,000 held-out sums are right$", printed, re.MULTILINE)
+    checks = """
+rows = problems(1000, held_out=False)
+a, b = 10 * rows[:, 0] + rows[:, 1], 10 * rows[:, 3] + rows[:, 4]
+assert torch.equal(rows[:, 6] + 10 * rows[:, 7] + 100 * rows[:, 8], a + b)
+ours = {tuple(row) for row in problems(3000, held_out=True).tolist()}
+assert not ours & {tuple(row) for row in problems(3000, held_out=False).tolist()}
+"""
+    run_python(python_of(EXERCISES / "2.md")[0] + checks, tmp_path)
+
+
+def test_exercise_3_pretrains_and_finetunes(tmp_path):
+    (tmp_path / "big.txt").write_text("The quick brown fox jumps over the lazy dog.\n" * 300)
+    (tmp_path / "input.txt").write_text("To be, or not to be, that is the question:\n" * 300)
+    code = "\n".join(python_of(EXERCISES / "3.md"))
+    few = ("steps=100", "steps=5"), ("steps=300", "steps=10"), ("rows=200", "rows=20")
+    printed = run_python(replaced(code, *few), tmp_path)
+    losses = re.findall(r": (\d\.\d{3}) nats a character on val$", printed, re.MULTILINE)
+    assert len(losses) == 2 and all(0 < float(loss) < 5 for loss in losses)
+
+
+def test_exercise_4_compares_at_equal_size(tmp_path):
+    code = "\n".join((python_of(EXERCISES / "2.md")[0], *python_of(EXERCISES / "4.md")))
+    few = ("steps=400", "steps=2"), ("for seed in range(3)", "for seed in range(2)")
+    printed = run_python(replaced(code, *few), tmp_path)
+    sizes = [int(size.replace(",", "")) for size in re.findall(r"\(([\d,]+) parameters", printed)]
+    assert len(sizes) == 2 and sizes[1] == pytest.approx(sizes[0], rel=0.02)
+
+
+@pytest.mark.slow
+def test_the_training_that_the_readme_shows(tmp_path):
+    """Threads and versions round differently, so its last figures must hold only about."""
+    text = README.read_text(encoding="utf-8")
+    shown = re.search(
+        r"^step 1200/1200  loss ([\d.]+) .*  val exact ([\d.]+)%$", text, re.MULTILINE
+    )
+    words = ["train", "--task", "add", "--digits", "3"]
+    assert "$ addgpt " + " ".join(words) in text
+    done = CliRunner().invoke(main, [*words, "--out", str(tmp_path / "add"), "--set", "threads=1"])
+    last = re.findall(r"loss ([\d.]+) .*  val exact ([\d.]+)%", done.output)[-1]
+    assert float(last[0]) == pytest.approx(float(shown[1]), abs=0.002)
+    assert float(last[1]) == pytest.approx(float(shown[2]), abs=0.3)
+
+
+@pytest.mark.slow
+def test_the_suite_that_the_pages_show(tmp_path):
+    """Which problems were held out follows from the seed; that all are right, from the weights."""
+    words = ["eval", "calculator", "--suite", "gpt3", "--out", str(tmp_path)]
+    done = CliRunner(env={"COLUMNS": "200"}).invoke(main, words)
+    counts = re.findall(r"\d[\d,]*\d of \d[\d,]*\d", done.stdout)
+    assert len(counts) == 19
+    for page in (README, ROOT / "docs" / "calculator.md"):
+        for count in counts:
+            assert count in page.read_text(encoding="utf-8"), (page, count)
+
+
+def test_a_new_activation_takes_two_places(tmp_path):
+    """As the page of exercise 4 and CONTRIBUTING.md say; it is chosen, checked and listed."""
+    code = """
+import torch
+from addgpt.config import catalogue
+paper = "Misra 2019, arXiv:1908.08681"
+catalogue.ACTIVATION["mish"] = catalogue.Feature("Mish", paper, "x tanh(softplus(x))")
+from addgpt.model.layers import ACTIVATIONS
+ACTIVATIONS["mish"] = torch.nn.functional.mish
+from click.testing import CliRunner
+from addgpt.cli.main import main
+words = "train --task add --set activation=mish --set steps=2 --set batch_size=4 --out mish"
+done = CliRunner().invoke(main, words.split())
+assert done.exit_code == 0, done.output
+assert "activation=mish" in CliRunner().invoke(main, ["features"]).output
+"""
+    run_python(code, tmp_path)
