@@ -37,7 +37,7 @@ def same(one, other) -> bool:
 
 
 @pytest.mark.parametrize("size", [1, 200])
-def test_training_reaches_all_evaluation_problems_the_pool_and_no_other(operation, read_rows, size):
+def test_training_reaches_all_problems_of_the_pool_and_no_other(operation, read_rows, size):
     task = operation(digits=3, pool=size)
     assert len(drawn(task, read_rows)) == size
     a, b, len_a, len_b = task.pooled
@@ -103,8 +103,8 @@ def test_train_cells_of_a_pooled_task_hold_the_pool_and_nothing_else(operation, 
             pair = (digits.from_int(n, task.digits)[None] for n in (a, b))
             assert cell.stratum == "all" or task.belongs(cell.stratum, *pair).all()
         if not task.seen(cell):  # others are asked whole
-            asked = task.evaluation_set(np.random.default_rng(1), 1000, "train", cell)
-            rows = problems(task, asked, read_rows)
+            cell_set = task.evaluation_set(np.random.default_rng(1), 1000, "train", cell)
+            rows = problems(task, cell_set, read_rows)
             assert len(rows) == len(set(rows)) and set(rows) <= known
             asked.update(rows if cell.stratum == "all" else ())
     counts = {1: 10, 2: 90, 3: 900}

@@ -290,3 +290,10 @@ Z_LOSS: Features = {
         "X log(softmax sum)^2 is added to the loss, so that logits do not drift",
     )
 }
+SCORE_PROMPT: Features = {
+    "true": Feature(
+        "loss on the prompt",
+        "Shi et al. 2024, arXiv:2405.14394",
+        "the loss of training counts the tokens of the prompt, too",
+    )
+}

@@ -72,8 +72,9 @@ class TrainConfig:
         below=math.inf, gradients=True,
     )  # fmt: skip
     score_prompt: bool = setting(
-        False, "let the loss of training count the tokens of the prompt, too"
-    )
+        False, "let the loss of training count the tokens of the prompt, too",
+        features=catalogue.SCORE_PROMPT,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check_settings(self)
