@@ -135,7 +135,8 @@ def test_each_row_has_its_own_limit(matrices):
     beside = score(model, task, written(task, matrices, (12, 123), (1, 1234)))
     equal(beside, alone, slice(1))
     assert alone.unterminated.all() and not alone.answer_correct.any()
-    in_time = score(Scripted(task, start, late.replace("0", "", 1)), task, written(task, matrices, (12, 123)))
+    model = Scripted(task, start, late.replace("0", "", 1))
+    in_time = score(model, task, written(task, matrices, (12, 123)))
     assert in_time.answer_correct.all() and not in_time.unterminated.any()
 
 
