@@ -4,6 +4,9 @@ Training needs a `Task` alone, and reports its loss. What a task can do besides 
 own, named for what becomes possible: a `Graded` task is scored by exact match, the problems of a
 `HeldOut` one are checked against those of training, the work of an `Explained` one is shown and its
 errors are told apart. A `TextTask` is scored by its loss on the whole of a text.
+
+A task refuses what it cannot do with a UsageError, in one line for whoever asked. Nothing else that
+it raises is caught on the way: it is a bug, and is told with its file and line.
 """
 
 from __future__ import annotations
@@ -35,7 +38,9 @@ __all__ = [
 
 SPLITS = ("train", "val", "test")
 PROBLEM = re.compile(r"\s*([0-9]+)\s*([-+*/])\s*([0-9]+)\s*=?\s*", re.ASCII)
-MAX_CHARACTERS = 4000  # of a problem; Python turns no longer text into a number
+MAX_CHARACTERS = 4000  # of a problem or a number; Python turns no longer text into a number
+MAX_DIGITS = 1000  # of an operand
+TOO_LARGE = 10**MAX_DIGITS
 
 
 class Problem(NamedTuple):
@@ -192,7 +197,7 @@ class Task(ABC):
         return np.zeros((len(tokens), tokens.shape[1] + slots, len(self.levels)), np.int16)
 
     def encode(self, text: str) -> np.ndarray:
-        """(T,) token ids, uint8 or uint16. Raises ValueError for what is not in the alphabet."""
+        """(T,) token ids, uint8 or uint16. Raises UsageError for what is not in the alphabet."""
         alphabet = self.alphabet
         for char in text:
             if char not in alphabet:
@@ -233,17 +238,18 @@ class Graded(Task):
 
     @abstractmethod
     def prompt(self, problem: Problem) -> str:
-        """What the model is given. Raises ValueError for a problem that it cannot be asked."""
+        """What the model is given. Raises UsageError for a problem that it cannot be asked."""
 
     @abstractmethod
     def truth(self, problem: Problem) -> Answer:
-        """The right answer by Python integers. Raises ValueError where there is none."""
+        """The right answer by Python integers. Raises UsageError where there is none."""
 
     @abstractmethod
     def read(self, problem: Problem, completion: str) -> Answer:
         """The answer that a completion gives.
 
-        Raises ValueError unless it is a finished trace of that operation.
+        Raises UsageError unless it is a finished trace of that operation: then there is no answer.
+        Any other error, such as the ValueError of `int("")`, is a bug of the task, not an answer.
         """
 
     @abstractmethod
@@ -251,7 +257,7 @@ class Graded(Task):
         """The problem of a prompt that the task wrote: the way back from `prompt`."""
 
     def parse(self, text: str) -> Problem:
-        """The problem that a person typed. Raises ValueError unless it can be asked."""
+        """The problem that a person typed. Raises UsageError unless it can be asked."""
         match = PROBLEM.fullmatch(text)
         if match is None or len(text) > MAX_CHARACTERS:
             example = f"12{self.cells()[0].op}34"
@@ -316,7 +322,7 @@ class Explained(ABC):
     def answer_digits(self, problem: Problem, completion: str) -> list[int]:
         """Where in a completion each digit of its answer stands, as a person reads the answer.
 
-        Raises ValueError where `read` does.
+        Raises UsageError where `read` does.
         """
 
     @abstractmethod
@@ -336,7 +342,7 @@ class TextTask(Task):
     """A task that learns a text, which is scored whole by its loss."""
 
     def begin(self, text: str) -> str:
-        """What the model is given to go on from `text`. Raises ValueError."""
+        """What the model is given to go on from `text`. Raises UsageError."""
         return text
 
     @abstractmethod
@@ -431,7 +437,7 @@ def _own_module(path: Path) -> ModuleType:
 def load_task(name: str, options: dict[str, Any] | None = None) -> Task:
     """The task `name`, or of a file, with these options; text is parsed by the option's type.
 
-    Raises ValueError naming the valid tasks, options or values.
+    Raises UsageError naming the valid tasks, options or values.
     """
     cls = task_class(name)
     hints = typing.get_type_hints(cls)

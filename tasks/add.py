@@ -54,15 +54,17 @@ find what belongs together:
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from addgpt.task import Answer, Cell, Problem, Recipe, Row, UsageError, setting
+from addgpt.task import MAX_CHARACTERS, Answer, Cell, Problem, Recipe, Row, UsageError, setting
 from tasks.common import digits, paper
 from tasks.common.arithmetic import Arithmetic, share_setting
 from tasks.common.ids import ALPHABET, HINTS, WRITTEN, bare, hinted
+from tasks.common.operation import NUMBER, row_of, sizes
 from tasks.common.sheet import Kind, Sheet
 
 
@@ -187,15 +189,32 @@ class Add(Arithmetic):
     def problem(self, prompt: str) -> Problem:
         return super().problem(bare(prompt))
 
-    def numbers(self, completion: str) -> list[list[int]]:
+    def numbers(self, problem: Problem, completion: str) -> list[list[int]]:
+        """As of `Operation`. Hints, if there are any, stand before each digit."""
+        hint = f"[{self.hidden}]" if self.hidden else ""
+        if hint and re.search(hint, completion):
+            self.matched(f"(?:{hint}[0-9]|=)*#", completion)
         written = [place for place, char in enumerate(completion) if char not in self.hidden]
-        work = {"none": "", "carry": "[0-9]*=", "detailed": ".*="}[self.trace]
-        pairs = self.trace == "carry" and self.format != "plain"
-        number = "0|[1-9][0-9]*" if self.format == "plain" else "[0-9]+"
-        pattern = "((?:[0-9]{2})+)#" if pairs else f"{work}({number})#"
+        plain = self.format == "plain"
+        pairs = self.trace == "carry" and not plain
+        number = f"(?=0#|[1-9]){NUMBER}" if plain else NUMBER
+        number = f"((?:{row_of(2)}){{1,{MAX_CHARACTERS}}})" if pairs else number
+        pattern = f"{self._work(*sizes(problem))}{number}#"
         places = self.matched(pattern, "".join(completion[place] for place in written))[0]
         places = [written[place] for place in (places[::2] if pairs else places)]
         return [places if self.format == "plain" else places[::-1]]
+
+    def _work(self, a: int, b: int) -> str:
+        """The pattern of what stands before the sum of numbers of `a` and `b` digits."""
+        longer, one = max(a, b), row_of(1)
+        if self.trace == "detailed":
+            left = [
+                rf"{row_of(max(a - k, 0))}\+{row_of(max(b - k, 0))},{row_of(k)},{one}"
+                for k in range(longer + 1)
+            ]
+            column = rf",{one}\+{one}\+{one}={row_of(2)},{one},{one};"
+            return f"{column.join(left)}="
+        return f"{row_of(2 * longer)}=" if self.trace == "carry" and self.format == "plain" else ""
 
     def rows(self, problem: Problem, completion: str) -> list[Row]:
         work, equals, answer = completion.rpartition("=")

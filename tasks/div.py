@@ -15,7 +15,8 @@ lengths alone.
 >>> batch = task.write(a, b, np.array([2]), np.array([1])).batch()
 >>> task.decode(batch.tokens[0])
 '17/5=01,02,04,16-18-19-69-10;77-79-70+20+23;=03r2#'
->>> task.read(task.parse("17/5"), "=03r2#"), task.truth(task.parse("15/5"))
+>>> task = Div(digits=2, trace="none")
+>>> task.read(task.parse("17/5"), "03r2#"), task.truth(task.parse("15/5"))
 (Answer(whole=3, rest=2), Answer(whole=3, rest=0))
 
 Other traces: `estimate` guesses each digit from the leading digits (at most one too high), writes
@@ -35,6 +36,7 @@ from addgpt.task import Answer, Cell, ErrorType, Problem, Recipe, Row, UsageErro
 from tasks.common import digits, paper
 from tasks.common.arithmetic import Arithmetic, traced_recipe
 from tasks.common.errors import lowest_wrong
+from tasks.common.operation import NUMBER, row_of, sizes
 from tasks.common.sheet import SIGNS, Kind, Sheet
 
 TRACES = ("doubling", "estimate", "none")
@@ -103,9 +105,15 @@ class Div(Arithmetic):
             raise UsageError("division by zero")
         return a, b
 
-    def numbers(self, completion: str) -> list[list[int]]:
-        work = ".*=" if self.trace != "none" else ""
-        quotient, rest = self.matched(f"{work}([0-9]+)r([0-9]+)#", completion)
+    def numbers(self, problem: Problem, completion: str) -> list[list[int]]:
+        a, b = sizes(problem)
+        one, count = row_of(b + 1), max(a - b + 1, 0)  # digits of the quotient
+        work = {
+            "doubling": f"(?:{one},){{3}}(?:(?:{one}[-+]){{4}}{one};){{{count}}}=",
+            "estimate": f"(?:{row_of(b + 2)},{one}[-+]{one};){{{count}}}=",
+            "none": "",
+        }[self.trace]
+        quotient, rest = self.matched(f"{work}{NUMBER}r{NUMBER}#", completion)
         return [quotient, rest[::-1]]
 
     def labels(self) -> dict[str, str]:

@@ -51,7 +51,7 @@ class Lines(Text):
 
     @cached_property
     def by_split(self) -> dict[str, list[str]]:
-        """The distinct lines of each split, in the order of the corpus. Raises ValueError."""
+        """The distinct lines of each split, in the order of the corpus. Raises UsageError."""
         text = self.text.decode(self.text.tokens)
         pieces = WORD.findall(text.lower()) if self.corpus == "words" else text.split("\n")
         found: dict[str, list[str]] = {split: [] for split in SPLITS}

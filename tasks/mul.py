@@ -10,7 +10,8 @@ settled. All numbers are written lowest digit first, shifted by their position i
 >>> batch = task.write(a, b, np.array([2]), np.array([2])).batch()
 >>> task.decode(batch.tokens[0])  # 12*4 = 048; 12*3 = 036; 36 + 4 (of 48) = 040; answer 0408
 '12*34=840,630,040;=8040#'
->>> task.read(task.parse("12*34"), "840,630,040;=8040#"), task.truth(task.parse("12*34"))
+>>> problem = task.parse("12*34")
+>>> task.read(problem, "840,630,040;=8040#"), task.truth(problem)
 (Answer(whole=408, rest=0), Answer(whole=408, rest=0))
 
 With `trace=carry` product and sum are one row, each digit followed by the carry it leaves, and with
@@ -28,6 +29,7 @@ import numpy as np
 from addgpt.task import Answer, Problem, Recipe, Row, setting
 from tasks.common import digits, paper
 from tasks.common.arithmetic import Arithmetic, traced_recipe
+from tasks.common.operation import NUMBER, row_of, sizes
 from tasks.common.sheet import Kind, Sheet
 
 TRACES = ("rows", "carry", "none")
@@ -111,9 +113,15 @@ class Mul(Arithmetic):
     def compute(self, a: int, b: int) -> Answer:
         return Answer(a * b)
 
-    def numbers(self, completion: str) -> list[list[int]]:
-        work = ".*=" if self.trace != "none" else ""
-        return [self.matched(f"{work}([0-9]+)#", completion)[0][::-1]]
+    def numbers(self, problem: Problem, completion: str) -> list[list[int]]:
+        a, b = sizes(problem)
+        one = row_of(a + 1)
+        work = {
+            "rows": f"{one},(?:{one},{one};){{{b - 1}}}=",
+            "carry": f"(?:{row_of(2 * a)};){{{b}}}=",
+            "none": "",
+        }[self.trace]
+        return [self.matched(f"{work}{NUMBER}#", completion)[0][::-1]]
 
     def labels(self) -> dict[str, str]:
         return {",": "product", ";": "running"}

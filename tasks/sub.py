@@ -29,6 +29,7 @@ import numpy as np
 from addgpt.task import Answer, Cell, Problem, Recipe, Row, setting
 from tasks.common import digits, paper
 from tasks.common.arithmetic import Arithmetic
+from tasks.common.operation import NUMBER, row_of, sizes
 from tasks.common.sheet import SIGNS, Kind, Sheet
 
 
@@ -65,10 +66,12 @@ class Sub(Arithmetic):
     def compute(self, a: int, b: int) -> Answer:
         return Answer(a - b)
 
-    def numbers(self, completion: str) -> list[list[int]]:
-        signed = "[0-9]+" if self.trace == "borrow" else ""
+    def numbers(self, problem: Problem, completion: str) -> list[list[int]]:
+        """As of `Operation`; there is no negative zero."""
+        signed = row_of(max(sizes(problem))) if self.trace == "borrow" else ""
         after = self.trace == "none" and self.sign == "after"
-        pattern = "([0-9]+)[-+]#" if after else f"{signed}[-+]([0-9]+)#"
+        before = rf"{signed}(?:\+|-(?=0*[1-9])){NUMBER}#"
+        pattern = rf"(?=0*[1-9]|0+\+){NUMBER}[-+]#" if after else before
         return [self.matched(pattern, completion)[0][::-1]]
 
     def read(self, problem: Problem, completion: str) -> Answer:

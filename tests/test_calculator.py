@@ -187,7 +187,8 @@ def test_unreadable_writing_is_shown_and_marked_wrong(text):
 
 def test_a_model_that_goes_wrong_may_get_stuck_but_the_person_is_not_blamed():
     def spoil(prompt, completion):
-        return {"12-5=": "00+00#", "20/10=": "=10r1#"}.get(prompt, completion)
+        quotient = "000,000,000,000+000+000+000+000;=10r1#"
+        return {"12-5=": "00+00#", "20/10=": quotient}.get(prompt, completion)
 
     by_zero, inexact = perfect(spoil=spoil).solve_many(["70/(12-5)", "1+20/10"])
     for solution, words in ((by_zero, "division by zero"), (inexact, "inexact")):

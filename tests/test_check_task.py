@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from addgpt.calculator.solver import Calculator
 from addgpt.cli.main import main
 from addgpt.evaluation.check_task import check_task
-from addgpt.evaluation.exact_match import evaluation_problems
-from addgpt.task import Answer, Cell, Row, load_task
+from addgpt.evaluation.exact_match import answer_of, evaluation_problems
+from addgpt.generation.decode import Generated
+from addgpt.task import Answer, Cell, Problem, Row, load_task
 from tasks.add import Add
 from tasks.lines import Lines
 
@@ -283,6 +285,71 @@ def addgpt(*words: str, code: int = 0) -> str:
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+BUG = """
+class Buggy(Add):
+    def read(self, problem, completion):
+        return Answer(int("none"))
+"""
+
+
+@pytest.fixture
+def buggy(tmp_path):
+    """A task of a user's own file, whose `read` fails on line 4."""
+    file = tmp_path / "buggy.py"
+    file.write_text(BUG)
+    names = {"Add": Add, "Answer": Answer, "__name__": "tasks.buggy"}
+    exec(compile(BUG, file, "exec"), names)
+    return names["Buggy"](digits=2)
+
+
+def test_a_bug_in_read_is_no_wrong_answer(buggy):
+    with pytest.raises(ValueError, match="invalid literal"):
+        answer_of(buggy, Problem("+", (1, 2)), "3#")
+    with pytest.raises(ValueError, match="invalid literal"):
+        evaluation_problems(buggy, Cell("+", 2, 2))
+    assert answer_of(Add(digits=2), Problem("+", (1, 2)), "3") is None
+
+
+def test_the_calculator_hides_no_bug_of_a_task(buggy):
+    def write(prompts, most):
+        tokens = np.tile(buggy.encode("3#"), (len(prompts), 1))
+        ones = np.ones(len(prompts), bool)
+        return Generated(tokens, ones * 2, ones, np.ones(tokens.shape))
+
+    calculator = Calculator(None, buggy, write=write)
+    with pytest.raises(ValueError, match="invalid literal"):
+        calculator.solve("1+2")
+    buggy.__class__.prompt = buggy.read
+    with pytest.raises(TypeError):
+        calculator.solve_many(["1+2"])
+
+
+def test_a_fault_says_where_the_task_failed(buggy, tmp_path):
+    assert f"({tmp_path / 'buggy.py'}, line 4, in read)" in faults(buggy)
+
+
+def test_a_broken_task_does_not_hide_the_others(clone):
+    (clone / "tasks" / "broken.py").write_text('"""Mine."""\nfrom nowhere import x\n')
+    (clone / "tasks" / "odd.py").write_text("def f(:\n")
+    told = addgpt("tasks", code=1)
+    assert "add: Addition" in told and "sub: Subtraction" in told
+    assert (
+        f"broken: ModuleNotFoundError: No module named 'nowhere' ({clone}/tasks/broken.py, line 2"
+        in told
+    )
+    assert (
+        f"odd: SyntaxError: invalid syntax (odd.py, line 1) ({clone}/tasks/odd.py, line 1;" in told
+    )
+
+
+def test_descriptions_do_not_depend_on_docstrings(monkeypatch):
+    monkeypatch.setenv("PYTHONOPTIMIZE", "2")
+    monkeypatch.chdir(ROOT)
+    assert "add: Addition of two non-negative integers." in addgpt("tasks")
+    lines = addgpt("tasks", "--check", "sub", "--set", "trace=none").splitlines()
+    assert len(lines) == 11 and all(len(line.split()) > 4 for line in lines)
 
 
 def test_the_task_of_readme_works_as_it_stands(clone):

@@ -234,9 +234,42 @@ def test_calc_takes_a_line_for_each_problem(trained):
     lines = result.stdout.splitlines()
     assert len(lines) == 4
     wrong = [n for n, right in ((1, "3"), (4, "7")) if lines[n - 1] != right]
-    assert result.exit_code == bool(wrong), result.output
+    assert result.exit_code == (1 if wrong else 2), result.output
     assert all(f"line {n}: wrong: the right answer is" in result.stderr for n in wrong)
     assert lines[1].startswith("error: ") and lines[2].startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "answers"),
+    [
+        ("\ufeff1+1\n2+3\n", 0, ["2", "5"]),  # a byte order mark
+        ("1+1\n1+x\n", 2, ["2", "error: "]),
+        ("1+1\n1/0\n", 2, ["2", "error: "]),
+        ("1+x\n1234567890123*2\n", 1, ["error: ", "error: "]),  # and no answer
+        ("", 0, []),
+    ],
+)
+def test_calc_says_by_its_exit_code_what_became_of_lines(text, code, answers):
+    result = CliRunner().invoke(main, ["calc"], input=text.encode())
+    assert result.exit_code == code, result.output
+    for line, start in zip(result.stdout.splitlines(), answers, strict=True):
+        assert line.startswith(start) and line.isdigit() == start.isdigit()
+
+
+def test_calc_without_stdin_asks_for_an_expression(monkeypatch):
+    command = "import sys; from addgpt.cli.main import main; sys.stdin = None; main(['calc'])"
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
+    assert done.returncode == 2 and "stdin is closed; give an expression" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_calc_names_the_run_whose_task_is_unknown(trained, tmp_path):
+    folder = tmp_path / "foreign"
+    folder.mkdir()
+    config = json.loads((trained / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"task": "theirs"}))
+    told = refused(run("calc", "--model", str(folder), "1+1"), 2)
+    assert f"{folder}: unknown task 'theirs'" in told
 
 
 @pytest.mark.parametrize(

@@ -127,15 +127,16 @@ def test_answer_and_trace_are_counted_apart(matrices, text, answer, trace, unter
 
 
 def test_each_row_has_its_own_limit(matrices):
-    task = load_task("sub", {"digits": 4})
-    start, own = len("12-123="), len("988-111#")
-    late = "0" * (own + EXTRA_TOKENS - 4) + "-111#"  # right, but one token past the limit
+    task = load_task("sub", {"digits": 4, "trace": "none"})
+    start, own = len("12-123="), len("-111#")
+    late = "-111" + "0" * (own + EXTRA_TOKENS - 4) + "#"  # right, but one token past the limit
     model = Scripted(task, start, late)
     alone = score(model, task, written(task, matrices, (12, 123)))
     beside = score(model, task, written(task, matrices, (12, 123), (1, 1234)))
     equal(beside, alone, slice(1))
     assert alone.unterminated.all() and not alone.answer_correct.any()
-    in_time = score(Scripted(task, start, late[1:]), task, written(task, matrices, (12, 123)))
+    model = Scripted(task, start, late.replace("0", "", 1))
+    in_time = score(model, task, written(task, matrices, (12, 123)))
     assert in_time.answer_correct.all() and not in_time.unterminated.any()
 
 

@@ -142,6 +142,24 @@ def test_an_error_in_a_users_file_says_where(invoke, tmp_path, body, says):
     assert "--traceback" in line
 
 
+def test_an_operating_system_s_error_in_a_users_file_says_where(invoke, tmp_path):
+    line = one_line(invoke(own(tmp_path, "open('my.txt')")))
+    assert "FileNotFoundError: my.txt: No such file" in line
+    assert f"{tmp_path / 'double.py'}, line 4, in act" in line
+
+
+def test_an_operating_system_s_error_of_the_library_needs_no_place(invoke):
+    result = invoke(lambda: cli.help_text("nope"))
+    assert result.exit_code == 1 and one_line(result).endswith("nope.py: No such file or directory")
+
+
+def test_a_text_that_is_no_python_is_named(invoke, tmp_path):
+    file = tmp_path / "double.py"
+    file.write_text("x = 1\ndef act(:\n")
+    result = invoke(lambda: compile(file.read_text(), file, "exec"))
+    assert result.exit_code == 1 and f"({file}, line 2; --traceback" in one_line(result)
+
+
 def test_what_is_asked_wrongly_needs_no_place(invoke, tmp_path):
     result = invoke(own(tmp_path, "load_task('nope')"))
     assert result.exit_code == 2 and "double.py" not in one_line(result)
@@ -154,7 +172,6 @@ def test_what_is_asked_wrongly_needs_no_place(invoke, tmp_path):
         (UsageError("no such\nthing"), 2, "error: no such thing"),
         (RunError("run: damaged"), 1, "error: run: damaged"),
         (type("Diverged", (RunError,), {})("lost"), 1, "error: lost"),
-        (FileNotFoundError(2, "No such file", "x.csv"), 1, "error: x.csv: No such file"),
         (MemoryError(), 1, "error: out of memory; try a smaller --set batch_size or width"),
         (KeyboardInterrupt(), 130, "error: stopped"),
     ],

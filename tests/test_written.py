@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from addgpt.task import SPLITS, Problem, load_task
+from addgpt.task import SPLITS, Problem, UsageError, load_task
 
 LONG = 70  # digits: far beyond 64 bits
+HINT = re.compile("[A-Z]")
 
 
 class Reader:
@@ -263,6 +264,61 @@ def test_what_is_no_finished_trace_has_no_answer(any_task, text):
             assert "is not a finished" in str(error)
         else:
             assert text.endswith("#") and isinstance(whole, int) and isinstance(rest, int)
+
+
+def shape(op: str, trace: str) -> tuple[str, str]:
+    """A trace's rows, and its answer, each digit a 0 and each sign an s."""
+    text = re.sub("[0-9]", "0", HINT.sub("", trace))
+    text = re.sub("[-+]", "s", text) if op in "-/" else text
+    work, separator, answer = text.partition("s") if op == "-" else text.rpartition("=")
+    return (work + separator, answer) if separator else ("", answer or work)
+
+
+@settings(max_examples=60)
+@given(st.data(), operands(4), operands(4))
+def test_what_is_read_has_the_shape_of_the_right_trace(binary, matrices, data, a, b):
+    """Right traces with characters changed, left out, or put in."""
+    task = binary(digits=4)
+    b = b or 1
+    batch = task.write(*matrices([(a, b)])).batch()
+    right = task.texts(batch)[0][1]
+    text = right
+    for _ in range(data.draw(st.integers(1, 3))):
+        place, new = data.draw(st.integers(0, len(text))), data.draw(st.text("05+-r=,;#A"))
+        text = text[:place] + new + text[place + data.draw(st.integers(0, 3)) :]
+    problem = Problem(task.op, (a, b))
+    if outcome(task, problem, text) == "refused":
+        return
+    work, written = shape(task.op, text)
+    after = getattr(task, "trace", "") == "none" and getattr(task, "sign", "") == "after"
+    if not (task.op == "-" and after):
+        assert work == shape(task.op, right)[0]
+    assert re.fullmatch({"-": "0*s?0*#", "/": "0+r0+#"}.get(task.op, "0+#"), written)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "text"),
+    [
+        ("mul", {}, "r-+/=5#"),  # no rows at all
+        ("mul", {}, "840,630,040;840,=8040#"),  # one too many
+        ("mul", {}, "840,63,040;=8040#"),  # one too short
+        ("mul", {"trace": "carry"}, "8000;6304=8040#"),
+        ("div", {}, "=00r21#"),
+        ("div", {"trace": "estimate"}, "340,21+21;=00r21#"),
+        ("sub", {}, "6-22#"),
+        ("sub", {}, "00-00#"),  # a negative zero
+        ("sub", {"trace": "none"}, "-00#"),
+        ("sub", {"trace": "none", "sign": "after"}, "00-#"),
+        ("add", {"trace": "detailed"}, "x=64#"),
+        ("add", {"trace": "carry", "format": "plain"}, "60=46#"),
+        ("add", {"hints": True}, "ABB64#"),
+        ("add", {}, "0" * 5000 + "#"),  # more than Python turns into a number
+    ],
+)
+def test_junk_before_an_answer_is_not_read(name, options, text):
+    task = load_task(name, options)
+    with pytest.raises(UsageError, match="is not a finished"):
+        task.read(Problem(task.op, (12, 34)), text)
 
 
 @settings(max_examples=200)

@@ -23,9 +23,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from addgpt.config.errors import UsageError
-from addgpt.task import Answer, Problem
+from addgpt.task import MAX_DIGITS, TOO_LARGE, Answer, Problem
 
-MAX_DIGITS = 1000
 MAX_CHARACTERS = 10_000
 MAX_DEPTH = 1000
 OPERATORS = "+-*/"
@@ -35,7 +34,6 @@ SPACE = " \t\r\n\f\v"
 NEGATE = "negate"
 PRECEDENCE = {"(": 0, "+": 1, "-": 1, "*": 2, "/": 2, NEGATE: 3}
 LOOKALIKES = {"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", ":": "/", "[": "(", "]": ")"}
-FULL = 10**MAX_DIGITS
 
 # An operation, and which of its operands are negative -> what is asked about their absolute values:
 # the operation, whether they change places, and the sign of the result.
@@ -106,7 +104,7 @@ def evaluate(expression: Expression) -> list[Answer]:
     """The exact value of every node, by Python integers; the last one is the result.
 
     Division truncates toward zero and the remainder has the sign of the dividend, so that
-    dividend = quotient * divisor + remainder. Raises ValueError for a division by zero, for an
+    dividend = quotient * divisor + remainder. Raises UsageError for a division by zero, for an
     inexact division whose result is used further and for numbers that grow beyond all bounds.
     """
     values: list[Answer] = []
@@ -117,7 +115,7 @@ def evaluate(expression: Expression) -> list[Answer]:
             values.append(negative(values[node.of]))
         else:
             left, right = whole(values[node.left]), whole(values[node.right])
-            if max(abs(left), abs(right)) >= FULL:
+            if max(abs(left), abs(right)) >= TOO_LARGE:
                 raise UsageError(f"an intermediate result has more than {MAX_DIGITS:,} digits")
             values.append(apply(node.op, left, right))
     return values
@@ -128,7 +126,7 @@ def negative(value: Answer) -> Answer:
 
 
 def apply(op: str, left: int, right: int) -> Answer:
-    """One exact operation. Raises ValueError for a division by zero."""
+    """One exact operation. Raises UsageError for a division by zero."""
     if op == "+":
         return Answer(left + right)
     if op == "-":
@@ -144,7 +142,7 @@ def apply(op: str, left: int, right: int) -> Answer:
 
 
 def whole(value: Answer) -> int:
-    """A value that an operation may use. Raises ValueError where it has a rest."""
+    """A value that an operation may use. Raises UsageError where it has a rest."""
     if value.rest:
         raise UsageError(
             f"a division inside a longer expression must be exact, but one leaves "
@@ -272,7 +270,7 @@ def _without_equals(text: str) -> str:
 
 
 def _tokens(text: str) -> Iterator[str]:
-    """Numbers, operators and parentheses. Raises ValueError at whatever else there is."""
+    """Numbers, operators and parentheses. Raises UsageError at whatever else there is."""
     place = 0
     while place < len(text):
         if text[place] in SPACE:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from addgpt.config.errors import UsageError
+
 if TYPE_CHECKING:
     from addgpt.calculator.solver import Calculator
 
@@ -37,4 +39,8 @@ def load_calculator(name: Path | str | None = None) -> Calculator:
     if name is None:
         name = SHIPPED if (SHIPPED / "config.json").exists() else newest_run(RESULTS)
     run = Run(run_path(name))
-    return Calculator(run.model(), run.task(), run.name)
+    try:
+        task = run.task()
+    except UsageError as error:
+        raise UsageError(f"{run.path}: {error}") from error
+    return Calculator(run.model(), task, run.name)

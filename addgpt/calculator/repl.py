@@ -13,6 +13,7 @@ import platformdirs
 
 from addgpt.calculator.expression import brief
 from addgpt.calculator.solver import Calculator, Solution, Step
+from addgpt.config.errors import UsageError
 from addgpt.task import Problem
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def run_repl(
     """Read expressions and commands from a terminal until Ctrl-D or `:quit`.
 
     Args:
-        open_model: opens the calculator of another run; ValueError, RuntimeError or OSError say,
+        open_model: opens the calculator of another run; UsageError, RuntimeError or OSError say,
             in one line, why it cannot.
         steps: whether to show the work from the start.
     """
@@ -228,7 +229,7 @@ class _Repl:
         if path:
             try:
                 self.calculator = self.open_model(path)
-            except (ValueError, RuntimeError, OSError) as error:
+            except (UsageError, RuntimeError, OSError) as error:
                 self._say([("class:bad", f"error: {error}")])
                 return
         self._say([("", self._about())])

@@ -104,7 +104,7 @@ class Calculator:
 
     Args:
         model: a trained model; not looked at if `write` is given.
-        task: what it was trained on. ValueError if that is not arithmetic.
+        task: what it was trained on. UsageError if that is not arithmetic.
         name: what to call the model when talking to a person.
         write: writes completions in place of the model, for tests.
     """
@@ -131,7 +131,7 @@ class Calculator:
             raise UsageError("a calculator needs a model")
 
     def solve(self, text: str) -> Solution:
-        """Solve one expression. Raises ValueError, in one line, if it has no answer."""
+        """Solve one expression. Raises UsageError, in one line, if it has no answer."""
         solution = self.solve_many([text])[0]
         if solution.error is not None:
             raise UsageError(solution.error)
@@ -180,7 +180,7 @@ class Calculator:
             try:
                 _check_work(problem)
                 prompt = self.task.encode(self.task.prompt(problem))
-            except ValueError as error:
+            except UsageError as error:
                 found[problem] = str(error)
                 continue
             trained = self.task.in_train_range(problem)
@@ -218,8 +218,8 @@ class Calculator:
                 shown = [i for i, char in enumerate(text) if char not in task.hidden]
                 completion, answer = "".join(text[i] for i in shown), None
                 if finished[place]:
-                    with contextlib.suppress(ValueError):
-                        answer = task.read(problem, completion)
+                    with contextlib.suppress(UsageError):
+                        answer = task.read(problem, text)
                 found[problem] = Written(
                     problem=problem,
                     completion=completion,
@@ -257,7 +257,7 @@ class _Job:
             self.nodes = expression.parse(text)
             # Whatever is wrong with the expression itself is told before the model is asked.
             self.exact = expression.evaluate(self.nodes)
-        except ValueError as error:
+        except UsageError as error:
             self.error = str(error)
             return
         self.values: list[Answer] = [Answer(0)] * len(self.nodes)
@@ -336,9 +336,9 @@ def _can(task: Task, op: str) -> bool:
         return False
     try:
         means = task.truth(Problem(op, (7, 3))) == expression.apply(op, 7, 3)
-    except ValueError:
+    except UsageError:
         return False
-    with contextlib.suppress(ValueError):  # a task may have no large ones
+    with contextlib.suppress(UsageError):  # a task may have no large ones
         means = means and task.truth(Problem(op, (54321, 678))) == expression.apply(op, 54321, 678)
     return means
 

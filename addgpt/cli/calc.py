@@ -23,7 +23,7 @@ def command(expression: tuple[str, ...], model: str | None, steps: bool) -> None
     operands of up to 20 digits for + and -, 12 for * and /.
 
     Exit code 1: an answer was wrong, or there was none that could be read (piped lines: which ones
-    is told on stderr); 2: bad input.
+    is told on stderr); else 2: bad input, of piped lines any.
 
     \b
     Example:
@@ -32,6 +32,8 @@ def command(expression: tuple[str, ...], model: str | None, steps: bool) -> None
       addgpt calc < problems.txt
     """
     check_expression(expression)
+    if not expression and sys.stdin is None:
+        raise UsageError('nothing to calculate: stdin is closed; give an expression, "12*34"')
     piped = not expression and not sys.stdin.isatty()
     if piped and steps:
         raise UsageError('--steps is for the prompt or an expression: addgpt calc --steps "12*34"')
@@ -52,11 +54,11 @@ def command(expression: tuple[str, ...], model: str | None, steps: bool) -> None
         run_repl(calculator, load_calculator, steps)
         return
     if hasattr(sys.stdin, "reconfigure"):
-        sys.stdin.reconfigure(errors="replace")
+        sys.stdin.reconfigure(encoding="utf-8-sig", errors="replace")
     tally = run_lines(calculator, sys.stdin, sys.stdout, lambda note: click.echo(note, err=True))
     if tally.errors or tally.wrong or tally.uncovered:
         click.echo(str(tally), err=True)
-    sys.exit(1 if tally.wrong or tally.stuck else 0)
+    sys.exit(1 if tally.wrong or tally.stuck else 2 if tally.errors else 0)
 
 
 def check_expression(parts: tuple[str, ...]) -> None:

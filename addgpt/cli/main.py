@@ -13,7 +13,6 @@ import importlib
 import os
 import pkgutil
 import sys
-import sysconfig
 import traceback
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,11 +20,10 @@ from typing import Any, NoReturn
 import click
 
 from addgpt import cli as commands
-from addgpt.config.errors import UsageError
+from addgpt.config.errors import HOME, UsageError, place
 
 RESULTS = "results"
-HOME = Path(__file__).resolve().parents[2]  # holds addgpt, tasks and analysis
-INSTALLED = (Path(sysconfig.get_path("stdlib")), Path(click.__file__).parents[1])
+LIBRARY = [HOME / name for name in ("addgpt", "analysis", "tasks/common")]  # no file of a user's
 DEBUG = "addgpt.traceback"  # in a click context: whether to show all of an error
 
 
@@ -113,25 +111,12 @@ def explained(error: Exception) -> tuple[str, int]:
         and ("alloc" in text or type(error).__name__ == "OutOfMemoryError")
     ):
         return "out of memory; try a smaller --set batch_size or width", 1
+    file, where = place(error)
     if isinstance(error, OSError):
-        return f"{error.filename or 'input/output'}: {error.strerror or error}", 1
-    frame = _place(error)
-    where = f"{frame.filename}, line {frame.lineno}, in {frame.name}"
+        text = f"{error.filename or 'input/output'}: {error.strerror or error}"
+        if any(map(Path(file).resolve().is_relative_to, LIBRARY)):
+            return text, 1
     return f"{type(error).__name__}: {text} ({where}; --traceback shows all)", 1
-
-
-def _place(error: Exception) -> traceback.FrameSummary:
-    """Where it happened: the innermost line that is of no installed package."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if Path(f.filename).is_file() and not _installed(Path(f.filename))]
-    return (own or frames)[-1]
-
-
-def _installed(file: Path) -> bool:
-    """Whether a file is Python's own or of a package besides this one."""
-    ours = (HOME / name for name in ("addgpt", "tasks", "analysis"))
-    where = file.resolve()
-    return not any(map(where.is_relative_to, ours)) and any(map(where.is_relative_to, INSTALLED))
 
 
 def leave(message: str, code: int) -> NoReturn:

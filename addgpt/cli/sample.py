@@ -59,12 +59,12 @@ def command(
 
 
 def _check_begins(task) -> None:
-    """Raise ValueError if a task cannot begin with nothing."""
+    """Raise UsageError if a task cannot begin with nothing."""
     from addgpt.generation.sample import begin
 
     try:
         begin(task, "")
-    except ValueError:
+    except UsageError:
         example = f'"12{task.cells()[0].op}34="' if task.cells() else "TEXT"
         raise UsageError(f"a model of {task.name} needs a problem: --prompt {example}") from None
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import sys
+from pathlib import Path
 
 import click
 
@@ -14,13 +17,15 @@ def command(name: str | None, settings: tuple[str, ...]) -> None:
     """List the tasks and their options, or check one of your own.
 
     --check draws problems as training and evaluation do, and says what was looked at: shapes,
-    splits, position ids, traces against right answers. Exit code 1: there are faults, one a line.
+    splits, position ids, traces against right answers. Exit code 1: there are faults, one a line;
+    or, of the list, a task that cannot be imported, which stderr names.
 
     \b
     Example:
       addgpt tasks
       addgpt tasks --check add --set digits=5
     """
+    from addgpt.cli.main import explained
     from addgpt.cli.settings import sections
     from addgpt.task import task_class, task_names
 
@@ -29,13 +34,19 @@ def command(name: str | None, settings: tuple[str, ...]) -> None:
         return
     if settings:
         raise click.UsageError("--set goes with --check NAME")
+    broken = False
     for name in task_names():
-        cls = task_class(name)
-        summary = (sys.modules[cls.__module__].__doc__ or "").strip().partition("\n")[0]
-        click.echo(f"{name}: {summary}")
-        for _, options in sections(name):
-            for option, default, valid, text in options:
-                click.echo(f"  {option}={default}  {text}; valid: {valid}")
+        try:
+            file = Path(inspect.getfile(task_class(name)))
+            text = ast.get_docstring(ast.parse(file.read_bytes())) or ""  # also with `python -OO`
+            click.echo(f"{name}: {text.partition(chr(10))[0]}")
+            for _, options in sections(name):
+                for option, default, valid, text in options:
+                    click.echo(f"  {option}={default}  {text}; valid: {valid}")
+        except Exception as error:
+            broken = True
+            click.echo(f"{name}: {explained(error)[0]}", err=True)
+    sys.exit(1 if broken else 0)
 
 
 def _check(name: str, settings: tuple[str, ...]) -> None:

@@ -6,10 +6,13 @@ Nothing is trained: it takes seconds.
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 
+from addgpt.config.errors import place
 from addgpt.evaluation.contamination import problems
 from addgpt.evaluation.exact_match import answer_of
 from addgpt.task import SPLITS, Batch, Explained, Graded, HeldOut, Problem, Task, TextTask
@@ -25,15 +28,15 @@ Faults = Iterator[str]
 
 def check_task(task: Task) -> list[tuple[str, list[str]]]:
     """What was checked, and the faults that were found; an exception is a fault, too."""
-    found = []
+    found, checked = [], _summaries()
     for kind, check in CHECKS:
         if isinstance(task, kind):
             faults: list[str] = []
             try:
                 faults += check(task)
             except Exception as error:
-                faults.append(f"{type(error).__name__}: {error}")
-            found.append(((check.__doc__ or "").strip().partition("\n")[0].rstrip("."), faults))
+                faults.append(f"{type(error).__name__}: {error} ({place(error)[1]})")
+            found.append((checked[check.__name__], faults))
     return found
 
 
@@ -225,6 +228,13 @@ CHECKS: tuple[tuple[type, Callable[..., Faults]], ...] = (
     (Explained, check_rows),
     (TextTask, check_whole),
 )
+
+
+def _summaries() -> dict[str, str]:
+    """What each check looks at: docstrings, from the file's text, for `python -OO` drops them."""
+    tree = ast.parse(Path(__file__).read_text(encoding="utf-8"))
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return {f.name: (ast.get_docstring(f) or "").partition("\n")[0].rstrip(".") for f in functions}
 
 
 def _rng() -> np.random.Generator:

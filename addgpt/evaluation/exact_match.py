@@ -34,7 +34,7 @@ class Outcome:
 def score(model: Model, task: Graded, batch: Batch, fast: bool = True) -> Outcome:
     """Judge every row of a batch. With `fast` off, every row is decoded.
 
-    Raises ValueError if the model cannot read as many tokens.
+    Raises UsageError if the model cannot read as many tokens.
     """
     rows, longest = len(batch), model.config.longest or LONGEST
     read = int(batch.lengths.max(initial=1)) - 1  # the last one is only written
@@ -72,7 +72,7 @@ def answer_of(task: Graded, problem: Problem, completion: str) -> Answer | None:
     """The answer that a completion gives; None where there is none to read."""
     try:
         return task.read(problem, completion)
-    except ValueError:
+    except UsageError:
         return None
 
 
@@ -125,7 +125,7 @@ def evaluation_problems(
 ) -> tuple[Batch, str]:
     """The problems that `evaluate_cells` scores in a cell, and the split they are from.
 
-    Raises ValueError if the task writes an answer that is not the right one.
+    Raises UsageError if the task writes an answer that is not the right one.
     """
     key = [seed, SPLITS.index(split), cell.len_a, cell.len_b, *cell.op.encode()]
     rng = np.random.default_rng([*key, *cell.stratum.encode()])
@@ -136,7 +136,7 @@ def evaluation_problems(
 
 
 def check_reference(task: Graded, batch: Batch) -> None:
-    """Raise ValueError unless what a task writes, read as a model's work is, is the right answer.
+    """Raise UsageError unless what a task writes, read as a model's work is, is the right answer.
 
     What a task writes and what it says is right are two pieces of code; a model is trained on the
     one and scored by both.
@@ -145,8 +145,8 @@ def check_reference(task: Graded, batch: Batch) -> None:
         problem = task.problem(prompt)
         try:
             written, right = task.read(problem, completion), task.truth(problem)
-        except ValueError as error:
-            raise UsageError(f"task {task.name}: {task.text(problem)}: {error}") from None
+        except UsageError as error:
+            raise UsageError(f"task {task.name}: {task.text(problem)}: {error}") from error
         if written != right:
             raise UsageError(
                 f"task {task.name} contradicts itself: of {task.text(problem)} it writes "

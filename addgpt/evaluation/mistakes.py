@@ -1,7 +1,7 @@
 """Why answers are wrong: each is of exactly one kind, the first of this list that applies.
 
     unterminated  no end mark was written: there is no answer to judge
-    unreadable    there is an end mark, but what stands before it is no answer
+    unreadable    there is an end mark, but what stands before it is no finished trace
     sign          the right size, the wrong sign
     carry         of a sum: each digit is that of its column with or without a carry coming in
     borrow        the same of a difference

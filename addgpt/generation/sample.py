@@ -23,7 +23,7 @@ class Writer:
         """Up to `tokens` characters after a prompt, the end mark included.
 
         What a task writes to an end is at most as long as in training; running text goes on, and
-        beyond the block of training the model reads the last block alone. Raises ValueError for a
+        beyond the block of training the model reads the last block alone. Raises UsageError for a
         prompt that the task cannot begin with.
         """
         task = self.task
@@ -51,12 +51,12 @@ class Writer:
         """As of `TextTask`; empty where the text that the task learned is not to be had."""
         try:
             return self.task.membership(text) if isinstance(self.task, TextTask) else ""
-        except (ValueError, OSError):
+        except (UsageError, OSError):
             return ""
 
 
 def begin(task: Task, prompt: str) -> str:
-    """What a model is given where a person types `prompt`. Raises ValueError."""
+    """What a model is given where a person types `prompt`. Raises UsageError."""
     if isinstance(task, Graded):
         return task.prompt(task.parse(prompt))
     return task.begin(prompt) if isinstance(task, TextTask) else prompt

@@ -9,17 +9,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from addgpt.task import (
-    SPLITS,
-    Batch,
-    Cell,
-    Recipe,
-    UsageError,
-    setting,
-)
+from addgpt.task import MAX_DIGITS, SPLITS, Batch, Cell, Recipe, UsageError, setting
 from tasks.common import digits, problems, splits
 from tasks.common.ids import ALPHABET, IDS, OFFSET, SPREAD, moved
-from tasks.common.operation import MAX_DIGITS, Operation
+from tasks.common.operation import Operation
 from tasks.common.sheet import END, KINDS, LEVELS, Sheet, start
 
 EQUALS = ALPHABET.index("=")
@@ -243,7 +236,7 @@ class Arithmetic(Operation):
 
         They follow from the options of the task alone, drawn as training draws, the first of each
         problem kept (`a + b` and `b + a` are one). A small pool is the start of a larger one. Small
-        cells count as seen although a pool may miss some of their problems. Raises ValueError if
+        cells count as seen although a pool may miss some of their problems. Raises UsageError if
         there are too few distinct problems.
         """
         rng = np.random.default_rng(POOL_SEED)
@@ -348,7 +341,7 @@ def _layout(tokens: np.ndarray, each: int) -> tuple[np.ndarray, ...]:
 
 
 def check_far(far: tuple[int, ...], digits: int) -> None:
-    """Raise ValueError unless these are different lengths, longer than those trained on."""
+    """Raise UsageError unless these are different lengths, longer than those trained on."""
     if len({*far}) < len(far) or not all(digits < length <= MAX_DIGITS for length in far):
         raise UsageError(f"far must hold different lengths above {digits}, at most {MAX_DIGITS}")
 

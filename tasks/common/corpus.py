@@ -62,7 +62,7 @@ def code_points(text: str) -> np.ndarray:
 
 
 def load(corpus: str) -> Corpus:
-    """The corpus of that name. Raises ValueError if there is none or it is no UTF-8, OSError."""
+    """The corpus of that name. Raises UsageError if there is none or it is no UTF-8, OSError."""
     files = tuple(sources.files(corpus))
     return _load(files, _stamp(files))
 
@@ -75,7 +75,7 @@ def texts(
     Between two files there is a newline, if the first does not end with one. A byte order mark is
     left out. `read` is called with the bytes.
 
-    Raises ValueError naming file and place of a byte that is not UTF-8.
+    Raises UsageError naming file and place of a byte that is not UTF-8.
     """
     last = "\n"
     for file in files:
@@ -171,7 +171,7 @@ def _open(path: Path, stamp: tuple) -> Corpus | None:
 
 
 def _note(file: BinaryIO) -> tuple[dict[str, Any], int]:
-    """The note near the end of a file, and the size of what is before it. Raises ValueError."""
+    """The note near the end of a file, and the size of what is before it. Raises UsageError."""
     end = file.seek(0, os.SEEK_END) - 24
     if end < 0:
         raise UsageError("too short")
@@ -197,7 +197,7 @@ def encode(pieces: Iterable[str], path: Path) -> tuple[str, np.dtype]:
     """Write the tokens of a text to a file; returns its alphabet and the tokens' type.
 
     One pass: characters are numbered as they come up, and renumbered in the file at the end.
-    Raises ValueError if there are too many different characters.
+    Raises UsageError if there are too many different characters.
     """
     number = np.full(0x110000, -1, np.int32)  # of each code point
     points: list[int] = []

@@ -10,7 +10,7 @@ from addgpt.task import UsageError
 def draw(rng: np.random.Generator, lengths: np.ndarray, width: int) -> np.ndarray:
     """(B, width) random numbers with exactly `lengths` digits; one digit may be 0.
 
-    Raises ValueError where a length is not in 1..width.
+    Raises UsageError where a length is not in 1..width.
     """
     if len(lengths) and not (lengths.min() >= 1 and lengths.max() <= width):
         raise UsageError(f"lengths must be in 1..{width}, not {lengths.min()}..{lengths.max()}")
@@ -91,7 +91,7 @@ def times_it_fits(rest: np.ndarray, divisor: np.ndarray) -> tuple[np.ndarray, np
 
 
 def from_int(value: int, width: int) -> np.ndarray:
-    """(width,) digits of a Python integer. Raises ValueError if it does not fit."""
+    """(width,) digits of a Python integer. Raises UsageError if it does not fit."""
     text = str(value)
     if value < 0 or len(text) > width:
         raise UsageError(f"{value} has no {width}-digit form")

@@ -6,11 +6,22 @@ import re
 from abc import abstractmethod
 from typing import ClassVar
 
-from addgpt.task import Answer, ErrorType, Explained, Graded, HeldOut, Problem, Row, UsageError
+from addgpt.task import (
+    MAX_CHARACTERS,
+    MAX_DIGITS,
+    TOO_LARGE,
+    Answer,
+    ErrorType,
+    Explained,
+    Graded,
+    HeldOut,
+    Problem,
+    Row,
+    UsageError,
+)
 from tasks.common import audit, errors, paper
 
-MAX_DIGITS = 1000
-FULL = 10**MAX_DIGITS
+NUMBER = f"([0-9]{{1,{MAX_CHARACTERS}}})"  # of an answer, which may have too many digits or too few
 
 
 class Operation(Graded, HeldOut, Explained):
@@ -29,16 +40,17 @@ class Operation(Graded, HeldOut, Explained):
     def compute(self, a: int, b: int) -> Answer:
         """The right answer by Python integers."""
 
-    def numbers(self, completion: str) -> list[list[int]]:
+    def numbers(self, problem: Problem, completion: str) -> list[list[int]]:
         """Where each number of the answer stands: the places of its digits, highest first.
 
-        By default all that is written is one number, lowest digit first. Raises ValueError unless
-        the completion is a finished trace.
+        Raises UsageError unless the completion is a finished trace: rows of the number and lengths
+        that follow from the lengths of the operands, then the answer. By default all that is
+        written is one number, lowest digit first.
         """
-        return [self.matched("([0-9]+)#", completion)[0][::-1]]
+        return [self.matched(f"{NUMBER}#", completion)[0][::-1]]
 
     def matched(self, pattern: str, completion: str) -> list[list[int]]:
-        """The places of each group of a pattern. Raises ValueError for what it does not fit."""
+        """The places of each group of a pattern. Raises UsageError for what it does not fit."""
         match = re.fullmatch(pattern, completion, re.DOTALL)
         if match is None:
             raise UsageError(f"{completion!r} is not a finished trace of {self.op}")
@@ -49,11 +61,11 @@ class Operation(Graded, HeldOut, Explained):
         return {}
 
     def check(self, problem: Problem) -> tuple[int, int]:
-        """The operands of a problem. Raises ValueError unless it can be asked."""
+        """The operands of a problem. Raises UsageError unless it can be asked."""
         if problem.op != self.op:
             raise UsageError(f"this model does {self.op}, not {problem.op}")
         a, b = problem.operands
-        if max(a, b) >= FULL:
+        if max(a, b) >= TOO_LARGE:
             raise UsageError(f"operands may have at most {MAX_DIGITS} digits")
         return a, b
 
@@ -74,7 +86,7 @@ class Operation(Graded, HeldOut, Explained):
         return self.compute(*self.check(problem))
 
     def read(self, problem: Problem, completion: str) -> Answer:
-        numbers = self.numbers(completion)
+        numbers = self.numbers(problem, completion)
         return Answer(*(int("".join(completion[i] for i in places)) for places in numbers))
 
     def in_train_range(self, problem: Problem) -> bool:
@@ -99,7 +111,7 @@ class Operation(Graded, HeldOut, Explained):
     def answer_digits(self, problem: Problem, completion: str) -> list[int]:
         answer = self.read(problem, completion)
         shown = (answer.whole, answer.rest) if answer.rest else (answer.whole,)
-        numbers = zip(self.numbers(completion), shown, strict=False)
+        numbers = zip(self.numbers(problem, completion), shown, strict=False)
         return [place for places, value in numbers for place in places[-len(str(abs(value))) :]]
 
     def draw(self, problem: Problem, completion: str) -> str:
@@ -116,5 +128,15 @@ class Operation(Graded, HeldOut, Explained):
         """The answer of a completion as text, a question mark where there is none to read."""
         try:
             return str(self.read(problem, completion))
-        except ValueError:
+        except UsageError:
             return paper.MISSING
+
+
+def row_of(digits: int) -> str:
+    """The pattern of a row of so many digits."""
+    return f"[0-9]{{{digits}}}"
+
+
+def sizes(problem: Problem) -> list[int]:
+    """The number of digits of each operand."""
+    return [len(str(operand)) for operand in problem.operands]

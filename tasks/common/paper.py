@@ -9,10 +9,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from addgpt.task import Row
+from addgpt.task import MAX_CHARACTERS, Row
 
 MISSING = "?"
-MAX_DIGITS = 4_000  # Python turns no longer text into a number
 
 
 class Line(NamedTuple):
@@ -67,6 +66,6 @@ def signed(text: str) -> str:
     low_first = digits(text)
     if not text.endswith("-") or not low_first:
         return number(text)
-    if len(low_first) > MAX_DIGITS:
+    if len(low_first) > MAX_CHARACTERS:
         return MISSING
     return str(int(low_first[::-1]) - 10 ** len(low_first))

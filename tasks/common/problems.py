@@ -72,7 +72,7 @@ def edge_cases(rng, share: float, a, b, len_a, len_b) -> tuple[np.ndarray, np.nd
 def in_stratum(stratum: str, a: np.ndarray, b: np.ndarray, borrow: bool) -> np.ndarray:
     """(B,) whether problems belong to a stratum of `carry:K`, `zeros`, `equal`, `nines`, `power`.
 
-    Raises ValueError for a name it does not know.
+    Raises UsageError for a name it does not know.
     """
     name, _, value = stratum.partition(":")
     if name == "all":

@@ -36,7 +36,7 @@ KNOWN = {
 def files(corpus: str) -> list[Path]:
     """The files of a corpus, in the order of their names.
 
-    Raises ValueError if there is no such corpus, OSError if it cannot be fetched or is damaged.
+    Raises UsageError if there is no such corpus, OSError if it cannot be fetched or is damaged.
     """
     if not corpus:
         raise UsageError(f"corpus is missing; it is {VALID}")

@@ -37,7 +37,7 @@ class Text(TextTask):
 
     @cached_property
     def text(self) -> Corpus:
-        """The corpus. Raises ValueError if it is not the one that the run began with, OSError."""
+        """The corpus. Raises UsageError if it is not the one that the run began with, OSError."""
         corpus = load(self.source)
         if self.sha256 not in ("", corpus.sha256):
             raise UsageError(f"corpus {self.corpus} is not the text that the run began with")
