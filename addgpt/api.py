@@ -26,7 +26,7 @@ import numpy as np
 
 from addgpt.config.errors import UsageError
 from addgpt.task import Answer, Cell, Problem, Task
-from addgpt.task import load_task as _load_task
+from addgpt.task_lookup import load_task as _load_task
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -34,7 +34,7 @@ from addgpt.evaluation.intervals import wilson
 from addgpt.evaluation.schema import COUNTS, EVAL_COLUMNS, NUMBERS, read_eval, trained_length
 from addgpt.runs.files import RunError, read_checked, read_log
 from addgpt.runs.recipe import flat
-from addgpt.task import short
+from addgpt.task_lookup import short
 
 T = TypeVar("T")
 

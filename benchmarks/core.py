@@ -32,7 +32,8 @@ from addgpt.config.schema import TrainConfig
 from addgpt.device import autocast, compute_dtype
 from addgpt.model.build import build
 from addgpt.model.forward import forward, next_token_loss, tensors
-from addgpt.task import Batch, load_task
+from addgpt.task import Batch
+from addgpt.task_lookup import load_task
 from addgpt.training import optim
 from benchmarks import nanogpt, timing
 

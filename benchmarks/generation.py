@@ -17,7 +17,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from addgpt.task import Batch, Cell, Task, load_task
+from addgpt.task import Batch, Cell, Task
+from addgpt.task_lookup import load_task
 from benchmarks import timing
 from tasks.common import digits, splits
 from tasks.common.sheet import ALPHABET, END, Kind

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from addgpt.evaluation.schema import csv_text
 from addgpt.runs.provenance import versions
-from addgpt.task import load_task
+from addgpt.task_lookup import load_task
 from benchmarks import (
     calculator,
     core,

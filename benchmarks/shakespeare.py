@@ -31,7 +31,8 @@ from addgpt.evaluation.perplexity import score_text
 from addgpt.model.forward import tensors
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
-from addgpt.task import Task, load_task
+from addgpt.task import Task
+from addgpt.task_lookup import load_task
 from addgpt.training.loop import TrainState, train
 from benchmarks import nanogpt, timing
 

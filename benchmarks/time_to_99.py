@@ -23,7 +23,8 @@ import torch
 from addgpt.evaluation.exact_match import score
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
-from addgpt.task import Batch, Cell, Task, load_task
+from addgpt.task import Batch, Cell, Task
+from addgpt.task_lookup import load_task
 from addgpt.training.loop import TrainState, train
 from benchmarks import mingpt, timing
 

@@ -14,7 +14,7 @@ from addgpt.model.build import build
 from addgpt.model.gpt import GPT
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
-from addgpt.task import load_task
+from addgpt.task_lookup import load_task
 from addgpt.training.loop import train
 
 settings.register_profile(

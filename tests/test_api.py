@@ -85,7 +85,7 @@ def test_no_setting_has_the_name_of_an_argument_of_train():
     from addgpt.config.architectures import model_settings
     from addgpt.config.schema import TrainConfig
     from addgpt.config.settings import names_of
-    from addgpt.task import task_class, task_names
+    from addgpt.task_lookup import task_class, task_names
 
     options = {name for task in task_names() for name in task_class(task).options()}
     ours = {"task", "out", "seed", "resume", "init_from", "quiet", "on_step"}

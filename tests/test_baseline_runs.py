@@ -21,7 +21,7 @@ from addgpt.runs.checkpoint import outline
 from addgpt.runs.resolve import configure, reconfigure
 from addgpt.runs.run import Run
 from addgpt.sweep.grid import load_grid
-from addgpt.task import load_task
+from addgpt.task_lookup import load_task
 from addgpt.training import cost
 from addgpt.training.loop import train
 from addgpt.training.preflight import check_trainable

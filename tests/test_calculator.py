@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from addgpt.calculator.expression import apply, evaluate, parse
 from addgpt.calculator.solver import Calculator, Solution
-from addgpt.task import Answer, Cell, Graded, Recipe, Task, load_task
+from addgpt.task import Answer, Cell, Graded, Recipe, Task
+from addgpt.task_lookup import load_task
 from tests.helpers.calculators import perfect
 
 

@@ -20,7 +20,8 @@ from addgpt.cli.main import main
 from addgpt.evaluation.check_task import check_task
 from addgpt.evaluation.exact_match import answer_of, evaluation_problems
 from addgpt.generation.decode import Generated
-from addgpt.task import Answer, Cell, Problem, Row, load_task
+from addgpt.task import Answer, Cell, Problem, Row
+from addgpt.task_lookup import load_task
 from tasks.add import Add
 from tasks.lines import Lines
 

@@ -24,7 +24,7 @@ from addgpt.device import pick_device
 from addgpt.model.build import build
 from addgpt.model.gpt import ACTIVATIONS, NORMS
 from addgpt.runs.resolve import configure, parse_pairs, reconfigure
-from addgpt.task import load_task, task_class, task_names
+from addgpt.task_lookup import load_task, task_class, task_names
 from addgpt.training import optim
 
 CLASSES = (GPTConfig, TrainConfig)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from addgpt.cli.main import main
 from addgpt.evaluation.contamination import Audit, Contamination, drawn_in_training, problems
 from addgpt.evaluation.exact_match import CellResult, evaluate_cells
-from addgpt.task import Batch, Cell, Problem, load_task
+from addgpt.task import Batch, Cell, Problem
+from addgpt.task_lookup import load_task
 from addgpt.training.loop import train
 from tasks.add import Add
 from tasks.common import audit, splits

@@ -16,7 +16,8 @@ from addgpt.model.forward import next_token_loss
 from addgpt.runs.checkpoint import outline
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
-from addgpt.task import Batch, load_task
+from addgpt.task import Batch
+from addgpt.task_lookup import load_task
 from addgpt.training import cost
 
 SMALL = {"digits": "3", "width": "32", "layers": "3", "heads": "4", "batch_size": "24"}

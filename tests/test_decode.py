@@ -7,7 +7,7 @@ import torch
 from addgpt.config.architectures import GPTConfig
 from addgpt.generation.decode import generate
 from addgpt.model.kv_cache import Cache
-from addgpt.task import load_task
+from addgpt.task_lookup import load_task
 
 LIMIT = 14
 SHAPES = {

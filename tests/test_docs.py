@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from addgpt.cli.main import main
 from addgpt.runs.resolve import configure
-from addgpt.task import task_class, task_names
+from addgpt.task_lookup import task_class, task_names
 from tests.helpers.pages import PAGES, ROOT, blocks, commands, links, paths, python_of
 
 EXERCISES = ROOT / "docs" / "exercises"

@@ -10,7 +10,8 @@ import pytest
 from addgpt.calculator.solver import Calculator
 from addgpt.generation import verify as draft
 from addgpt.generation.decode import write
-from addgpt.task import Batch, load_task
+from addgpt.task import Batch
+from addgpt.task_lookup import load_task
 from tests.helpers.baselines import scrambled
 
 

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from addgpt.cli.main import main
 from addgpt.runs.resolve import configure
 from addgpt.sweep.grid import load_grid
-from addgpt.task import load_task
+from addgpt.task_lookup import load_task
 from analysis import load
 from analysis.studies import common, efficiency, traces
 from tests.helpers.notebooks import check_notebook

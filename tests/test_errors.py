@@ -11,7 +11,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from addgpt.evaluation.mistakes import KINDS, diagnose
-from addgpt.task import Problem, load_task
+from addgpt.task import Problem
+from addgpt.task_lookup import load_task
 
 ENDS = {"add": ";", "sub": "", "mul": ",;", "div": ",;+-"}  # of a line of the trace
 

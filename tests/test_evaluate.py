@@ -12,7 +12,8 @@ from addgpt.evaluation.exact_match import evaluate, score
 from addgpt.evaluation.schema import EVAL_COLUMNS
 from addgpt.generation.decode import EXTRA_TOKENS
 from addgpt.model.forward import exact_rows, forward, loss, next_token_loss, tensors
-from addgpt.task import Cell, load_task
+from addgpt.task import Cell
+from addgpt.task_lookup import load_task
 
 FIELDS = ("answer_correct", "trace_correct", "unterminated")
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from addgpt.cli.main import main
 from addgpt.evaluation.exact_match import score
 from addgpt.runs.resolve import configure
-from addgpt.task import Cell, load_task
+from addgpt.task import Cell
+from addgpt.task_lookup import load_task
 from addgpt.training.preflight import check_trainable
 
 

@@ -22,7 +22,7 @@ from addgpt.model.forward import forward, loss, loss_and_exact, next_token_loss
 from addgpt.model.kv_cache import Cache
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
-from addgpt.task import load_task, task_class, task_names
+from addgpt.task_lookup import load_task, task_class, task_names
 from addgpt.training import optim
 from addgpt.training.loop import VAL_SEED, Interrupted, train
 from addgpt.training.preflight import check_trainable

@@ -26,7 +26,8 @@ from addgpt.evaluation.tables import print_mistakes
 from addgpt.runs.files import RunError
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
-from addgpt.task import Cell, load_task
+from addgpt.task import Cell
+from addgpt.task_lookup import load_task
 from addgpt.training.loop import train
 
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from addgpt.calculator.solver import Calculator
-from addgpt.task import Answer, Problem, load_task
+from addgpt.task import Answer, Problem
+from addgpt.task_lookup import load_task
 from addgpt.training.loop import train
 from tasks.common.ids import moved as move
 

@@ -56,7 +56,7 @@ def test_torchrun_takes_its_own_tasks(tmp_path):
 
 
 def test_another_tasks_is_named(in_the_way):
-    code = "from addgpt.task import load_task; load_task('add')"
+    code = "from addgpt.task_lookup import load_task; load_task('add')"
     done = python(in_the_way, "-c", code, PYTHONPATH=str(ROOT))
     if (in_the_way / "tasks" / "deploy.py").exists() and not done.returncode:
         return  # a folder without __init__.py is never in the way of a package
@@ -107,7 +107,7 @@ def own(tmp_path: Path, body: str):
     """A function of a user's own file, on its fourth line."""
     file = tmp_path / "double.py"
     file.write_text(
-        f"import numpy as np\nfrom addgpt.task import load_task\ndef act():\n    {body}"
+        f"import numpy as np\nfrom addgpt.task_lookup import load_task\ndef act():\n    {body}"
     )
     names: dict = {}
     exec(compile(file.read_text(), file, "exec"), names)

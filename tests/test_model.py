@@ -14,7 +14,7 @@ from addgpt.model.forward import next_token_loss, tensors
 from addgpt.model.gpt import ACTIVATIONS, GPT
 from addgpt.model.kv_cache import Cache
 from addgpt.model.layers import NORMS, L2Normalise
-from addgpt.task import load_task
+from addgpt.task_lookup import load_task
 from tests.helpers.naive import Naive
 
 LEVELS = (7, 5, 4)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from addgpt.calculator.solver import Calculator
-from addgpt.task import Problem, load_task
+from addgpt.task import Problem
+from addgpt.task_lookup import load_task
 from tests.helpers.calculators import oracle
 
 

@@ -15,7 +15,7 @@ import addgpt
 from addgpt.config.schema import TrainConfig
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
-from addgpt.task import load_task
+from addgpt.task_lookup import load_task
 from addgpt.training.distributed import WorkerLost, World, joined
 from addgpt.training.loop import train
 from addgpt.training.preflight import check_shares

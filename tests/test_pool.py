@@ -6,7 +6,8 @@ import pytest
 from addgpt.evaluation.scorecard import score_run
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
-from addgpt.task import SPLITS, load_task
+from addgpt.task import SPLITS
+from addgpt.task_lookup import load_task
 from addgpt.training.loop import train
 from tasks.common import digits, splits
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from addgpt.task import Cell, load_task
+from addgpt.task import Cell
+from addgpt.task_lookup import load_task
 from tasks.common import problems
 
 NEAR_POWERS = {10**k + d for k in range(80) for d in (-1, 0, 1)} - {0}

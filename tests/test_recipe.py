@@ -13,7 +13,7 @@ from addgpt.config.schema import TrainConfig, load_run_config
 from addgpt.config.settings import to_dict
 from addgpt.runs import recipe
 from addgpt.runs.run import Run
-from addgpt.task import load_task
+from addgpt.task_lookup import load_task
 from analysis import load, seeds
 from analysis.report import data
 

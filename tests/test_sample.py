@@ -13,7 +13,7 @@ from addgpt.generation.decode import generate, stream
 from addgpt.generation.sample import Writer
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
-from addgpt.task import load_task
+from addgpt.task_lookup import load_task
 from addgpt.training.loop import train
 from tasks.common import corpus
 

@@ -13,7 +13,7 @@ from addgpt.model.build import build
 from addgpt.model.forward import loss
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
-from addgpt.task import load_task
+from addgpt.task_lookup import load_task
 from addgpt.training.loop import Loop
 from addgpt.training.preflight import check_trainable
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from addgpt.task import SPLITS, Cell, load_task
+from addgpt.task import SPLITS, Cell
+from addgpt.task_lookup import load_task
 from tasks.common import digits, splits
 
 numbers = st.integers(0, 10**60)

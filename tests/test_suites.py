@@ -11,7 +11,7 @@ from addgpt.calculator.expression import parse
 from addgpt.calculator.solver import Solution
 from addgpt.evaluation.contamination import problems
 from addgpt.evaluation.suites import Part, load_suite, may_be_seen, score_suite, suite_names
-from addgpt.task import load_task
+from addgpt.task_lookup import load_task
 
 
 def test_gpt3_draws_ten_tasks_by_their_stated_ranges():

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from addgpt.task import SPLITS, Cell, load_task, task_names
+from addgpt.task import SPLITS, Cell
+from addgpt.task_lookup import load_task, task_names
 
 
 def test_a_drawn_cell_has_its_lengths(any_task, read_rows):

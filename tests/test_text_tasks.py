@@ -14,7 +14,8 @@ from addgpt.evaluation.perplexity import score_text
 from addgpt.model.build import build
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
-from addgpt.task import SPLITS, load_task
+from addgpt.task import SPLITS
+from addgpt.task_lookup import load_task
 from addgpt.training.loop import train
 from tasks.common import corpus
 from tasks.lines import split_of

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from addgpt.task import SPLITS, Problem, UsageError, load_task
+from addgpt.task import SPLITS, Problem, UsageError
+from addgpt.task_lookup import load_task
 
 LONG = 70  # digits: far beyond 64 bits
 HINT = re.compile("[A-Z]")

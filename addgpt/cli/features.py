@@ -40,7 +40,7 @@ def catalogue() -> Iterator[Row]:
     from addgpt.config.architectures import CONFIGS
     from addgpt.config.schema import TrainConfig
     from addgpt.config.settings import features_of
-    from addgpt.task import task_class, task_names
+    from addgpt.task_lookup import task_class, task_names
 
     told = set()
     for settings in (*CONFIGS.values(), TrainConfig, *map(task_class, task_names())):

@@ -46,7 +46,7 @@ def sections(task: str | None = None) -> Iterator[tuple[str, list[Row]]]:
     """The settings of each architecture and of training, or the options of a task."""
     from addgpt.config.architectures import CONFIGS, FROM_TASK
     from addgpt.config.schema import TrainConfig
-    from addgpt.task import task_class
+    from addgpt.task_lookup import task_class
 
     if task is not None:
         yield f"Options of task {task}", list(_rows(task_class(task)))

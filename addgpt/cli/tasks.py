@@ -27,7 +27,7 @@ def command(name: str | None, settings: tuple[str, ...]) -> None:
     """
     from addgpt.cli.main import explained
     from addgpt.cli.settings import sections
-    from addgpt.task import task_class, task_names
+    from addgpt.task_lookup import task_class, task_names
 
     if name is not None:
         _check(name, settings)
@@ -52,7 +52,7 @@ def command(name: str | None, settings: tuple[str, ...]) -> None:
 def _check(name: str, settings: tuple[str, ...]) -> None:
     """Print what was checked and every fault; exit with 1 if there are any."""
     from addgpt.evaluation.check_task import check_task
-    from addgpt.task import load_task
+    from addgpt.task_lookup import load_task
 
     for setting in settings:
         if "=" not in setting:

@@ -15,7 +15,8 @@ from addgpt.config.architectures import (
 from addgpt.config.errors import UsageError
 from addgpt.config.schema import RunConfig, TrainConfig, trained
 from addgpt.config.settings import names_of, to_dict, unknown, with_settings
-from addgpt.task import Task, lasting, load_task, task_class
+from addgpt.task import Task
+from addgpt.task_lookup import lasting, load_task, task_class
 
 
 def parse_pairs(pairs: tuple[str, ...]) -> dict[str, str]:

@@ -24,7 +24,8 @@ from addgpt.model.build import Model, build
 from addgpt.runs import files
 from addgpt.runs.checkpoint import check_fits, packed, read_tensors, transplant
 from addgpt.runs.files import RunError
-from addgpt.task import Task, load_task, short
+from addgpt.task import Task
+from addgpt.task_lookup import load_task, short
 
 CONFIG, METRICS, MODEL = "config.json", "metrics.jsonl", "model.safetensors"
 STATE, PREVIOUS = "state.safetensors", "state.previous.safetensors"

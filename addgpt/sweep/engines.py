@@ -26,7 +26,7 @@ from addgpt.runs.provenance import versions
 from addgpt.runs.run import Run
 from addgpt.sweep.plan import Planned
 from addgpt.sweep.process import Commands, Process
-from addgpt.task import task_class
+from addgpt.task_lookup import task_class
 
 ATTEMPTS = 3  # at a run whose Ray worker is lost
 STOP = ".stop"  # a file in the folder of a sweep: Ray's tasks are to save and stop

@@ -23,7 +23,8 @@ from addgpt.evaluation.exact_match import evaluation_problems
 from addgpt.model.build import Model, build
 from addgpt.model.forward import forward, next_token_loss
 from addgpt.runs.checkpoint import outline
-from addgpt.task import Batch, Graded, load_task
+from addgpt.task import Batch, Graded
+from addgpt.task_lookup import load_task
 from addgpt.training import optim
 from addgpt.training.learners import batches_of_like_length
 

@@ -10,7 +10,8 @@ from addgpt.config.schema import RunConfig
 from addgpt.device import memory, pick_device
 from addgpt.evaluation.exact_match import check_reference
 from addgpt.runs.checkpoint import weight_count
-from addgpt.task import Graded, Task, load_task
+from addgpt.task import Graded, Task
+from addgpt.task_lookup import load_task
 from addgpt.training.distributed import ALONE, World
 
 CHECKED = 500  # problems, of which what the task writes must be the right answer

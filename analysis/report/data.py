@@ -16,7 +16,7 @@ import pandas as pd
 
 from addgpt.runs import recipe
 from addgpt.runs.files import RunError
-from addgpt.task import short
+from addgpt.task_lookup import short
 from analysis import load
 
 # How foreign files fail: not parsing, or holding something other than what is expected.

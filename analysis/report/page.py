@@ -18,7 +18,7 @@ from addgpt.config.errors import UsageError
 from addgpt.config.format import duration
 from addgpt.evaluation.intervals import percent
 from addgpt.evaluation.schema import ERROR_KINDS
-from addgpt.task import short
+from addgpt.task_lookup import short
 from analysis.report import data, examples, figures, numbers
 from analysis.report.data import Group, Progress, RunData
 from analysis.report.numbers import Headline

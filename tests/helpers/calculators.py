@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from addgpt.calculator.solver import Calculator
-from addgpt.task import Task, load_task
+from addgpt.task import Task
+from addgpt.task_lookup import load_task
 from tasks.common import digits
 
 ALL = {"calc": {"digits": 4, "sum_digits": 6}}

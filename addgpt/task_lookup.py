@@ -1,0 +1,105 @@
+"""Finding a task by its name or by the file of somebody's own that defines it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import pkgutil
+import sys
+import typing
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from addgpt.config.errors import UsageError
+from addgpt.config.settings import from_dict, parse
+from addgpt.task import Task
+
+
+def task_names() -> list[str]:
+    """The tasks there are: one module of `tasks` each."""
+    spec = importlib.util.find_spec("tasks")
+    ours = Path(__file__).resolve().parents[1] / "tasks"
+    found = spec and (spec.origin or ", ".join(spec.submodule_search_locations or []))
+    if found and ours.is_dir() and Path(found).resolve() != ours / "__init__.py":
+        raise UsageError(
+            f"another package is in the way: `tasks` is {found}, not {ours}; "
+            "rename it, or keep its folder out of Python's path"
+        )
+    folders = spec.submodule_search_locations if spec else None
+    return sorted(m.name for m in pkgutil.iter_modules(folders or []) if not m.ispkg)
+
+
+def is_file(name: str) -> bool:
+    """Whether a task is named by the file that defines it, `./double.py`."""
+    return name.endswith(".py")
+
+
+def short(name: str) -> str:
+    """The name of a task without the folder of its file."""
+    return Path(name).stem if is_file(name) else name
+
+
+def lasting(name: str) -> str:
+    """The name of a task as a run keeps it, good in any folder: of a file, the whole path."""
+    return str(Path(name).expanduser().resolve()) if is_file(name) else name
+
+
+def task_class(name: str) -> type[Task]:
+    """The Task that module `tasks.NAME` or a file of one's own, `./double.py`, defines.
+
+    The file is carried out, and once more when it has changed. Raises ValueError.
+    """
+    if is_file(name):
+        module, file = _own_module(Path(lasting(name))), name
+    else:
+        names = task_names()
+        if name not in names:
+            raise UsageError(
+                f"unknown task {name!r}; valid: {', '.join(names)}, or a file such as ./mine.py"
+            )
+        module, file = importlib.import_module(f"tasks.{name}"), f"tasks/{name}.py"
+    found = [
+        item
+        for item in vars(module).values()
+        if isinstance(item, type) and issubclass(item, Task) and item.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        raise UsageError(f"{file} must define one Task, not {len(found)}")
+    return found[0]
+
+
+def _own_module(path: Path) -> ModuleType:
+    """The module that a file of one's own holds; its name ends with that of the file."""
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"there is no task to read in {path}: {error.strerror}") from None
+    digest = hashlib.sha256(source + str(path).encode()).hexdigest()[:12]
+    name = f"task_{digest}.{path.stem}"
+    if name not in sys.modules:
+        module = sys.modules[name] = ModuleType(name)  # where dataclasses look for it
+        module.__file__ = str(path)
+        try:
+            exec(compile(source, path, "exec"), vars(module))
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return sys.modules[name]
+
+
+def load_task(name: str, options: dict[str, Any] | None = None) -> Task:
+    """The task `name`, or of a file, with these options; text is parsed by the option's type.
+
+    Raises UsageError naming the valid tasks, options or values.
+    """
+    cls = task_class(name)
+    hints = typing.get_type_hints(cls)
+    values = {
+        key: parse(key, hints[key], value)
+        if isinstance(value, str) and key in hints and hints[key] is not str
+        else value
+        for key, value in (options or {}).items()
+    }
+    return from_dict(cls, values)
