@@ -22,6 +22,8 @@ from addgpt.evaluation.schema import trained_length
 from analysis import figures, load, style
 from tests.helpers.notebooks import check_notebook
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -19,6 +19,8 @@ from addgpt.runs.resolve import configure
 from addgpt.runs.run import SHIPPED, Run, run_path
 from addgpt.task import Cell
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 TINY = {"steps": 4, "batch_size": 8, "width": 16, "heads": 2, "eval_size": 20, "quiet": True}
 OWN = '''

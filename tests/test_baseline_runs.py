@@ -28,6 +28,8 @@ from addgpt.training.preflight import check_trainable
 from tasks.common import corpus
 from tests.helpers.baselines import BASELINES, NETWORKS, SMALL, TABLES, scrambled, sized
 
+pytestmark = pytest.mark.slow
+
 NAMES = [f"{a}{b}{c}" for a in "abcdefgh" for b in "aeiou" for c in "lmnrst"]
 
 

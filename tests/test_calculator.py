@@ -296,6 +296,7 @@ PLAIN = Calculator(None, Plain(), write=plain_write)
 SUMS = "0123456789+-*/()" * 3 + " .e×="
 
 
+@pytest.mark.slow
 @settings(max_examples=10_000, deadline=None)
 @given(st.text(SUMS, max_size=16) | st.text(max_size=12))
 @example("(" * 5000)

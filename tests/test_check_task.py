@@ -25,6 +25,8 @@ from addgpt.task_lookup import load_task
 from tasks.add import Add
 from tasks.lines import Lines
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -33,8 +35,8 @@ def faults(task) -> str:
 
 
 def test_every_task_keeps_its_contract(any_task):
-    assert faults(any_task) == ""
-    assert len(check_task(any_task)) == 11
+    checks = check_task(any_task)
+    assert len(checks) == 11 and not [fault for _, found in checks for fault in found]
 
 
 def test_a_text_task_keeps_its_contract(tmp_path):

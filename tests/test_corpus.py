@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from tasks.common import corpus, sources
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data" / "tinyshakespeare.txt"
 TEXT = "To be, or not to be: that is the question.\nWhether 'tis nobler in the mind — é😀\n"

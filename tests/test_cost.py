@@ -20,6 +20,8 @@ from addgpt.task import Batch
 from addgpt.task_lookup import load_task
 from addgpt.training import cost
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"digits": "3", "width": "32", "layers": "3", "heads": "4", "batch_size": "24"}
 
 

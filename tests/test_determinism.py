@@ -13,6 +13,8 @@ from addgpt.evaluation.exact_match import evaluate
 from addgpt.model.forward import exact_rows
 from addgpt.runs.run import Run
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(addgpt.__file__).parents[1]
 SCRIPT = """
 import sys

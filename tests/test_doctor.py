@@ -18,6 +18,8 @@ from addgpt.runs.run import Run
 from addgpt.training.loop import train
 from tests.helpers.hostile import edited
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def results(toy_run, tmp_path):

@@ -20,6 +20,8 @@ from analysis import load
 from analysis.studies import common, efficiency, traces
 from tests.helpers.notebooks import check_notebook
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 IDS = ["rotary", "none", "learned"]
 OPTIONS = {

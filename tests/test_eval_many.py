@@ -20,6 +20,8 @@ from addgpt.evaluation.exact_match import evaluate_cells, evaluation_problems
 from addgpt.runs import files
 from addgpt.runs.run import Run
 
+pytestmark = pytest.mark.slow
+
 TINY = "steps=30 eval_every=10 eval_size=50 save_every=30 width=16 heads=2 batch_size=32".split()
 PER_CELL = "40"
 

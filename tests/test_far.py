@@ -13,6 +13,8 @@ from addgpt.task import Cell
 from addgpt.task_lookup import load_task
 from addgpt.training.preflight import check_trainable
 
+pytestmark = pytest.mark.slow
+
 
 def cols(task, split="train", seed=0, size=200) -> np.ndarray:
     return task.batch(np.random.default_rng(seed), size, split).positions[:, :, 0].astype(int)

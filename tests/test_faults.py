@@ -20,6 +20,8 @@ from addgpt.training.loop import TrainState, train
 from addgpt.training.progress import TrainingProgress
 from tests.helpers.processes import Training, wait_for, words
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(addgpt.__file__).parents[1]
 SMALL = {
     "digits": "2", "layers": "1", "width": "16", "heads": "2", "steps": "12", "batch_size": "16",

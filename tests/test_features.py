@@ -79,6 +79,7 @@ def inputs(seed: int = 0, rows: int = 2, length: int = LENGTH) -> tuple[torch.Te
     return torch.randint(11, (rows, length), generator=rng), torch.stack(ids, -1)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(shapes(), st.integers(0, 99), st.lists(st.integers(1, LENGTH), min_size=2, max_size=2))
 def test_all_ways_to_read_agree_in_any_combination(toy_model, shape, seed, prompts):

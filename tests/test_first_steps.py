@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 BOOK = Path(__file__).resolve().parent.parent / "analysis" / "first_steps.ipynb"
 
 

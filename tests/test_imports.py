@@ -72,7 +72,7 @@ def test_tests_import_helpers_but_no_other_tests(file):
     [
         "import addgpt.task",
         "import addgpt.cli.main",
-        "from addgpt.task_lookup import load_task, task_names; [load_task(n) for n in task_names()]",
+        "from addgpt.task_lookup import load_task, task_names; [*map(load_task, task_names())]",
         "import " + ", ".join(name for name in FILES if name.startswith("analysis")),
     ],
 )

@@ -12,6 +12,8 @@ import pytest
 
 import addgpt
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(addgpt.__file__).parents[1]
 # Imports once and forks a process for each training. A child kills itself just before the n-th
 # call that changes the folder; the next one resumes.

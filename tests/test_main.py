@@ -44,6 +44,7 @@ def test_a_module_call_takes_its_own_tasks(in_the_way):
     assert "add: Addition" in done.stdout and "deploy" not in done.stdout
 
 
+@pytest.mark.slow
 def test_torchrun_takes_its_own_tasks(tmp_path):
     (tmp_path / "tasks.py").write_text("x = 1\n")
     sizes = "steps=1 width=16 heads=2 batch_size=8 eval_size=8".split()

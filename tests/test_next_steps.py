@@ -18,6 +18,8 @@ from addgpt.model.forward import next_token_loss
 from addgpt.training.progress import TrainingProgress, least_loss
 from analysis import figures, load
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ("steps=4", "batch_size=8", "width=16", "heads=2", "eval_size=20")
 

@@ -21,6 +21,8 @@ from addgpt.training.loop import train
 from addgpt.training.preflight import check_shares
 from tests.helpers.processes import Training, wait_for
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(addgpt.__file__).parents[1]
 SMALL = {
     "digits": "3", "layers": "1", "width": "16", "heads": "2", "steps": "12", "batch_size": "15",

@@ -11,6 +11,8 @@ from addgpt.task_lookup import load_task
 from addgpt.training.loop import train
 from tasks.common import digits, splits
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("add", "sub", "mul", "div")
 BATCH = ("tokens", "scored", "positions")
 

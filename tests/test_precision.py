@@ -11,6 +11,8 @@ from addgpt.model.build import build
 from addgpt.training import optim
 from addgpt.training.loop import TrainState, train
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 BFLOAT16, FLOAT32 = torch.bfloat16, torch.float32
 

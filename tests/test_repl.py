@@ -23,6 +23,8 @@ from addgpt.calculator.repl import (
 )
 from tests.helpers.calculators import perfect
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parents[1]
 SCRIPT = """
 import sys, time

@@ -33,6 +33,8 @@ from tests.helpers.report import (
     write_run,
 )
 
+pytestmark = pytest.mark.slow
+
 COUNTED = ("n", "len_a", "len_b", "digit", "line")  # which have to be numbers
 HOSTILE = "\"'><script>alert(1)</script><img src=http://x.example/y onerror=alert(2)>"
 

@@ -18,6 +18,8 @@ from tests.helpers.report import (
     write_run,
 )
 
+pytestmark = pytest.mark.slow
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 
 

@@ -12,6 +12,8 @@ import pytest
 from analysis import load, seeds, style
 from tests.helpers.notebooks import check_notebook
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "results" / "reference"
 ADDERS = ["add-3", "add-3-s1", "add-3-s2"]

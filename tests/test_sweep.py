@@ -37,6 +37,8 @@ from tests.helpers.sweeps import (
     write_grid,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def grid_file(tmp_path_factory):

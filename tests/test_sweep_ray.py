@@ -25,6 +25,8 @@ from addgpt.sweep.run import run_sweep
 from addgpt.training.loop import train
 from tests.helpers.sweeps import SMALL, holder, tensors, trained, until, write_grid
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {"steps": 40, "eval_every": 20, "save_every": 20}
 
 
