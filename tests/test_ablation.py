@@ -18,6 +18,8 @@ from addgpt.cli.main import main
 from analysis import load
 from analysis.studies import ablation
 
+pytestmark = pytest.mark.slow
+
 T2 = 4.302653  # 97.5 % quantile of Student's t with 2 degrees of freedom, as tables have it
 T1 = 12.70620  # with 1 degree
 NEVER = math.inf

@@ -20,6 +20,8 @@ from tasks.add import Add
 from tasks.common import audit, splits
 from tasks.sub import Sub
 
+pytestmark = pytest.mark.slow
+
 numbers = st.integers(0, 9) | st.integers(0, 10**4) | st.integers(0, 10**60)
 COMMUTES = "+*"
 CELL = Cell("+", 3, 3)

@@ -20,6 +20,8 @@ from addgpt.runs.run import Run, RunError
 from addgpt.training.loop import train
 from analysis import load
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = 200
 FILES = ("config.json", "metrics.jsonl", "eval.csv", "model.safetensors", "state.safetensors")
 ROW = dict.fromkeys(load.EVAL_COLUMNS, 3) | {"seen": False, "op": "+", "stratum": "all"}

@@ -15,6 +15,8 @@ from addgpt.runs.resolve import configure
 from addgpt.task_lookup import task_class, task_names
 from tests.helpers.pages import PAGES, ROOT, blocks, commands, links, paths, python_of
 
+pytestmark = pytest.mark.slow
+
 EXERCISES = ROOT / "docs" / "exercises"
 README = ROOT / "README.md"
 CLASS_OF_A_TASK = "class Double"  # tests/test_check_task.py puts it into a clone and trains it
@@ -132,7 +134,6 @@ def replaced(code: str, *changes: tuple[str, str]) -> str:
     return code
 
 
-@pytest.mark.slow
 def test_python_of_the_other_pages_runs(tmp_path):
     for page in PAGES:
         if page.parent != EXERCISES:
@@ -149,13 +150,11 @@ def test_exercise_1_both_attentions_are_one_function(tmp_path):
     run_python(code, tmp_path)
 
 
-@pytest.mark.slow
 def test_exercise_2_learns_to_add(tmp_path):
     code = "\n".join(python_of(EXERCISES / "2.md"))
     run_python(code + "\nassert exact_match(model) >= 0.95\n", tmp_path)
 
 
-@pytest.mark.slow
 def test_exercise_2_runs_for_a_few_steps(tmp_path):
     code = "\n".join(python_of(EXERCISES / "2.md"))
     printed = run_python(replaced(code, ("train(model)\n", "train(model, steps=3)\n")), tmp_path)
@@ -188,7 +187,6 @@ def test_exercise_4_compares_at_equal_size(tmp_path):
     assert len(sizes) == 2 and sizes[1] == pytest.approx(sizes[0], rel=0.02)
 
 
-@pytest.mark.slow
 def test_the_training_that_the_readme_shows(tmp_path):
     """Its first hundred steps; threads and versions round differently, so figures hold about."""
     line = r"step 100/1200  loss ([\d.]+) .*  val exact ([\d.]+) %"
@@ -202,7 +200,6 @@ def test_the_training_that_the_readme_shows(tmp_path):
     assert float(found[2]) == pytest.approx(float(shown[2]), abs=5)
 
 
-@pytest.mark.slow
 def test_the_suite_that_the_pages_show(tmp_path):
     """Which problems were held out follows from the seed; that all are right, from the weights."""
     words = ["eval", "calculator", "--suite", "gpt3", "--out", str(tmp_path)]

@@ -14,6 +14,8 @@ from addgpt.task import Batch
 from addgpt.task_lookup import load_task
 from tests.helpers.baselines import scrambled
 
+pytestmark = pytest.mark.slow
+
 
 def rows_of(batch) -> np.ndarray:
     """The rows of a batch whose prompts have the most frequent length."""

@@ -14,6 +14,8 @@ from addgpt.evaluation.mistakes import KINDS, diagnose
 from addgpt.task import Problem
 from addgpt.task_lookup import load_task
 
+pytestmark = pytest.mark.slow
+
 ENDS = {"add": ";", "sub": "", "mul": ",;", "div": ",;+-"}  # of a line of the trace
 
 

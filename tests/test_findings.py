@@ -30,6 +30,8 @@ from addgpt.task import Cell
 from addgpt.task_lookup import load_task
 from addgpt.training.loop import train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def cells(half_trained):

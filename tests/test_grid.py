@@ -21,6 +21,8 @@ from addgpt.sweep.plan import plan_sweep
 from tasks.common import sources
 from tests.helpers.sweeps import refused, sweep, write_grid
 
+pytestmark = pytest.mark.slow
+
 KEYS = st.sampled_from(["width", "steps", "lr", "norm", "trace"])
 VALUES = st.lists(st.integers(0, 99) | st.sampled_from("abcd"), min_size=1, max_size=3, unique=True)
 

@@ -25,7 +25,7 @@ from addgpt.training.loop import train
 from addgpt.training.preflight import check_memory
 from tests.helpers.hostile import edited, refused
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.timeout(60), pytest.mark.slow]
 
 
 @pytest.mark.parametrize(

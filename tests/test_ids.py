@@ -13,6 +13,8 @@ from addgpt.task_lookup import load_task
 from addgpt.training.loop import train
 from tasks.common.ids import moved as move
 
+pytestmark = pytest.mark.slow
+
 # Abacus ids.
 
 

@@ -144,6 +144,7 @@ def test_rows_do_not_see_each_other(model):
         torch.testing.assert_close(alone, together[row], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.integers(0, 99))
 def test_reading_in_pieces_with_a_cache_equals_reading_at_once(model, pieces, seed):
     tokens, ids = inputs(model, seed, rows=2, length=sum(pieces))
@@ -159,6 +160,7 @@ def test_reading_in_pieces_with_a_cache_equals_reading_at_once(model, pieces, se
     assert cache.used == sum(pieces)
 
 
+@pytest.mark.slow
 @given(st.integers(1, 11), st.integers(0, 99))
 def test_logits_at_some_places_are_those_of_all_places(model, count, seed):
     tokens, ids = inputs(model, seed, rows=3)

@@ -11,6 +11,8 @@ from addgpt.task import Cell
 from addgpt.task_lookup import load_task
 from tasks.common import problems
 
+pytestmark = pytest.mark.slow
+
 NEAR_POWERS = {10**k + d for k in range(80) for d in (-1, 0, 1)} - {0}
 PREDICATES = {
     "all": lambda a, b: True,

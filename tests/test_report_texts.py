@@ -13,6 +13,8 @@ from analysis import load
 from analysis.report import build, data, figures, numbers
 from analysis.report.svg import Drawings
 
+pytestmark = pytest.mark.slow
+
 N = 111_540
 
 

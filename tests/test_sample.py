@@ -17,6 +17,8 @@ from addgpt.task_lookup import load_task
 from addgpt.training.loop import train
 from tasks.common import corpus
 
+pytestmark = pytest.mark.slow
+
 TINY = {
     "layers": "1", "width": "16", "heads": "2", "steps": "30", "batch_size": "8", "threads": "1",
     "eval_every": "30", "eval_size": "16", "block": "8", "lr": "0.02",

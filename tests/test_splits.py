@@ -9,6 +9,8 @@ from addgpt.task import SPLITS, Cell
 from addgpt.task_lookup import load_task
 from tasks.common import digits, splits
 
+pytestmark = pytest.mark.slow
+
 numbers = st.integers(0, 10**60)
 COMMUTES = "+*"
 

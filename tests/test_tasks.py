@@ -80,6 +80,7 @@ def rows_apart(task, batch):
         yield tokens[:, :start], tokens[:, start:], batch.positions[row : row + 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_decoding_sees_the_positions_that_training_sees(any_task, split):
     batch = any_task.batch(np.random.default_rng(9), 60, split)
@@ -115,6 +116,7 @@ def test_ids_follow_from_the_operand_lengths_alone(any_task, read_rows):
         assert all((one == other).all() for one, other in pairwise(ids))
 
 
+@pytest.mark.slow
 def test_ids_of_a_row_do_not_depend_on_its_batch(any_task):
     batch = any_task.batch(np.random.default_rng(11), 200, "val")
     starts = batch.scored.argmax(1)

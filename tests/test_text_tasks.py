@@ -20,6 +20,8 @@ from addgpt.training.loop import train
 from tasks.common import corpus
 from tasks.lines import split_of
 
+pytestmark = pytest.mark.slow
+
 LENGTH = 997  # characters of a text in which none comes up twice, so that each tells its place
 TINY = {
     "layers": "1", "width": "16", "heads": "2", "steps": "20", "batch_size": "8", "threads": "1",

@@ -17,6 +17,8 @@ from addgpt.device import choose_threads, idle_cores, prepare, usable_cores
 from addgpt.runs.run import Run
 from addgpt.training.loop import train
 
+pytestmark = pytest.mark.slow
+
 LARGE = 1 << 20
 
 

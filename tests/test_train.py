@@ -62,6 +62,7 @@ def metrics(run: Run) -> list[dict]:
     return [{k: v for k, v in row.items() if k != "seconds"} for row in run.metrics()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize(
     "stop",
@@ -287,6 +288,7 @@ def test_metrics_have_one_line_for_each_validation(toy_run):
     assert run.metrics()[-1]["val_loss"] < 2.9
 
 
+@pytest.mark.slow
 def test_a_folder_in_use_refuses_a_second_process(toy_run):
     run = toy_run()
     code = f"from addgpt.runs.run import Run\nwith Run({str(run.path)!r}).locked(): pass"

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from addgpt.task import SPLITS, Problem, UsageError
 from addgpt.task_lookup import load_task
 
+pytestmark = pytest.mark.slow
+
 LONG = 70  # digits: far beyond 64 bits
 HINT = re.compile("[A-Z]")
 
