@@ -18,7 +18,7 @@ from addgpt.evaluation import scorecard
 from addgpt.evaluation.compare.runs import Marker, check_alike, find_runs
 from addgpt.evaluation.exact_match import evaluate_cells, evaluation_problems
 from addgpt.runs import files
-from addgpt.runs.run import Run
+from addgpt.runs.run import SHIPPED, Run
 
 pytestmark = pytest.mark.slow
 
@@ -354,3 +354,10 @@ def test_scores_that_cannot_be_written_after_all_are_shown_all_the_same(
     result = run("eval", copy, "--per-cell", "5")
     assert result.exit_code == 1 and "held out, all cells:" in result.stdout
     assert result.stderr.splitlines()[-1].startswith("error: cannot write ")
+
+
+def test_scores_of_the_shipped_run_stay_out_of_the_package(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = scorecard.Store([Run(SHIPPED)], None, print)
+    store.put(Run(SHIPPED), lambda folder: (folder / "eval.csv").resolve())
+    assert store.folders == {SHIPPED: Path("results/calculator")}

@@ -37,7 +37,7 @@ from addgpt.runs.files import (
     write_checked,
 )
 from addgpt.runs.provenance import command_line, versions
-from addgpt.runs.run import Run
+from addgpt.runs.run import RESULTS, SHIPPED, Run
 from addgpt.task import Graded, Task
 
 QUICK = "-quick"  # the end of the names of files with a score on fewer problems
@@ -197,6 +197,8 @@ def usual_size(task: Task) -> int:
 class Store:
     """Where the scores of runs are stored: in their folders, or below another one.
 
+    Those of the run that comes with the package go to the results of whoever scores it.
+
     Whether they can be is found out before the work; if not, that is told and nothing is stored.
 
     Args:
@@ -209,7 +211,8 @@ class Store:
         self.folders: dict[Path, Path] = {}
         self.failure: RunError | None = None
         for run in runs:
-            folder = run.path if out is None else out / run.name if len(runs) > 1 else out
+            own = Path(RESULTS) / run.name if run.path == SHIPPED else run.path
+            folder = own if out is None else out / run.name if len(runs) > 1 else out
             try:
                 check_writable(folder)
                 self.folders[run.path] = folder
