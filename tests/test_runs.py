@@ -420,7 +420,7 @@ def test_a_second_process_gets_one_line_or_waits(holder):
     lock, process = holder
     with pytest.raises(RunError, match="^it is taken$"), files.locked(lock, "it is taken"):
         pass
-    threading.Timer(0.3, lambda: process.communicate("\n")).start()
+    threading.Timer(0.3, process.kill).start()
     began = time.monotonic()
     with files.locked(lock):
         assert time.monotonic() - began > 0.2

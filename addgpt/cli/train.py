@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 from pathlib import Path
@@ -158,4 +159,5 @@ def _tell_next(run) -> None:
     lines.append((f"addgpt figures {path}", f"draws {run.path / 'training_curve.png'} and more"))
     width = max(len(line) for line, _ in lines)
     told = [f"  {line.ljust(width)}  # {what}" for line, what in lines]
-    click.echo("\n".join(["Next:", *told]), err=True)
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        click.echo("\n".join(["Next:", *told]), err=True)
