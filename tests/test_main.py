@@ -208,3 +208,9 @@ def test_a_reader_that_goes_away_ends_it_quietly():
     process = subprocess.Popen(command, stdout=write, stderr=subprocess.PIPE, cwd=ROOT)
     os.close(write)
     assert b"Traceback" not in process.communicate()[1] and process.returncode == 1
+
+
+def test_a_reader_of_the_list_of_tasks_that_leaves_is_no_fault_of_a_task():
+    command = f"{sys.executable} -m addgpt tasks | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.stdout.startswith("add:") and done.stderr == ""

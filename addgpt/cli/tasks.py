@@ -39,13 +39,15 @@ def command(name: str | None, settings: tuple[str, ...]) -> None:
         try:
             file = Path(inspect.getfile(task_class(name)))
             text = ast.get_docstring(ast.parse(file.read_bytes())) or ""  # also with `python -OO`
-            click.echo(f"{name}: {text.partition(chr(10))[0]}")
+            lines = [f"{name}: {text.partition(chr(10))[0]}"]
             for _, options in sections(name):
                 for option, default, valid, text in options:
-                    click.echo(f"  {option}={default}  {text}; valid: {valid}")
+                    lines.append(f"  {option}={default}  {text}; valid: {valid}")
         except Exception as error:
             broken = True
             click.echo(f"{name}: {explained(error)[0]}", err=True)
+            continue
+        click.echo("\n".join(lines))
     sys.exit(1 if broken else 0)
 
 
