@@ -60,12 +60,33 @@ from typing import ClassVar
 
 import numpy as np
 
+from addgpt.locality import Read, Rule, Values
 from addgpt.task import MAX_CHARACTERS, Answer, Cell, Problem, Recipe, Row, UsageError, setting
 from tasks.common import digits, paper
 from tasks.common.arithmetic import Arithmetic, share_setting
 from tasks.common.ids import ALPHABET, HINTS, WRITTEN, bare, hinted
 from tasks.common.operation import NUMBER, row_of, sizes
+from tasks.common.rules import END, either, of
 from tasks.common.sheet import Kind, Sheet
+
+
+def _digit(a: Values, b: Values, carry: Values, last: np.ndarray) -> np.ndarray:
+    """A column's digit; above the operands, the last carry or the end."""
+    if a is None and b is None:
+        return either(np.equal(of(carry), 1) & True, 1, END) + 0 * last
+    return (of(a) + of(b) + of(carry)) % 10
+
+
+def _carry(a: Values, b: Values, carry: Values, last: np.ndarray) -> np.ndarray:
+    """What a column carries."""
+    return (of(a) + of(b) + of(carry)) // 10 + 0 * last
+
+
+def _digit_alone(a, b, a_before, b_before, digit_before, last: np.ndarray) -> np.ndarray:
+    """As `_digit`; what the column before has carried follows from its digits."""
+    both = of(a_before) + of(b_before)
+    received = 0 if digit_before is None else (of(digit_before) - both) % 10
+    return _digit(a, b, (both + received) // 10 + 0 * last, last)
 
 
 @dataclass(frozen=True)
@@ -169,6 +190,15 @@ class Add(Arithmetic):
             column += [leaves, digit, comma, digit, comma, leaves, (";", Kind.OPERATOR, 0)]
             for char, kind, col in [comma, *column]:
                 sheet.symbol(char, kind, exists=k < longer, col=col, step=step)
+
+    def rules(self) -> dict[int, Rule]:
+        if self.hints or self.format != "reverse" or self.trace == "detailed":
+            return {}
+        here, before = (Read(Kind.A), Read(Kind.B)), (Read(Kind.A, 1), Read(Kind.B, 1))
+        if self.trace == "carry":
+            reads = (*here, Read(Kind.CARRY, 1))
+            return {Kind.TOTAL: Rule(reads, _digit), Kind.CARRY: Rule(reads, _carry)}
+        return {Kind.TOTAL: Rule((*here, *before, Read(Kind.TOTAL, 1)), _digit_alone)}
 
     def steps(self) -> int:
         return self.digits + 1 if self.trace == "detailed" else 0

@@ -41,6 +41,8 @@ class Calc(Mixture):
     )
     far: tuple[int, ...] = length_setting((), "longer operand lengths to score, such as 20,50")
     full: float = share_setting(0.25, "operands of the longest lengths")
+    add_trace: str = setting("none", "trace of +: as in the task add", ("none", "carry"))
+    sub_trace: str = setting("borrow", "trace of -: as in the task sub", ("borrow", "carry", "none"))
     mul_trace: str = setting("rows", "trace of *: as in the task mul", mul.TRACES)
     div_trace: str = setting("doubling", "trace of /: as in the task div", div.TRACES)
 
@@ -58,8 +60,8 @@ class Calc(Mixture):
             for digits in (self.sum_digits, self.digits)
         )
         return {
-            "+": Add(**sums),
-            "-": Sub(**sums),
+            "+": Add(**sums, trace=self.add_trace),
+            "-": Sub(**sums, trace=self.sub_trace),
             "*": Mul(**others, trace=self.mul_trace),
             "/": Div(**others, trace=self.div_trace),
         }

@@ -26,22 +26,38 @@ The Art of Computer Programming 4.3.1); `none` writes quotient and remainder onl
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from addgpt.locality import Read, Rule
 from addgpt.task import Answer, Cell, ErrorType, Problem, Recipe, Row, UsageError, setting
 from tasks.common import digits, paper
 from tasks.common.arithmetic import Arithmetic, traced_recipe
 from tasks.common.errors import lowest_wrong
 from tasks.common.operation import NUMBER, row_of, sizes
-from tasks.common.sheet import SIGNS, Kind, Sheet
+from tasks.common.rules import COMMA, END, EQUALS, MINUS, PLUS, SEMICOLON, R, either, fill, of
+from tasks.common.sheet import ALL_KINDS, SIGNS, Kind, Sheet
 
-TRACES = ("doubling", "estimate", "none")
+TRACES = ("doubling", "carry", "estimate", "none")
 TRIES = ((3, 8, Kind.TRY_8), (2, 4, Kind.TRY_4), (1, 2, Kind.TRY_2), (0, 1, Kind.TRY_1))
 MULTIPLES = (Kind.TWICE, Kind.FOUR, Kind.EIGHT)
+CARRY_OF = {
+    Kind.TRY_8: Kind.CARRY_8,
+    Kind.TRY_4: Kind.CARRY_4,
+    Kind.TRY_2: Kind.CARRY_2,
+    Kind.TRY_1: Kind.CARRY_1,
+}
+SIGN_OF = {
+    Kind.TRY_8: Kind.SIGN_8,
+    Kind.TRY_4: Kind.SIGN_4,
+    Kind.TRY_2: Kind.SIGN_2,
+    Kind.TRY_1: Kind.SIGN_1,
+}
+CARRY_KINDS, SIGN_KINDS = {*CARRY_OF.values(), Kind.CARRY_REST}, {*SIGN_OF.values()}
 
 
 @dataclass(frozen=True)
@@ -51,21 +67,26 @@ class Div(Arithmetic):
 
     trace: str = setting(
         "doubling",
-        "doubling: 8, 4, 2, 1 times the divisor; estimate: guess and correct; none",
+        "doubling: 8, 4, 2, 1 times the divisor; carry: the same, each digit followed by its carry; "
+        "estimate: guess and correct; none",
         TRACES,
     )
 
     def write(self, a: np.ndarray, b: np.ndarray, len_a: np.ndarray, len_b: np.ndarray) -> Sheet:
         count = np.maximum(len_a - len_b + 1, 0)[:, None]  # digits of the quotient
         place = np.arange(a.shape[1])
-        cols = np.where(place < count, 1, place - count + 1)
-        steps = np.where(place < count, count - place, 0)
-        sheet = self.start(a, b, len_a, len_b, cols=(cols, None), steps=(steps, 0))
+        later = place < count  # digits of the dividend that are brought down
+        carry = self.trace == "carry"  # steps are counted from 2: the digits before have 1
+        cols = np.where(later, 1, place - count + 1)
+        steps = np.where(later, count - place + carry, carry)
+        kinds = (np.where(later & carry, Kind.DOWN, Kind.A), Kind.B)
+        ids = {"cols": (cols, None), "steps": (steps, 0), "kinds": kinds}
+        sheet = self.start(a, b, len_a, len_b, **ids)
         width = int(len_b.max()) + 1
         columns = np.arange(width) <= len_b[:, None]
-        work = _Work(sheet, b, len_b[:, None], width, columns)
+        work = _Work(sheet, b, len_b[:, None], width, columns, carry)
         table = [digits.wide(b, width)]
-        if self.trace == "doubling":
+        if self.trace in ("doubling", "carry"):
             table = work.doublings(table[0])
         rest = _top_digits(a, count, len_b[:, None] - 1, width)
         quotient = []
@@ -75,10 +96,11 @@ class Div(Arithmetic):
             current = np.concatenate([down, rest[:, : width - 1]], 1).astype(np.int16)
             one_step = {
                 "doubling": work.by_doubling,
+                "carry": work.by_doubling,
                 "estimate": work.by_estimate,
                 "none": work.unseen,
             }[self.trace]
-            after, digit = one_step(table, current, step, here)
+            after, digit = one_step(table, current, step + carry, here)
             rest = np.where(here, after, rest)
             quotient.append(np.where(here[:, 0], digit, 0))
         self._answer(sheet, quotient, rest, count, np.minimum(len_a, len_b)[:, None])
@@ -90,11 +112,25 @@ class Div(Arithmetic):
         quotient = quotient or [np.zeros(sheet.rows, np.int16)]
         step = np.arange(1, len(quotient) + 1)
         exists = step <= np.maximum(count, 1)
+        if self.trace == "carry":
+            step, count = step + 1, count + 1
         sheet.number(np.stack(quotient, 1), Kind.QUOTIENT, exists=exists, col=0, step=step)
-        sheet.symbol("r", Kind.REMAINDER)
+        sheet.symbol("r", Kind.EQUALS if self.trace == "carry" else Kind.REMAINDER)
         exists = np.arange(rest.shape[1]) < size
         sheet.number(rest, Kind.REMAINDER, exists=exists, step=count)
-        sheet.symbol("#", Kind.REMAINDER, col=size + 1, step=count)
+        end = 0 if self.trace == "carry" else size + 1
+        sheet.symbol("#", Kind.REMAINDER, col=end, step=count)
+
+    def rules(self) -> dict[int, Rule]:
+        return division_rules() if self.trace == "carry" else {}
+
+    def domain(self, kind: int) -> np.ndarray:
+        if kind in SIGN_KINDS:
+            return np.array([PLUS, MINUS])
+        return np.array([0, 1]) if kind in CARRY_KINDS else super().domain(kind)
+
+    def kinds(self) -> int:
+        return ALL_KINDS if self.trace == "carry" else super().kinds()
 
     def compute(self, a: int, b: int) -> Answer:
         return Answer(*divmod(a, b))
@@ -107,9 +143,11 @@ class Div(Arithmetic):
 
     def numbers(self, problem: Problem, completion: str) -> list[list[int]]:
         a, b = sizes(problem)
-        one, count = row_of(b + 1), max(a - b + 1, 0)  # digits of the quotient
+        one, two = row_of(b + 1), row_of(2 * b + 2)
+        count = max(a - b + 1, 0)  # digits of the quotient
         work = {
             "doubling": f"(?:{one},){{3}}(?:(?:{one}[-+]){{4}}{one};){{{count}}}=",
+            "carry": f"(?:{one},){{3}}(?:(?:{two}[-+]){{4}}[0-9],{row_of(2 * b)};){{{count}}}=",
             "estimate": f"(?:{row_of(b + 2)},{one}[-+]{one};){{{count}}}=",
             "none": "",
         }[self.trace]
@@ -160,7 +198,7 @@ class Div(Arithmetic):
         return (b != 0).any(1)
 
     def steps(self) -> int:
-        return self.digits
+        return self.digits + (self.trace == "carry")
 
     def lengths(self, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Mostly divisors that are not longer than the dividend."""
@@ -222,6 +260,7 @@ class _Work:
     len_b: np.ndarray
     width: int
     columns: np.ndarray
+    carries: bool  # whether each digit is followed by what its column carries
 
     def doublings(self, divisor: np.ndarray) -> list[np.ndarray]:
         """Write 2, 4 and 8 times the divisor; return 1, 2, 4 and 8 times."""
@@ -229,7 +268,7 @@ class _Work:
         for kind in MULTIPLES:
             double, _ = digits.carried(2 * table[-1].astype(np.int16))
             self.sheet.number(double, kind, exists=self.columns)
-            self.sheet.symbol(",", kind, col=self.len_b + 2)
+            self.sheet.symbol(",", kind, col=0 if self.carries else self.len_b + 2)
             table.append(double.astype(np.int16))
         return table
 
@@ -240,11 +279,15 @@ class _Work:
         for multiple, weight, kind in TRIES:
             change = np.where(negative, 1, -1).astype(np.int16)
             digit -= weight * change[:, 0]
-            current, carry = digits.carried(current + change * table[multiple])
+            columns = current + change * table[multiple]
+            current, carry = digits.carried(columns)
             current = current.astype(np.int16)
             # A negative row stands as ten's complement: adding makes it positive by carrying out.
             negative = np.where(negative[:, 0], carry <= 0, carry < 0)[:, None]
-            self.row(current, negative, kind, step, here)
+            if self.carries:
+                self.row_with_carries(current, columns, negative, kind, step, here)
+            else:
+                self.row(current, negative, kind, step, here)
         return self.rest(current, negative, table[0], digit - negative[:, 0], step, here)
 
     def by_estimate(self, table, current, step: int, here) -> tuple[np.ndarray, np.ndarray]:
@@ -274,14 +317,124 @@ class _Work:
         sign = np.where(negative, SIGNS[1], SIGNS[0])
         self.sheet.symbol(sign, kind, exists=here, col=self.len_b + 2, step=step)
 
+    def row_with_carries(self, number, columns, negative, kind: Kind, step: int, here) -> None:
+        """The same, each digit followed by what its column carries or borrows."""
+        carries = np.abs(_carries(columns))
+        kinds, exists = (kind, CARRY_OF[kind]), self.columns & here
+        self.sheet.pairs(number, carries, kinds, exists=exists, step=step)
+        sign = np.where(negative, SIGNS[1], SIGNS[0])
+        self.sheet.symbol(sign, SIGN_OF[kind], exists=here, step=step)
+
     def rest(self, current, negative, divisor, digit, step: int, here):
         """What is left after the step, and the digit of the quotient."""
-        rest, _ = digits.carried(current + np.where(negative, divisor, 0).astype(np.int16))
+        columns = current + np.where(negative, divisor, 0).astype(np.int16)
+        rest, _ = digits.carried(columns)
         exists = self.columns[:, 1:] & here
+        if self.carries:
+            digit_ids = {"exists": here, "col": 0, "step": step}
+            self.sheet.number(digit[:, None], Kind.DIGIT, **digit_ids)
+            self.sheet.symbol(",", Kind.CARRY_REST, exists=here, step=step)
+            pairs = rest[:, :-1], _carries(columns)[:, :-1]
+            kinds = Kind.REST, Kind.CARRY_REST
+            self.sheet.pairs(*pairs, kinds, exists=exists, step=step)
+            self.sheet.symbol(";", Kind.REST, exists=here, step=step)
+            return rest, digit
         self.sheet.number(rest[:, : self.width - 1], Kind.REST, exists=exists, step=step)
         self.sheet.number(digit[:, None], Kind.DIGIT, exists=here, col=0, step=step)
         self.sheet.symbol(";", Kind.REST, exists=here, col=self.len_b + 2, step=step)
         return rest, digit
+
+
+def _carries(columns: np.ndarray) -> np.ndarray:
+    """(B, n) what each column, lowest first, carries into the next; borrowing is below 0."""
+    out, received = np.empty_like(columns), np.zeros(len(columns), columns.dtype)
+    for column in range(columns.shape[1]):
+        received = out[:, column] = (columns[:, column] + received) // 10
+    return out
+
+
+def division_rules() -> dict[int, Rule]:
+    """Of `trace=carry`. A try subtracts after a `+` and adds after a `-`; the first subtracts."""
+    rules = {}
+    for source, kind in zip((Kind.B, *MULTIPLES), MULTIPLES, strict=False):
+        reads = (Read(source, 0), Read(source, 1))
+        rules[kind] = Rule(reads, _double)
+    brought_down = (Read(Kind.REST, 1, 1), Read(Kind.A, 1, 1), Read(Kind.DOWN, 0, 0))
+    before: tuple[Kind, ...] = ()
+    for _, weight, kind in TRIES:
+        multiple = dict(zip((1, 2, 4, 8), (Kind.B, *MULTIPLES), strict=True))[weight]
+        carry, sign = Read(CARRY_OF[kind], 1, 0), [Read(SIGN_OF[k], None, 0) for k in before[-1:]]
+        number = [Read(k, 0, 0) for k in before[-1:]] or brought_down
+        reads = (*number, Read(multiple, 0), *sign, carry)
+        column = functools.partial(_column, signed=bool(sign))
+        rules[kind] = Rule(reads, lambda *seen, f=column: f(seen) % 10)
+        rules[CARRY_OF[kind]] = Rule(reads, lambda *seen, f=column: abs(f(seen) // 10))
+        given = _eight_fits if weight == 4 else None
+        rules[SIGN_OF[kind]] = Rule(tuple(sign), _sign, given)
+        before = (*before, kind)
+    reads = (Read(Kind.TRY_1, 0, 0), Read(Kind.B, 0), Read(Kind.SIGN_1, None, 0))
+    reads = (*reads, Read(Kind.CARRY_REST, 1, 0))
+    rules[Kind.REST] = Rule(reads, lambda *seen: _rest(SEMICOLON, seen, lambda x: x % 10))
+    rules[Kind.CARRY_REST] = Rule(reads, lambda *seen: _rest(COMMA, seen, lambda x: x // 10))
+    signs = tuple(Read(SIGN_OF[kind], None, 0) for _, _, kind in TRIES)
+    rules[Kind.DIGIT] = Rule(signs, _digit, lambda *seen: (_digit(*seen) >= 0) & (_digit(*seen) < 10))
+    rules[Kind.QUOTIENT] = Rule((Read(Kind.DIGIT, None, 0),), _quotient)
+    copied = (Read(Kind.REST, 0, 0), Read(Kind.A, 0, 0))
+    rules[Kind.EQUALS] = Rule((), lambda last: fill(R, last))
+    rules[Kind.REMAINDER] = Rule(copied, _remainder)
+    return rules
+
+
+def _double(digit, below, last):
+    if digit is None and below is None:
+        return fill(COMMA, last)
+    return (2 * of(digit) + (of(below) > 4)) % 10
+
+
+def _column(seen: tuple, signed: bool):
+    """The total of a column of a try: of what stands there, a multiple and what was carried."""
+    *front, carry, last = seen
+    sign = front.pop() if signed else None
+    *number, multiple = front
+    change = np.where(sign == MINUS, 1, -1) if signed else -1
+    return sum(of(digit) for digit in number) + change * (of(multiple) + of(carry)) + 0 * last
+
+
+def _sign(*seen):
+    """After a `+` a borrow makes a row negative; after a `-` a carry makes it positive."""
+    *sign, carry = seen
+    after_minus = sign[0] == MINUS if sign else False
+    return either((carry == 1) != after_minus, MINUS, PLUS)
+
+
+def _eight_fits(sign, carry):
+    """A digit of the quotient is at most 9: where 8 times the divisor fits, 12 times does not."""
+    return (sign == MINUS) | (carry == 1)
+
+
+def _rest(mark: int, seen: tuple, part):
+    digit, divisor, sign, carry, last = seen
+    if digit is None:
+        return fill(mark, last)
+    return part(of(digit) + np.where(sign == MINUS, of(divisor), 0) + of(carry)) + 0 * last
+
+
+def _digit(eight, four, two, one, last):
+    """The digit that the signs of the four tries stand for."""
+    signs = [np.where(sign == MINUS, -1, 1) for sign in (eight, four, two)]
+    return 8 + 4 * signs[0] + 2 * signs[1] + signs[2] - (one == MINUS) + 0 * last
+
+
+def _quotient(digit, last):
+    if digit is not None:
+        return digit
+    return either(last == EQUALS, 0, EQUALS)  # a quotient is 0 where there are no steps
+
+
+def _remainder(rest, dividend, last):
+    if rest is None and dividend is None:
+        return fill(END, last)
+    return rest if dividend is None else dividend
 
 
 def _multiples(rng, a, b, len_a, len_b, sparse: bool) -> np.ndarray:

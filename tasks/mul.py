@@ -26,11 +26,13 @@ from typing import ClassVar
 
 import numpy as np
 
+from addgpt.locality import Read, Rule
 from addgpt.task import Answer, Problem, Recipe, Row, setting
 from tasks.common import digits, paper
 from tasks.common.arithmetic import Arithmetic, traced_recipe
 from tasks.common.operation import NUMBER, row_of, sizes
-from tasks.common.sheet import Kind, Sheet
+from tasks.common.rules import END, EQUALS, SEMICOLON, fill, of
+from tasks.common.sheet import ALL_KINDS, Kind, Sheet
 
 TRACES = ("rows", "carry", "none")
 
@@ -42,7 +44,8 @@ class Mul(Arithmetic):
 
     trace: str = setting(
         "rows",
-        "rows: products and running sums; carry: both in one row, carries shown; none",
+        "rows: products and running sums; carry: both in one row, each digit followed by its carry; "
+        "none",
         TRACES,
     )
 
@@ -81,19 +84,19 @@ class Mul(Arithmetic):
 
     def _carries(self, sheet: Sheet, row: int, columns, exists, here) -> None:
         """Digit and carry for each column but the top one, which the last carry fills."""
-        carry = np.zeros(len(columns), np.int16)
-        for column in range(columns.shape[1] - 1):
-            total = columns[:, column] + carry
-            carry = total // 10
-            for number, kind in ((total % 10, Kind.RUNNING), (carry, Kind.CARRY)):
-                sheet.number(
-                    number[:, None],
-                    kind,
-                    exists=exists[:, column + 1 : column + 2],
-                    col=column + 1,
-                    step=row + 1,
-                )
-        sheet.symbol(";", Kind.RUNNING, exists=here, step=row + 1)
+        step = row + 1
+        digit, carry = np.zeros((2, *columns.shape), np.int16)
+        received = np.zeros(len(columns), np.int16)
+        for column in range(columns.shape[1]):
+            total = columns[:, column] + received
+            received = total // 10
+            digit[:, column], carry[:, column] = total - 10 * received, received
+        kinds = Kind.RUNNING, Kind.TENS
+        sheet.pairs(digit[:, :-1], carry[:, :-1], kinds, exists=exists[:, 1:], step=step)
+        columns = np.arange(1, exists.shape[1] + 1)
+        top = exists & ~np.pad(exists[:, 1:], ((0, 0), (0, 1)))
+        sheet.number(digit, Kind.RUNNING, exists=top, step=step)
+        sheet.symbol(";", Kind.RUNNING, exists=here, step=step)
 
     def _answer(self, sheet: Sheet, lows, running, columns, len_a, len_b) -> None:
         """The product: low digits from each running sum, the rest from the last one."""
@@ -108,7 +111,25 @@ class Mul(Arithmetic):
         top_ids = {"col": top, "step": last} if written else {"col": top + last - 1}
         sheet.number(running, Kind.TOP, exists=columns, **top_ids)
         end = len_a[:, None] + 2 + (0 if written else last - 1)
+        if self.trace == "carry":
+            end = 0
         sheet.symbol("#", Kind.TOP, col=end, step=last if written else 0)
+
+    def rules(self) -> dict[int, Rule]:
+        if self.trace != "carry":
+            return {}
+        above = (Read(Kind.RUNNING, -1, 1), Read(Kind.TENS, 1, 0))
+        column = (Read(Kind.A), Read(Kind.B, None, 0), *above)
+        copied = (Read(Kind.RUNNING, 0, 0),)
+        return {
+            Kind.RUNNING: Rule(column, _digit),
+            Kind.TENS: Rule(column, lambda a, b, r, c, last: (of(a) * of(b) + of(r) + of(c)) // 10),
+            Kind.LOW: Rule(copied, lambda r, last: fill(EQUALS, last) if r is None else r),
+            Kind.TOP: Rule(copied, lambda r, last: fill(END, last) if r is None else r),
+        }
+
+    def kinds(self) -> int:
+        return ALL_KINDS if self.trace == "carry" else super().kinds()
 
     def compute(self, a: int, b: int) -> Answer:
         return Answer(a * b)
@@ -118,7 +139,7 @@ class Mul(Arithmetic):
         one = row_of(a + 1)
         work = {
             "rows": f"{one},(?:{one},{one};){{{b - 1}}}=",
-            "carry": f"(?:{row_of(2 * a)};){{{b}}}=",
+            "carry": f"(?:{row_of(2 * a + 1)};){{{b}}}=",
             "none": "",
         }[self.trace]
         return [self.matched(f"{work}{NUMBER}#", completion)[0][::-1]]
@@ -161,7 +182,7 @@ class Mul(Arithmetic):
         settled = ""
         for place, row in enumerate(rows):
             text = paper.digits(row.text)
-            digits = text[0::2] + (text[-1:] if len(text) % 2 == 0 else "")
+            digits = text[0::2]
             remark = f"with {_factor(problem, place)}, carries {text[1::2]}"
             yield paper.Line(paper.number(settled + digits), remark=remark)
             settled += digits[:1]
@@ -174,6 +195,13 @@ class Mul(Arithmetic):
 
     def recipe(self) -> Recipe:
         return traced_recipe(900 + 300 * self.digits, self.digits > 3)
+
+
+def _digit(a, b, above, carry, last: np.ndarray) -> np.ndarray:
+    """A column's digit of a running sum; above the last one, which the carry fills, the row ends."""
+    if a is None and carry is None:
+        return fill(SEMICOLON, last)
+    return (of(a) * of(b) + of(above) + of(carry)) % 10
 
 
 def _factor(problem: Problem, place: int) -> str:

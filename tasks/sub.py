@@ -26,11 +26,33 @@ from typing import ClassVar
 
 import numpy as np
 
+from addgpt.locality import Read, Rule
 from addgpt.task import Answer, Cell, Problem, Recipe, Row, setting
 from tasks.common import digits, paper
 from tasks.common.arithmetic import Arithmetic
 from tasks.common.operation import NUMBER, row_of, sizes
-from tasks.common.sheet import SIGNS, Kind, Sheet
+from tasks.common.rules import END, MINUS, PLUS, either, fill, of
+from tasks.common.sheet import ALL_KINDS, SIGNS, Kind, Sheet
+
+
+def _borrows(difference: np.ndarray) -> np.ndarray:
+    """(B, n) whether each column, lowest first, borrows from the next."""
+    borrow = np.zeros(len(difference), bool)
+    out = np.empty(difference.shape, np.uint8)
+    for column in range(difference.shape[1]):
+        borrow = difference[:, column] - borrow < 0
+        out[:, column] = borrow
+    return out
+
+
+def _size(digit, before, written, sign, last: np.ndarray) -> np.ndarray:
+    """A digit of the size of a difference from the signed one: 10 - d, above the lowest that is not
+    0 it is 9 - d, if the sign is negative."""
+    if sign is None or digit is None:
+        return fill(END, last)
+    lowest = True if before is None else (of(before) == 0) & (of(written) == 0)
+    turned = np.where(lowest, (10 - of(digit)) % 10, 9 - of(digit))
+    return np.where(sign == MINUS, turned, of(digit))
 
 
 @dataclass(frozen=True)
@@ -39,7 +61,10 @@ class Sub(Arithmetic):
     borrows: ClassVar[bool] = True
 
     trace: str = setting(
-        "borrow", "borrow: the signed difference first; or none", ("borrow", "none")
+        "borrow",
+        "borrow: the signed difference first; carry: each of its digits followed by its borrow; "
+        "or none",
+        ("borrow", "carry", "none"),
     )
     sign: str = setting("before", "where the sign stands with trace=none", ("before", "after"))
 
@@ -53,6 +78,13 @@ class Sub(Arithmetic):
         negative = (borrow < 0)[:, None]
         magnitude, _ = digits.carried(np.where(negative, -difference, difference))
         sign = np.where(negative, SIGNS[1], SIGNS[0])
+        if self.trace == "carry":
+            kinds = Kind.SIGNED, Kind.BORROW
+            sheet.pairs(signed, _borrows(difference), kinds, exists=exists)
+            sheet.symbol(sign, Kind.SIGN)
+            sheet.number(magnitude, Kind.MAGNITUDE, exists=exists)
+            sheet.symbol("#", Kind.MAGNITUDE)
+            return sheet
         if self.trace == "borrow":
             sheet.number(signed, Kind.SIGNED, exists=exists)
         if self.trace == "borrow" or self.sign == "before":
@@ -63,12 +95,32 @@ class Sub(Arithmetic):
         sheet.symbol("#", Kind.MAGNITUDE, col=longer + 1)
         return sheet
 
+    def rules(self) -> dict[int, Rule]:
+        if self.trace != "carry":
+            return {}
+        column = (Read(Kind.A), Read(Kind.B), Read(Kind.BORROW, 1))
+        sizes = (Read(Kind.SIGNED), Read(Kind.SIGNED, 1), Read(Kind.MAGNITUDE, 1))
+        return {
+            Kind.SIGNED: Rule(column, lambda a, b, w, last: (of(a) - of(b) - of(w)) % 10),
+            Kind.BORROW: Rule(column, lambda a, b, w, last: of(a) - of(b) - of(w) < 0),
+            Kind.SIGN: Rule((), lambda last: either(last == 1, MINUS, PLUS)),
+            Kind.MAGNITUDE: Rule((*sizes, Read(Kind.SIGN, None)), _size),
+        }
+
+    def domain(self, kind: int) -> np.ndarray:
+        signs = {Kind.SIGN: [PLUS, MINUS], Kind.BORROW: [0, 1]}
+        return np.array(signs[Kind(kind)]) if kind in signs else super().domain(kind)
+
+    def kinds(self) -> int:
+        return ALL_KINDS if self.trace == "carry" else super().kinds()
+
     def compute(self, a: int, b: int) -> Answer:
         return Answer(a - b)
 
     def numbers(self, problem: Problem, completion: str) -> list[list[int]]:
         """As of `Operation`; there is no negative zero."""
-        signed = row_of(max(sizes(problem))) if self.trace == "borrow" else ""
+        rows = {"borrow": 1, "carry": 2, "none": 0}[self.trace]
+        signed = row_of(rows * max(sizes(problem))) if rows else ""
         after = self.trace == "none" and self.sign == "after"
         before = rf"{signed}(?:\+|-(?=0*[1-9])){NUMBER}#"
         pattern = rf"(?=0*[1-9]|0+\+){NUMBER}[-+]#" if after else before
@@ -88,8 +140,8 @@ class Sub(Arithmetic):
     def draw(self, problem: Problem, completion: str) -> str:
         first, answer = (row.text for row in (self.rows(problem, completion) * 2)[:2])
         below = []
-        if self.trace == "borrow" and first != answer:
-            signed = paper.digits(first)[::-1]
+        if self.trace != "none" and first != answer:
+            signed = paper.digits(first)[:: 2 if self.trace == "carry" else 1][::-1]
             if answer.startswith("-"):
                 # Ten's complement: the last borrow was from a column that is not there.
                 remark = f"with 1{'0' * len(signed)} borrowed; without it:"

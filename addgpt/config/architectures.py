@@ -15,7 +15,8 @@ from addgpt.config.errors import UsageError
 from addgpt.config.gpt import GPTConfig
 from addgpt.config.settings import from_dict, names_of, setting, unknown, with_settings
 
-FROM_TASK = ("vocab", "context", "levels")  # what a person does not set
+FROM_TASK = ("vocab", "context", "levels")
+TOLD = (*FROM_TASK, "visible")  # what a person does not set
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ CONFIGS: dict[str, type[ModelConfig]] = {
 def model_settings() -> list[str]:
     """The names of all settings of all architectures that a person may set."""
     found = {name: None for cls in CONFIGS.values() for name in names_of(cls)}
-    return [name for name in found if name not in FROM_TASK]
+    return [name for name in found if name not in TOLD]
 
 
 def model_config(data: Mapping[str, Any]) -> ModelConfig:
@@ -89,9 +90,9 @@ def with_model_settings(config: ModelConfig, changes: Mapping[str, Any]) -> Mode
     if name != config.architecture:
         sizes = {size: getattr(config, size) for size in FROM_TASK}
         config = cls(**sizes, architecture=name)  # type: ignore[call-arg]
-    valid = [setting for setting in names_of(cls) if setting not in FROM_TASK]
+    valid = [setting for setting in names_of(cls) if setting not in TOLD]
     for key in changes:
-        if key not in (*valid, *FROM_TASK):
+        if key not in (*valid, *TOLD):
             raise unknown("setting", key, valid, f" of architecture={name}")
     return with_settings(config, changes)
 

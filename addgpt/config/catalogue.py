@@ -100,6 +100,19 @@ LEVEL_POSITION: Features = {
     ),
     "none": None,
 }
+ATTENTION: Features = {
+    "full": Feature("causal attention", VASWANI, "each token sees all before it"),
+    "window": Feature(
+        "attention windows of position ids",
+        "Jelassi et al. 2024, arXiv:2402.01032",
+        "each slot sees what is at most so many columns and rows away, as its task says (our own)",
+    ),
+    "reads": Feature(
+        "attention to what a row reads",
+        "Weiss et al. 2021, arXiv:2106.06981",
+        "each slot sees the few tokens that its step of the work reads, as its task says (our own)",
+    ),
+}
 CONTENT: Features = {
     "false": Feature(
         "attention without content",

@@ -9,6 +9,7 @@ from addgpt.config.base import LAYERS, LEVELS_HELP, WIDTH, LevelledConfig, archi
 from addgpt.config.errors import UsageError
 from addgpt.config.settings import setting
 
+NO_PLACE = 1 << 15  # stands in `visible` for a key of id 0, which is at no distance
 MAX_RELATIVE = 4  # levels: their biases are looked up in one table, of 10 entries to that power
 
 
@@ -25,6 +26,8 @@ class GPTConfig(LevelledConfig):
     )
     position: str = setting("none", "how the index in the text enters", catalogue.POSITION)
     level_position: tuple[str, ...] = setting((), LEVELS_HELP, catalogue.LEVEL_POSITION)
+    attention: str = setting("full", "which tokens a slot sees", catalogue.ATTENTION)
+    visible: tuple[tuple[int, ...], ...] = setting((), "what local attention sees, from the task")
     content: bool = setting(
         True,
         "queries and keys compare tokens; false: position-only attention",
@@ -87,6 +90,8 @@ class GPTConfig(LevelledConfig):
             raise UsageError(f"level_position may hold relative at most {MAX_RELATIVE} times")
         if not self.content:
             self._check_without_content()
+        if self.attention != "full":
+            self._check_local()
         if self.inject and self.loops == 1:
             raise UsageError("inject=true needs loops of at least 2")
         if self.random_index and self.position == "none":
@@ -96,6 +101,20 @@ class GPTConfig(LevelledConfig):
                 f"random_index={self.random_index} must be above the longest sequence, "
                 f"{self.context}"
             )
+
+    def _check_local(self) -> None:
+        """Raise UsageError for what needs to see all tokens."""
+        if self.position in ("alibi", "fire"):
+            ways = "none, learned, sinusoidal or rotary"
+            raise UsageError(f"attention={self.attention} goes with position={ways}")
+        for name in ("prefix", "log_scale"):
+            if getattr(self, name):
+                raise UsageError(f"{name}=true needs attention=full, not {self.attention}")
+
+    def check_sizes(self) -> None:
+        super().check_sizes()
+        if (self.attention != "full") != bool(self.visible):
+            raise UsageError(f"attention={self.attention} needs to be told by the task what it sees")
 
     def _check_without_content(self) -> None:
         """Raise ValueError for what needs queries and keys, and where nothing else says."""

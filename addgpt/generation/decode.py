@@ -11,6 +11,7 @@ from torch import Tensor
 
 from addgpt.config.architectures import ModelConfig
 from addgpt.model.build import Model, cache_of
+from addgpt.model.kv_cache import Cache
 from addgpt.task import Batch, Task
 
 MIN_UNFINISHED = 0.75  # share of the rows that are read, at which the finished ones are dropped
@@ -152,6 +153,8 @@ class _Reader:
         read = self.cache.used
         if not read:
             self.ids = self._tensor(self.positions(tokens, self.length - now))
+            if isinstance(self.cache, Cache):
+                self.cache.plan(self.ids)
         new, ids = self._tensor(tokens[:, read:]), self.ids[:, read : now + 1]
         return self.model(new, ids, self.cache, self._last(new))[:, -1].float()
 

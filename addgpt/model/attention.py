@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from addgpt.model.kv_cache import Cache
+from addgpt.model.layers import gather
 from addgpt.model.rotary import Angles, apply_rotary
 
 
@@ -40,6 +41,8 @@ class AttentionContext:
     reference_length  length at which log scaling changes nothing; 0: no log scaling
     device            where new tensors go
     cache             keys and values of earlier tokens; None: there are none
+    seen              (B, S, R) which keys local attention shows each query, its own among them, -1
+                      where there are fewer; None: all up to its own. Biases are of these, then
     """
 
     start: int
@@ -51,6 +54,7 @@ class AttentionContext:
     reference_length: int = 0
     device: torch.device | None = None
     cache: Cache | None = None
+    seen: Tensor | None = None
 
     def wanted(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, S, C), the places whose output is wanted."""
@@ -66,6 +70,8 @@ class AttentionContext:
         """(B, H, S, D) what queries (B, H, S, D) find among keys and values (B, G, K, D)."""
         if self.logit_scale is not None:
             query = query * self.logit_scale
+        if self.seen is not None:
+            return attend_few(query, key, value, self.seen, self.bias, scale)
         return attend(query, key, value, self.mask, scale)
 
     @cached_property
@@ -101,9 +107,16 @@ class AttentionContext:
             return None
         return (self.visible.log() / math.log(max(2, self.reference_length)))[:, None, :, None]
 
+    def weigh(self, value: Tensor) -> Tensor:
+        """(B, H, S, D) sums of values (B, G, K, D), weighted by biases alone: there must be some."""
+        if self.seen is not None:
+            assert self.bias is not None
+            return _sum_few(self.bias, value, self.seen)
+        return weighted_sum(self.weights, value)
+
     @cached_property
     def weights(self) -> Tensor:
-        """(B or 1, H, S, T) attention weights by position alone; there must be a bias."""
+        """(B or 1, H, S, T) attention weights by position alone."""
         mask = self.mask
         assert mask is not None
         return mask.softmax(-1)
@@ -118,7 +131,8 @@ class AttentionContext:
         if bias is not None:
             row = torch.arange(len(places), device=places.device)[:, None]
             bias = bias.expand(len(places), -1, -1, -1)[row, :, places].transpose(1, 2)
-        return replace(self, places=places, angles=angles, bias=bias)
+        seen = self.seen if self.seen is None else gather(self.seen, places)
+        return replace(self, places=places, angles=angles, bias=bias, seen=seen)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
@@ -147,15 +161,38 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale
     )
 
 
+def attend_few(
+    query: Tensor, key: Tensor, value: Tensor, seen: Tensor, bias: Tensor | None, scale: float
+) -> Tensor:
+    """`attend`, but each query sees the keys at `seen` (B, S, R) alone; bias (B, H, S, R)."""
+    rows, heads, count, size = query.shape
+    keys = _few(key, seen).view(*seen.shape, key.shape[1], 1, size)  # (B, S, R, G, 1, D)
+    query = query.transpose(1, 2).reshape(rows, count, 1, key.shape[1], -1, size)
+    products = (query * keys).sum(-1).flatten(3).permute(0, 3, 1, 2) * scale  # (B, H, S, R)
+    return _sum_few(products if bias is None else products + bias.to(query.dtype), value, seen)
+
+
+def _sum_few(logits: Tensor, value: Tensor, seen: Tensor) -> Tensor:
+    """(B, H, S, D) sums of the values at `seen`, weighted by the softmax of (B, H, S, R) logits."""
+    weights = logits.masked_fill((seen < 0)[:, None], -torch.inf).softmax(-1)
+    groups, size = value.shape[1], value.shape[-1]
+    values = _few(value, seen).view(*seen.shape, groups, 1, size)  # (B, S, R, G, 1, D)
+    weights = weights.permute(0, 2, 3, 1).unflatten(3, (groups, -1))[..., None]
+    return (weights * values).sum(2).flatten(2, 3).transpose(1, 2)
+
+
+def _few(x: Tensor, seen: Tensor) -> Tensor:
+    """(B S R, G D) what stands at `seen` (B, S, R) in x (B, G, K, D)."""
+    rows, _, count, _ = x.shape
+    first = torch.arange(rows, device=x.device)[:, None, None] * count
+    flat = x.transpose(1, 2).reshape(rows * count, -1)
+    return flat.index_select(0, (seen.clamp(min=0) + first).flatten())
+
+
 def weighted_sum(weights: Tensor, value: Tensor) -> Tensor:
     """(B, H, S, D) of values (B, G, T, D) by given weights (B or 1, H, S, T)."""
     groups = weights.shape[1] // value.shape[1]
     return weights @ (value if groups == 1 else value.repeat_interleave(groups, 1))
-
-
-def gather(x: Tensor, places: Tensor) -> Tensor:
-    """(B, S, C) the places (B, S) of x (B, T, C)."""
-    return x.gather(1, places[:, :, None].expand(-1, -1, x.shape[-1]))
 
 
 def _attend_plainly(

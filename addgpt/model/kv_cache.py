@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -23,6 +25,8 @@ class Cache:
         shape = (c.depth, 1 + c.content, rows, c.key_heads, 0, c.width // c.heads)
         self.store = torch.empty(shape, device=device)
         self.ids: Tensor | None = None
+        self._planned: Tensor | None = None
+        self._seen: Tensor | None = None
         self.length, self.used = length, 0
 
     def extend(self, depth: int, *parts: Tensor) -> tuple[Tensor, ...]:
@@ -39,10 +43,27 @@ class Cache:
         self.ids = ids if self.ids is None else torch.cat((self.ids[:, : self.used], ids), 1)
         return self.ids
 
+    def plan(self, ids: Tensor) -> None:
+        """Say beforehand which ids (B, T + 1, L) all tokens will have: local attention asks."""
+        self._planned = ids
+
+    @property
+    def planned(self) -> Tensor:
+        assert self._planned is not None, "local attention needs Cache.plan before it reads"
+        return self._planned
+
+    def seen_by(self, places: Callable[[Tensor], Tensor]) -> Tensor:
+        """(B, T, R) which keys each token sees, by their planned ids: worked out once."""
+        if self._seen is None:
+            self._seen = places(self.planned)
+        return self._seen
+
     def keep(self, rows: Tensor) -> None:
         """Drop all rows but these."""
         self.store = self.store[:, :, rows]
-        self.ids = self.ids if self.ids is None else self.ids[rows]
+        for name in ("ids", "_planned", "_seen"):
+            kept = getattr(self, name)
+            setattr(self, name, kept if kept is None else kept[rows])
 
     def _make_room(self, end: int) -> None:
         size = min(

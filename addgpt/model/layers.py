@@ -207,6 +207,11 @@ class Embedding(Matrix):
     __call__ = forward  # as of Linear
 
 
+def gather(x: Tensor, places: Tensor) -> Tensor:
+    """(B, S, C) the places (B, S) of x (B, T, C)."""
+    return x.gather(1, places[:, :, None].expand(-1, -1, x.shape[-1]))
+
+
 def factorise(module: nn.Module, rank: int) -> None:
     """Make each matrix in a module a product of two of that rank, unless it is 0: before weights
     are drawn."""

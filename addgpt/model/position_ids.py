@@ -95,16 +95,15 @@ class RelativeIds(Scheme):
         return F.pad(-torch.arange(-NEAR, NEAR + 1.0).square(), (0, 1))
 
     def bias(self, slots: Slots) -> Tensor | None:
-        own = slots.ids[:, :-1, self.levels]
-        keys = own if slots.cache is None else slots.cache.remember(own)
-        return self.of_ids(slots.ids[:, 1:, self.levels] if self.from_target else own, keys)
+        own = slots.ids[:, 1:] if self.from_target else slots.ids[:, :-1]
+        return self.of_ids(own[:, :, self.levels], slots.ids_of_keys(self.levels))
 
     def of_ids(self, ids: Tensor, keys: Tensor) -> Tensor:
-        """(B, H, S, K) from the ids (B, S, L) of queries and (B, K, L) of keys."""
+        """(B, H, S, K) from the ids (B, S, L) of queries and (B, S or 1, K, L) of keys."""
         ids, keys = ids.int(), keys.int()
 
         def entry(level: int) -> Tensor:  # (B, S, K) which of a table's ENTRIES
-            key = keys[:, None, :, level]
+            key = keys[:, :, :, level]
             apart = (ids[:, :, None, level] - key).clamp(-NEAR, NEAR) + NEAR
             return apart.masked_fill(key == 0, ENTRIES - 1)
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from addgpt.config.architectures import GPTConfig
 from addgpt.model.kv_cache import Cache
-from addgpt.model.layers import Embedding, draw
+from addgpt.model.layers import Embedding, draw, gather
 from addgpt.model.rotary import (
     INDEX_WAVES,
     Angles,
@@ -42,12 +42,23 @@ class Slots:
     ids    (B, T + 1, L) of the tokens and of the slot after the last
     index  (K + 1,) the index in the text, from the first token ever read; None: nothing asks for it
     start  which index is the first token's of this pass
+    seen   (B, T, R) which keys each token sees, -1 where there are fewer: local attention
     """
 
     ids: Tensor
     index: Tensor | None
     start: int
     cache: Cache | None = None
+    seen: Tensor | None = None
+
+    def ids_of_keys(self, levels: list[int]) -> Tensor:
+        """(B, 1, K, n) ids on some levels of all keys, or (B, T, R, n) of those that are seen."""
+        own = self.ids[:, :-1, levels]
+        if self.seen is None:
+            return (own if self.cache is None else self.cache.remember(own))[:, None]
+        if self.cache is not None:
+            own = self.cache.planned[:, :, levels]
+        return gather(own, self.seen.clamp(min=0).flatten(1)).unflatten(1, self.seen.shape[1:])
 
     @property
     def end(self) -> int:

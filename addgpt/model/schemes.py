@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from addgpt.config.architectures import GPTConfig
 from addgpt.model.kv_cache import Cache
+from addgpt.model.local import LocalAttention
 from addgpt.model.position_ids import LearnedIds, RelativeIds, RotaryIds
 from addgpt.model.positions import INDEX_SCHEMES, Scheme, Slots
 from addgpt.model.rotary import Angles, joined
@@ -27,6 +28,7 @@ class Schemes(nn.ModuleDict):
         super().__init__()
         self.reads_index = config.position != "none"
         self.random_index = config.random_index
+        self.local = None if config.attention == "full" else LocalAttention(config)
         if self.reads_index:
             self["index"] = INDEX_SCHEMES[config.position](config)
         for name, (cls, ways) in ID_SCHEMES.items():
@@ -49,7 +51,12 @@ class Schemes(nn.ModuleDict):
             index = random_index(count, self.random_index).to(ids.device)
         elif self.reads_index:
             index = torch.arange(count, device=ids.device)
-        return Slots(ids, index, start, cache)
+        seen = None
+        if self.local is not None and cache is None:
+            seen = self.local.places(ids)
+        elif self.local is not None:
+            seen = cache.seen_by(self.local.places)[:, start : start + ids.shape[1] - 1]
+        return Slots(ids, index, start, cache, seen)
 
     def embed(self, x: Tensor, slots: Slots) -> Tensor:
         """(B, T, C) embeddings, the vectors of all schemes added."""

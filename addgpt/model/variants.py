@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from addgpt.config.architectures import GPTConfig
-from addgpt.model.attention import AttentionContext, weighted_sum
+from addgpt.model.attention import AttentionContext
 from addgpt.model.gpt import GPT, Attention, Block, split_heads
 from addgpt.model.layers import NORMS, Linear, Part, factorise
 
@@ -75,7 +75,7 @@ class PositionAttention(Part):
         (value,) = split_heads(self.value(x), 1, self.key_heads)  # (B, G, T, D)
         if context.cache is not None:
             (value,) = context.cache.extend(depth, value)
-        found = weighted_sum(context.weights, value)  # (B, H, S, D)
+        found = context.weigh(value)  # (B, H, S, D)
         return self.out(found.transpose(1, 2).flatten(2))
 
     def init_weights(self, generator: torch.Generator, zero: bool = True) -> None:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from addgpt.locality import LocalTrace, Rule
 from addgpt.task import MAX_DIGITS, SPLITS, Batch, Cell, Recipe, UsageError, setting
 from tasks.common import digits, problems, splits
 from tasks.common.ids import ALPHABET, IDS, OFFSET, SPREAD, moved
@@ -58,7 +59,7 @@ def traced_recipe(steps: int, long: bool) -> Recipe:
 
 
 @dataclass(frozen=True)
-class Arithmetic(Operation):
+class Arithmetic(Operation, LocalTrace):
     """Problems `a op b` with operands of 1 to `digits` digits, lengths drawn before digits."""
 
     alphabet: ClassVar[str] = ALPHABET
@@ -104,10 +105,10 @@ class Arithmetic(Operation):
         out from zeros.
         """
 
-    def start(self, a, b, len_a, len_b, cols=(None, None), steps=(0, 0)) -> Sheet:
+    def start(self, a, b, len_a, len_b, **ids: Any) -> Sheet:
         """A sheet with the prompts on it: see `sheet.start`."""
-        ids = {"ids": self.ids, "hints": self.hints}
-        return start(self.op, (a, b), (len_a, len_b), cols, steps, **ids)
+        ids |= {"ids": self.ids, "hints": self.hints}
+        return start(self.op, (a, b), (len_a, len_b), **ids)
 
     def columns(self) -> int:
         """The largest `col` id that `write` uses for operands of full length."""
@@ -116,6 +117,10 @@ class Arithmetic(Operation):
     def steps(self) -> int:
         """The largest `step` id that `write` uses for operands of full length."""
         return 0
+
+    def kinds(self) -> int:
+        """How many kinds of rows there are, 0 among them."""
+        return KINDS
 
     def lengths(self, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Operand lengths of `size` training problems."""
@@ -172,7 +177,7 @@ class Arithmetic(Operation):
 
     @property
     def levels(self) -> tuple[int, ...]:
-        return (max(self._columns() + self.offset, self.spread) + 1, self.steps() + 1, KINDS)
+        return (max(self._columns() + self.offset, self.spread) + 1, self.steps() + 1, self.kinds())
 
     def _columns(self) -> int:
         """The largest `col` id of a problem, before it is moved."""
@@ -248,6 +253,10 @@ class Arithmetic(Operation):
             if len(keep) == self.pool:
                 return tuple(part[keep] for part in parts)
         raise UsageError(f"pool={self.pool} is too large: {len(keep)} distinct problems were found")
+
+    def rules(self) -> dict[int, Rule]:
+        """As of `LocalTrace`; by default the trace is not local."""
+        return {}
 
     # How it is done.
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from addgpt.locality import LocalTrace, Rule
 from addgpt.task import Batch, Cell, Explained, Graded, HeldOut, Problem, UsageError
 from tasks.common.arithmetic import Arithmetic
 from tasks.common.sheet import ALPHABET, DIGITS, END
@@ -27,7 +28,7 @@ def of_part(name: str) -> Callable[..., Any]:
     return method
 
 
-class Mixture(Graded, HeldOut, Explained):
+class Mixture(Graded, HeldOut, Explained, LocalTrace):
     """Problems of several operations, each written and judged as its own task does."""
 
     alphabet: ClassVar[str] = ALPHABET
@@ -65,6 +66,14 @@ class Mixture(Graded, HeldOut, Explained):
     def levels(self) -> tuple[int, ...]:
         every = [part.levels for part in self.parts.values()]
         return tuple(map(max, zip(*every, strict=True)))
+
+    def rules(self) -> dict[int, Rule]:
+        """Of all parts, if each is local: no two write rows of the same kind."""
+        each = [part.rules() for part in self.parts.values()]
+        return {kind: rule for rules in each for kind, rule in rules.items()} if all(each) else {}
+
+    def domain(self, kind: int) -> np.ndarray:
+        return next((p for p in self.parts.values() if kind in p.rules()), self).domain(kind)
 
     def longest(self) -> int:
         return max(part.longest() for part in self.parts.values())

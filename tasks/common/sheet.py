@@ -55,9 +55,24 @@ class Kind(IntEnum):
     GUESS = 22  # an estimate of that digit
     QUOTIENT = 23
     REMAINDER = 24
+    # Of local traces, in which each digit is followed by what it carries or borrows.
+    DOWN = 25  # a digit of the dividend that a later step brings down
+    BORROW = 26  # of a difference
+    SIGN = 27
+    TENS = 28  # what a column of a product carries
+    CARRY_8 = 29  # what a column of a try carries or borrows
+    CARRY_4 = 30
+    CARRY_2 = 31
+    CARRY_1 = 32
+    CARRY_REST = 33
+    SIGN_8 = 34
+    SIGN_4 = 35
+    SIGN_2 = 36
+    SIGN_1 = 37
 
 
-KINDS = len(Kind) + 1
+KINDS = Kind.REMAINDER + 1
+ALL_KINDS = len(Kind) + 1
 
 
 class _Block(NamedTuple):
@@ -107,7 +122,7 @@ class Sheet:
     def number(
         self,
         digits: np.ndarray,
-        kind: int,
+        kind: np.ndarray | int,
         *,
         exists: np.ndarray | bool = True,
         used: np.ndarray | None = None,
@@ -128,6 +143,18 @@ class Sheet:
         block = _Block(width, digits, exists, used, (col, step, kind), most_significant_first)
         hinted = self.hints and np.all(digits < DIGITS)
         self._blocks.append(_hinted(block) if hinted else block)
+
+    def pairs(self, first, second, kinds: tuple[int, int], *, exists, step=0) -> None:
+        """Write two digit matrices (B, n) in turns: a digit, then what its column carries."""
+        width = first.shape[1]
+        both = np.stack([first, second], 2).reshape(len(first), 2 * width)
+        self.number(
+            both,
+            np.tile(kinds, width),
+            exists=np.repeat(exists, 2, 1),
+            col=np.repeat(np.arange(1, width + 1), 2),
+            step=step,
+        )
 
     def symbol(
         self,
@@ -205,24 +232,26 @@ def start(
     steps: tuple = (0, 0),
     ids: str = "coupled",
     hints: bool = False,
+    kinds: tuple = (Kind.A, Kind.B),
 ) -> Sheet:
     """A sheet with the prompt `a op b=` on it, most significant digit first.
 
-    `cols` and `steps` are ids of the digits of a and b, in place of their own places and step 0;
+    `cols`, `steps` and `kinds` are ids of the digits of a and b, in place of their own places,
+    step 0 and `Kind.A` and `Kind.B`;
     `ids` and `hints` are those of `Sheet`.
     """
     sheet = Sheet(*lengths, ids=ids, hints=hints)
     place = np.arange(operands[0].shape[1])
-    for side, kind in enumerate((Kind.A, Kind.B)):
+    for side in range(2):
         sheet.number(
             operands[side],
-            kind,
+            kinds[side],
             exists=place < lengths[side][:, None],
             col=cols[side],
             step=steps[side],
             most_significant_first=True,
         )
-        if kind == Kind.A:
+        if side == 0:
             sheet.symbol(op, Kind.OPERATOR)
     sheet.equals()
     return sheet

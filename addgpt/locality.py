@@ -1,0 +1,83 @@
+"""The contract of a local trace: each written token follows from few tokens near it.
+
+A task whose traces are local says of each kind of row which rows it reads (`Read`), and which token
+follows from what stands there (`Rule`). From the reads come the patterns of local attention, from
+the rules the proof that a model is right: see addgpt/evaluation/certificate.py.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from addgpt.config.errors import UsageError
+from addgpt.config.gpt import NO_PLACE
+
+Values = np.ndarray | None  # tokens, (N,), one of each context; None: nothing stands there
+
+
+class Read(NamedTuple):
+    """A token that a slot reads.
+
+    kind  of its row
+    col   the slot's column less the token's; None: the token has no column
+    step  the same of the step of the work
+    """
+
+    kind: int
+    col: int | None = 0
+    step: int | None = None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a row of a kind reads, and which token follows.
+
+    reads  by a slot of the row; a slot always sees the token just written as well
+    token  from the values of the reads in order, and of the token just written: the right token
+    given  which of those can stand together in a right trace, where that does not follow from the
+           rules of the tokens seen; None: it does
+    """
+
+    reads: tuple[Read, ...]
+    token: Callable[..., np.ndarray]
+    given: Callable[..., np.ndarray] | None = None
+
+
+class LocalTrace(ABC):
+    """A task whose traces are local. The last level of its position ids is the kind of a row."""
+
+    @abstractmethod
+    def rules(self) -> dict[int, Rule]:
+        """The rule of each kind of row that the model writes; empty: the trace is not local."""
+
+    def domain(self, kind: int) -> np.ndarray:
+        """The tokens that can stand in a row of a kind: digits, if nothing else is said."""
+        return np.arange(10)
+
+    def windows(self) -> tuple[tuple[int, ...], ...]:
+        """For each level of ids, the differences of a slot and what it reads; empty: any.
+
+        `NO_PLACE` is among them where a token without an id on that level is read.
+        """
+        reads = [read for rule in self.rules().values() for read in rule.reads]
+        levels = ({read.col for read in reads} | {0, None}, {read.step for read in reads} | {0, None})
+        sorted_levels = (sorted(NO_PLACE if x is None else x for x in some) for some in levels)
+        return (*map(tuple, sorted_levels), ())
+
+    def visible(self, attention: str) -> tuple[tuple[int, ...], ...]:
+        """What `attention` shows a slot, as `GPTConfig.visible` has it. Raises UsageError."""
+        rules = self.rules()
+        if not rules:
+            raise UsageError(f"attention={attention} needs a trace that is local; this one is not")
+        if attention == "window":
+            return self.windows()
+        return tuple(
+            (kind, read.kind, *(NO_PLACE if x is None else x for x in read[1:]))
+            for kind, rule in rules.items()
+            for read in rule.reads
+        )

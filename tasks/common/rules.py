@@ -1,0 +1,25 @@
+"""Rules of local traces: what a column of digits makes of what it sees."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from addgpt.locality import Values
+from tasks.common.ids import ALPHABET
+
+PLUS, MINUS, EQUALS, END, R, COMMA, SEMICOLON = (ALPHABET.index(char) for char in "+-=#r,;")
+
+
+def of(value: Values) -> np.ndarray | int:
+    """A digit, where there is one; else nothing is added."""
+    return 0 if value is None else value.astype(np.int16)
+
+
+def fill(token: int, last: np.ndarray) -> np.ndarray:
+    """The same token in every context."""
+    return np.full(len(last), token)
+
+
+def either(condition: np.ndarray, one: int, other: int) -> np.ndarray:
+    """A token where a condition holds, else another."""
+    return np.where(condition, one, other)
