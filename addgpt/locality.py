@@ -8,7 +8,7 @@ the rules the proof that a model is right: see addgpt/evaluation/certificate.py.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -33,18 +33,21 @@ class Read(NamedTuple):
     step: int | None = None
 
 
+LAST = Read(0)  # the token just written, whatever it is
+
+
 @dataclass(frozen=True)
 class Rule:
     """What a row of a kind reads, and which token follows.
 
-    reads  by a slot of the row; a slot always sees the token just written as well
-    token  from the values of the reads in order, and of the token just written: the right token
+    reads  by a slot of the row; it always sees the token just written (`LAST`) as well
+    token  the right token, or an array of them, from the values of the reads in their order
     given  which of those can stand together in a right trace, where that does not follow from the
            rules of the tokens seen; None: it does
     """
 
     reads: tuple[Read, ...]
-    token: Callable[..., np.ndarray]
+    token: Callable[..., np.ndarray | int]
     given: Callable[..., np.ndarray] | None = None
 
 
@@ -55,6 +58,14 @@ class LocalTrace(ABC):
     def rules(self) -> dict[int, Rule]:
         """The rule of each kind of row that the model writes; empty: the trace is not local."""
 
+    @abstractmethod
+    def sheets(self, size: int) -> Iterator[tuple[np.ndarray, list[range], np.ndarray]]:
+        """A problem of each layout whose longest operand has `size` digits.
+
+        For each: the prompt (T,), what can stand in each of its places, and the ids (S, L) of all
+        slots, those of the prompt first.
+        """
+
     def domain(self, kind: int) -> np.ndarray:
         """The tokens that can stand in a row of a kind: digits, if nothing else is said."""
         return np.arange(10)
@@ -64,7 +75,7 @@ class LocalTrace(ABC):
 
         `NO_PLACE` is among them where a token without an id on that level is read.
         """
-        reads = [read for rule in self.rules().values() for read in rule.reads]
+        reads = [read for rule in self.rules().values() for read in rule.reads if read != LAST]
         levels = ({read.col for read in reads} | {0, None}, {read.step for read in reads} | {0, None})
         sorted_levels = (sorted(NO_PLACE if x is None else x for x in some) for some in levels)
         return (*map(tuple, sorted_levels), ())
@@ -80,4 +91,5 @@ class LocalTrace(ABC):
             (kind, read.kind, *(NO_PLACE if x is None else x for x in read[1:]))
             for kind, rule in rules.items()
             for read in rule.reads
+            if read != LAST
         )

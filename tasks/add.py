@@ -70,23 +70,23 @@ from tasks.common.rules import END, either, of
 from tasks.common.sheet import Kind, Sheet
 
 
-def _digit(a: Values, b: Values, carry: Values, last: np.ndarray) -> np.ndarray:
+def _digit(a: Values, b: Values, carry: Values) -> np.ndarray | int:
     """A column's digit; above the operands, the last carry or the end."""
     if a is None and b is None:
-        return either(np.equal(of(carry), 1) & True, 1, END) + 0 * last
+        return either(of(carry) == 1, 1, END)
     return (of(a) + of(b) + of(carry)) % 10
 
 
-def _carry(a: Values, b: Values, carry: Values, last: np.ndarray) -> np.ndarray:
+def _carry(a: Values, b: Values, carry: Values) -> np.ndarray | int:
     """What a column carries."""
-    return (of(a) + of(b) + of(carry)) // 10 + 0 * last
+    return (of(a) + of(b) + of(carry)) // 10
 
 
-def _digit_alone(a, b, a_before, b_before, digit_before, last: np.ndarray) -> np.ndarray:
+def _digit_alone(a, b, a_before, b_before, digit_before) -> np.ndarray | int:
     """As `_digit`; what the column before has carried follows from its digits."""
     both = of(a_before) + of(b_before)
     received = 0 if digit_before is None else (of(digit_before) - both) % 10
-    return _digit(a, b, (both + received) // 10 + 0 * last, last)
+    return _digit(a, b, np.asarray((both + received) // 10))
 
 
 @dataclass(frozen=True)
@@ -199,6 +199,9 @@ class Add(Arithmetic):
             reads = (*here, Read(Kind.CARRY, 1))
             return {Kind.TOTAL: Rule(reads, _digit), Kind.CARRY: Rule(reads, _carry)}
         return {Kind.TOTAL: Rule((*here, *before, Read(Kind.TOTAL, 1)), _digit_alone)}
+
+    def domain(self, kind: int) -> np.ndarray:
+        return np.arange(2) if kind == Kind.CARRY else super().domain(kind)
 
     def steps(self) -> int:
         return self.digits + 1 if self.trace == "detailed" else 0

@@ -33,13 +33,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from addgpt.locality import Read, Rule
+from addgpt.locality import LAST, Read, Rule
 from addgpt.task import Answer, Cell, ErrorType, Problem, Recipe, Row, UsageError, setting
 from tasks.common import digits, paper
 from tasks.common.arithmetic import Arithmetic, traced_recipe
 from tasks.common.errors import lowest_wrong
 from tasks.common.operation import NUMBER, row_of, sizes
-from tasks.common.rules import COMMA, END, EQUALS, MINUS, PLUS, SEMICOLON, R, either, fill, of
+from tasks.common.rules import COMMA, END, EQUALS, MINUS, PLUS, SEMICOLON, R, either, of
 from tasks.common.sheet import ALL_KINDS, SIGNS, Kind, Sheet
 
 TRACES = ("doubling", "carry", "estimate", "none")
@@ -64,6 +64,7 @@ CARRY_KINDS, SIGN_KINDS = {*CARRY_OF.values(), Kind.CARRY_REST}, {*SIGN_OF.value
 class Div(Arithmetic):
     op: ClassVar[str] = "/"
     borrows: ClassVar[bool] = True
+    least_b: ClassVar[int] = 1
 
     trace: str = setting(
         "doubling",
@@ -108,14 +109,14 @@ class Div(Arithmetic):
 
     def _answer(self, sheet: Sheet, quotient, rest, count, size) -> None:
         if self.trace != "none":
-            sheet.symbol("=", Kind.QUOTIENT)
+            sheet.symbol("=", Kind.EQUALS if self.trace == "carry" else Kind.QUOTIENT)
         quotient = quotient or [np.zeros(sheet.rows, np.int16)]
         step = np.arange(1, len(quotient) + 1)
         exists = step <= np.maximum(count, 1)
         if self.trace == "carry":
             step, count = step + 1, count + 1
         sheet.number(np.stack(quotient, 1), Kind.QUOTIENT, exists=exists, col=0, step=step)
-        sheet.symbol("r", Kind.EQUALS if self.trace == "carry" else Kind.REMAINDER)
+        sheet.symbol("r", Kind.OPERATOR if self.trace == "carry" else Kind.REMAINDER)
         exists = np.arange(rest.shape[1]) < size
         sheet.number(rest, Kind.REMAINDER, exists=exists, step=count)
         end = 0 if self.trace == "carry" else size + 1
@@ -370,7 +371,7 @@ def division_rules() -> dict[int, Rule]:
         rules[kind] = Rule(reads, lambda *seen, f=column: f(seen) % 10)
         rules[CARRY_OF[kind]] = Rule(reads, lambda *seen, f=column: abs(f(seen) // 10))
         given = _eight_fits if weight == 4 else None
-        rules[SIGN_OF[kind]] = Rule(tuple(sign), _sign, given)
+        rules[SIGN_OF[kind]] = Rule((*sign, LAST), _sign, given)
         before = (*before, kind)
     reads = (Read(Kind.TRY_1, 0, 0), Read(Kind.B, 0), Read(Kind.SIGN_1, None, 0))
     reads = (*reads, Read(Kind.CARRY_REST, 1, 0))
@@ -378,26 +379,26 @@ def division_rules() -> dict[int, Rule]:
     rules[Kind.CARRY_REST] = Rule(reads, lambda *seen: _rest(COMMA, seen, lambda x: x // 10))
     signs = tuple(Read(SIGN_OF[kind], None, 0) for _, _, kind in TRIES)
     rules[Kind.DIGIT] = Rule(signs, _digit, lambda *seen: (_digit(*seen) >= 0) & (_digit(*seen) < 10))
-    rules[Kind.QUOTIENT] = Rule((Read(Kind.DIGIT, None, 0),), _quotient)
+    rules[Kind.QUOTIENT] = Rule((Read(Kind.DIGIT, None, 0),), of)
     copied = (Read(Kind.REST, 0, 0), Read(Kind.A, 0, 0))
-    rules[Kind.EQUALS] = Rule((), lambda last: fill(R, last))
+    rules[Kind.EQUALS], rules[Kind.OPERATOR] = Rule((), lambda: EQUALS), Rule((), lambda: R)
     rules[Kind.REMAINDER] = Rule(copied, _remainder)
     return rules
 
 
-def _double(digit, below, last):
+def _double(digit, below):
     if digit is None and below is None:
-        return fill(COMMA, last)
+        return COMMA
     return (2 * of(digit) + (of(below) > 4)) % 10
 
 
 def _column(seen: tuple, signed: bool):
     """The total of a column of a try: of what stands there, a multiple and what was carried."""
-    *front, carry, last = seen
+    *front, carry = seen
     sign = front.pop() if signed else None
     *number, multiple = front
     change = np.where(sign == MINUS, 1, -1) if signed else -1
-    return sum(of(digit) for digit in number) + change * (of(multiple) + of(carry)) + 0 * last
+    return sum(of(digit) for digit in number) + change * (of(multiple) + of(carry))
 
 
 def _sign(*seen):
@@ -413,27 +414,21 @@ def _eight_fits(sign, carry):
 
 
 def _rest(mark: int, seen: tuple, part):
-    digit, divisor, sign, carry, last = seen
+    digit, divisor, sign, carry = seen
     if digit is None:
-        return fill(mark, last)
-    return part(of(digit) + np.where(sign == MINUS, of(divisor), 0) + of(carry)) + 0 * last
+        return mark
+    return part(of(digit) + np.where(sign == MINUS, of(divisor), 0) + of(carry))
 
 
-def _digit(eight, four, two, one, last):
+def _digit(eight, four, two, one):
     """The digit that the signs of the four tries stand for."""
     signs = [np.where(sign == MINUS, -1, 1) for sign in (eight, four, two)]
-    return 8 + 4 * signs[0] + 2 * signs[1] + signs[2] - (one == MINUS) + 0 * last
+    return 8 + 4 * signs[0] + 2 * signs[1] + signs[2] - (one == MINUS)
 
 
-def _quotient(digit, last):
-    if digit is not None:
-        return digit
-    return either(last == EQUALS, 0, EQUALS)  # a quotient is 0 where there are no steps
-
-
-def _remainder(rest, dividend, last):
+def _remainder(rest, dividend):
     if rest is None and dividend is None:
-        return fill(END, last)
+        return END
     return rest if dividend is None else dividend
 
 

@@ -31,7 +31,7 @@ from addgpt.task import Answer, Problem, Recipe, Row, setting
 from tasks.common import digits, paper
 from tasks.common.arithmetic import Arithmetic, traced_recipe
 from tasks.common.operation import NUMBER, row_of, sizes
-from tasks.common.rules import END, EQUALS, SEMICOLON, fill, of
+from tasks.common.rules import END, EQUALS, SEMICOLON, of
 from tasks.common.sheet import ALL_KINDS, Kind, Sheet
 
 TRACES = ("rows", "carry", "none")
@@ -123,9 +123,9 @@ class Mul(Arithmetic):
         copied = (Read(Kind.RUNNING, 0, 0),)
         return {
             Kind.RUNNING: Rule(column, _digit),
-            Kind.TENS: Rule(column, lambda a, b, r, c, last: (of(a) * of(b) + of(r) + of(c)) // 10),
-            Kind.LOW: Rule(copied, lambda r, last: fill(EQUALS, last) if r is None else r),
-            Kind.TOP: Rule(copied, lambda r, last: fill(END, last) if r is None else r),
+            Kind.TENS: Rule(column, lambda a, b, r, c: (of(a) * of(b) + of(r) + of(c)) // 10),
+            Kind.LOW: Rule(copied, lambda r: EQUALS if r is None else r),
+            Kind.TOP: Rule(copied, lambda r: END if r is None else r),
         }
 
     def kinds(self) -> int:
@@ -197,10 +197,10 @@ class Mul(Arithmetic):
         return traced_recipe(900 + 300 * self.digits, self.digits > 3)
 
 
-def _digit(a, b, above, carry, last: np.ndarray) -> np.ndarray:
+def _digit(a, b, above, carry) -> np.ndarray | int:
     """A column's digit of a running sum; above the last one, which the carry fills, the row ends."""
     if a is None and carry is None:
-        return fill(SEMICOLON, last)
+        return SEMICOLON
     return (of(a) * of(b) + of(above) + of(carry)) % 10
 
 

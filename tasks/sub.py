@@ -26,12 +26,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from addgpt.locality import Read, Rule
+from addgpt.locality import LAST, Read, Rule
 from addgpt.task import Answer, Cell, Problem, Recipe, Row, setting
 from tasks.common import digits, paper
 from tasks.common.arithmetic import Arithmetic
 from tasks.common.operation import NUMBER, row_of, sizes
-from tasks.common.rules import END, MINUS, PLUS, either, fill, of
+from tasks.common.rules import END, MINUS, PLUS, either, of
 from tasks.common.sheet import ALL_KINDS, SIGNS, Kind, Sheet
 
 
@@ -45,11 +45,11 @@ def _borrows(difference: np.ndarray) -> np.ndarray:
     return out
 
 
-def _size(digit, before, written, sign, last: np.ndarray) -> np.ndarray:
+def _size(digit, before, written, sign) -> np.ndarray | int:
     """A digit of the size of a difference from the signed one: 10 - d, above the lowest that is not
     0 it is 9 - d, if the sign is negative."""
     if sign is None or digit is None:
-        return fill(END, last)
+        return END
     lowest = True if before is None else (of(before) == 0) & (of(written) == 0)
     turned = np.where(lowest, (10 - of(digit)) % 10, 9 - of(digit))
     return np.where(sign == MINUS, turned, of(digit))
@@ -101,9 +101,9 @@ class Sub(Arithmetic):
         column = (Read(Kind.A), Read(Kind.B), Read(Kind.BORROW, 1))
         sizes = (Read(Kind.SIGNED), Read(Kind.SIGNED, 1), Read(Kind.MAGNITUDE, 1))
         return {
-            Kind.SIGNED: Rule(column, lambda a, b, w, last: (of(a) - of(b) - of(w)) % 10),
-            Kind.BORROW: Rule(column, lambda a, b, w, last: of(a) - of(b) - of(w) < 0),
-            Kind.SIGN: Rule((), lambda last: either(last == 1, MINUS, PLUS)),
+            Kind.SIGNED: Rule(column, lambda a, b, w: (of(a) - of(b) - of(w)) % 10),
+            Kind.BORROW: Rule(column, lambda a, b, w: of(a) - of(b) - of(w) < 0),
+            Kind.SIGN: Rule((LAST,), lambda last: either(last == 1, MINUS, PLUS)),
             Kind.MAGNITUDE: Rule((*sizes, Read(Kind.SIGN, None)), _size),
         }
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -65,6 +67,7 @@ class Arithmetic(Operation, LocalTrace):
     alphabet: ClassVar[str] = ALPHABET
     end: ClassVar[str] = END
     borrows: ClassVar[bool] = False
+    least_b: ClassVar[int] = 0  # of a second operand of one digit
     hints: ClassVar[bool] = False  # whether each digit has an index hint before it
 
     digits: int = length_setting(3, "longest operand")
@@ -257,6 +260,19 @@ class Arithmetic(Operation, LocalTrace):
     def rules(self) -> dict[int, Rule]:
         """As of `LocalTrace`; by default the trace is not local."""
         return {}
+
+    def sheets(self, size: int) -> Iterator[tuple[np.ndarray, list[range], np.ndarray]]:
+        for len_a, len_b in itertools.product(range(1, size + 1), repeat=2):
+            if max(len_a, len_b) < size:
+                continue
+            one = np.ones((1, size), np.int8)
+            sheet = self.write(one, one, np.array([len_a]), np.array([len_b]))
+            prompt = self.encode(f"{'1' * len_a}{self.op}{'1' * len_b}=")
+            values = [range(token, token + 1) for token in prompt.tolist()]
+            for start, length, least in ((0, len_a, 0), (len_a + 1, len_b, self.least_b)):
+                values[start : start + length] = [range(10)] * length
+                values[start] = range(least if length == 1 else 1, 10)
+            yield prompt, values, sheet.positions()[0]
 
     # How it is done.
 

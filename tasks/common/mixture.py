@@ -72,8 +72,13 @@ class Mixture(Graded, HeldOut, Explained, LocalTrace):
         each = [part.rules() for part in self.parts.values()]
         return {kind: rule for rules in each for kind, rule in rules.items()} if all(each) else {}
 
+    def sheets(self, size: int) -> Iterator[tuple[np.ndarray, list[range], np.ndarray]]:
+        for part in self.parts.values():
+            yield from part.sheets(size)
+
     def domain(self, kind: int) -> np.ndarray:
-        return next((p for p in self.parts.values() if kind in p.rules()), self).domain(kind)
+        part = next((part for part in self.parts.values() if kind in part.rules()), None)
+        return super().domain(kind) if part is None else part.domain(kind)
 
     def longest(self) -> int:
         return max(part.longest() for part in self.parts.values())

@@ -15,11 +15,6 @@ def of(value: Values) -> np.ndarray | int:
     return 0 if value is None else value.astype(np.int16)
 
 
-def fill(token: int, last: np.ndarray) -> np.ndarray:
-    """The same token in every context."""
-    return np.full(len(last), token)
-
-
 def either(condition: np.ndarray, one: int, other: int) -> np.ndarray:
     """A token where a condition holds, else another."""
     return np.where(condition, one, other)

@@ -1,0 +1,109 @@
+"""Certificates: a proof that a model with local attention writes every trace right, at any length.
+
+With one block of local attention, relative ids and no index, the logits of a slot are a function of
+the few tokens that it sees. All that can be seen in a right trace is listed (contexts.py), the
+model is run once in each, and the right token must win by more than rounding can change. Then, by
+induction over slots, greedy decoding is right for every problem of the format: docs/certificate.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from addgpt.config.architectures import GPTConfig
+from addgpt.config.errors import UsageError
+from addgpt.evaluation.contexts import Example, Layout, contexts, layouts
+from addgpt.locality import LocalTrace
+from addgpt.model.gpt import GPT
+from addgpt.model.local import LocalAttention
+
+SETTLED = 2  # sizes in a row that bring no new layout
+LARGEST = 12  # by which there must have been none
+FAR = 20_000  # an id so far away that nothing sees it
+AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class Proved:
+    """One layout, judged.
+
+    tokens  (N, R) its contexts; right (N,) the right next tokens
+    margin  (N,) by how much the right token's logit is above the next best
+    """
+
+    layout: Layout
+    example: Example
+    tokens: np.ndarray
+    right: np.ndarray
+    margin: np.ndarray
+
+
+def check_certifiable(config: Any) -> None:
+    """Raise UsageError, saying why, for a model whose slots may see more than a bounded context."""
+    if not isinstance(config, GPTConfig):
+        raise UsageError(f"architecture={config.architecture} has no attention to be local")
+    if config.attention == "full":
+        raise UsageError("attention=full sees all of a text; a certificate needs window or reads")
+    if config.depth > 1:
+        raise UsageError(f"{config.depth} blocks see further than one; a certificate needs one")
+    if config.position != "none":
+        raise UsageError(f"position={config.position} tells the place in the text apart: no end of it")
+    for level, scheme in enumerate(config.scheme):
+        if scheme not in ("relative", "none") and level < len(config.levels) - 1:
+            raise UsageError(f"level_position={scheme} on level {level + 1} tells ids of any size apart")
+
+
+def all_layouts(task: LocalTrace, config: GPTConfig) -> tuple[dict[Layout, Example], int]:
+    """Each layout with an example, over growing sizes until none is new, and the largest size."""
+    local, found, quiet = LocalAttention(config), {}, 0
+    for size in range(1, LARGEST + 1):
+        before = len(found)
+        for layout, example in layouts(task, local, size):
+            found.setdefault(layout, example)
+        quiet = quiet + 1 if len(found) == before else 0
+        if quiet == SETTLED:
+            return found, size
+    raise UsageError(f"operands of {LARGEST} digits still bring new layouts: the trace is not local")
+
+
+def prove(model: GPT, task: LocalTrace) -> list[Proved]:
+    """All contexts of a model, judged. Raises UsageError where there is no end of them."""
+    check_certifiable(model.config)
+    found, _ = all_layouts(task, model.config)
+    proved, margins = [], {}
+    for layout, example in found.items():
+        tokens, right = contexts(task, layout)
+        proved.append(Proved(layout, example, tokens, right, margin(model, example, tokens, right)))
+    return proved
+
+
+@torch.inference_mode()
+def margin(model: GPT, example: Example, tokens: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """(N,) by how much the right token wins in each context."""
+    ids = torch.from_numpy(spaced(example))
+    out = np.empty(len(tokens), np.float32)
+    for start in range(0, len(tokens), AT_ONCE):
+        part = tokens[start : start + AT_ONCE]
+        text = np.zeros((len(part), 2 * part.shape[1] - 1), np.int64)
+        text[:, ::2] = part
+        last = torch.full((len(part), 1), text.shape[1] - 1)
+        logits = model(torch.from_numpy(text), ids.expand(len(part), -1, -1), at=last)[:, 0].float()
+        wanted = torch.from_numpy(right[start : start + AT_ONCE].astype(np.int64))[:, None]
+        own = logits.gather(1, wanted)[:, 0]
+        rest = logits.scatter(1, wanted, -torch.inf).amax(1)
+        out[start : start + AT_ONCE] = (own - rest).numpy()
+    return out
+
+
+def spaced(example: Example) -> np.ndarray:
+    """(1, 2 R, L) ids of a text that shows its last slot just this context: between the tokens seen
+    stand others that are seen by none, with the kinds that the slots after them have."""
+    ids, after = example.ids, example.after
+    out = np.zeros((2 * len(ids), ids.shape[1]), np.int64)
+    out[::2], out[1::2] = ids, after
+    out[1:-1:2, :-1] = FAR
+    return out[None]
