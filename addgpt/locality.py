@@ -16,6 +16,7 @@ import numpy as np
 
 from addgpt.config.errors import UsageError
 from addgpt.config.gpt import NO_PLACE
+from addgpt.task import Cell
 
 Values = np.ndarray | None  # tokens, (N,), one of each context; None: nothing stands there
 
@@ -59,16 +60,16 @@ class LocalTrace(ABC):
         """The rule of each kind of row that the model writes; empty: the trace is not local."""
 
     @abstractmethod
+    def cell_like(self, prompt: str) -> Cell:
+        """The cell of problems that are written as one of `sheets` is."""
+
+    @abstractmethod
     def sheets(self, size: int) -> Iterator[tuple[np.ndarray, list[range], np.ndarray]]:
         """A problem of each layout whose longest operand has `size` digits.
 
         For each: the prompt (T,), what can stand in each of its places, and the ids (S, L) of all
         slots, those of the prompt first.
         """
-
-    def domain(self, kind: int) -> np.ndarray:
-        """The tokens that can stand in a row of a kind: digits, if nothing else is said."""
-        return np.arange(10)
 
     def windows(self) -> tuple[tuple[int, ...], ...]:
         """For each level of ids, the differences of a slot and what it reads; empty: any.

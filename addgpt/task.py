@@ -106,6 +106,20 @@ class Batch:
         end = int(used[-1]) + 1 if len(used) else scored.shape[1]
         return Batch(self.tokens[index, :end], scored[:, :end], self.positions[index, :end])
 
+    @classmethod
+    def joined(cls, batches: list[Batch], padding: int = 0) -> Batch:
+        """One batch of several, padded to the longest."""
+        size = max(batch.tokens.shape[1] for batch in batches)
+
+        def beside(name: str, fill: int) -> np.ndarray:
+            out = []
+            for array in (getattr(batch, name) for batch in batches):
+                pad = [(0, 0), (0, size - array.shape[1]), (0, 0)][: array.ndim]
+                out.append(np.pad(array, pad, constant_values=fill))
+            return np.concatenate(out)
+
+        return cls(beside("tokens", padding), beside("scored", 0), beside("positions", 0))
+
     def with_prompt_scored(self) -> Batch:
         """The same, but that the tokens of the prompt must be predicted, too; padding never."""
         before = np.arange(self.scored.shape[1]) < self.scored.argmax(1)[:, None]

@@ -200,9 +200,6 @@ class Add(Arithmetic):
             return {Kind.TOTAL: Rule(reads, _digit), Kind.CARRY: Rule(reads, _carry)}
         return {Kind.TOTAL: Rule((*here, *before, Read(Kind.TOTAL, 1)), _digit_alone)}
 
-    def domain(self, kind: int) -> np.ndarray:
-        return np.arange(2) if kind == Kind.CARRY else super().domain(kind)
-
     def steps(self) -> int:
         return self.digits + 1 if self.trace == "detailed" else 0
 

@@ -57,7 +57,6 @@ SIGN_OF = {
     Kind.TRY_2: Kind.SIGN_2,
     Kind.TRY_1: Kind.SIGN_1,
 }
-CARRY_KINDS, SIGN_KINDS = {*CARRY_OF.values(), Kind.CARRY_REST}, {*SIGN_OF.values()}
 
 
 @dataclass(frozen=True)
@@ -124,11 +123,6 @@ class Div(Arithmetic):
 
     def rules(self) -> dict[int, Rule]:
         return division_rules() if self.trace == "carry" else {}
-
-    def domain(self, kind: int) -> np.ndarray:
-        if kind in SIGN_KINDS:
-            return np.array([PLUS, MINUS])
-        return np.array([0, 1]) if kind in CARRY_KINDS else super().domain(kind)
 
     def kinds(self) -> int:
         return ALL_KINDS if self.trace == "carry" else super().kinds()
@@ -368,8 +362,9 @@ def division_rules() -> dict[int, Rule]:
         number = [Read(k, 0, 0) for k in before[-1:]] or brought_down
         reads = (*number, Read(multiple, 0), *sign, carry)
         column = functools.partial(_column, signed=bool(sign))
-        rules[kind] = Rule(reads, lambda *seen, f=column: f(seen) % 10)
-        rules[CARRY_OF[kind]] = Rule(reads, lambda *seen, f=column: abs(f(seen) // 10))
+        small = _twice_at_most if weight == 1 else None
+        rules[kind] = Rule(reads, lambda *seen, f=column: f(seen) % 10, small)
+        rules[CARRY_OF[kind]] = Rule(reads, lambda *seen, f=column: abs(f(seen) // 10), small)
         given = _eight_fits if weight == 4 else None
         rules[SIGN_OF[kind]] = Rule((*sign, LAST), _sign, given)
         before = (*before, kind)
@@ -399,6 +394,14 @@ def _column(seen: tuple, signed: bool):
     *number, multiple = front
     change = np.where(sign == MINUS, 1, -1) if signed else -1
     return sum(of(digit) for digit in number) + change * (of(multiple) + of(carry))
+
+
+def _twice_at_most(digit, divisor, sign, carry):
+    """Where the divisor has no digit: a row is less than twice the divisor, in size, before the
+    last try, so that its top digit is 0 or 1, or 8 or 9 where it stands as ten's complement."""
+    if divisor is not None:
+        return np.full(len(digit), True)
+    return np.where(sign == MINUS, digit > 7, digit < 2)
 
 
 def _sign(*seen):

@@ -107,10 +107,6 @@ class Sub(Arithmetic):
             Kind.MAGNITUDE: Rule((*sizes, Read(Kind.SIGN, None)), _size),
         }
 
-    def domain(self, kind: int) -> np.ndarray:
-        signs = {Kind.SIGN: [PLUS, MINUS], Kind.BORROW: [0, 1]}
-        return np.array(signs[Kind(kind)]) if kind in signs else super().domain(kind)
-
     def kinds(self) -> int:
         return ALL_KINDS if self.trace == "carry" else super().kinds()
 

@@ -51,6 +51,9 @@ class TrainConfig:
     stop_at: float = setting(
         0.0, "stop once val exact match reaches this (0: never)", low=0.0, high=1.0
     )
+    until_certified: bool = setting(
+        False, "after these steps, train on what is still wrong until the model is proved right"
+    )
     device: str = setting("auto", "where to train", ("auto", "cpu", "cuda", "mps"))
     precision: str = setting(
         "auto", "type of matrix products; auto: the fastest here", ("auto", "float32", "bfloat16")

@@ -20,26 +20,52 @@ from addgpt.evaluation.contexts import Example, Layout, contexts, layouts
 from addgpt.locality import LocalTrace
 from addgpt.model.gpt import GPT
 from addgpt.model.local import LocalAttention
+from addgpt.task import Batch
 
 SETTLED = 2  # sizes in a row that bring no new layout
 LARGEST = 12  # by which there must have been none
 FAR = 20_000  # an id so far away that nothing sees it
 AT_ONCE = 4096
+DRAWN = 20_000  # problems of one size among which a context is searched for
 
 
 @dataclass(frozen=True)
-class Proved:
-    """One layout, judged.
+class Judged:
+    """All contexts that look alike to the model but for their tokens, and how it did.
 
-    tokens  (N, R) its contexts; right (N,) the right next tokens
-    margin  (N,) by how much the right token's logit is above the next best
+    kind      of the rows that the slots are in
+    examples  where slots like these were met
+    tokens    (N, R) what is seen; right  (N,) the right next tokens
+    margin    (N,) by how much the right token's logit is above the next best
     """
 
-    layout: Layout
-    example: Example
+    kind: int
+    examples: list[Example]
     tokens: np.ndarray
     right: np.ndarray
     margin: np.ndarray
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What became of all contexts. `size` is the longest operand that brought a new layout."""
+
+    judged: list[Judged]
+    layouts: int
+    size: int
+
+    @property
+    def contexts(self) -> int:
+        return sum(len(some.tokens) for some in self.judged)
+
+    def below(self, margin: float) -> int:
+        """How many contexts are won by no more than this."""
+        return sum(int((some.margin <= margin).sum()) for some in self.judged)
+
+    @property
+    def smallest(self) -> float:
+        """The smallest margin."""
+        return min(float(some.margin.min()) for some in self.judged)
 
 
 def check_certifiable(config: Any) -> None:
@@ -70,15 +96,26 @@ def all_layouts(task: LocalTrace, config: GPTConfig) -> tuple[dict[Layout, Examp
     raise UsageError(f"operands of {LARGEST} digits still bring new layouts: the trace is not local")
 
 
-def prove(model: GPT, task: LocalTrace) -> list[Proved]:
+def prove(model: GPT, task: LocalTrace) -> Proof:
     """All contexts of a model, judged. Raises UsageError where there is no end of them."""
     check_certifiable(model.config)
-    found, _ = all_layouts(task, model.config)
-    proved, margins = [], {}
+    found, size = all_layouts(task, model.config)
+    alike: dict[tuple, list[tuple[Layout, Example]]] = {}
     for layout, example in found.items():
-        tokens, right = contexts(task, layout)
-        proved.append(Proved(layout, example, tokens, right, margin(model, example, tokens, right)))
-    return proved
+        look = (layout.kind, tuple((s.kind, s.after, s.apart) for s in layout.seen))
+        alike.setdefault(look, []).append((layout, example))
+    judged = []
+    for (kind, _), some in alike.items():
+        parts = [contexts(task, layout) for layout, _ in some]
+        both = np.concatenate([np.column_stack(part) for part in parts])
+        both = np.unique(both, axis=0)
+        tokens, right = both[:, :-1], both[:, -1]
+        if len(np.unique(tokens, axis=0)) < len(tokens):
+            raise UsageError(f"rows of kind {kind} are not local: the same is seen, not the same right")
+        examples = [example for _, example in some]
+        won = margin(model, examples[0], tokens, right)
+        judged.append(Judged(kind, examples, tokens, right, won))
+    return Proof(judged, len(found), size)
 
 
 @torch.inference_mode()
@@ -107,3 +144,21 @@ def spaced(example: Example) -> np.ndarray:
     out[::2], out[1::2] = ids, after
     out[1:-1:2, :-1] = FAR
     return out[None]
+
+
+def problems_with(
+    task: LocalTrace, judged: Judged, rows: np.ndarray, rng: np.random.Generator, most: int
+) -> list[Batch]:
+    """For each context (row of `judged.tokens`), up to `most` problems of train that contain it."""
+    wanted = {judged.tokens[row].tobytes(): row for row in rows}
+    found: dict[int, list[Batch]] = {row: [] for row in rows}
+    for example in judged.examples:
+        batch = task.batch(rng, DRAWN, "train", task.cell_like(example.prompt))
+        if not len(batch) or batch.tokens.shape[1] <= example.places[-1]:
+            continue
+        seen = np.ascontiguousarray(batch.tokens[:, example.places].astype(np.uint8))
+        for index, text in enumerate(map(bytes, seen)):
+            row = wanted.get(text)
+            if row is not None and len(found[row]) < most:
+                found[row].append(batch.rows([index]))
+    return [found[row] for row in rows]

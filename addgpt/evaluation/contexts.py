@@ -8,7 +8,7 @@ follows from them; one with hidden reads may be what any of their values make of
 
 from __future__ import annotations
 
-import itertools
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -22,7 +22,11 @@ from addgpt.model.local import LocalAttention
 from addgpt.model.position_ids import NEAR
 
 MAX_CONTEXTS = 5_000_000  # of one layout
-HIDDEN = -1  # where a read of a seen token is not seen itself
+
+
+Possible = tuple[tuple[int, ...], ...]
+"""What can stand in a slot: tokens, each after those that are the same for all of its row: a carry
+of a product by 3 is at most 3."""
 
 
 class Seen(NamedTuple):
@@ -32,15 +36,15 @@ class Seen(NamedTuple):
     apart     on each level but the last, the slot's id less the token's, as far as the model tells;
               None: the token has no id there
     values    what can stand there, if it is part of the prompt; empty if it is written
-    reads     of a written token: where each read stands among the seen ones, `HIDDEN` if it does
-              not, None where nothing is read
+    reads     of a written token: which of the seen ones each read is; what can stand there, if it
+              is not seen; None where nothing is read
     """
 
     kind: int
     after: int
     apart: tuple[int | None, ...]
     values: tuple[int, ...]
-    reads: tuple[int | None, ...]
+    reads: tuple[int | Possible | None, ...]
 
 
 class Layout(NamedTuple):
@@ -53,11 +57,14 @@ class Layout(NamedTuple):
 
 @dataclass(frozen=True)
 class Example:
-    """Where a layout was met: the ids of what is seen and of the slot, and the prompt.
+    """Where a layout was met.
 
-    ids  (R, L) of the tokens seen; after  (R, L) of the slots after them: the last is the slot's
+    places  (R,) of the tokens seen, in the text
+    ids     (R, L) theirs; after  (R, L) of the slots after them: the last is the slot's
+    prompt  such as `11+111=`
     """
 
+    places: np.ndarray
     ids: np.ndarray
     after: np.ndarray
     prompt: str
@@ -80,6 +87,10 @@ def layouts(task: LocalTrace, local: LocalAttention, size: int) -> Iterator[tupl
                 found.append(place if place < slot else None)
             return found
 
+        possible: list[Possible] = [tuple((value,) for value in some) for some in values]
+        for slot in range(len(prompt), len(ids)):
+            read = [None if place is None else possible[place] for place in read_by(slot)]
+            possible.append(_possible(task, int(ids[slot, -1]), tuple(read)))
         for slot in range(len(prompt), len(ids)):
             kind = int(ids[slot, -1])
             if kind not in rules:
@@ -98,7 +109,7 @@ def layouts(task: LocalTrace, local: LocalAttention, size: int) -> Iterator[tupl
                     int(ids[place + 1, -1]),
                     tuple(_apart(own, there) for own, there in zip(ids[slot], ids[place, :-1])),
                     () if written else tuple(values[place]),
-                    tuple(p if p is None else number.get(p, HIDDEN) for p in inner),
+                    tuple(p if p is None else number.get(p, possible[p]) for p in inner),
                 )
 
             layout = Layout(
@@ -106,8 +117,8 @@ def layouts(task: LocalTrace, local: LocalAttention, size: int) -> Iterator[tupl
                 tuple(map(described, places)),
                 tuple(place if place is None else number[place] for place in reads),
             )
-            after = ids[[place + 1 for place in places]]
-            yield layout, Example(ids[places], after, text)
+            where = np.array(places)
+            yield layout, Example(where, ids[where], ids[where + 1], text)
 
 
 def contexts(task: LocalTrace, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
@@ -119,8 +130,8 @@ def contexts(task: LocalTrace, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
             possible = np.zeros((len(table), vocab), bool)
             possible[:, list(seen.values)] = True
         else:
-            sources = [r for r in dict.fromkeys(seen.reads) if r is not None and r != HIDDEN]
-            relation = _relation(task, seen, sources)
+            sources = [read for read in dict.fromkeys(seen.reads) if isinstance(read, int)]
+            relation = _relation(task, seen.kind, seen.reads, tuple(sources))
             possible = relation[tuple(table[:, source] for source in sources)]
             possible = np.broadcast_to(possible, (len(table), vocab))
         if np.count_nonzero(possible) > MAX_CONTEXTS:
@@ -137,36 +148,52 @@ def contexts(task: LocalTrace, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
     return table, right
 
 
-def _relation(task: LocalTrace, seen: Seen, sources: list[int]) -> np.ndarray:
-    """Which tokens a rule can make, (V, ..., V) true: by each of the seen sources, the token last."""
-    rule, vocab = task.rules()[seen.kind], len(task.alphabet)
+@functools.lru_cache(4096)
+def _relation(task: LocalTrace, kind: int, there: tuple, sources: tuple[int, ...]) -> np.ndarray:
+    """Which tokens a rule can make, (V, ..., V) true: by each of the seen sources, the token last.
+
+    `there` are the `reads` of a seen token.
+    """
+    vocab = len(task.alphabet)
+    anything = tuple((token,) for token in range(vocab))
+    values, token = _made(task, kind, tuple(anything if isinstance(x, int) else x for x in there))
     relation = np.zeros((vocab,) * (len(sources) + 1), bool)
-    there = seen.reads
-    values: list = _grid(
-        [np.zeros(1, int) if place is None else _domain(task, read)
-         for place, read in zip(there, rule.reads, strict=True)]
-    )
-    count = len(values[0]) if values else 1
-    keep = np.ones(count, bool)
-    chain = _chain(rule, seen.kind)
-    if chain is not None and there[chain] is not None:
-        keep &= _reachable(task, seen.kind)[tuple(values[i] for i in (*_constants(rule), chain))]
-    axes = [values[there.index(source)] for source in sources]
-    values = [None if place is None else value for place, value in zip(there, values, strict=True)]
-    if rule.given is not None:
-        keep &= rule.given(*values)
-    token = np.broadcast_to(np.asarray(rule.token(*values)), count)
-    relation[tuple(x[keep] for x in (*axes, token.astype(int)))] = True
+    relation[(*(values[there.index(source)] for source in sources), token)] = True
     return relation
 
 
-def _grid(axes: list[np.ndarray]) -> list[np.ndarray]:
+@functools.lru_cache(4096)
+def _possible(task: LocalTrace, kind: int, there: tuple[Possible | None, ...]) -> Possible:
+    """What can stand in a slot, by what can stand where each of its reads is."""
+    values, token = _made(task, kind, there)
+    constants = [values[i] for i in _constants(task.rules()[kind])]
+    nothing = np.zeros(len(token), int)
+    rows = np.column_stack([*(nothing if x is None else x for x in constants), token])
+    return tuple(map(tuple, np.unique(rows, axis=0).tolist()))
+
+
+def _made(task: LocalTrace, kind: int, there: tuple) -> tuple[list, np.ndarray]:
+    """All combinations of what the reads of a rule can be, and the token that each makes."""
+    rule = task.rules()[kind]
+    chain, constants = _chain(rule, kind), _constants(rule)
+    grid = _grid([[0] if some is None else sorted({x[-1] for x in some}) for some in there])
+    count = len(grid[0]) if grid else 1
+    keep = np.ones(count, bool)
+    below = None if chain is None else there[chain]
+    if below is not None and len(below[0]) > 1:  # of the same row, so with the same constants
+        known = np.zeros((len(task.alphabet),) * len(below[0]), bool)
+        known[tuple(np.array(below).T)] = True
+        keep &= known[tuple(grid[i] for i in (*constants, chain))]
+    values = [None if some is None else value for some, value in zip(there, grid, strict=True)]
+    if rule.given is not None:
+        keep &= rule.given(*values)
+    token = np.broadcast_to(np.asarray(rule.token(*values)), count).astype(int)
+    return [value if value is None else value[keep] for value in values], token[keep]
+
+
+def _grid(axes: list[list[int]]) -> list[np.ndarray]:
     """All combinations of values, one array for each axis."""
     return [axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")]
-
-
-def _domain(task: LocalTrace, read: Read) -> np.ndarray:
-    return np.arange(len(task.alphabet)) if read == LAST else task.domain(read.kind)
 
 
 def _chain(rule: Rule, kind: int) -> int | None:
@@ -178,32 +205,6 @@ def _chain(rule: Rule, kind: int) -> int | None:
 def _constants(rule: Rule) -> list[int]:
     """Which reads are the same tokens for all of a row."""
     return [i for i, read in enumerate(rule.reads) if read != LAST and read.col is None and not read.step]
-
-
-def _reachable(task: LocalTrace, kind: int) -> np.ndarray:
-    """Which tokens can stand in a row, (V, ..., V) true: by each constant of it, the token last.
-
-    A carry of a product by 3 is at most 3: what a row can hold follows from its first column, where
-    nothing was carried, and from what each column makes of what the one below can hold.
-    """
-    rule, vocab = task.rules()[kind], len(task.alphabet)
-    constants, chain = _constants(rule), _chain(rule, kind)
-    assert chain is not None
-    reached = np.zeros((vocab,) * (len(constants) + 1), bool)
-    grid = _grid([_domain(task, read) for read in rule.reads])
-    for first in itertools.chain([True], itertools.repeat(False)):
-        values: list = list(grid)
-        keep = np.ones(len(grid[0]), bool)
-        if first:
-            values[chain] = None
-        else:
-            keep = reached[tuple(grid[i] for i in (*constants, chain))]
-        token = np.broadcast_to(np.asarray(rule.token(*values)), len(keep)).astype(int)
-        before = np.count_nonzero(reached)
-        reached[tuple(x[keep] for x in (*(grid[i] for i in constants), token))] = True
-        if np.count_nonzero(reached) == before:
-            return reached
-    raise AssertionError
 
 
 def _wanted(own: np.ndarray, read: Read) -> tuple[int, ...]:

@@ -39,14 +39,16 @@ class GradientLearner:
         self.optimizers = optim.build(model, settings, dtype)
         self.peaks = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
 
-    def learn(self, batch: Batch, step: int) -> float:
-        """Take one optimizer step; return the loss before it. Raises Diverged."""
+    def learn(self, batch: Batch, step: int, share: float) -> float:
+        """Take one optimizer step at a share of the peak rate; return the loss before it.
+
+        Raises Diverged.
+        """
         (value,) = self.world.sum([self.backward(batch)])
         self.world.all_reduce_gradients(list(self.model.parameters()))
         if not math.isfinite(value):
             raise Diverged(f"the loss is {value}", step)
         optim.clip(self.optimizers, self.settings.clip)
-        share = optim.rate(step, self.settings)
         for optimizer, peaks in zip(self.optimizers, self.peaks, strict=True):
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * share
@@ -88,7 +90,7 @@ class CountLearner:
     def __init__(self, model: Counts, world: World) -> None:
         self.model, self.world = model, world
 
-    def learn(self, batch: Batch, step: int) -> float:
+    def learn(self, batch: Batch, step: int, share: float) -> float:
         """Add a batch to the counts; return the loss before."""
         mine, count = self.world.shard(batch), max(1, int(batch.scored[:, 1:].sum()))
         own = loss(self.model, mine) * int(mine.scored[:, 1:].sum()) / count

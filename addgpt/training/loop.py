@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from addgpt.device import compute_dtype, pick_device, prepare, seed_dropout, usable_cores
+from addgpt.evaluation.certificate import check_certifiable
 from addgpt.model.build import build
 from addgpt.model.forward import loss_and_exact
 from addgpt.runs.checkpoint import load_weights
@@ -22,6 +23,7 @@ from addgpt.task import Task
 from addgpt.training import optim
 from addgpt.training.distributed import ALONE, WorkerLost, World
 from addgpt.training.learners import Diverged, learner
+from addgpt.training.proving import Proving
 from addgpt.training.signals import stop_requests
 
 __all__ = ["Diverged", "Interrupted", "TrainState", "VAL_SEED", "WorkerLost", "train"]
@@ -82,6 +84,7 @@ def train(
                 loop.advance()
                 if loop.due(config.train.eval_every):
                     loop.validate()
+                loop.prove()
                 if loop.due(config.train.save_every):
                     loop.save()
                 on_step(loop.state)
@@ -120,6 +123,10 @@ class Loop:
         rng = np.random.default_rng(VAL_SEED)
         self.evaluation_set = self.task.batch(rng, self.settings.eval_size, "val")
         self.reached = False
+        self.proving: Proving | None = None
+        if self.settings.until_certified:
+            check_certifiable(self.config.model)
+            self.proving = Proving(self.task, self.settings, self.config.seed)
         self.saved: int | None = None  # step of what this process saved last
         if checkpoint is not None:
             self._resume(*checkpoint)
@@ -169,7 +176,10 @@ class Loop:
         batch = self.task.batch(rng, self.settings.batch_size, "train")
         if self.settings.score_prompt:
             batch = batch.with_prompt_scored()
-        value = self.learner.learn(batch, step)
+        share = optim.rate(step, self.settings)
+        if self.proving is not None and self.proving.round:
+            batch, share = self.proving.mixed(batch, rng), self.proving.rate(step)
+        value = self.learner.learn(batch, step, share)
         state.step += 1
         if self.settings.ema:
             optim.average(self.kept, self.model, state.step, self.settings.ema)
@@ -200,6 +210,19 @@ class Loop:
         if self.world.main:
             self.run.log(row)
 
+    def prove(self) -> None:
+        """At the end of a round of training until proved: judge, and go on if need be."""
+        if self.proving is None or self.state.step < self.state.steps:
+            return
+        self.kept.eval()
+        if self.proving.judge(self.kept):
+            self.state.steps = self.proving.ends
+            self.save()
+        proof = self.proving.proof
+        assert proof is not None
+        self.state.validation |= {"contexts": proof.contexts, "wrong": proof.below(0)}
+        print(f"PROOF round {self.proving.round} step {self.state.step}: wrong {proof.below(0)} weak {proof.below(0.5)} of {proof.contexts} smallest {proof.smallest:.2f} pool {0 if self.proving.pool is None else len(self.proving.pool)} seconds {self.state.seconds:.0f}", flush=True)
+
     def _good_enough(self, exact: float) -> bool:
         return 0 < self.settings.stop_at <= exact
 
@@ -212,7 +235,7 @@ class Loop:
         self.saved = self.state.step
         if not self.world.main:
             return
-        tensors = self.learner.state()
+        tensors = self.learner.state() | (self.proving.state() if self.proving else {})
         if self.settings.ema:
             tensors |= {f"average.{n}": tensor for n, tensor in self.kept.state_dict().items()}
             tensors |= {f"model.{n}": tensor for n, tensor in self.model.state_dict().items()}
@@ -235,6 +258,9 @@ class Loop:
             load_weights(self.kept, average, source)
         try:
             self.learner.restore(tensors)
+            if self.proving is not None:
+                self.proving.restore(tensors)
+                state.steps = self.proving.ends
             for key in ("step", "examples", "tokens"):
                 setattr(state, key, int(progress[key]))
             state.seconds = float(progress["seconds"])

@@ -261,6 +261,10 @@ class Arithmetic(Operation, LocalTrace):
         """As of `LocalTrace`; by default the trace is not local."""
         return {}
 
+    def cell_like(self, prompt: str) -> Cell:
+        a, b = prompt.rstrip("=").split(self.op)
+        return Cell(self.op, len(a), len(b))
+
     def sheets(self, size: int) -> Iterator[tuple[np.ndarray, list[range], np.ndarray]]:
         for len_a, len_b in itertools.product(range(1, size + 1), repeat=2):
             if max(len_a, len_b) < size:

@@ -72,13 +72,12 @@ class Mixture(Graded, HeldOut, Explained, LocalTrace):
         each = [part.rules() for part in self.parts.values()]
         return {kind: rule for rules in each for kind, rule in rules.items()} if all(each) else {}
 
+    def cell_like(self, prompt: str) -> Cell:
+        return self.part(next(char for char in prompt if char in self.parts)).cell_like(prompt)
+
     def sheets(self, size: int) -> Iterator[tuple[np.ndarray, list[range], np.ndarray]]:
         for part in self.parts.values():
             yield from part.sheets(size)
-
-    def domain(self, kind: int) -> np.ndarray:
-        part = next((part for part in self.parts.values() if kind in part.rules()), None)
-        return super().domain(kind) if part is None else part.domain(kind)
 
     def longest(self) -> int:
         return max(part.longest() for part in self.parts.values())
@@ -122,14 +121,4 @@ class Mixture(Graded, HeldOut, Explained, LocalTrace):
 
 
 def _stacked(batches: list[Batch]) -> Batch:
-    """One batch of several, padded to the longest."""
-    size = max(batch.tokens.shape[1] for batch in batches)
-
-    def joined(name: str, fill: int) -> np.ndarray:
-        out = []
-        for array in (getattr(batch, name) for batch in batches):
-            pad = [(0, 0), (0, size - array.shape[1]), (0, 0)][: array.ndim]
-            out.append(np.pad(array, pad, constant_values=fill))
-        return np.concatenate(out)
-
-    return Batch(joined("tokens", ALPHABET.index(END)), joined("scored", 0), joined("positions", 0))
+    return Batch.joined(batches, ALPHABET.index(END))
