@@ -82,10 +82,20 @@ def _carry(a: Values, b: Values, carry: Values) -> np.ndarray | int:
     return (of(a) + of(b) + of(carry)) // 10
 
 
+def _received(both: np.ndarray | int, digit: Values) -> np.ndarray | int:
+    """What a column was carried, from its two digits' sum and the digit that it has got."""
+    return 0 if digit is None else (of(digit) - both) % 10
+
+
+def _receives_a_carry(a, b, a_before, b_before, digit_before) -> np.ndarray:
+    """The column before was carried 0 or 1: two digits and 1 are below 20."""
+    return np.asarray(_received(of(a_before) + of(b_before), digit_before) < 2)
+
+
 def _digit_alone(a, b, a_before, b_before, digit_before) -> np.ndarray | int:
     """As `_digit`; what the column before has carried follows from its digits."""
     both = of(a_before) + of(b_before)
-    received = 0 if digit_before is None else (of(digit_before) - both) % 10
+    received = _received(both, digit_before)
     return _digit(a, b, np.asarray((both + received) // 10))
 
 
@@ -198,7 +208,8 @@ class Add(Arithmetic):
         if self.trace == "carry":
             reads = (*here, Read(Kind.CARRY, 1))
             return {Kind.TOTAL: Rule(reads, _digit), Kind.CARRY: Rule(reads, _carry)}
-        return {Kind.TOTAL: Rule((*here, *before, Read(Kind.TOTAL, 1)), _digit_alone)}
+        reads = (*here, *before, Read(Kind.TOTAL, 1))
+        return {Kind.TOTAL: Rule(reads, _digit_alone, _receives_a_carry)}
 
     def steps(self) -> int:
         return self.digits + 1 if self.trace == "detailed" else 0

@@ -154,7 +154,7 @@ class Loop:
 
     @property
     def finished(self) -> bool:
-        return self.state.step >= self.settings.steps or self.reached
+        return self.state.step >= self.state.steps or self.reached
 
     @property
     def validated(self) -> bool:
@@ -164,7 +164,7 @@ class Loop:
         )
 
     def due(self, every: int) -> bool:
-        return self.state.step % every == 0 or self.state.step == self.settings.steps
+        return self.state.step % every == 0 or self.state.step == self.state.steps
 
     def advance(self) -> None:
         """One training step."""

@@ -63,7 +63,7 @@ class Proving:
         self.ends += max(1, int(ROUND * self.settings.steps))
         return True
 
-    def _weak(self, rng: np.random.Generator) -> Batch:
+    def _weak(self, rng: np.random.Generator) -> Batch | None:
         """Problems of train that contain the weakest contexts."""
         assert self.proof is not None
         margins = np.sort(np.concatenate([some.margin for some in self.proof.judged]))
@@ -74,7 +74,7 @@ class Proving:
             if len(rows):
                 for problems in problems_with(self.task, some, rows, rng, EACH):
                     found += problems
-        return Batch.joined(found, self.end)
+        return Batch.joined(found, self.end) if found else None
 
     def state(self) -> dict[str, Tensor]:
         """What resuming needs."""
