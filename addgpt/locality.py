@@ -60,6 +60,14 @@ class LocalTrace(ABC):
         """The rule of each kind of row that the model writes; empty: the trace is not local."""
 
     @abstractmethod
+    def row_names(self) -> dict[int, str]:
+        """What people call the rows of each kind."""
+
+    def long_cells(self) -> list[Cell]:
+        """Cells of long problems, on which a proof is tried out."""
+        return []
+
+    @abstractmethod
     def cell_like(self, prompt: str) -> Cell:
         """The cell of problems that are written as one of `sheets` is."""
 

@@ -64,6 +64,7 @@ class Div(Arithmetic):
     op: ClassVar[str] = "/"
     borrows: ClassVar[bool] = True
     least_b: ClassVar[int] = 1
+    long: ClassVar = ((40, 20), (100, 2))
 
     trace: str = setting(
         "doubling",

@@ -41,6 +41,7 @@ TRACES = ("rows", "carry", "none")
 class Mul(Arithmetic):
     op: ClassVar[str] = "*"
     commutes: ClassVar[bool] = True
+    long: ClassVar = ((40, 40), (300, 2))
 
     trace: str = setting(
         "rows",

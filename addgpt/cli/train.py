@@ -23,6 +23,9 @@ from addgpt.config.errors import UsageError
 @click.option("--previous", is_flag=True, help="Resume from the checkpoint before the last.")
 @click.option("--init-from", metavar="RUN", help="Start from this run's model.")
 @click.option("--stop-at", help="Stop once val exact match reaches this share, such as 0.999.")
+@click.option(
+    "--until-certified", is_flag=True, help="Train on what is wrong until the model is proved right."
+)
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any other setting.")
 def command(
     task: str | None,
@@ -33,6 +36,7 @@ def command(
     previous: bool,
     init_from: str | None,
     stop_at: str | None,
+    until_certified: bool,
     pairs: tuple[str, ...],
 ) -> None:
     """Train a model on a task and keep the run in a folder.
@@ -52,7 +56,8 @@ def command(
     from addgpt.runs.run import is_empty
     from addgpt.training.distributed import joined
 
-    short = {"digits": digits, "stop_at": stop_at}
+    until = "true" if until_certified else None
+    short = {"digits": digits, "stop_at": stop_at, "until_certified": until}
     given = tuple(f"{key}={value}" for key, value in short.items() if value is not None)
     settings = chosen.parse_pairs((*given, *pairs))
     if resume and out is None:
@@ -130,7 +135,21 @@ def _train(out: Path, init_from: str | None, world) -> None:
             f"{run.path}: {_score(end.validation, run.config.train.eval_size)} "
             f"after {end.step:,} steps, {end.seconds:.1f} s of training"
         )
+        if run.config.train.until_certified:
+            _certify(run)
         _tell_next(run)
+
+
+def _certify(run) -> None:
+    """Write the certificate of a run that was trained for one, and say what it says."""
+    from addgpt.cli.certify import proved
+    from addgpt.evaluation.certify import certify
+
+    found = certify(run)
+    if not found["proved"]:
+        click.echo(f"not proved yet: {found['wrong']:,} of {found['contexts']:,} contexts are wrong")
+    else:
+        click.echo(proved(found))
 
 
 def _score(validation: dict[str, Any], n: int) -> str:

@@ -16,7 +16,7 @@ import torch
 
 from addgpt.config.architectures import GPTConfig
 from addgpt.config.errors import UsageError
-from addgpt.evaluation.contexts import Example, Layout, contexts, layouts
+from addgpt.evaluation.contexts import Example, Layout, Look, contexts, layouts
 from addgpt.locality import LocalTrace
 from addgpt.model.gpt import GPT
 from addgpt.model.local import LocalAttention
@@ -33,22 +33,29 @@ DRAWN = 20_000  # problems of one size among which a context is searched for
 class Judged:
     """All contexts that look alike to the model but for their tokens, and how it did.
 
-    kind      of the rows that the slots are in
+    look      the layout, as far as the model tells; its slots are in rows of a kind
     examples  where slots like these were met
     tokens    (N, R) what is seen; right  (N,) the right next tokens
     margin    (N,) by how much the right token's logit is above the next best
     """
 
-    kind: int
+    look: Look
     examples: list[Example]
     tokens: np.ndarray
     right: np.ndarray
     margin: np.ndarray
 
+    @property
+    def kind(self) -> int:
+        return self.look[0]
+
 
 @dataclass(frozen=True)
 class Proof:
-    """What became of all contexts. `size` is the longest operand that brought a new layout."""
+    """What became of all contexts.
+
+    `size` is the longest operand of which all layouts were looked at; the last ones brought none.
+    """
 
     judged: list[Judged]
     layouts: int
@@ -100,40 +107,45 @@ def prove(model: GPT, task: LocalTrace) -> Proof:
     """All contexts of a model, judged. Raises UsageError where there is no end of them."""
     check_certifiable(model.config)
     found, size = all_layouts(task, model.config)
-    alike: dict[tuple, list[tuple[Layout, Example]]] = {}
+    alike: dict[Look, list[tuple[Layout, Example]]] = {}
     for layout, example in found.items():
-        look = (layout.kind, tuple((s.kind, s.after, s.apart) for s in layout.seen))
-        alike.setdefault(look, []).append((layout, example))
+        alike.setdefault(layout.look, []).append((layout, example))
     judged = []
-    for (kind, _), some in alike.items():
+    for look, some in alike.items():
         parts = [contexts(task, layout) for layout, _ in some]
         both = np.concatenate([np.column_stack(part) for part in parts])
         both = np.unique(both, axis=0)
         tokens, right = both[:, :-1], both[:, -1]
         if len(np.unique(tokens, axis=0)) < len(tokens):
-            raise UsageError(f"rows of kind {kind} are not local: the same is seen, not the same right")
+            what = task.row_names()[look[0]]
+            raise UsageError(f"{what}: in two slots the same is seen, but not the same is right")
         examples = [example for _, example in some]
         won = margin(model, examples[0], tokens, right)
-        judged.append(Judged(kind, examples, tokens, right, won))
+        judged.append(Judged(look, examples, tokens, right, won))
     return Proof(judged, len(found), size)
 
 
-@torch.inference_mode()
 def margin(model: GPT, example: Example, tokens: np.ndarray, right: np.ndarray) -> np.ndarray:
     """(N,) by how much the right token wins in each context."""
-    ids = torch.from_numpy(spaced(example))
-    out = np.empty(len(tokens), np.float32)
+    out = []
     for start in range(0, len(tokens), AT_ONCE):
-        part = tokens[start : start + AT_ONCE]
-        text = np.zeros((len(part), 2 * part.shape[1] - 1), np.int64)
-        text[:, ::2] = part
-        last = torch.full((len(part), 1), text.shape[1] - 1)
-        logits = model(torch.from_numpy(text), ids.expand(len(part), -1, -1), at=last)[:, 0].float()
+        logits = logits_in(model, example, tokens[start : start + AT_ONCE])
         wanted = torch.from_numpy(right[start : start + AT_ONCE].astype(np.int64))[:, None]
-        own = logits.gather(1, wanted)[:, 0]
+        wanted = wanted.to(logits.device)
         rest = logits.scatter(1, wanted, -torch.inf).amax(1)
-        out[start : start + AT_ONCE] = (own - rest).numpy()
-    return out
+        out.append((logits.gather(1, wanted)[:, 0] - rest).cpu().numpy())
+    return np.concatenate(out)
+
+
+@torch.inference_mode()
+def logits_in(model: GPT, example: Example, tokens: np.ndarray) -> torch.Tensor:
+    """(N, V) logits in contexts (N, R), by the model itself."""
+    text = np.zeros((len(tokens), 2 * tokens.shape[1] - 1), np.int64)
+    text[:, ::2] = tokens
+    device = next(model.parameters()).device
+    ids = torch.from_numpy(spaced(example)).expand(len(tokens), -1, -1).to(device)
+    last = torch.full((len(tokens), 1), text.shape[1] - 1, device=device)
+    return model(torch.from_numpy(text).to(device), ids, at=last)[:, 0].float()
 
 
 def spaced(example: Example) -> np.ndarray:

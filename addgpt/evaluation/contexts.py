@@ -20,6 +20,7 @@ from addgpt.config.errors import UsageError
 from addgpt.locality import LAST, LocalTrace, Read, Rule
 from addgpt.model.local import LocalAttention
 from addgpt.model.position_ids import NEAR
+from addgpt.task import Batch
 
 MAX_CONTEXTS = 5_000_000  # of one layout
 
@@ -47,12 +48,20 @@ class Seen(NamedTuple):
     reads: tuple[int | Possible | None, ...]
 
 
+Look = tuple[int, tuple[tuple, ...]]
+
+
 class Layout(NamedTuple):
     """What a slot of a kind sees, in the order of the text: the token just written is the last."""
 
     kind: int
     seen: tuple[Seen, ...]
     reads: tuple[int | None, ...]
+
+    @property
+    def look(self) -> Look:
+        """All that the model can tell of it."""
+        return self.kind, tuple((seen.kind, seen.after, seen.apart) for seen in self.seen)
 
 
 @dataclass(frozen=True)
@@ -94,12 +103,13 @@ def layouts(task: LocalTrace, local: LocalAttention, size: int) -> Iterator[tupl
         for slot in range(len(prompt), len(ids)):
             kind = int(ids[slot, -1])
             if kind not in rules:
-                raise UsageError(f"the trace has no rule for rows of kind {kind}")
+                raise UsageError(f"the trace has no rule for rows of {task.row_names()[kind]}")
             places = sorted(place for place in seen[slot - 1].tolist() if place >= 0)
             number = {place: order for order, place in enumerate(places)}
             reads = read_by(slot)
             if any(place is not None and place not in number for place in reads):
-                raise UsageError(f"slot {slot} of {text} does not see all that it has to read")
+                what = task.row_names()[kind]
+                raise UsageError(f"{text}: a slot of {what} does not see all that it has to read")
 
             def described(place: int) -> Seen:
                 written = place >= len(prompt)
@@ -121,6 +131,20 @@ def layouts(task: LocalTrace, local: LocalAttention, size: int) -> Iterator[tupl
             yield layout, Example(where, ids[where], ids[where + 1], text)
 
 
+def met(batch: Batch, row: int, seen: np.ndarray, place: int) -> tuple[Look, Example, np.ndarray]:
+    """The context in which a row of a batch writes the token after `place`, where (R,) `seen` are
+    the places that it sees: as far as the model tells, where, and the tokens."""
+    places = np.sort(seen[seen >= 0])
+    ids = batch.positions[row].astype(np.int64)
+    slot = ids[place + 1]
+    look = tuple(
+        (int(ids[p, -1]), int(ids[p + 1, -1]), tuple(map(_apart, slot[:-1], ids[p, :-1])))
+        for p in places
+    )
+    example = Example(places, ids[places], ids[places + 1], "")
+    return (int(slot[-1]), look), example, batch.tokens[row, places].astype(np.uint8)
+
+
 def contexts(task: LocalTrace, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
     """(N, R) tokens that can be seen together in a right trace, and (N,) the right next token."""
     rules, vocab = task.rules(), len(task.alphabet)
@@ -135,7 +159,8 @@ def contexts(task: LocalTrace, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
             possible = relation[tuple(table[:, source] for source in sources)]
             possible = np.broadcast_to(possible, (len(table), vocab))
         if np.count_nonzero(possible) > MAX_CONTEXTS:
-            raise UsageError(f"slots of kind {layout.kind} see too much: more contexts than can be listed")
+            what = task.row_names()[layout.kind]
+            raise UsageError(f"{what}: slots see too much, more contexts than can be listed")
         row, token = possible.nonzero()
         table = np.column_stack([table[row], token.astype(np.uint8)])
     rule = rules[layout.kind]

@@ -38,7 +38,12 @@ class Interrupted(Exception):
 
 @dataclass
 class TrainState:
-    """How far training is. `validation` holds the last line of metrics.jsonl."""
+    """How far training is.
+
+    contexts    how many the trace has, and `wrong` how many of them the model got wrong when it was
+                last judged: in training until proved
+    validation  the last line of metrics.jsonl
+    """
 
     step: int
     steps: int
@@ -46,6 +51,8 @@ class TrainState:
     tokens: int = 0
     seconds: float = 0.0
     loss: float = math.nan
+    contexts: int = 0
+    wrong: int = 0
     validation: dict[str, Any] = field(default_factory=dict)
 
 
@@ -215,13 +222,13 @@ class Loop:
         if self.proving is None or self.state.step < self.state.steps:
             return
         self.kept.eval()
-        if self.proving.judge(self.kept):
-            self.state.steps = self.proving.ends
-            self.save()
+        more = self.proving.judge(self.kept)
         proof = self.proving.proof
         assert proof is not None
-        self.state.validation |= {"contexts": proof.contexts, "wrong": proof.below(0)}
-        print(f"PROOF round {self.proving.round} step {self.state.step}: wrong {proof.below(0)} weak {proof.below(0.5)} of {proof.contexts} smallest {proof.smallest:.2f} pool {0 if self.proving.pool is None else len(self.proving.pool)} seconds {self.state.seconds:.0f}", flush=True)
+        self.state.contexts, self.state.wrong = proof.contexts, proof.below(0)
+        if more:
+            self.state.steps = self.proving.ends
+            self.save()
 
     def _good_enough(self, exact: float) -> bool:
         return 0 < self.settings.stop_at <= exact

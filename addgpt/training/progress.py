@@ -98,6 +98,8 @@ class TrainingProgress:
             parts.append(f"val exact {percent(state.validation['val_exact'], 1)} %")
         elif "val_loss" in state.validation:
             parts.append(f"val loss {state.validation['val_loss']:.4f}")
+        if state.contexts:
+            parts.append(f"{state.wrong:,} of {state.contexts:,} contexts wrong")
         return "  ".join([*parts, f"{pace:,.0f} examples/s"])
 
 

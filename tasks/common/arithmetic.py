@@ -16,7 +16,7 @@ from addgpt.task import MAX_DIGITS, SPLITS, Batch, Cell, Recipe, UsageError, set
 from tasks.common import digits, problems, splits
 from tasks.common.ids import ALPHABET, IDS, OFFSET, SPREAD, moved
 from tasks.common.operation import Operation
-from tasks.common.sheet import END, KINDS, LEVELS, Sheet, start
+from tasks.common.sheet import END, KINDS, LEVELS, Kind, Sheet, start
 
 EQUALS = ALPHABET.index("=")
 OPERATORS = ALPHABET.index("+"), ALPHABET.index("/")
@@ -67,6 +67,7 @@ class Arithmetic(Operation, LocalTrace):
     alphabet: ClassVar[str] = ALPHABET
     end: ClassVar[str] = END
     borrows: ClassVar[bool] = False
+    long: ClassVar[tuple[tuple[int, int], ...]] = ((1000, 1000), (40, 1000))
     least_b: ClassVar[int] = 0  # of a second operand of one digit
     hints: ClassVar[bool] = False  # whether each digit has an index hint before it
 
@@ -260,6 +261,12 @@ class Arithmetic(Operation, LocalTrace):
     def rules(self) -> dict[int, Rule]:
         """As of `LocalTrace`; by default the trace is not local."""
         return {}
+
+    def row_names(self) -> dict[int, str]:
+        return {kind: kind.name.lower().replace("_", " ") for kind in Kind}
+
+    def long_cells(self) -> list[Cell]:
+        return [Cell(self.op, *lengths) for lengths in self.long]
 
     def cell_like(self, prompt: str) -> Cell:
         a, b = prompt.rstrip("=").split(self.op)

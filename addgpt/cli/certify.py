@@ -1,0 +1,68 @@
+"""addgpt certify"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+
+@click.command("certify")
+@click.argument("run")
+@click.option("--json", "as_json", is_flag=True, help="The certificate on stdout, nothing else.")
+def command(run: str, as_json: bool) -> None:
+    """Prove a run with local attention right for problems of any length, or say where it is not.
+
+    All that a slot of a right trace can see is listed, the model is run in each of these contexts,
+    and the right token must win by more than rounding can change. The certificate is written to the
+    run folder. Exit code 1 if there is none.
+
+    \b
+    Example:
+      addgpt certify results/add-3
+      addgpt certify calculator --json
+    """
+    from addgpt.evaluation.certify import certify
+    from addgpt.runs.run import Run, run_path
+
+    def say(text: str) -> None:
+        click.echo(text, err=True)
+
+    found = certify(Run(run_path(run)), (lambda text: None) if as_json else say)
+    click.echo(json.dumps(found, indent=1) if as_json else summary(found))
+    sys.exit(0 if found["proved"] else 1)
+
+
+def summary(found: dict[str, Any]) -> str:
+    """A certificate as people read it."""
+    width = max(map(len, found["rows"]))
+    lines = [f"{'row':<{width}}  {'contexts':>9}  {'wrong':>6}  smallest margin"]
+    for name, row in found["rows"].items():
+        lines.append(f"{name:<{width}}  {row['contexts']:>9,}  {row['wrong']:>6,}  {row['margin']:.2f}")
+    lines.append("")
+    for failure in found["failures"]:
+        seen = ", ".join(failure["seen"])
+        problem = f"; try {failure['problem']}" if failure["problem"] else ""
+        lines.append(f"wrong: {failure['row']} after {seen}: right is {failure['right']}{problem}")
+    tried = found["tried"]
+    if tried["unlisted"]:
+        lines.append(f"{tried['unlisted']} of {tried['slots']:,} contexts met in long problems were not listed")
+    if found["proved"]:
+        lines.append(proved(found))
+        lines.append(
+            f"rounding: at most {found['float32']['bound']:.2g} of a margin in float32, "
+            f"{found['float64']['bound']:.1g} in float64; met in long problems: {tried['deviation']:.1g}"
+        )
+    else:
+        lines.append(f"not proved: {found['wrong']:,} of {found['contexts']:,} contexts wrong")
+    return "\n".join(lines)
+
+
+def proved(found: dict[str, Any]) -> str:
+    """What a certificate says, in one line."""
+    return (
+        f"right for every problem of any length: {found['contexts']:,} contexts, "
+        f"smallest margin {found['margin']:.2f}"
+    )
