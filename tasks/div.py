@@ -39,7 +39,7 @@ from tasks.common import digits, paper
 from tasks.common.arithmetic import Arithmetic, traced_recipe
 from tasks.common.errors import lowest_wrong
 from tasks.common.operation import NUMBER, row_of, sizes
-from tasks.common.rules import COMMA, END, EQUALS, MINUS, PLUS, SEMICOLON, R, either, of
+from tasks.common.rules import COMMA, END, EQUALS, MINUS, PLUS, SEMICOLON, R, carries, either, of
 from tasks.common.sheet import ALL_KINDS, SIGNS, Kind, Sheet
 
 TRACES = ("doubling", "carry", "estimate", "none")
@@ -315,9 +315,9 @@ class _Work:
 
     def row_with_carries(self, number, columns, negative, kind: Kind, step: int, here) -> None:
         """The same, each digit followed by what its column carries or borrows."""
-        carries = np.abs(_carries(columns))
+        carried = np.abs(carries(columns)[1])
         kinds, exists = (kind, CARRY_OF[kind]), self.columns & here
-        self.sheet.pairs(number, carries, kinds, exists=exists, step=step)
+        self.sheet.pairs(number, carried, kinds, exists=exists, step=step)
         sign = np.where(negative, SIGNS[1], SIGNS[0])
         self.sheet.symbol(sign, SIGN_OF[kind], exists=here, step=step)
 
@@ -330,7 +330,7 @@ class _Work:
             digit_ids = {"exists": here, "col": 0, "step": step}
             self.sheet.number(digit[:, None], Kind.DIGIT, **digit_ids)
             self.sheet.symbol(",", Kind.CARRY_REST, exists=here, step=step)
-            pairs = rest[:, :-1], _carries(columns)[:, :-1]
+            pairs = rest[:, :-1], carries(columns)[1][:, :-1]
             kinds = Kind.REST, Kind.CARRY_REST
             self.sheet.pairs(*pairs, kinds, exists=exists, step=step)
             self.sheet.symbol(";", Kind.REST, exists=here, step=step)
@@ -339,14 +339,6 @@ class _Work:
         self.sheet.number(digit[:, None], Kind.DIGIT, exists=here, col=0, step=step)
         self.sheet.symbol(";", Kind.REST, exists=here, col=self.len_b + 2, step=step)
         return rest, digit
-
-
-def _carries(columns: np.ndarray) -> np.ndarray:
-    """(B, n) what each column, lowest first, carries into the next; borrowing is below 0."""
-    out, received = np.empty_like(columns), np.zeros(len(columns), columns.dtype)
-    for column in range(columns.shape[1]):
-        received = out[:, column] = (columns[:, column] + received) // 10
-    return out
 
 
 def division_rules() -> dict[int, Rule]:

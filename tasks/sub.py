@@ -31,18 +31,8 @@ from addgpt.task import Answer, Cell, Problem, Recipe, Row, setting
 from tasks.common import digits, paper
 from tasks.common.arithmetic import Arithmetic
 from tasks.common.operation import NUMBER, row_of, sizes
-from tasks.common.rules import END, MINUS, PLUS, either, of
+from tasks.common.rules import END, MINUS, PLUS, carries, either, of
 from tasks.common.sheet import ALL_KINDS, SIGNS, Kind, Sheet
-
-
-def _borrows(difference: np.ndarray) -> np.ndarray:
-    """(B, n) whether each column, lowest first, borrows from the next."""
-    borrow = np.zeros(len(difference), bool)
-    out = np.empty(difference.shape, np.uint8)
-    for column in range(difference.shape[1]):
-        borrow = difference[:, column] - borrow < 0
-        out[:, column] = borrow
-    return out
 
 
 def _size(digit, before, written, sign) -> np.ndarray | int:
@@ -80,7 +70,7 @@ class Sub(Arithmetic):
         sign = np.where(negative, SIGNS[1], SIGNS[0])
         if self.trace == "carry":
             kinds = Kind.SIGNED, Kind.BORROW
-            sheet.pairs(signed, _borrows(difference), kinds, exists=exists)
+            sheet.pairs(signed, -carries(difference)[1], kinds, exists=exists)
             sheet.symbol(sign, Kind.SIGN)
             sheet.number(magnitude, Kind.MAGNITUDE, exists=exists)
             sheet.symbol("#", Kind.MAGNITUDE)
