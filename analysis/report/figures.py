@@ -35,7 +35,7 @@ class Figures:
 
     training  curves against examples and seconds
     lengths   of each operation the heat map, then the curve by length
-    cells     of each operation the numbers of the heat map: heads, and rows of texts
+    cells     of each operation the numbers of the heat map: lengths of b, and by length of a
     key       stroke and name of the lines, where there are several runs
     shades    those that the heat maps use, the best first
     seen      whether a cell was seen in training
@@ -44,7 +44,7 @@ class Figures:
 
     training: tuple[Figure, ...]
     lengths: tuple[Figure, ...]
-    cells: dict[str, tuple[list[int], dict[int, list[str]]]]
+    cells: dict[str, tuple[str, dict[int, str]]]
     key: tuple[tuple[str, str], ...]
     shades: tuple[int, ...]
     seen: bool
@@ -125,8 +125,11 @@ def _key(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
     return tuple((sample(i), name) for i, name in enumerate(names)) if told else ()
 
 
-def _numbers(cells: pd.DataFrame) -> tuple[list[int], dict[int, list[str]]]:
-    """Lengths of b, and for each length of a the percentages."""
+def _numbers(cells: pd.DataFrame) -> tuple[str, dict[int, str]]:
+    """Lengths of b, and for each length of a the percentages: lines of text, in columns."""
     text = cells.assign(text=list(map(percent, cells["answer_correct"], cells["n"])))
     wide = text.pivot(index="len_a", columns="len_b", values="text").fillna("")
-    return list(wide.columns), {length: list(row) for length, row in wide.iterrows()}
+    lines = [list(map(str, wide.columns)), *wide.to_numpy().tolist()]
+    width = max(len(text) for line in lines for text in line)
+    head, *rows = (" ".join(text.rjust(width) for text in line).rstrip() for line in lines)
+    return head, dict(zip(wide.index, rows, strict=True))

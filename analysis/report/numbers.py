@@ -55,8 +55,8 @@ class Score:
 class Headline:
     """How the runs of a group did on one kind of problem.
 
-    `fewest` is the number of problems in the smallest cell of any run, `median` that of the runs,
-    `worst` the score of one; `cell` is the score of the worst cell of any run, which is at `where`.
+    `scores` are those of the runs, by name, `median` and `worst` of them; `cell` is the score of the
+    worst cell of any run, which is at `where`; the smallest cell has `fewest` problems.
     """
 
     op: str
@@ -67,6 +67,7 @@ class Headline:
     cell: Score
     where: str
     fewest: int
+    scores: dict[str, Score]
 
     @property
     def seen(self) -> bool:
@@ -152,6 +153,7 @@ def _headline(op: str, kind: str, rows: list[dict]) -> Headline:
         cell=Score(low["answer_correct"], low["n"]),
         where=f"{low['len_a']} {low['op']} {low['len_b']} digits{stratum}",
         fewest=min(row["n"] for row in rows),
+        scores=runs,
     )
 
 
