@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 import pandas as pd
@@ -44,7 +46,7 @@ class Figures:
 
     training: tuple[Figure, ...]
     lengths: tuple[Figure, ...]
-    cells: dict[str, tuple[str, dict[int, str]]]
+    cells: dict[str, tuple[str, dict[str, str]]]
     key: tuple[tuple[str, str], ...]
     shades: tuple[int, ...]
     seen: bool
@@ -125,11 +127,18 @@ def _key(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
     return tuple((sample(i), name) for i, name in enumerate(names)) if told else ()
 
 
-def _numbers(cells: pd.DataFrame) -> tuple[str, dict[int, str]]:
-    """Lengths of b, and for each length of a the percentages: lines of text, in columns."""
+def _numbers(cells: pd.DataFrame) -> tuple[str, dict[str, str]]:
+    """Lengths of b, and the percentages by length of a: lines of text, in columns.
+
+    Lengths of a that follow one another and have the same percentages share a line.
+    """
     text = cells.assign(text=list(map(percent, cells["answer_correct"], cells["n"])))
     wide = text.pivot(index="len_a", columns="len_b", values="text").fillna("")
     lines = [list(map(str, wide.columns)), *wide.to_numpy().tolist()]
     width = max(len(text) for line in lines for text in line)
     head, *rows = (" ".join(text.rjust(width) for text in line).rstrip() for line in lines)
-    return head, dict(zip(wide.index, rows, strict=True))
+    found = {}
+    for row, some in groupby(zip(rows, map(str, wide.index), strict=True), key=itemgetter(0)):
+        lengths = [length for _, length in some]
+        found[" to ".join(dict.fromkeys((lengths[0], lengths[-1])))] = row
+    return head, found

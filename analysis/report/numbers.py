@@ -165,19 +165,19 @@ def median(runs: Sequence[Score]) -> Score:
     return Score(n * statistics.median(run.accuracy for run in runs), n)
 
 
-def _score(row: pd.Series) -> Score:
-    return Score(int(row["answer_correct"]), int(row["n"]))
-
-
 def strata(group: Group) -> dict[str, list[tuple[str, str, Score]]]:
     """For each operation the special problems: name, lengths and score of the worst run."""
     rows = table(group, "evals")
-    special = rows[rows["stratum"] != "all"] if len(rows) else rows
+    if rows.empty:
+        return {}
+    special = rows[rows["stratum"] != "all"]
     found: dict[str, list[tuple[str, str, Score]]] = {}
     where = ["op", "len_a", "len_b", "stratum"]
-    for (op, a, b, stratum), part in special.groupby(where, sort=False) if len(special) else []:
-        low = part.loc[part["accuracy"].idxmin()]
-        found.setdefault(op, []).append((stratum, f"{a} {op} {b}", _score(low)))
+    lowest = special.groupby(where, sort=False)["accuracy"].idxmin()
+    for row in special.loc[lowest].to_dict("records"):
+        name, lengths = row["stratum"], f"{row['len_a']} {row['op']} {row['len_b']}"
+        score = Score(row["answer_correct"], row["n"])
+        found.setdefault(row["op"], []).append((name, lengths, score))
     return found
 
 

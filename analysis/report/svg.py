@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from itertools import groupby, starmap
 from operator import itemgetter
 from typing import Any
 
@@ -51,7 +51,7 @@ VARIABLES = {
 DASHES = {"-": "none", "--": "5.5 2.4", ":": "1.5 2.5", "-.": "9.6 2.4 1.5 2.4"}  # in pixels
 ANCHORS = {"left": "start", "center": "middle", "right": "end"}
 
-Element = tuple[str, str]  # a class attribute; the points of a path, or a text element
+Element = tuple[str, str]  # a class attribute; the points of a path, or an element
 
 
 class Drawings:
@@ -131,7 +131,11 @@ class Drawings:
 
     def _dots(self, one: Artist, points: np.ndarray, size: float, colour: Any) -> Element:
         look = _stroke(colour, size, one) | {"stroke-linecap": "round"}
-        return self._look(look, one), "".join(f"M{x} {y}h0" for x, y in _units(one, points))
+        text, here = "", None
+        for x, y in _units(one, points):
+            text += f"m{x - here[0]} {y - here[1]}h0" if here else f"M{x} {y}h0"
+            here = x, y
+        return self._look(look, one), text.replace(" -", "-")
 
     def _areas(self, one: Collection | Patch) -> Iterator[Element]:
         """What is filled, or has an outline alone."""
@@ -168,7 +172,9 @@ class Drawings:
             yield self._look(_stroke(mesh.cmap(shade), 0) | broad), paths[shade]
         gaps = "".join(f"M{across[0]} {y}H{across[-1]}" for y in up[1:-1])
         gaps += "".join(f"M{x} {up[0]}V{up[-1]}" for x in across[1:-1])
-        yield self._look(_stroke(style.PAPER, GAP)), gaps
+        if gaps:
+            path = f'<path{self._look(_stroke(style.PAPER, GAP))} d="{gaps}"/>'
+            yield "", self._share(path)
 
     def _side(self, side: Axis) -> str:
         """An axis: its ticks with their texts, its grid and line, and what it says it is."""
@@ -247,11 +253,12 @@ def _merged(elements: Iterable[Element]) -> str:
 
     Each text has a place of its own, so they can be sorted by their looks.
     """
-    texts = sorted(one for one in elements if one[1].startswith("<"))
-    paths = [one for one in elements if one[1] and one[1][0] != "<"]
+    texts = sorted(one for one in elements if one[1].startswith("<text"))
+    others = [one for one in elements if one[1] and not one[1].startswith("<text")]
     markup = ""
-    for look, some in groupby(paths, key=itemgetter(0)):
-        markup += f'<path{look} d="{"".join(points for _, points in some)}"/>'
+    for look, some in groupby(others, key=itemgetter(0)):
+        inside = "".join(inside for _, inside in some)
+        markup += f'<path{look} d="{inside}"/>' if look else inside
     for look, some in groupby(texts, key=itemgetter(0)):
         markup += f"<g{look}>{''.join(text for _, text in some)}</g>"
     return markup
@@ -292,15 +299,31 @@ def _outline(one: Artist, path: Path) -> str:
     codes = path.codes
     if codes is None:
         codes = [Path.MOVETO, *[Path.LINETO] * (len(path.vertices) - 1)]
-    text, started, here = "", False, [0, 0]
-    for code, there in zip(codes, _units(one, path.vertices)):
-        across, up = there[0] - here[0], there[1] - here[1]
-        if code == Path.CLOSEPOLY:
-            text += "z" if started else ""
-        elif code == Path.MOVETO:
-            here, started = there, False
-        elif code == Path.LINETO and (across or up):
-            text += "" if started else f"M{here[0]} {here[1]}"
-            text += f"l{across} {up}" if across and up else f"h{across}" if across else f"v{up}"
-            here, started = there, True
+    text, begun, steps = "", [0, 0], []
+    ends = [*zip(codes, _units(one, path.vertices)), (Path.MOVETO, [0, 0])]
+    for code, there in ends:
+        if code == Path.LINETO:
+            steps.append((there[0] - here[0], there[1] - here[1]))
+        elif code in (Path.MOVETO, Path.CLOSEPOLY):
+            steps = _joined(steps)
+            text += f"M{begun[0]} {begun[1]}{''.join(starmap(_step, steps))}" if steps else ""
+            text += "z" if steps and code == Path.CLOSEPOLY else ""
+            begun, steps = there, []
+        here = there
     return text.replace(" -", "-")
+
+
+def _joined(steps: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Steps along one direction, as along the edge of a frame, as one; those to nowhere as none."""
+    found: list[tuple[int, int]] = []
+    for across, up in steps:
+        before = found[-1] if found else (0, 0)
+        if before[0] * up == before[1] * across and before[0] * across + before[1] * up > 0:
+            found[-1] = before[0] + across, before[1] + up
+        elif across or up:
+            found.append((across, up))
+    return found
+
+
+def _step(across: int, up: int) -> str:
+    return f"l{across} {up}" if across and up else f"h{across}" if across else f"v{up}"
