@@ -103,7 +103,7 @@ def grid_panels(evals: pd.DataFrame) -> list[Panel]:
         side = 4.2 if len(set(cells["len_b"])) <= 6 else 5.2
         note = f"n = {_span(cells['n'])} per cell"
         draw = partial(_draw_grid, cells)
-        found.append(Panel(f"a {op} b    {worst}", note, draw, width=side + 0.6, height=side))
+        found.append(Panel(f"a {op} b: {worst}", note, draw, width=side + 0.6, height=side))
     return found
 
 

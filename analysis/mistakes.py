@@ -75,8 +75,8 @@ def _heat(axis: Axes, part: pd.DataFrame, columns: list[str]) -> None:
     counts = np.ma.masked_invalid(table.to_numpy(float))  # blank where nothing is wrong
     look = {"cmap": style.COUNTS, "vmin": 0, "edgecolors": style.PAPER, "linewidth": 0.5}
     shades = axis.pcolormesh(counts, **look)
-    for (row, column), n in np.ndenumerate(counts):
-        if annotated and n is not np.ma.masked:
+    for (row, column), n in np.ma.ndenumerate(counts):
+        if annotated:
             ink = style.INK if n > 0.6 * counts.max() else style.PAPER
             place = column + 0.5, row + 0.5
             axis.text(*place, f"{n:,.0f}", ha="center", va="center", color=ink, fontsize=8)

@@ -22,13 +22,7 @@ MOST_POINTS = 200  # of a line
 MOST_LINES = 8  # configurations of a task that are compared; the best ones
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A drawing with its caption."""
-
-    title: str
-    note: str
-    svg: Markup
+Drawn = tuple[tuple[Panel, Markup], ...]  # panels, which have a title and a note, with their svg
 
 
 @dataclass(frozen=True)
@@ -44,8 +38,8 @@ class Figures:
     outlined  whether the lengths trained on are known
     """
 
-    training: tuple[Figure, ...]
-    lengths: tuple[Figure, ...]
+    training: Drawn
+    lengths: Drawn
     cells: dict[str, tuple[str, dict[str, str]]]
     key: tuple[tuple[str, str], ...]
     shades: tuple[int, ...]
@@ -67,7 +61,9 @@ def draw(group: Group, drawings: Drawings) -> Figures:
     return Figures(
         training=_drawn(_training(group.runs, names), drawings),
         lengths=_drawn(by_length, drawings),
-        cells={op: _numbers(part) for op, part in cells.groupby("op")} if len(cells) else {},
+        cells={op: _numbers(part) for op, part in cells.groupby("op", sort=False)}
+        if len(cells)
+        else {},
         key=_key(names.values()),
         shades=tuple(sorted({style.shade(a) for a in cells.get("accuracy", ())}, reverse=True)),
         seen=len(cells) > 0 and bool(cells["seen"].any()),
@@ -116,8 +112,8 @@ def _is_a_line(grid: pd.DataFrame, panel: Panel) -> bool:
     return equal["len_a"].nunique() > 1
 
 
-def _drawn(parts: Iterable[Panel], drawings: Drawings) -> tuple[Figure, ...]:
-    return tuple(Figure(part.title, part.note, drawings.draw(part, part.title)) for part in parts)
+def _drawn(parts: Iterable[Panel], drawings: Drawings) -> Drawn:
+    return tuple((part, drawings.draw(part)) for part in parts)
 
 
 def _key(names: Iterable[str]) -> tuple[tuple[str, str], ...]:

@@ -72,8 +72,8 @@ class Drawings:
         return Markup(f"<svg class='shared' aria-hidden='true'><defs>{shared}</defs></svg>")
 
     @style.styled
-    def draw(self, panel: Panel, about: str) -> Markup:
-        """A panel as an svg element; `about` is what a screen reader says."""
+    def draw(self, panel: Panel) -> Markup:
+        """A panel as an svg element, of which a screen reader says the title."""
         kind = "map" if panel.height > 4 else "chart"
         if kind not in self._axes:
             self._axes[kind] = _axes(kind)
@@ -83,7 +83,7 @@ class Drawings:
         axis.apply_aspect()
         head = Markup(
             '<svg class="{}" viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}">'
-        ).format(kind, *axis.figure.bbox.size, about)
+        ).format(kind, *axis.figure.bbox.size, panel.title)
         frame = "".join(self._share(self._side(side)) for side in (axis.yaxis, axis.xaxis))
         drawn = (*axis.collections, *axis.patches, *axis.lines, *axis.texts)
         lowest_first = sorted(drawn, key=Artist.get_zorder)
