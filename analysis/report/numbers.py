@@ -55,8 +55,8 @@ class Score:
 class Headline:
     """How the runs of a group did on one kind of problem.
 
-    `scores` are those of the runs, by name, `median` and `worst` of them; `cell` is the score of the
-    worst cell of any run, which is at `where`; the smallest cell has `fewest` problems.
+    `scores` are those of the runs, by name, `median` and `worst` of them; `cell` is the score of
+    the worst cell of any run, which is at `where`; the smallest cell has `fewest` problems.
     """
 
     op: str

@@ -94,7 +94,7 @@ class Drawings:
         """An artist in parts, the lowest first."""
         if isinstance(one, Text):
             ((x, y),) = _units(one, one.get_transform().transform([one.get_position()]))
-            size = round(one.get_fontsize() / 72 * DPI)
+            size = _size(one.get_fontsize())
             look = _fill(one.get_color(), one) | {"font-size": size}
             look["text-anchor"] = ANCHORS[one.get_horizontalalignment()]
             y += round(0.36 * size)  # from the middle of the figures to their foot
@@ -189,19 +189,20 @@ class Drawings:
         blended = axis.get_yaxis_transform() if upright else axis.get_xaxis_transform()
         places = _units(axis, blended.transform(np.reshape(points, (-1, 2))))
         shown = axis.spines["left"].get_visible()
+        marks = [(place[upright], text) for place, text in zip(places, texts, strict=True)]
         if upright:
             lines = "".join(f"M{left} {y}H{right}" for _, y in places) + f"M{left} {top}V{bottom}"
-            marks = [_text(left - 12, y + 8, text) for (_, y), text in zip(places, texts)]
+            marks = [_text(left - 12, y + 8, text) for y, text in marks]
             x, y = (left - 60 if shown else left - 50), (top + bottom) // 2
             place = f'transform="rotate(-90 {x} {y})" x="{x}" y="{y}"'
         else:
             lines = f"M{left} {bottom}H{right}"
-            marks = [_text(x, bottom + 30, text) for (x, _), text in zip(places, texts)]
+            marks = [_text(x, bottom + 30, text) for x, text in marks]
             place = f'x="{(left + right) // 2}" y="{bottom + 64}"'
         path = f'<path{self._look(_stroke(style.RULE, 1))} d="{lines}"/>' if shown else ""
-        sizes = {"font-size": round(SMALL / 72 * DPI)}, {"font-size": round(LARGE / 72 * DPI)}
-        anchors = {"text-anchor": "end" if upright else "middle"}, {"text-anchor": "middle"}
-        small, large = (self._look(size | anchor) for size, anchor in zip(sizes, anchors))
+        anchor = "end" if upright else "middle"
+        small = self._look({"font-size": _size(SMALL), "text-anchor": anchor})
+        large = self._look({"font-size": _size(LARGE), "text-anchor": "middle"})
         return f"{path}<g{small}>{''.join(marks)}</g><text{large} {place}>{label}</text>"
 
     def _look(self, said: dict[str, Any], one: Artist | None = None) -> str:
@@ -284,6 +285,10 @@ def _opacity(colour: Any) -> float | str:
     return to_rgba(colour)[3] if to_rgba(colour)[3] < 1 else ""
 
 
+def _size(points: float) -> int:
+    return round(points / 72 * DPI)
+
+
 def _units(one: Artist, points: np.ndarray) -> list[list[int]]:
     """Points in whole units from the top, as SVG counts them, not from the bottom."""
     points = np.asarray(points, float) * (1, -1) + (0, one.figure.bbox.height)
@@ -299,8 +304,9 @@ def _outline(one: Artist, path: Path) -> str:
     codes = path.codes
     if codes is None:
         codes = [Path.MOVETO, *[Path.LINETO] * (len(path.vertices) - 1)]
-    text, begun, steps = "", [0, 0], []
-    ends = [*zip(codes, _units(one, path.vertices)), (Path.MOVETO, [0, 0])]
+    begun = here = [0, 0]
+    text, steps = "", []
+    ends = [*zip(codes, _units(one, path.vertices), strict=True), (Path.MOVETO, begun)]
     for code, there in ends:
         if code == Path.LINETO:
             steps.append((there[0] - here[0], there[1] - here[1]))
