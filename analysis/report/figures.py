@@ -58,12 +58,11 @@ def draw(group: Group, drawings: Drawings) -> Figures:
         by_length = [replace(p, note=p.note + added) for p in figures.grid_panels(grid)]
         by_length += [p for p in figures.length_panels(grid) if _is_a_line(grid, p)]
     cells = figures.plain(grid, ["op", "len_a", "len_b"]) if len(grid) else pd.DataFrame()
+    parts = cells.groupby("op", sort=False) if len(cells) else ()
     return Figures(
         training=_drawn(_training(group.runs, names), drawings),
         lengths=_drawn(by_length, drawings),
-        cells={op: _numbers(part) for op, part in cells.groupby("op", sort=False)}
-        if len(cells)
-        else {},
+        cells={op: _numbers(part) for op, part in parts},
         key=_key(names.values()),
         shades=tuple(sorted({style.shade(a) for a in cells.get("accuracy", ())}, reverse=True)),
         seen=len(cells) > 0 and bool(cells["seen"].any()),
