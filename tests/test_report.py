@@ -218,6 +218,17 @@ def test_a_long_log_is_thinned(tmp_path: Path) -> None:
     assert "9,998" in shown.rows("Loss on val")  # the last point is kept
 
 
+def test_many_runs_make_no_large_page(tmp_path: Path) -> None:
+    """Fifty runs stay below a megabyte: ten take less than a fifth, with what all pages have."""
+    for number in range(10):
+        write_findings(write_run(tmp_path / f"run{number}", lr=0.01 * (1 + number)))
+        log = tmp_path / f"run{number}/metrics.jsonl"
+        first, *_ = map(json.loads, log.read_text().splitlines())
+        lines = [first | {"step": i, "examples": i, "val_exact": i % 7 / 7} for i in range(50)]
+        log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert len(report.build(tmp_path).html) < 160_000
+
+
 def test_a_drawing_is_small_and_in_the_colours_of_the_page(results: Path) -> None:
     html = report.build(results).html
     charts = re.findall(r'<svg class="chart".*?</svg>', html)
