@@ -226,7 +226,7 @@ def test_many_runs_make_no_large_page(tmp_path: Path) -> None:
         first, *_ = map(json.loads, log.read_text().splitlines())
         lines = [first | {"step": i, "examples": i, "val_exact": i % 7 / 7} for i in range(50)]
         log.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert len(report.build(tmp_path).html) < 160_000
+    assert len(report.build(tmp_path).html) < 130_000
 
 
 def test_a_drawing_is_small_and_in_the_colours_of_the_page(results: Path) -> None:
