@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from addgpt.cli.main import main
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
-from addgpt.sweep import process
+from addgpt.sweep import worker
 from addgpt.sweep.engines import LocalEngine, shares, usable_cores
 from addgpt.sweep.grid import load_grid
 from addgpt.sweep.plan import plan_sweep
@@ -99,7 +99,7 @@ def test_runs_stay_on_their_cores_with_a_thread_for_each(grid_file):
             assert {core for t in threads for core in os.sched_getaffinity(int(t))} == set(share)
             assert Run(job.path).config.train.threads == len(share)
         for run in going:
-            run.stop(at_once=False)
+            run.stop()
         until(lambda: all(run.poll() is not None for run in going))
         assert all("stopped at step" in run.poll() for run in going)
 
@@ -238,7 +238,7 @@ def test_a_run_whose_scores_do_not_count_has_failed_each_time_it_is_swept(grid_f
         "from tasks.common.arithmetic import Arithmetic as task\ntask.in_train = lambda *_: True\n"
     )
     with monkeypatch.context() as patch:
-        patch.setattr(process, "PROGRAM", leak + process.PROGRAM)
+        patch.setattr(worker, "PROGRAM", leak + worker.PROGRAM)
         for left in ("train", "score"):
             assert todo(file) == [left]
             assert sweep(file).exit_code == 1

@@ -99,7 +99,7 @@ def swept(address, tmp_path):
         planned = plan_sweep(grid, on_this_machine=False)
         other = threading.Thread(target=meanwhile)
         other.start()
-        rows, stopped = run_sweep(grid, planned, RayEngine(planned, address, [0], None))
+        rows, stopped = run_sweep(grid, planned, RayEngine(planned, address, 1, None))
         other.join()
         return {row["run"]: row for row in rows}, stopped
 

@@ -55,7 +55,7 @@ def command(
     """
     from rich.console import Console
 
-    from addgpt.sweep.engines import Engine, LocalEngine, RayEngine, usable_cores
+    from addgpt.sweep.engines import LocalEngine, RayEngine, usable_cores
     from addgpt.sweep.grid import load_grid
     from addgpt.sweep.plan import plan_sweep
     from addgpt.sweep.run import run_sweep
@@ -65,9 +65,9 @@ def command(
         raise UsageError("--ray-address goes with --engine ray")
     grid = load_grid(grid_name)
     planned = plan_sweep(grid, on_this_machine=engine == "local")
-    carry_out: Engine
+    carry_out: LocalEngine | RayEngine
     if engine == "ray":
-        carry_out = RayEngine(planned, ray_address, usable_cores(), workers)
+        carry_out = RayEngine(planned, ray_address, len(usable_cores()), workers)
     else:
         carry_out = LocalEngine(planned, usable_cores(), workers)
     if dry_run:

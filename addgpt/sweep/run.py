@@ -15,10 +15,10 @@ from collections.abc import Sequence
 
 from addgpt.runs.files import RunError, check_writable, locked, write_atomically
 from addgpt.runs.run import METRICS, Run
-from addgpt.sweep.engines import Engine, Task
+from addgpt.sweep.engines import LocalEngine, RayEngine, Task
 from addgpt.sweep.grid import Grid
 from addgpt.sweep.plan import Planned, held_out
-from addgpt.sweep.process import Process
+from addgpt.sweep.worker import Worker
 from addgpt.sweep.table import LiveTable, Row
 from addgpt.training.signals import stop_requests
 
@@ -27,7 +27,7 @@ LAST_BYTES = 1 << 12  # of metrics.jsonl that hold its last line
 POLL_SECONDS = 0.1  # between looks at the processes and run folders
 
 
-def run_sweep(grid: Grid, planned: Sequence[Planned], engine: Engine) -> tuple[list[Row], bool]:
+def run_sweep(grid: Grid, planned: Sequence[Planned], engine: LocalEngine | RayEngine) -> tuple[list[Row], bool]:
     """Carry out what is left to do; returns the rows of sweep.json, and whether it was cut short.
 
     Ctrl-C and the like have the runs save and stop; a second Ctrl-C stops them at once, by
@@ -36,7 +36,7 @@ def run_sweep(grid: Grid, planned: Sequence[Planned], engine: Engine) -> tuple[l
     check_writable(grid.out)
     rows = {one.name: _row(one) for one in planned}
     table_rows = list(rows.values())
-    going: dict[str, tuple[Planned, Process | Task]] = {}
+    going: dict[str, tuple[Planned, Worker | Task]] = {}
     waiting = deque(one for one in planned if one.status != "done")
     lock = locked(grid.out / ".lock", f"another process is at the sweep in {grid.out}")
     connected = engine if waiting else contextlib.nullcontext()
