@@ -84,7 +84,7 @@ class LocalEngine(contextlib.AbstractContextManager):
 
     def start(self, job: Planned) -> Worker:
         """Begin or resume a run where cores are free. Raises RunError or OSError."""
-        worker = next(one for one in self.places if not one.busy)
+        worker = next(one for one in self.places if one.poll() is not None)
         run = job.open(len(worker.cores))
         worker.start(run.path, job.commands(run.path), run.config.train.threads)
         return worker

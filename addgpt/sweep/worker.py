@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 LOG = "sweep.log"
 TAIL = 3  # lines of it that say why a run failed
@@ -37,8 +38,9 @@ class Worker:
         # results there may be a folder `tasks`.
         self.environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self.environment |= variables or {}
-        self.cores, self.busy = cores, False
+        self.cores = cores
         self.process: subprocess.Popen | None = None
+        self.log: Path | None = None
 
     def start(self, path: Path, commands: Commands, threads: int) -> None:
         """Begin with the run in a folder. Raises OSError."""
@@ -46,25 +48,23 @@ class Worker:
         with open(self.log, "wb") as log:
             if self.process is None or self.process.poll() is not None:
                 words = [sys.executable, "-P", "-c", PROGRAM, json.dumps(self.cores)]
-                self.process = subprocess.Popen(
-                    words, stdin=subprocess.PIPE, stdout=log, stderr=log, env=self.environment
-                )
+                pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": log, "stderr": log}
+                self.process = subprocess.Popen(words, env=self.environment, **pipes)
         order = json.dumps([str(self.log), threads, commands])
+        assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it has just died, as `poll` will tell
             os.write(self.process.stdin.fileno(), f"{order}\n".encode())
-        self.busy = True
 
     def poll(self) -> str | None:
-        """None as long as the run goes on; then "" or, if a command failed, why."""
-        code = self.process.poll()  # before the look at the log, which is then as it stays
-        if self.log.exists() and code is None:
-            return None
-        self.busy = False
-        return _reason(code, self.log) if self.log.exists() else ""
+        """None as long as a run goes on; then "" or, if a command failed, why."""
+        code = self.process.poll() if self.process else 0  # before the look at its log
+        if self.log is None or not self.log.exists():
+            return ""
+        return None if code is None else _reason(code, self.log)
 
     def stop(self, at_once: bool = False) -> None:
         """Have it save and end, or end without saving; may be called again and again."""
-        if self.process is not None:
+        if self.process is not None and self.process.stdin is not None:
             self.process.stdin.close()
             if at_once:
                 self.process.kill()
