@@ -122,8 +122,13 @@ class RayEngine(contextlib.AbstractContextManager):
         """Connect to the cluster, or start one on this machine. Raises RunError."""
         handler = signal.getsignal(signal.SIGTERM)
         quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
+        address = self.address or "auto"
+        host, colon, port = address.rpartition(":")
+        if "//" in address or (colon and not port.isdigit()):
+            raise UsageError("an address is host:port, as `ray start --head` prints it, or auto")
         try:
-            _check_reachable(self.address or "auto")
+            if colon:  # Ray itself would wait minutes for what is not there
+                socket.create_connection((host, int(port)), timeout=10).close()
             self.ray.init(**self.how, **quiet)
         except (OSError, ValueError, RuntimeError) as error:
             where = f"reach Ray at {self.address}" if self.address else "start Ray here"
@@ -192,12 +197,3 @@ def run_there(path: str, commands: Commands, threads: int, stop: str) -> str:
     worker.stop()
     worker.wait()
     return reason
-
-
-def _check_reachable(address: str) -> None:
-    """Raise OSError if nothing answers at host:port, for which Ray itself waits minutes."""
-    host, colon, port = address.rpartition(":")
-    if "//" in address or (colon and not port.isdigit()):
-        raise UsageError("an address is host:port, as `ray start --head` prints it, or auto")
-    if colon:
-        socket.create_connection((host, int(port)), timeout=10).close()
