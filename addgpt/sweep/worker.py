@@ -47,6 +47,7 @@ class Worker:
         self.log = path / LOG
         with open(self.log, "wb") as log:
             if self.process is None or self.process.poll() is not None:
+                self.stop()  # closes the pipe to a dead one
                 words = [sys.executable, "-P", "-c", PROGRAM, json.dumps(self.cores)]
                 pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": log, "stderr": log}
                 self.process = subprocess.Popen(words, env=self.environment, **pipes)
