@@ -49,8 +49,10 @@ class Worker:
             if self.process is None or self.process.poll() is not None:
                 self.stop()  # closes the pipe to a dead one
                 words = [sys.executable, "-P", "-c", PROGRAM, json.dumps(self.cores)]
-                pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": log, "stderr": log}
-                self.process = subprocess.Popen(words, env=self.environment, **pipes)
+                how: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": log, "stderr": log}
+                # A session of its own: Ctrl-C is for the sweep alone, which has runs save.
+                how["start_new_session"] = True
+                self.process = subprocess.Popen(words, env=self.environment, **how)
         order = json.dumps([str(self.log), threads, commands])
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it has just died, as `poll` will tell
@@ -89,7 +91,6 @@ def _reason(code: int, log: Path) -> str:
 
 def serve(main: Callable[[Sequence[str]], object]) -> None:
     """What the process does, with the command line as `main`."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the sweep, which has runs save
     cores, orders = json.loads(sys.argv[1]), queue.SimpleQueue[str]()
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)  # of this thread, and those that it starts
