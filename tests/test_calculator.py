@@ -266,9 +266,6 @@ class Plain(Graded):
     def prompt(self, problem):
         return f"{problem}="
 
-    def problem(self, prompt):
-        return self.parse(prompt)
-
     def truth(self, problem):
         return apply(problem.op, *problem.operands)
 
@@ -280,7 +277,7 @@ class Plain(Graded):
 def plain_write(prompts: np.ndarray, limit: int) -> SimpleNamespace:
     task = Plain()
     tokens = np.zeros((len(prompts), limit), np.uint8)
-    texts = [f"{task.truth(task.problem(task.decode(prompt)))}#" for prompt in prompts]
+    texts = [f"{task.truth(task.parse(task.decode(prompt)))}#" for prompt in prompts]
     for row, text in enumerate(texts):
         tokens[row, : len(text)] = task.encode(text)[:limit]
     length = np.minimum([len(text) for text in texts], limit)

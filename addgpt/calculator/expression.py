@@ -19,7 +19,7 @@ Nothing here recurses, so that deep nesting cannot exhaust the stack, and nothin
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from addgpt.config.errors import UsageError
@@ -119,6 +119,12 @@ def evaluate(expression: Expression) -> list[Answer]:
                 raise UsageError(f"an intermediate result has more than {MAX_DIGITS:,} digits")
             values.append(apply(node.op, left, right))
     return values
+
+
+def problems(expression: Expression, values: Sequence[Answer]) -> tuple[Problem, ...]:
+    """What its operations ask without signs (-3+5 is 5-3), given the `values` of its nodes."""
+    sides = ((n.op, values[n.left], values[n.right]) for n in expression if type(n) is Operation)
+    return tuple(unsigned(op, left.whole, right.whole).problem for op, left, right in sides)
 
 
 def negative(value: Answer) -> Answer:

@@ -78,6 +78,7 @@ class Solution:
     correct  whether it is the right one; None where there is an error
     truth    the right result by Python integers
     steps    the operations, in the order in which a person would do them
+    asked    the problems, without signs, that the operations pose where all goes right
     error    why the expression has no result: the fault of who typed it
     stuck    why the model got to no result: its own fault
     """
@@ -87,6 +88,7 @@ class Solution:
     correct: bool | None = None
     truth: str = ""
     steps: tuple[Step, ...] = ()
+    asked: tuple[Problem, ...] = ()
     error: str | None = None
     stuck: str | None = None
 
@@ -257,6 +259,7 @@ class _Job:
             self.nodes = expression.parse(text)
             # Whatever is wrong with the expression itself is told before the model is asked.
             self.exact = expression.evaluate(self.nodes)
+            self.asked = expression.problems(self.nodes, self.exact)
         except UsageError as error:
             self.error = str(error)
             return
@@ -300,10 +303,9 @@ class _Job:
         if self.error is not None:
             return Solution(self.text, steps=steps, error=self.error)
         truth = str(self.exact[-1])
-        if self.stuck is not None:
-            return Solution(self.text, "", False, truth, steps, stuck=self.stuck)
-        answer = str(self.values[-1])
-        return Solution(self.text, answer, answer == truth, truth, steps)
+        answer = str(self.values[-1]) if self.stuck is None else ""
+        right = answer == truth
+        return Solution(self.text, answer, right, truth, steps, self.asked, stuck=self.stuck)
 
     def _nodes(self, turn: int) -> Sequence[int]:
         over = self.error is not None or self.stuck is not None or turn >= len(self.rounds)
