@@ -221,7 +221,8 @@ def test_prompt_and_truth_of_what_a_person_types(any_task, text):
 def test_truth_is_python_s(any_task, a, b):
     for op in {cell.op for cell in any_task.cells()}:
         if b or op != "/":
-            assert any_task.truth(Problem(op, (a, b))) == answer(op, a, b)
+            problem = Problem(op, (a, b))
+            assert any_task.truth(problem) == answer(op, a, b)
             most = part(any_task, op).digits
             trained = max(len(str(a)), len(str(b))) <= most
             assert any_task.in_train_range(problem) == trained
