@@ -176,10 +176,10 @@ def rounds(expression: Expression) -> list[list[int]]:
     return out
 
 
-def brief(number: int | str, most: int = 24) -> str:
+def brief(number: int | str, of: str = "digits", most: int = 24) -> str:
     """A number or other text, its middle left out where it is long."""
     text = str(number)
-    return text if len(text) <= most else f"{text[:8]}...{text[-8:]} ({len(text):,} digits)"
+    return text if len(text) <= most else f"{text[:8]}...{text[-8:]} ({len(text):,} {of})"
 
 
 def unsigned(op: str, a: int, b: int) -> Question:
