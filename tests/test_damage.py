@@ -15,7 +15,6 @@ from click.testing import CliRunner
 
 from addgpt.cli.main import main
 from addgpt.evaluation.schema import csv_text
-from addgpt.evaluation.scorecard import write_eval
 from addgpt.runs import files
 from addgpt.runs.checkpoint import read_tensors
 from addgpt.runs.run import Run, RunError
@@ -40,7 +39,9 @@ def whole(tmp_path_factory):
     )  # fmt: skip
     run = Run.create(tmp_path_factory.mktemp("whole") / "run", configure("add", settings))
     train(run)
-    write_eval(run.path, [ROW, ROW | {"len_a": 1}])
+    files.write_checked(
+        run.path, {"eval.csv": csv_text(load.EVAL_COLUMNS, [ROW, ROW | {"len_a": 1}])}
+    )
     return run.path
 
 

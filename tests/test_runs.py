@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from addgpt.evaluation.schema import EVAL_COLUMNS
-from addgpt.evaluation.scorecard import write_eval
+from addgpt.evaluation.schema import EVAL_COLUMNS, csv_text
 from addgpt.model.build import build
 from addgpt.runs import checkpoint, files, provenance
 from addgpt.runs import run as module
@@ -130,7 +129,7 @@ def test_a_full_disk_keeps_the_run_loadable(toy_run, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     for write in (
         lambda: run.save(model, {}, {"step": 2}),
-        lambda: write_eval(run.path, [{"run": "x"}]),
+        lambda: write_checked(run.path, {"eval.csv": csv_text(EVAL_COLUMNS, [{"run": "x"}])}),
         lambda: run.truncate_log(0),
     ):
         with pytest.raises(RunError, match="No space left on device"):
@@ -323,7 +322,8 @@ def test_metrics_survive_a_line_cut_short(toy_run):
 
 def test_eval_csv_has_the_columns_of_the_contract_in_order(toy_run):
     run = toy_run()
-    write_eval(run.path, [{"run": "a, b", "n": 3}, {"stratum": "carry:2"}])
+    rows = [{"run": "a, b", "n": 3}, {"stratum": "carry:2"}]
+    write_checked(run.path, {"eval.csv": csv_text(EVAL_COLUMNS, rows)})
     lines = (run.path / "eval.csv").read_text().splitlines()
     assert lines[0].split(",") == list(EVAL_COLUMNS)
     assert list(EVAL_COLUMNS) == (

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from addgpt.calculator.expression import evaluate, parse, problems
-from addgpt.calculator.solver import Solution
+from addgpt.calculator.solver import Calculator, Solution
+from addgpt.config.errors import UsageError
+from addgpt.evaluation.problem_files import read_problems, score_file
 from addgpt.evaluation.suites import Part, load_suite, may_be_seen, score_suite, suite_names
 from addgpt.task_lookup import load_task
 
@@ -90,7 +92,10 @@ class Perfect:
     def __init__(self, wrong: set[str]) -> None:
         self.task, self.wrong = load_task("add", {"digits": 3}), wrong
 
-    def solve_many(self, texts) -> list[Solution]:
+    def work_out(self, jobs: list[Solution]) -> list[Solution]:
+        return jobs
+
+    def pose(self, texts) -> list[Solution]:
         asked = [(self.task.parse(text),) for text in texts]
         right = [text not in self.wrong for text in texts]
         rows = zip(texts, right, asked, strict=True)
@@ -108,3 +113,26 @@ def test_held_out_and_seen_problems_are_counted_apart():
         "held_out_n": len(fresh), "held_out_answer_correct": len(fresh) - 3,
         "seen_n": 100 - len(fresh), "seen_answer_correct": 95 - len(fresh),
     }  # fmt: skip
+
+
+def test_a_problem_that_cannot_be_asked_is_told_before_the_work(tmp_path, trained, monkeypatch):
+    monkeypatch.setattr(Calculator, "_ask", lambda *given: pytest.fail("the model was asked"))
+    bad = tmp_path / "mine.csv"
+    for text, fault in [
+        ("5-2", "does [+], not -"),
+        ("(1+2)/0", "division by zero"),
+        ("1+", "miss"),
+    ]:
+        parts = [Part("good", ("1+2", "3+4"), None), Part("bad", ("5+6", text), None)]
+        with pytest.raises(UsageError, match=f"bad, {re.escape(text)}: .*{fault}"):
+            score_suite(Calculator(trained.model(), trained.task()), parts)
+        bad.write_text(f"problem\n1+2\n{text}\n")
+        with pytest.raises(UsageError, match=f"mine.csv, line 3: .*{fault}"):
+            score_file(trained.path, bad)
+
+
+def test_an_answer_that_is_no_answer_is_told_in_one_short_line(tmp_path):
+    file = tmp_path / "mine.csv"
+    file.write_text(f"problem,answer\n1+2,{'9' * 5000}\n")
+    with pytest.raises(UsageError, match=r"line 2: '9{8}\.\.\.9{8} \(5,000 characters\)' is not"):
+        read_problems(file)

@@ -146,7 +146,14 @@ class Calculator:
         One expression is decoded token by token; of several the right work is a draft that the
         model confirms, so that only what it would have written otherwise takes as many passes.
         """
-        jobs = [_Job(text) for text in texts]
+        return self.work_out(self.pose(texts))
+
+    def pose(self, texts: Iterable[str]) -> list[Job]:
+        """Expressions to be worked out; in their `error`, what is wrong with them as typed."""
+        return [Job(text, self._check) for text in texts]
+
+    def work_out(self, jobs: Sequence[Job]) -> list[Solution]:
+        """The second half of `solve_many`, whose first is `pose`."""
         write = self._together if len(jobs) > 1 else self._alone
         for turn in range(max((len(job.rounds) for job in jobs), default=0)):
             asked = [(job, *question) for job in jobs for question in job.questions(turn)]
@@ -174,14 +181,18 @@ class Calculator:
         least = min(step.probabilities, default=0.0)
         return [least] * sum(map(str.isdigit, str(step.answer)))
 
+    def _check(self, problem: Problem) -> str:
+        """The prompt of a problem. Raises UsageError for one that cannot be asked."""
+        _check_work(problem)
+        return self.task.prompt(problem)
+
     def _ask(self, problems: Iterable[Problem], write: Write) -> dict[Problem, Written | str]:
         """What the model writes about each problem, or why it cannot be asked."""
         found: dict[Problem, Written | str] = {}
         groups: dict[tuple[int, bool], list[tuple[Problem, np.ndarray]]] = {}
         for problem in dict.fromkeys(problems):
             try:
-                _check_work(problem)
-                prompt = self.task.encode(self.task.prompt(problem))
+                prompt = self.task.encode(self._check(problem))
             except UsageError as error:
                 found[problem] = str(error)
                 continue
@@ -246,10 +257,10 @@ class Calculator:
         return self.task.longest()  # a task writes its longest problem to find out
 
 
-class _Job:
-    """One expression while it is worked out."""
+class Job:
+    """One expression while it is worked out. `check` raises UsageError for what cannot be asked."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, check: Callable[[Problem], object]) -> None:
         self.text = text
         self.error: str | None = None
         self.stuck: str | None = None
@@ -260,6 +271,8 @@ class _Job:
             # Whatever is wrong with the expression itself is told before the model is asked.
             self.exact = expression.evaluate(self.nodes)
             self.asked = expression.problems(self.nodes, self.exact)
+            for problem in self.asked:
+                check(problem)
         except UsageError as error:
             self.error = str(error)
             return

@@ -48,8 +48,12 @@ def score_file(folder: Path, path: Path) -> tuple[list[dict[str, Any]], list[str
     asked.
     """
     given, rows, notes = read_problems(path), [], []
-    solutions = load_calculator(folder).solve_many([problem.text for problem in given])
-    for problem, solution in zip(given, solutions, strict=True):
+    calculator = load_calculator(folder)
+    jobs = calculator.pose(problem.text for problem in given)
+    for problem, job in zip(given, jobs, strict=True):  # before the work
+        if job.error:
+            raise UsageError(f"{path}, line {problem.line}: {job.error}")
+    for problem, solution in zip(given, calculator.work_out(jobs), strict=True):
         where = f"{path}, line {problem.line}"
         if solution.error:
             raise UsageError(f"{where}: {solution.error}")

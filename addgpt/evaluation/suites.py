@@ -88,13 +88,16 @@ def score_suite(calculator: Calculator, parts: Iterable[Part]) -> list[dict[str,
     Raises:
         ValueError: a problem is no expression that the model can be asked.
     """
-    rows = []
-    for part in parts:
+    rows, posed = [], [(part, calculator.pose(part.problems)) for part in parts]
+    for part, jobs in posed:  # before the work
+        for job in jobs:
+            if job.error:
+                raise UsageError(f"{part.name}, {job.text}: {job.error}")
+    for part, jobs in posed:
         counts = dict.fromkeys(COLUMNS[1:-1], 0)
-        solutions = calculator.solve_many(part.problems)
-        for problem, solution in zip(part.problems, solutions, strict=True):
+        for solution in calculator.work_out(jobs):
             if solution.error:
-                raise UsageError(f"{part.name}, {problem}: {solution.error}")
+                raise UsageError(f"{part.name}, {solution.text}: {solution.error}")
             group = "seen_" if may_be_seen(calculator.task, solution.asked) else "held_out_"
             for prefix in ("", group):
                 counts[f"{prefix}n"] += 1

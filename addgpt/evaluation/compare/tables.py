@@ -112,9 +112,9 @@ def print_comparison(
         console.print(
             f"{side}: {names}: {headline(runs)}", highlight=False, markup=False, soft_wrap=True
         )
-    names = ("", "cells", "problems", "A in %", "B in %", "A - B", "95 % interval")
+    columns = ("", "cells", "problems", "A in %", "B in %", "A - B", "95 % interval")
     title = "A - B: held-out exact match in points; each cell weighs the same"
-    table = table_of(title, names, left=[""])
+    table = table_of(title, columns, left=[""])
     parts = {GROUPS["plain"]: comparison.overall}
     if len(comparison.ops) > 1:
         parts |= {escape(f"  a {op} b"): part for op, part in comparison.ops.items()}
