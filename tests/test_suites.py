@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from addgpt.calculator.ask import Asker
 from addgpt.calculator.expression import evaluate, parse, problems
 from addgpt.calculator.solver import Calculator, Solution
 from addgpt.config.errors import UsageError
@@ -116,7 +117,7 @@ def test_held_out_and_seen_problems_are_counted_apart():
 
 
 def test_a_problem_that_cannot_be_asked_is_told_before_the_work(tmp_path, trained, monkeypatch):
-    monkeypatch.setattr(Calculator, "_ask", lambda *given: pytest.fail("the model was asked"))
+    monkeypatch.setattr(Asker, "ask", lambda *given: pytest.fail("the model was asked"))
     bad = tmp_path / "mine.csv"
     for text, fault in [
         ("5-2", "does [+], not -"),
