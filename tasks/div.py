@@ -355,7 +355,7 @@ def division_rules() -> dict[int, Rule]:
         number = [Read(k, 0, 0) for k in before[-1:]] or brought_down
         reads = (*number, Read(multiple, 0), *sign, carry)
         column = functools.partial(_column, signed=bool(sign))
-        small = _twice_at_most if weight == 1 else None
+        small = _less_than_divisor if weight == 1 else None
         rules[kind] = Rule(reads, lambda *seen, f=column: f(seen) % 10, small)
         rules[CARRY_OF[kind]] = Rule(reads, lambda *seen, f=column: abs(f(seen) // 10), small)
         given = _eight_fits if weight == 4 else None
@@ -366,7 +366,7 @@ def division_rules() -> dict[int, Rule]:
     rules[Kind.REST] = Rule(reads, lambda *seen: _rest(SEMICOLON, seen, lambda x: x % 10))
     rules[Kind.CARRY_REST] = Rule(reads, lambda *seen: _rest(COMMA, seen, lambda x: x // 10))
     signs = tuple(Read(SIGN_OF[kind], None, 0) for _, _, kind in TRIES)
-    rules[Kind.DIGIT] = Rule(signs, _digit, lambda *seen: (_digit(*seen) >= 0) & (_digit(*seen) < 10))
+    rules[Kind.DIGIT] = Rule(signs, _digit, _at_most_nine)
     rules[Kind.QUOTIENT] = Rule((Read(Kind.DIGIT, None, 0),), of)
     copied = (Read(Kind.REST, 0, 0), Read(Kind.A, 0, 0))
     rules[Kind.EQUALS], rules[Kind.OPERATOR] = Rule((), lambda: EQUALS), Rule((), lambda: R)
@@ -389,12 +389,14 @@ def _column(seen: tuple, signed: bool):
     return sum(of(digit) for digit in number) + change * (of(multiple) + of(carry))
 
 
-def _twice_at_most(digit, divisor, sign, carry):
-    """Where the divisor has no digit: a row is less than twice the divisor, in size, before the
-    last try, so that its top digit is 0 or 1, or 8 or 9 where it stands as ten's complement."""
+def _less_than_divisor(digit, divisor, sign, carry):
+    """Where the divisor has no digit: the last try brings a row that is less than twice the divisor,
+    in size, to less than the divisor. So its top digit, 0 or 1, or 8 or 9 where it stands as ten's
+    complement, becomes 0 or 9: a 1 is borrowed from, an 8 receives a carry."""
     if divisor is not None:
         return np.full(len(digit), True)
-    return np.where(sign == MINUS, digit > 7, digit < 2)
+    minus = (digit == 9) | ((digit == 8) & (carry == 1))
+    return np.where(sign == MINUS, minus, (digit == 0) | ((digit == 1) & (carry == 1)))
 
 
 def _sign(*seen):
@@ -420,6 +422,13 @@ def _digit(eight, four, two, one):
     """The digit that the signs of the four tries stand for."""
     signs = [np.where(sign == MINUS, -1, 1) for sign in (eight, four, two)]
     return 8 + 4 * signs[0] + 2 * signs[1] + signs[2] - (one == MINUS)
+
+
+def _at_most_nine(*signs):
+    """What is left of a step is less than the divisor, so ten times that and a digit holds it at
+    most nine times."""
+    digit = _digit(*signs)
+    return (digit >= 0) & (digit < 10)
 
 
 def _remainder(rest, dividend):
