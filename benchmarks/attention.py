@@ -26,7 +26,7 @@ TRACES: dict[str, dict[str, Any]] = {
     "mul": {"trace": "carry", "width": 128, "batch_size": 48, "lr": 0.003, "muon_lr": 0.02},
     "div": {"trace": "carry", "width": 128, "batch_size": 48, "lr": 0.003, "muon_lr": 0.02},
 }
-STEPS = {"add": 1200, "sub": 1200, "mul": 1200, "div": 1200}
+STEPS = {"add": 1200, "sub": 1200, "mul": 1000, "div": 1000}
 DIGITS = {"add": 3, "sub": 3, "mul": 3, "div": 4}
 TIMES = {1: 200, 2: 100, 5: 40, 10: 20}  # lengths over the trained one, and problems scored
 ATTENTION = ("full", "window", "reads")

@@ -201,7 +201,7 @@ class Add(Arithmetic):
             for char, kind, col in [comma, *column]:
                 sheet.symbol(char, kind, exists=k < longer, col=col, step=step)
 
-    def rules(self) -> dict[int, Rule]:
+    def local_rules(self) -> dict[int, Rule]:
         if self.hints or self.format != "reverse" or self.trace == "detailed":
             return {}
         here, before = (Read(Kind.A), Read(Kind.B)), (Read(Kind.A, 1), Read(Kind.B, 1))
@@ -287,6 +287,7 @@ class Add(Arithmetic):
                 "heads": 4,
                 "norm": "plain",
                 "activation": "geglu",
+                "attention": "window" if self.rules() else "full",
                 "level_position": ("relative", "relative" if long else "none", "learned"),
             },
             train={

@@ -36,13 +36,13 @@ import numpy as np
 from addgpt.locality import LAST, Read, Rule
 from addgpt.task import Answer, Cell, ErrorType, Problem, Recipe, Row, UsageError, setting
 from tasks.common import digits, paper
-from tasks.common.arithmetic import Arithmetic, traced_recipe
+from tasks.common.arithmetic import Arithmetic, local_recipe, traced_recipe
 from tasks.common.errors import lowest_wrong
 from tasks.common.operation import NUMBER, row_of, sizes
 from tasks.common.rules import COMMA, END, EQUALS, MINUS, PLUS, SEMICOLON, R, carries, either, of
 from tasks.common.sheet import ALL_KINDS, SIGNS, Kind, Sheet
 
-TRACES = ("doubling", "carry", "estimate", "none")
+TRACES = ("carry", "doubling", "estimate", "none")
 TRIES = ((3, 8, Kind.TRY_8), (2, 4, Kind.TRY_4), (1, 2, Kind.TRY_2), (0, 1, Kind.TRY_1))
 MULTIPLES = (Kind.TWICE, Kind.FOUR, Kind.EIGHT)
 CARRY_OF = {
@@ -67,7 +67,7 @@ class Div(Arithmetic):
     long: ClassVar = ((40, 20), (100, 2))
 
     trace: str = setting(
-        "doubling",
+        "carry",
         "doubling: 8, 4, 2, 1 times the divisor; carry: the same, each digit followed by its carry; "
         "estimate: guess and correct; none",
         TRACES,
@@ -122,7 +122,7 @@ class Div(Arithmetic):
         end = 0 if self.trace == "carry" else size + 1
         sheet.symbol("#", Kind.REMAINDER, col=end, step=count)
 
-    def rules(self) -> dict[int, Rule]:
+    def local_rules(self) -> dict[int, Rule]:
         return division_rules() if self.trace == "carry" else {}
 
     def kinds(self) -> int:
@@ -244,6 +244,8 @@ class Div(Arithmetic):
         return ((quotient == 0) & inside).any(1) & quotient.any(1)
 
     def recipe(self) -> Recipe:
+        if self.rules():
+            return local_recipe(600 + 150 * self.digits)
         return traced_recipe(1000 + 400 * self.digits, self.digits > 3)
 
 

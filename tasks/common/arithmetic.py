@@ -39,6 +39,13 @@ def share_setting(default: float, what: str) -> Any:
     return setting(default, f"share of training problems with {what}", low=0, high=1)
 
 
+def local_recipe(steps: int, width: int = 128) -> Recipe:
+    """What works for local traces: one block that sees what each row reads."""
+    recipe = traced_recipe(steps, True)
+    local = {"layers": 1, "width": width, "attention": "reads"}
+    return Recipe(recipe.model | local, recipe.train)
+
+
 def traced_recipe(steps: int, long: bool) -> Recipe:
     """What works for tasks whose traces have several steps; `long` traces share smaller passes."""
     return Recipe(
@@ -260,7 +267,11 @@ class Arithmetic(Operation, LocalTrace):
         raise UsageError(f"pool={self.pool} is too large: {len(keep)} distinct problems were found")
 
     def rules(self) -> dict[int, Rule]:
-        """As of `LocalTrace`; by default the trace is not local."""
+        """As of `LocalTrace`: none where columns are not told apart by the difference of their ids."""
+        return self.local_rules() if self.ids == "coupled" and not self.spread else {}
+
+    def local_rules(self) -> dict[int, Rule]:
+        """The rules of a trace that is local; by default it is not."""
         return {}
 
     def row_names(self) -> dict[int, str]:
