@@ -56,7 +56,10 @@ class Answer(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """One cell of the evaluation grid: an operation, two operand lengths, a kind of problem."""
+    """One cell of the evaluation grid: an operation, two operand lengths, a stratum.
+
+    Lengths are in decimal digits; of an operation on one operand, `len_b` is 0.
+    """
 
     op: str
     len_a: int

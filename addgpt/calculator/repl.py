@@ -25,6 +25,7 @@ MAX_TOLD = 20  # wrong answers to piped lines
 MAX_REACH = 200  # digits up to which `reach` looks
 SURE, FAIRLY_SURE = 0.99, 0.9
 COMMANDS = (":steps", ":model", ":help", ":quit")
+LEAVE = (":quit", ":q", ":exit")
 HELP = """\
 Type an expression of whole numbers with {operators} and parentheses, such as 12*(34-5)/2.
 An inexact division answers 3 remainder 2. Each operation is done by the model; Python checks it.
@@ -194,7 +195,9 @@ class _Repl:
     def _handle(self, line: str) -> bool:
         """Do what a line says. False to leave."""
         command, _, rest = line.partition(" ")
-        if command in (":quit", ":q", ":exit"):
+        if f":{command}" in (*COMMANDS, *LEAVE):  # `quit`: no expression has letters
+            command = f":{command}"
+        if command in LEAVE:
             return False
         if command == ":steps":
             self.steps = not self.steps

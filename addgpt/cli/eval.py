@@ -23,6 +23,7 @@ from addgpt.evaluation.tables import (
     loss_table,
     print_eval,
     print_mistakes,
+    print_table,
     problems_text,
     suite_table,
 )
@@ -146,7 +147,7 @@ def _score_cells(a: list[Run], b: list[Run], choice: Choice, stored: bool) -> No
     if stored:
         groups.check_alike(runs, split=choice.split)
         scored = [groups.read_scored(run, choice.split) for run in runs]
-        findings = read_findings(a[0].path, choice.split)
+        findings = read_findings(a[0].scores, choice.split)
     else:
         _prepare(runs)
         how = choice.per_cell, choice.split, choice.seed
@@ -185,7 +186,7 @@ def _score_texts(runs: list[Run], choice: Choice) -> None:
         found = perplexity.score_loss(run, choice.split, counted)
         store.put(run, partial(perplexity.write_loss, rows=found, split=choice.split))
         rows += found
-    click.echo(json.dumps(rows)) if choice.as_json else console().print(loss_table(rows))
+    click.echo(json.dumps(rows)) if choice.as_json else print_table(console(), loss_table(rows))
     store.close()
 
 
@@ -198,7 +199,7 @@ def _score_suite(runs: list[Run], name: str, choice: Choice) -> None:
         store.put(run, partial(suites.write_suite, name=name, rows=rows))
         if not choice.as_json:
             click.echo(f"{run.path}: {rows[0]['params']:,} parameters")
-            console().print(suite_table(title, rows))
+            print_table(console(), suite_table(title, rows))
     if choice.as_json:
         click.echo(json.dumps(found if len(runs) > 1 else rows))
     store.close()

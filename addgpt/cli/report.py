@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from addgpt.cli.main import RESULTS
+from addgpt.cli.main import RESULTS, scores_folder
 
 
 @click.command("report")
@@ -17,8 +17,9 @@ from addgpt.cli.main import RESULTS
 def command(folder: Path, out: Path, date: str) -> None:
     """Show all runs of a folder on one page: a single html file that needs nothing else.
 
-    Without FOLDER, the runs in results; reference runs beside others are left out. What cannot be
-    read is named on the page and on stderr.
+    FOLDER holds runs, or is one; `calculator` is the run of the package, once `addgpt eval
+    calculator` has scored it. Reference runs beside others are left out. What cannot be read is
+    named on the page and on stderr.
 
     \b
     Example:
@@ -29,6 +30,7 @@ def command(folder: Path, out: Path, date: str) -> None:
     from addgpt.training.progress import counted
     from analysis.report import build
 
+    folder = scores_folder(folder)
     page = build(folder, progress=counted, date=date)
     write_atomically(out, page.html)
     for fault in page.faults:

@@ -116,10 +116,10 @@ def check_positions(task: Task) -> Faults:
 def check_cells(task: Graded) -> Faults:
     """Cells have problems, of the cell's operation and operand lengths."""
     for cell, split, batch in _sets(task):
-        names = {(cell.op, cell.len_a, cell.len_b)}
-        found = {(p.op, *(len(str(n)) for n in p.operands)) for p in problems(task, batch)}
-        if found - names:
-            yield f"{cell}, {split}: problems of {sorted(found - names)[0]}"
+        found = {_lengths(problem) for problem in problems(task, batch)}
+        found.discard((cell.op, cell.len_a, cell.len_b))
+        if found:
+            yield f"{cell}, {split}: problems of {min(found)}"
 
 
 def check_answers(task: Graded) -> Faults:
@@ -235,6 +235,12 @@ def _summaries() -> dict[str, str]:
     tree = ast.parse(Path(__file__).read_text(encoding="utf-8"))
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
     return {f.name: (ast.get_docstring(f) or "").partition("\n")[0].rstrip(".") for f in functions}
+
+
+def _lengths(problem: Problem) -> tuple[str, int, int]:
+    """Its operation and the digits of its operands; 0 for a second one that there is not."""
+    a, b = (*(len(str(n)) for n in problem.operands), 0)[:2]
+    return problem.op, a, b
 
 
 def _rng() -> np.random.Generator:

@@ -37,7 +37,7 @@ from addgpt.runs.files import (
     write_checked,
 )
 from addgpt.runs.provenance import command_line, versions
-from addgpt.runs.run import RESULTS, SHIPPED, Run
+from addgpt.runs.run import CONFIG, Run
 from addgpt.task import Graded, Task
 
 QUICK = "-quick"  # the end of the names of files with a score on fewer problems
@@ -211,10 +211,11 @@ class Store:
         self.folders: dict[Path, Path] = {}
         self.failure: RunError | None = None
         for run in runs:
-            own = Path(RESULTS) / run.name if run.path == SHIPPED else run.path
-            folder = own if out is None else out / run.name if len(runs) > 1 else out
+            folder = run.scores if out is None else out / run.name if len(runs) > 1 else out
             try:
                 check_writable(folder)
+                if run.path != run.scores == folder and _others(run, folder):
+                    raise RunError(f"{folder} holds another run")
                 self.folders[run.path] = folder
             except RunError as error:
                 tell(f"{error}; scores are shown and not stored: choose an --out")
@@ -222,8 +223,10 @@ class Store:
     def put(self, run: Run, write: Callable[[Path], Path | str], line: str = "") -> None:
         """Have `write` store the scores of a run in a folder, and tell where, as it says."""
         try:
-            if run.path in self.folders:
-                line += f"written: {write(self.folders[run.path])}"
+            if folder := self.folders.get(run.path):
+                if run.path != run.scores == folder:  # figures and reports read the settings there
+                    write_checked(folder, {CONFIG: (run.path / CONFIG).read_bytes()})
+                line += f"written: {write(folder)}"
         except RunError as error:
             self.failure = error
         if line:
@@ -233,6 +236,12 @@ class Store:
         """Raise what kept scores from being stored, once they are shown."""
         if self.failure:
             raise self.failure
+
+
+def _others(run: Run, folder: Path) -> bool:
+    """Whether a folder holds another run than the one whose scores are to go there."""
+    config = folder / CONFIG
+    return config.exists() and config.read_bytes() != (run.path / CONFIG).read_bytes()
 
 
 def write_eval(folder: Path, rows: Iterable[dict[str, Any]], split: str = "test") -> Path:

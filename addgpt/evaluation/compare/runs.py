@@ -129,12 +129,12 @@ def check_alike(
 
 def read_scored(run: Run, split: str = "test") -> Scored:
     """A run as its eval.csv says that it was scored. Raises RunError."""
-    file = file_of(run.path, "eval.csv", split)
+    file = file_of(run.scores, "eval.csv", split)
     if not file.is_file():
-        raise RunError(f"{run.path} has no {file.name}; addgpt eval without --stored writes it")
+        raise RunError(f"{run.scores} has no {file.name}; addgpt eval without --stored writes it")
     rows = read_eval(file)
-    found = read_facts(run.path, split)
-    facts = file_of(run.path, "eval.json", split)
+    found = read_facts(run.scores, split)
+    facts = file_of(run.scores, "eval.json", split)
     try:
         evaluation_seed = found["evaluation_seed"] if found else None
         leaked = contaminated(found)
@@ -170,11 +170,11 @@ def _paths(name: str) -> list[Path]:
     path = run_path(name)
     if path.is_dir() and not (path / "config.json").exists():
         below = sorted(file.parent for file in path.glob("*/config.json"))
-        return [folder for folder in below if not folder.name.startswith(".")] or [path]
+        return [run_path(one) for one in below if not one.name.startswith(".")] or [path]
     if path.exists() or not any(sign in name for sign in "*?["):
         return [path]
     found = [Path(match) for match in sorted(glob(name))]
-    found = [folder for folder in found if (folder / "config.json").exists()]
+    found = [run_path(folder) for folder in found if (folder / "config.json").exists()]
     if not found:
         raise UsageError(f"no run matches {name}")
     return found
