@@ -62,7 +62,7 @@ def print_eval(console: Console, rows: Sequence[Row], options: Row | None = None
 def _grid_table(op: str, rows: Sequence[Row]) -> Table:
     lengths = sorted({row["len_b"] for row in rows})
     table = Table(title=f"a {escape(op)} b: exact match in % (Wilson 95 % interval)")
-    table.add_column("digits of a", justify="right")
+    table.add_column("digits")
     for length in lengths:
         table.add_column(f"b: {length}", justify="right")
     for len_a in sorted({row["len_a"] for row in rows}):
@@ -70,7 +70,7 @@ def _grid_table(op: str, rows: Sequence[Row]) -> Table:
         for len_b in lengths:
             cell = [r for r in rows if (r["len_a"], r["len_b"]) == (len_a, len_b)]
             texts.append("\n".join(_cell_text(r) for r in cell))
-        table.add_row(str(len_a), *texts)
+        table.add_row(f"a: {len_a}", *texts)
     if any(row["seen"] for row in rows):
         table.caption = "* all problems of so small a cell are in training"
     return table
