@@ -61,8 +61,8 @@ def print_eval(console: Console, rows: Sequence[Row], options: Row | None = None
 
 def _grid_table(op: str, rows: Sequence[Row]) -> Table:
     lengths = sorted({row["len_b"] for row in rows})
-    table = Table(title=f"a {escape(op)} b: exact match in % (Wilson 95 % interval)")
-    table.add_column("digits")
+    table = Table(title=f"a {escape(op)} b: exact match in % by digits (Wilson 95 % interval)")
+    table.add_column("")
     for length in lengths:
         table.add_column(f"b: {length}", justify="right")
     for len_a in sorted({row["len_a"] for row in rows}):
