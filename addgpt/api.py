@@ -8,9 +8,9 @@
     run.model(), run.task()                                    # a torch module, and its task
 
 Settings are Python values: `digits=4`, `tied=True`, `level_position=("relative", "none",
-"learned")`. `addgpt settings` and `addgpt settings --task add` list them. What was asked for
-wrongly is a ValueError of one line that names what is valid; a run folder that cannot be used is a
-RunError, a RuntimeError.
+"learned")`. `addgpt settings` and `addgpt settings --task add` list them. Wrong arguments raise a
+ValueError whose one line names the valid choices; a run folder that cannot be used raises a
+RunError, which is a RuntimeError.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ __all__ = ["Answer", "Problem", "evaluate", "load_calculator", "load_run", "load
 
 
 def load_task(name: str | Path, **options: Any) -> Task:
-    """A task by its name, or by the file that defines it, with these options.
+    """A task by its name or by the file that defines it, with options.
 
     Args:
         name: such as `add` (`addgpt tasks` lists them), or the path of a file, `./double.py`, which
-            is carried out.
+            is executed.
         options: by their names, as values or as text.
 
     Raises:
@@ -80,9 +80,9 @@ def load_run(run: str | Path) -> Run:
 
 
 def load_calculator(run: str | Path | Run | None = None) -> Calculator:
-    """The calculator that a run has learned to be; None: the one of the package.
+    """The calculator of a trained run; None: the one of the package.
 
-    `.solve(text)` works out one expression, `.solve_many(texts)` several at once, which is faster.
+    `.solve(text)` evaluates one expression, `.solve_many(texts)` several at once, which is faster.
     A `Solution` has the model's `answer`, the `truth`, whether it is `correct`, and the `steps`.
 
     Raises:
@@ -120,18 +120,18 @@ def train(
         digits: longest operand; an option of most tasks.
         out: the run folder. None: results/TASK-DIGITS, or the first such name that is free.
         seed: of weights and problems.
-        resume: go on with the run in `out`, if there is one; it returns at once if that is done.
+        resume: continue the run in `out`, if there is one; a finished run is returned at once.
             Only settings of training may change.
         init_from: start from the model of this run.
-        quiet: do not show on stderr how far it is.
+        quiet: show no progress on stderr.
         on_step: called after every step with a `TrainState`: step, steps, examples, tokens, seconds
             of training, loss (nats a token), and validation, the last line of metrics.jsonl.
         settings: options of the task, settings of the model and of training, as values.
 
     Raises:
-        ValueError: a setting that there is not, or a value that it cannot have.
+        ValueError: an unknown setting, or a value out of its range.
         RunError: `out` holds something already, or training diverged.
-        Interrupted: Ctrl-C; all is saved, and `resume=True` goes on.
+        Interrupted: Ctrl-C; all is saved; continue with `resume=True`.
 
     Examples:
         >>> import tempfile
@@ -181,7 +181,7 @@ def evaluate(
         split: test, val or train.
         seed: of the problems.
         cells: those of `task.cells()` to score; by default all.
-        quiet: do not show on stderr how far it is.
+        quiet: show no progress on stderr.
 
     Returns:
         A row per cell: the columns of eval.csv (counts), and `accuracy` with its Wilson 95 %
@@ -266,7 +266,7 @@ def _run_in(
 def _created(
     name: str, settings: Mapping[str, Any], seed: int, out: str | Path | None, start: Run | None
 ) -> Run:
-    """A new run in a folder of its own, once it is sure that it can be trained."""
+    """A new run in a folder of its own, after checking that it can be trained."""
     from addgpt.runs.provenance import versions
     from addgpt.runs.resolve import configure
     from addgpt.runs.run import Run, free_folder, initial_weights
@@ -287,7 +287,7 @@ def _created(
 def _reopened(
     out: Path, name: str, settings: Mapping[str, Any], seed: int, start: Run | None
 ) -> Run:
-    """The run in a folder, with other settings of training if they are asked for."""
+    """The run in a folder, with new settings of training if given."""
     from addgpt.runs.resolve import reconfigure
     from addgpt.training.preflight import check_trainable
 
@@ -325,7 +325,7 @@ def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _command(name: str, settings: Mapping[str, Any], seed: int) -> str:
-    """The same by the command line, for whoever reads the run."""
+    """The equivalent command line, for readers of the run."""
     from addgpt.config.settings import as_text
 
     words = ["addgpt", "train", "--task", name]

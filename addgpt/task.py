@@ -3,10 +3,10 @@
 Training needs a `Task` alone, and reports its loss. What a task can do besides is a class of its
 own, named for what becomes possible: a `Graded` task is scored by exact match, the problems of a
 `HeldOut` one are checked against those of training, the work of an `Explained` one is shown and its
-errors are told apart. A `TextTask` is scored by its loss on the whole of a text.
+errors are classified. A `TextTask` is scored by its loss on the whole of a text.
 
 A task refuses what it cannot do with a UsageError, in one line for whoever asked. Nothing else that
-it raises is caught on the way: it is a bug, and is told with its file and line.
+it raises is caught on the way: it is a bug, and is reported with its file and line.
 """
 
 from __future__ import annotations
@@ -288,7 +288,7 @@ class Graded(Task):
 
 
 class HeldOut(ABC):
-    """A graded task that can tell which problems training draws, for the check of contamination."""
+    """A graded task that knows which problems training can draw, for the check of contamination."""
 
     @abstractmethod
     def equivalent(self, problem: Problem) -> list[Problem]:
@@ -298,8 +298,7 @@ class HeldOut(ABC):
     def in_train(self, problem: Problem) -> bool | None:
         """Whether training can draw a problem; None: the task cannot tell.
 
-        To be worked out from the problem alone, apart from how `batch` keeps to its split, which it
-        is there to check.
+        To be computed from the problem alone, and not by the code of `batch`, which this checks.
         """
 
 

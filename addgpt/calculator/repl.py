@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 CHUNK = 5_000  # piped lines that are solved together
 MAX_TOLD = 20  # wrong answers to piped lines
-MAX_REACH = 200  # digits up to which `reach` looks
+MAX_REACH = 200  # digits up to which `reach` searches
 SURE, FAIRLY_SURE = 0.99, 0.9
 COMMANDS = (":steps", ":model", ":help", ":quit")
 LEAVE = (":quit", ":q", ":exit")
@@ -113,7 +113,7 @@ def run_lines(
 ) -> Tally:
     """Answer each line with exactly one line, in order: the answer alone, or `error: ...`.
 
-    `tell` is told of the first wrong answers, since they look like right ones.
+    `tell` is called for the first wrong answers, since they look like right ones.
     """
     tally = Tally()
     lines = iter(lines)

@@ -1,4 +1,4 @@
-"""The calculator: a trained model works out expressions, one operation at a time.
+"""The calculator: a trained model evaluates expressions, one operation at a time.
 
 Python parses the expression, deals with signs and judges; every operation on two non-negative
 numbers is written by the model, and what the model answers, right or wrong, goes into the next one.
@@ -59,7 +59,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Step(Written):
-    """One operation that the model worked out.
+    """One operation that the model did.
 
     reduction  the operation as it stands in the expression, `-3 + 5`
     result     what it became, 2; None where the model's answer cannot be read
@@ -103,7 +103,7 @@ class Calculator:
     writes every digit of both: -17/5 is -3 remainder -2.
 
     Args:
-        model: a trained model; not looked at if `write` is given.
+        model: a trained model; ignored if `write` is given.
         task: what it was trained on. UsageError if that is not arithmetic.
         name: what to call the model when talking to a person.
         write: writes completions in place of the model, for tests.
@@ -234,7 +234,7 @@ class Calculator:
         """(B,) how many tokens may be written after each prompt: its slots, and some more."""
         start = prompts.shape[1]
         used = (self.task.positions(prompts, slots) != 0).any(2)  # (B, T + slots)
-        limits = np.full(len(prompts), slots)  # where ids do not tell the length
+        limits = np.full(len(prompts), slots)  # where ids do not give the length
         if used.any():
             limits = used.shape[1] - used[:, ::-1].argmax(1) - start + EXTRA_TOKENS
         return limits if self._context is None else np.minimum(limits, self._context - start)
@@ -245,7 +245,7 @@ class Calculator:
 
 
 class _Job:
-    """One expression while it is worked out."""
+    """One expression while it is evaluated."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -255,7 +255,7 @@ class _Job:
         self.rounds: list[list[int]] = []
         try:
             self.nodes = expression.parse(text)
-            # Whatever is wrong with the expression itself is told before the model is asked.
+            # Errors of the expression itself are reported before the model is asked.
             self.exact = expression.evaluate(self.nodes)
         except UsageError as error:
             self.error = str(error)
@@ -287,7 +287,7 @@ class _Job:
         self.steps[index] = Step(**vars(written), reduction=question.reduction, result=result)
 
     def finish(self, turn: int) -> None:
-        """Work out the nodes of a round that need no model."""
+        """Evaluate the nodes of a round that need no model."""
         for index in self._nodes(turn):
             node = self.nodes[index]
             if isinstance(node, Number):

@@ -73,23 +73,22 @@ def command(
     """Score runs: exact match by operand length, free-running greedy decoding.
 
     Writes eval.csv into each run folder; errors.csv, error_counts.csv and examples.csv, which say
-    why answers are wrong; and eval.json, which says how this was scored and how many problems
-    training could have drawn: if any, the exit code is 1. The stored score of the same checkpoint
-    stays beside one of another --seed, which goes to eval-seed5.csv and so on, or on fewer
-    problems: to eval-quick.csv. Or all goes to --out (of several runs, a folder each in it).
+    why answers are wrong; and eval.json, which says how the run was scored and how many of the
+    problems training could have drawn: if any, the exit code is 1. A stored score is kept: that of
+    another --seed goes to eval-seed5.csv and so on, that on fewer problems to eval-quick.csv. With
+    --out, all goes there (with several runs, into a folder each).
 
     A RUN is a run folder, a folder that holds runs, or a pattern such as 'results/add-*'. Several
-    runs, say seeds of one recipe, are asked the same problems; median, worst and best of them
-    follow. With --against, the runs are compared with those others, problem by problem.
+    runs, say seeds of one recipe, get the same problems, and their median, worst and best are
+    shown. With --against, they are compared with other runs, problem by problem.
 
-    With --problems, scores anybody's problems instead: a csv or jsonl file with `problem` (12+34)
-    and optionally `answer`. With --suite, a named set, beside what others scored on it: problems
-    that were held out of training apart from those that may have been seen. It is written to
-    suite-NAME.csv.
+    --problems scores your own problems instead: a csv or jsonl file with `problem` (12+34) and
+    optionally `answer`. --suite scores a named set, beside published results: held-out problems
+    apart from those that training may have seen. It is written to suite-NAME.csv.
 
-    A text has no right answers: what is scored is the loss on the whole held-out part, written to
-    loss.json. Each character is predicted once, in consecutive blocks of the length of training;
-    and once more in blocks that overlap by half.
+    Of a text, the loss on the whole held-out part is written to loss.json. Each character is
+    predicted once, in consecutive blocks of the length of training, and once more in blocks that
+    overlap by half.
 
     \b
     Example:
@@ -155,7 +154,7 @@ def _score_cells(a: list[Run], b: list[Run], choice: Choice, stored: bool) -> No
             scored.append(one)
             line = f"{len(scored)} of {len(runs)}: {one.name}: {headline([one])}; "
             store.put(card.run, card.write_and_tell, line if len(runs) > 1 else "")
-            card.check()  # after writing: what was found stays to be looked at
+            card.check()  # after writing: the findings stay on disk
             findings = card.mistakes.counts(), card.facts
     check_same(scored)
     for note in (*groups.mixtures(a), *groups.mixtures(b)):

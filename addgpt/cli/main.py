@@ -105,7 +105,7 @@ def help_text(name: str) -> str:
 
 
 def explained(error: Exception) -> tuple[str, int]:
-    """What to tell a person about an error, and the exit code."""
+    """The message for an error, and the exit code."""
     from addgpt.runs.files import Damaged, RunError
 
     text = str(error)

@@ -13,12 +13,12 @@ from addgpt.cli.main import RESULTS, scores_folder
 @click.command("report")
 @click.argument("folder", default=RESULTS, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), default="report.html", show_default=True)
-@click.option("--date", default="", help="The day stated on the page [that of the newest file].")
+@click.option("--date", default="", help="The date on the page [that of the newest file].")
 def command(folder: Path, out: Path, date: str) -> None:
-    """Show all runs of a folder on one page: a single html file that needs nothing else.
+    """Show all runs of a folder on one page: a single html file.
 
     FOLDER holds runs, or is one; `calculator` is the run of the package, once `addgpt eval
-    calculator` has scored it. Reference runs beside others are left out. What cannot be read is
+    calculator` has scored it. Reference runs beside others are left out. Unreadable files are
     named on the page and on stderr.
 
     \b

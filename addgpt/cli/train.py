@@ -19,7 +19,7 @@ from addgpt.config.errors import UsageError
 @click.option("--digits", type=int, help="Longest operand; short for --set digits=N.")
 @click.option("--seed", type=click.IntRange(0), help="Of weights and problems [0].")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder [results/TASK-DIGITS].")
-@click.option("--resume", is_flag=True, help="Go on with the run in --out, if there is one.")
+@click.option("--resume", is_flag=True, help="Continue the run in --out, if there is one.")
 @click.option("--previous", is_flag=True, help="Resume from the checkpoint before the last.")
 @click.option("--init-from", metavar="RUN", help="Start from this run's model.")
 @click.option("--stop-at", help="Stop once val exact match reaches this share, such as 0.999.")
@@ -38,7 +38,7 @@ def command(
     """Train a model on a task and keep the run in a folder.
 
     The task's recipe is the default; --set changes options of the task (digits=5), the model
-    (width=128) and the training (steps=2000). Ctrl-C saves; --resume goes on. Under torchrun, all
+    (width=128) and the training (steps=2000). Ctrl-C saves; --resume continues. Under torchrun, all
     workers share each batch (docs/scaling.md).
 
     \b

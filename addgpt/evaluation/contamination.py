@@ -3,11 +3,11 @@
 Two checks of every held-out problem that was scored, neither of which asks the code that draws
 problems whether it kept to its split:
 
-1.  The split is worked out again, one problem at a time, with the operands in either order where
+1.  The split is computed again, one problem at a time, with the operands in either order where
     they commute (`HeldOut.in_train`). For the arithmetic tasks that is
     another implementation of the rule, on Python integers; the rule itself is the same. A problem
     drawn into the wrong split, or written otherwise than it was drawn, shows.
-2.  Problems are drawn as training draws them (`Task.batch`), and the scored ones are looked for
+2.  Problems are drawn as training draws them (`Task.batch`), and the scored ones are searched
     among them. That relies on no rule at all, but finds a rare leak only by chance.
 
 Problems of cells too small to be held out (`seen`) are no part of this: those are all in train.
@@ -32,7 +32,7 @@ NAMED = 3  # offending problems in a message
 class Contamination:
     """What was found.
 
-    problems  held-out problems that were scored, all of which were looked at
+    problems  held-out problems that were scored, all of which were checked
     drawable  how many of them training can draw; None: the task cannot tell
     drawn     how many problems were drawn as training draws them
     met       how many of the held-out problems were among these

@@ -87,7 +87,7 @@ class Scorecard:
         check_clean(self.contamination)
 
     def _beside(self, folder: Path) -> tuple[str, str]:
-        """What the names of the files end with, for what is stored to stay; what to tell of it."""
+        """What the names of the files end with, for what is stored to stay; a note about it."""
         suffix, note = "", ""
         stored, seed = self._stored(folder)
         if self._same(stored) and seed not in (None, self.facts["evaluation_seed"]):
@@ -119,7 +119,7 @@ def score_run(
     per_cell: int | None = None,
     split: str = "test",
     seed: int = 0,
-    watch: Callable[[CellResult], None] = lambda result: None,
+    on_cell: Callable[[CellResult], None] = lambda result: None,
     show: Callable[[Iterable, int, str], Iterable] = lambda rows, total, what: rows,
 ) -> Scorecard:
     """Score all cells of a run, say why answers are wrong, and check for contamination.
@@ -127,8 +127,8 @@ def score_run(
     Args:
         per_cell: problems of each cell; `usual_size` by default.
         seed: of the problems.
-        watch: called with each cell's problems and outcomes.
-        show: passes the cells on and tells a person how far it is.
+        on_cell: called with each cell's problems and outcomes.
+        show: passes the cells on and shows progress.
 
     Raises:
         ValueError: the task has no cells.
@@ -144,7 +144,7 @@ def score_run(
     for result in show(results, len(cells), f"scoring {run.name}"):
         tally.add(result)
         audit.add(result)
-        watch(result)
+        on_cell(result)
         rows.append(facts | result.row())
     contamination = audit.result(seed)
     found = {
@@ -199,11 +199,12 @@ class Store:
 
     Those of the run that comes with the package go to the results of whoever scores it.
 
-    Whether they can be is found out before the work; if not, that is told and nothing is stored.
+    Folders are checked before the work; where one cannot be written to, a warning says so and nothing
+    is stored.
 
     Args:
         out: the folder for the scores of one run; of several runs, a folder each in it.
-        tell: is given a line for a person.
+        tell: called with each line for the user.
     """
 
     def __init__(self, runs: Sequence[Run], out: Path | None, tell: Callable[[str], None]) -> None:
@@ -221,7 +222,7 @@ class Store:
                 tell(f"{error}; scores are shown and not stored: choose an --out")
 
     def put(self, run: Run, write: Callable[[Path], Path | str], line: str = "") -> None:
-        """Have `write` store the scores of a run in a folder, and tell where, as it says."""
+        """Have `write` store the scores of a run in its folder, and report where."""
         try:
             if folder := self.folders.get(run.path):
                 if run.path != run.scores == folder:  # figures and reports read the settings there

@@ -162,7 +162,7 @@ class _Reader:
         self.cache.keep(index)
 
     def _last_window(self, tokens: np.ndarray) -> Tensor:
-        """The cache is of no use once the first tokens fall away: all later ones looked at them."""
+        """The cache is of no use once the first tokens fall away: all later ones attended to them."""
         new, ids = self._tensor(tokens), self._tensor(self.positions(tokens, 1))
         return self.model(new, ids, at=self._last(new))[:, -1].float()
 

@@ -1,7 +1,7 @@
 """A run in a Python of its own: `addgpt train --resume`, then `addgpt eval`.
 
-Its stdin is a pipe into which nobody writes. Once that is closed the run saves and stops: the sweep
-wants it to, or is gone. What the run says goes to a file in its folder, which stays if it fails.
+Its stdin is a pipe that is never written to. Once it is closed the run saves and stops: the sweep
+asked for it, or has ended. The output of the run goes to a file in its folder, which stays if it fails.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 LOG = "sweep.log"
 TAIL = 3  # lines of it that say why a run failed
 PROGRAM = "from addgpt.sweep.process import work; from addgpt.cli.main import main; work(main)"
-AGAIN_SECONDS = 0.2  # between requests to stop: between training and scoring nobody listens
+AGAIN_SECONDS = 0.2  # between requests to stop: between training and scoring requests are not seen
 
 Commands = Sequence[Sequence[str]]
 
@@ -51,7 +51,7 @@ class Process:
             )
 
     def poll(self) -> str | None:
-        """None as long as it goes on; then "" or, if a command failed, why."""
+        """None while it is running; then "" or, if a command failed, why."""
         code = self.process.poll()
         if code is None:
             return None

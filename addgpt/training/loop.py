@@ -27,7 +27,7 @@ from addgpt.training.signals import stop_requests
 __all__ = ["Diverged", "Interrupted", "TrainState", "VAL_SEED", "WorkerLost", "train"]
 
 VAL_SEED = 1_000_003  # the evaluation set has its own stream, whatever the training seed
-DROPOUT = 1  # fourth part of a seed, which tells what the model draws (dropout) from its problems
+DROPOUT = 1  # fourth part of a seed, for the random numbers of the model (dropout), apart from its problems
 
 
 class Interrupted(Exception):
@@ -69,7 +69,7 @@ def train(
     Raises:
         Interrupted: after saving, on Ctrl-C, SIGTERM or SIGHUP.
         Diverged: the loss is NaN or infinite; the last good checkpoint stays.
-        WorkerLost: another worker is gone; what was learned up to then is saved.
+        WorkerLost: another worker stopped; all steps up to then are saved.
     """
     config = run.config
     device = pick_device(config.train.device, world.local)

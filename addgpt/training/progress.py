@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # counting needs no torch
 
 WIDTH, NARROW = 110, 60  # characters that a line needs with a note, and without
 BESIDES = 14  # characters of a narrow line besides its note
-PLAIN_SECONDS = 30.0  # between plain lines, where nobody looks at a terminal
+PLAIN_SECONDS = 30.0  # between plain lines, where stderr is no terminal
 
 
 def least_loss(smoothing: float, vocab: int) -> float:

@@ -100,8 +100,8 @@ class Arithmetic(Operation):
     def write(self, a: np.ndarray, b: np.ndarray, len_a: np.ndarray, len_b: np.ndarray) -> Sheet:
         """The whole work for (B, n) operands: prompt, trace, answer, end mark.
 
-        Which slots there are, and their ids, must follow from the lengths alone: they are worked
-        out from zeros.
+        Which slots there are, and their ids, must follow from the lengths alone: they are
+        computed from zeros.
         """
 
     def start(self, a, b, len_a, len_b, cols=(None, None), steps=(0, 0)) -> Sheet:

@@ -52,7 +52,7 @@ def check_apart(a: Sequence[Run], b: Sequence[Run]) -> None:
 
 
 def repeats(runs: Iterable[Run]) -> list[str]:
-    """What to tell of runs that are the same training over again, of which only one counts."""
+    """Warnings about runs that repeat another run; only one of them counts."""
     first: dict[tuple[str, int], Path] = {}
     told = []
     for run in runs:
@@ -64,7 +64,7 @@ def repeats(runs: Iterable[Run]) -> list[str]:
 
 
 def mixtures(runs: Sequence[Run]) -> list[str]:
-    """What to tell of runs that are pooled as if they were seeds of one recipe, and are not."""
+    """Warnings about runs that are pooled as seeds of one recipe, but differ in more."""
     recipes = [recipe.recipe_of(run.config) for run in runs]
     told = []
     for name in dict.fromkeys(name for one in recipes for name in one):
@@ -96,8 +96,8 @@ def score_together(
             )
     for run in runs:
         marker = Marker(graded(run.task()))
-        watch = {"watch": marker.add} if several else {}
-        card = score_run(run, per_cell, split, seed, show=show, **watch)
+        on_cell = {"on_cell": marker.add} if several else {}
+        card = score_run(run, per_cell, split, seed, show=show, **on_cell)
         marks = marker.marks if several else None
         yield card, _as_scored(run, card.rows, marks)
 
@@ -110,8 +110,8 @@ def check_alike(
     Problems follow from the task and its options, the settings of the evaluation and the cell. Only
     where tasks or options differ, `per_cell` problems are drawn of each cell, or where cells are
     many, of about `CELLS_COMPARED` of them, and compared as a person types them: so runs of
-    different formats or traces go together. `statistics.check_same` looks at all that was scored,
-    afterwards.
+    different formats or traces go together. Afterwards `statistics.check_same` compares
+    all that was scored.
     """
     first, *others = runs
     task = first.task()
@@ -192,7 +192,7 @@ def _asked(task: Task, per_cell: int, split: str, seed: int) -> list[str]:
 
 
 def _difference(one: Task, other: Task) -> str:
-    """What tells two tasks apart, of which the second is another one."""
+    """How two tasks differ."""
     if type(one) is not type(other):
         return f"tasks {one.name} and {other.name}"
     pairs = [
