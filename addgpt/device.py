@@ -153,7 +153,7 @@ def usable_cores() -> int:
 
 
 def idle_cores(seconds: float = 0.1) -> int:
-    """How many of the usable cores are not busy with other work, at least 1. Takes so many seconds."""
+    """How many usable cores are not busy with other work, at least 1. Takes so many seconds."""
     cores = usable_cores()
     try:
         before = _idle_seconds()

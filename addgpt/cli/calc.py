@@ -22,7 +22,7 @@ def command(expression: tuple[str, ...], model: str | None, steps: bool) -> None
     17/5 is 3 remainder 2, 17/5+1 is an error. The model of the package was trained on
     operands of up to 20 digits for + and -, 12 for * and /.
 
-    Exit code 1: an answer was wrong or unreadable (of piped lines, stderr says which). Exit code 2:
+    Exit code 1: an answer was wrong or unreadable (of piped lines, stderr says which). Otherwise 2:
     bad input, in any line.
 
     \b

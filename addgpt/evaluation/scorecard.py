@@ -199,7 +199,7 @@ class Store:
 
     Those of the run that comes with the package go to the results of whoever scores it.
 
-    Folders are checked before the work; where one cannot be written to, a warning says so and nothing
+    Folders are checked before the work; if one cannot be written to, a warning says so and nothing
     is stored.
 
     Args:

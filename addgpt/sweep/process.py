@@ -1,7 +1,8 @@
 """A run in a Python of its own: `addgpt train --resume`, then `addgpt eval`.
 
 Its stdin is a pipe that is never written to. Once it is closed the run saves and stops: the sweep
-asked for it, or has ended. The output of the run goes to a file in its folder, which stays if it fails.
+asked for it, or has ended. The output of the run goes to a file in its folder, which stays if it
+fails.
 """
 
 from __future__ import annotations

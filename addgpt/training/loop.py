@@ -27,7 +27,7 @@ from addgpt.training.signals import stop_requests
 __all__ = ["Diverged", "Interrupted", "TrainState", "VAL_SEED", "WorkerLost", "train"]
 
 VAL_SEED = 1_000_003  # the evaluation set has its own stream, whatever the training seed
-DROPOUT = 1  # fourth part of a seed, for the random numbers of the model (dropout), apart from its problems
+DROPOUT = 1  # fourth part of a seed: the model's random numbers (dropout), not those of problems
 
 
 class Interrupted(Exception):
