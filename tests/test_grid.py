@@ -151,7 +151,7 @@ def test_the_grids_that_come_along_can_be_run(name, tmp_path, monkeypatch):
         ("eval = 1", "eval must be true or false, not 1"),
         ("[grid]\nwidth = []", "width in [grid] must be a list of values, not []"),
         ("[grid]\nwidth = 32", "must be a list"),
-        ("[grid]\nwidth = [16, 16]", "'width=16' is there twice"),
+        ("[grid]\nwidth = [16, 16]", "'width=16' appears twice"),
         ("[grid]\nlr = [1e-3, 0.0010]", "there twice"),
         ("[grid]\nwidth = [17]", "width=17: heads=2 does not divide width=17"),
         ("[grid]\nwidht = [16]", "unknown setting 'widht'; valid:"),
@@ -165,7 +165,7 @@ def test_the_grids_that_come_along_can_be_run(name, tmp_path, monkeypatch):
         ("[[case]]\nset = {}", "a [[case]] needs a name of letters"),
         ("[[case]]\nname = '../x'", "a [[case]] needs a name of letters"),
         ("[[case]]\nname = 'a'\nsett = {}", "unknown key 'sett' in a [[case]]; valid: name, set"),
-        ("[[case]]\nname = 'a'\n[[case]]\nname = 'A'\nset = {width = 32}", "'A' is there twice"),
+        ("[[case]]\nname = 'a'\n[[case]]\nname = 'A'\nset = {width = 32}", "'A' appears twice"),
         (
             "[[case]]\nname = 'a'\n[[case]]\nname = 'b'\nset = {trace = 'none'}",
             "a and b are the same",

@@ -29,7 +29,7 @@ def command(
     """Let a model write, character by character.
 
     Temperature 0 takes the likeliest character each time. Running text continues for --tokens
-    characters or --lines lines; the model reads at most its block of training. Sequences that end by
+    characters or --lines lines; the model reads at most the last block. Sequences that end by
     themselves (lines, problems) are written --lines times. Each line of a list is marked as part of
     its train, val or test split, or as new. Problems appear as the model writes them, sums lowest
     digit first; `addgpt calc` reverses them.

@@ -105,7 +105,7 @@ class GPTConfig(LevelledConfig):
         for way in sorted(ways & {"rotary", "rotary2"}):
             raise UsageError(f"{way} turns queries and keys: content=false has none")
         if self.share != "none":
-            raise UsageError("share is about queries and keys: content=false has none")
+            raise UsageError("share applies to queries and keys; content=false has none")
         if not ways & {"alibi", "fire", "relative"}:
             raise UsageError(
                 "content=false needs positions that decide the attention: position=alibi or fire, "

@@ -162,7 +162,7 @@ class _Reader:
         self.cache.keep(index)
 
     def _last_window(self, tokens: np.ndarray) -> Tensor:
-        """Without the cache: once the first tokens fall away, it is stale, all later ones attend to them."""
+        """Without the cache, which holds tokens that have attended to those that fall away."""
         new, ids = self._tensor(tokens), self._tensor(self.positions(tokens, 1))
         return self.model(new, ids, at=self._last(new))[:, -1].float()
 
