@@ -82,6 +82,14 @@ def test_its_links_and_paths_lead_somewhere(page):
         assert list(ROOT.glob(path)), path
 
 
+@every_page
+def test_what_it_says_is_in_a_file_is_there(page):
+    text = " ".join(page.read_text(encoding="utf-8").split())
+    for name, file in re.findall(r"`(\w+)` (?:in |\()`((?:addgpt|tasks)/[\w/]+\.py)`", text):
+        code = (ROOT / file).read_text(encoding="utf-8")
+        assert re.search(rf"(class|def) {name}\b|^{name}\b.* = ", code, re.MULTILINE), (name, file)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=names)
 def test_its_quick_commands_run(page):
     for words in commands(page):

@@ -152,7 +152,7 @@ def test_the_grids_that_come_along_can_be_run(name, tmp_path, monkeypatch):
         ("[grid]\nwidth = []", "width in [grid] must be a list of values, not []"),
         ("[grid]\nwidth = 32", "must be a list"),
         ("[grid]\nwidth = [16, 16]", "'width=16' appears twice"),
-        ("[grid]\nlr = [1e-3, 0.0010]", "there twice"),
+        ("[grid]\nlr = [1e-3, 0.0010]", "appears twice"),
         ("[grid]\nwidth = [17]", "width=17: heads=2 does not divide width=17"),
         ("[grid]\nwidht = [16]", "unknown setting 'widht'; valid:"),
         ("[grid]\nnorm = ['rms', 'x']", "norm=x: norm must be one of rms,"),
