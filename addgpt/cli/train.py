@@ -56,7 +56,7 @@ def command(
     given = tuple(f"{key}={value}" for key, value in short.items() if value is not None)
     settings = chosen.parse_pairs((*given, *pairs))
     if resume and out is None:
-        raise UsageError("--resume needs --out, the run folder to go on with")
+        raise UsageError("--resume needs --out, the folder of the run to resume")
     begun = out if resume and out is not None and not is_empty(out) else None
     if previous and begun is None:
         raise UsageError("--previous is for --resume, and a run that has begun")
@@ -124,7 +124,7 @@ def _train(out: Path, init_from: str | None, world) -> None:
             sys.exit(1)
         if isinstance(stop, WorkerLost):
             fail(f"{stop}; go on from the last checkpoint with: {again}", 1)
-        leave(f"{stop}; everything is saved, go on with: {again}", 130)
+        leave(f"{stop}; everything is saved; resume with: {again}", 130)
     if world.main:
         click.echo(
             f"{run.path}: {_score(end.validation, run.config.train.eval_size)} "

@@ -175,7 +175,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         if not path.exists() and wanted is None:
             return []
         if not path.exists():
-            raise Damaged(path, f"missing; to go on without it, remove its line in {SUMS}")
+            raise Damaged(path, f"missing; to continue without it, remove its line in {SUMS}")
         *lines, _ = read_text(path).split("\n")
         if wanted in (None, *_digests(lines)):
             break
