@@ -71,15 +71,15 @@ class Step(Written):
 
 @dataclass(frozen=True)
 class Solution:
-    """What became of one expression.
+    """The result of one expression.
 
     text     as typed
-    answer   the model's result, `348` or `3 remainder 2`; empty where it got to none
+    answer   the model's result, `348` or `3 remainder 2`; empty where it reached none
     correct  whether it is the right one; None where there is an error
     truth    the right result by Python integers
     steps    the operations, in the order in which a person would do them
-    error    why the expression has no result: the fault of who typed it
-    stuck    why the model got to no result: its own fault
+    error    why the expression has no result: invalid input
+    stuck    why the model reached no result
     """
 
     text: str
@@ -105,7 +105,7 @@ class Calculator:
     Args:
         model: a trained model; ignored if `write` is given.
         task: what it was trained on. UsageError if that is not arithmetic.
-        name: what to call the model when talking to a person.
+        name: the model's name in messages.
         write: writes completions in place of the model, for tests.
     """
 

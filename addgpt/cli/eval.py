@@ -32,7 +32,7 @@ from addgpt.runs.checkpoint import weight_count
 from addgpt.runs.run import Run
 from addgpt.training.progress import counted
 
-# Options that say what is scored, and those that each goes without.
+# Options that choose what is scored, and those that each excludes.
 ALONE = {
     "problems": ("suite", "against", "stored", "per_cell", "split", "seed", "out"),
     "suite": ("against", "stored", "per_cell", "split"),
@@ -42,7 +42,7 @@ ALONE = {
 
 @dataclass(frozen=True)
 class Choice:
-    """What was asked for on the command line, but for the runs."""
+    """The options of the command line."""
 
     per_cell: int | None
     split: str

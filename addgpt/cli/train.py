@@ -75,7 +75,7 @@ def command(
 def _started(
     out: Path | None, task: str | None, settings: dict, seed: int, init_from: str | None, world
 ) -> Path:
-    """Check what was asked for, then make the folder of a new run."""
+    """Check the request, then make the folder of a new run."""
     from addgpt.runs import resolve as chosen
     from addgpt.runs.provenance import command_line, versions
     from addgpt.runs.run import Run, free_folder, initial_weights, run_path
@@ -92,7 +92,7 @@ def _started(
 
 
 def _resumed(out: Path, task: str | None, settings: dict, previous: bool, world) -> None:
-    """Check what was asked for, then change the settings of a run."""
+    """Check the request, then change the settings of a run."""
     from addgpt.runs import resolve as chosen
     from addgpt.runs.provenance import command_line
     from addgpt.runs.run import Run
@@ -143,7 +143,7 @@ def _score(validation: dict[str, Any], n: int) -> str:
 
 
 def _tell_next(run) -> None:
-    """Say what to type next, and what is drawn where."""
+    """Print the next commands, and where figures go."""
     from addgpt.calculator.solver import operators
     from addgpt.task import TextTask
 

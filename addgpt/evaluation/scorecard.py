@@ -1,4 +1,4 @@
-"""Scoring a run: what `addgpt eval` finds out about it, and the files it writes.
+"""Scoring a run: the results of `addgpt eval`, and the files it writes.
 
     eval.csv           exact match of each cell, as counts
     errors.csv         some wrong answers, and why each is wrong (see `addgpt.evaluation.mistakes`)
@@ -6,10 +6,9 @@
     examples.csv       some right answers of each operation, with the work that led to them
     eval.json          how, when and where this was scored, and the check for contamination
 
-Another split than test has its name in the names of the files: `eval-val.csv`. What is stored of
-the same checkpoint is not replaced by a score of another evaluation seed, which is written beside
-it, to `eval-seed5.csv` and so on, nor by one on fewer problems (`eval-quick.csv`), which goes once
-there is a full score.
+Another split than test has its name in the names of the files: `eval-val.csv`. A stored
+score of the same checkpoint is kept: one with another evaluation seed is written beside it, to
+`eval-seed5.csv` and so on, one on fewer problems to `eval-quick.csv`, which a full score removes.
 """
 
 from __future__ import annotations

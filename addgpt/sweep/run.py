@@ -1,4 +1,4 @@
-"""Carries a sweep out: hands what is left to do to an engine, and keeps `sweep.json`.
+"""Runs a sweep: hands the remaining work to an engine, and keeps `sweep.json`.
 
 Finished runs are skipped, others resumed; a run that fails is noted and the others continue.
 `sweep.json`, beside the run folders, has a row for each of them.
@@ -28,10 +28,10 @@ POLL_SECONDS = 0.1  # between checks of the processes and run folders
 
 
 def run_sweep(grid: Grid, planned: Sequence[Planned], engine: Engine) -> tuple[list[Row], bool]:
-    """Carry out what is left to do; returns the rows of sweep.json, and whether it was cut short.
+    """Do the remaining work; returns the rows of sweep.json, and whether it was interrupted.
 
     Ctrl-C and the like have the runs save and stop; a second Ctrl-C stops them at once, by
-    KeyboardInterrupt. Raises RunError if another process is at the same sweep.
+    KeyboardInterrupt. Raises RunError if another process is running the same sweep.
     """
     check_writable(grid.out)
     rows = {one.name: _row(one) for one in planned}

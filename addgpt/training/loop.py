@@ -63,7 +63,7 @@ def train(
 
     Args:
         on_step: called after every step.
-        weights: what to start from instead of random weights, if the run has no checkpoint.
+        weights: initial weights instead of random ones, if the run has no checkpoint.
         world: the workers that train together. All of them call this; the main one writes.
 
     Raises:
