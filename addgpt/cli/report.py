@@ -40,4 +40,4 @@ def command(folder: Path, out: Path, date: str) -> None:
         what = "1 reference run" if page.left_out == 1 else f"{page.left_out} reference runs"
         click.echo(f"left out: {what}, see addgpt report {path}", err=True)
     runs = "1 run" if page.runs == 1 else f"{page.runs:,} runs"
-    click.echo(f"{out}: {runs}, {out.stat().st_size / 1e6:.1f} MB")
+    click.echo(f"{out}: {runs}, {out.stat().st_size / 1e3:,.0f} kB")

@@ -130,7 +130,8 @@ def print_mistakes(console: Console, counts: Sequence[Row], facts: Row) -> None:
 
 def _print_kinds(console: Console, counts: Sequence[Row], facts: Row) -> None:
     lucky = facts["answer_correct"] - facts["trace_correct"]
-    note = f"{lucky:,} right answers follow a wrong trace" if lucky else ""
+    follow = "right answer follows" if lucky == 1 else "right answers follow"
+    note = f"{lucky:,} {follow} a wrong trace" if lucky else ""
     if not counts:
         console.print("no answer is wrong" + (f"; {note}" if note else ""))
         return
