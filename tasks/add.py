@@ -63,7 +63,7 @@ import numpy as np
 from addgpt.task import MAX_CHARACTERS, Answer, Cell, Problem, Recipe, Row, UsageError, setting
 from tasks.common import digits, paper
 from tasks.common.arithmetic import Arithmetic, share_setting
-from tasks.common.ids import ALPHABET, HINTS, WRITTEN, bare, hinted
+from tasks.common.ids import ALPHABET, HINTS, WRITTEN, hinted
 from tasks.common.operation import NUMBER, row_of, sizes
 from tasks.common.sheet import Kind, Sheet
 
@@ -185,9 +185,6 @@ class Add(Arithmetic):
             size = f"{most} columns, the operand {longest} digits"
             raise UsageError(f"this model has hints for {size}")
         return f"{hinted(a)}{self.op}{hinted(b)}="
-
-    def problem(self, prompt: str) -> Problem:
-        return super().problem(bare(prompt))
 
     def numbers(self, problem: Problem, completion: str) -> list[list[int]]:
         """As of `Operation`. Hints, if there are any, stand before each digit."""

@@ -33,6 +33,16 @@ def print_table(console: Console, table: Table) -> None:
     console.print(table)
 
 
+def table_of(
+    title: str, names: Sequence[str], left: Sequence[str] = (), caption: str | None = None
+) -> Table:
+    """An empty table whose columns are set right, but for some; too wide a number goes on below."""
+    table = Table(title=title, caption=caption)
+    for name in names:
+        table.add_column(name, justify="left" if name in left else "right", overflow="fold")
+    return table
+
+
 def print_eval(console: Console, rows: Sequence[Row], options: Row | None = None) -> None:
     """Exact match by operand length, then by stratum, then over all that was held out.
 
@@ -61,10 +71,9 @@ def print_eval(console: Console, rows: Sequence[Row], options: Row | None = None
 
 def _grid_table(op: str, rows: Sequence[Row]) -> Table:
     lengths = sorted({row["len_b"] for row in rows})
-    table = Table(title=f"a {escape(op)} b: exact match in % by digits (Wilson 95 % interval)")
-    table.add_column("")
-    for length in lengths:
-        table.add_column(f"b: {length}", justify="right")
+    names = ("", *(f"b: {length}" for length in lengths))
+    title = f"a {escape(op)} b: exact match in % by digits (Wilson 95 % interval)"
+    table = table_of(title, names, left=[""])
     for len_a in sorted({row["len_a"] for row in rows}):
         texts = []
         for len_b in lengths:
@@ -95,9 +104,8 @@ def _lengths(row: Row) -> str:
 
 def _length_table(op: str, rows: Sequence[Row]) -> Table:
     by = "the longer operand" if any(row["len_b"] for row in rows) else "operand length"
-    table = Table(title=f"{_operation(op, rows[0])}: exact match by {by}")
-    for name in ("digits", "cells", "n", "right", "exact match", "worst cell"):
-        table.add_column(name, justify="right")
+    names = ("digits", "cells", "n", "right", "exact match", "worst cell")
+    table = table_of(f"{_operation(op, rows[0])}: exact match by {by}", names)
     for length in sorted({max(row["len_a"], row["len_b"]) for row in rows}):
         part = [row for row in rows if max(row["len_a"], row["len_b"]) == length]
         right, n = (sum(row[key] for row in part) for key in ("answer_correct", "n"))
@@ -108,9 +116,9 @@ def _length_table(op: str, rows: Sequence[Row]) -> Table:
 
 
 def _strata_table(op: str, rows: Sequence[Row]) -> Table:
-    table = Table(title=f"{_operation(op, rows[0])}: exact match by stratum")
-    for name in ("stratum", "digits", "n", "right", "exact match"):
-        table.add_column(name, justify="left" if name == "stratum" else "right")
+    names = ("stratum", "digits", "n", "right", "exact match")
+    title = f"{_operation(op, rows[0])}: exact match by stratum"
+    table = table_of(title, names, left=["stratum"])
     for row in rows:
         right, n = row["answer_correct"], row["n"]
         table.add_row(
@@ -136,9 +144,9 @@ def _print_kinds(console: Console, counts: Sequence[Row], facts: Row) -> None:
         console.print("no answer is wrong" + (f"; {note}" if note else ""))
         return
     wrong = sum(row["n"] for row in counts)
-    table = Table(title=f"why {wrong:,} of {facts['n']:,} answers are wrong", caption=note or None)
-    for name in ("", "kind", "wrong", "share", "most at"):
-        table.add_column(name, justify="left" if name in ("", "kind", "most at") else "right")
+    title = f"why {wrong:,} of {facts['n']:,} answers are wrong"
+    left = ("", "kind", "most at")
+    table = table_of(title, ("", "kind", "wrong", "share", "most at"), left, note or None)
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in counts:
         groups.setdefault((row["op"], row["kind"]), []).append(row)
@@ -163,11 +171,9 @@ def _most_frequent(counts: Sequence[Row]) -> str:
 
 def loss_table(rows: Sequence[Row]) -> Table:
     """Loss on whole texts, a line each."""
-    table = Table(title="loss a character, each of the text predicted once")
-    for name in ("run", "split", "least context", "characters"):
-        table.add_column(name)
-    for name in ("nats", "bits", "perplexity"):
-        table.add_column(name, justify="right")
+    left = ("run", "split", "least context", "characters")
+    names = (*left, "nats", "bits", "perplexity")
+    table = table_of("loss a character, each of the text predicted once", names, left)
     for row in rows:
         sizes = f"{row['context']:,}", f"{row['n']:,}"
         values = (f"{row[name]:.4f}" for name in ("nats", "bits", "perplexity"))
@@ -188,10 +194,9 @@ def problems_text(file: object, rows: Sequence[Row]) -> str:
 
 def suite_table(title: str, rows: Sequence[Row]) -> Table:
     """Parts of a suite beside what was published for them; held-out problems apart from others."""
-    table = Table(title=escape(title))
-    table.add_column("part")
-    for name in ("n", "right", "exact match", "held out", "may have been seen", "published"):
-        table.add_column(name, justify="right")
+    caption = "held out: training can draw none of the problem's operations"
+    names = ("n", "right", "exact match", "held out", "may have been seen", "published")
+    table = table_of(escape(title), ("part", *names), ["part"], caption)
     for row in rows:
         right, n = row["answer_correct"], row["n"]
         other = "" if row["published"] is None else f"{row['published']:.1f} %"
@@ -200,7 +205,6 @@ def suite_table(title: str, rows: Sequence[Row]) -> Table:
             for group in ("held_out", "seen")
         ]
         table.add_row(escape(row["part"]), f"{n:,}", f"{right:,}", share(right, n), *groups, other)
-    table.caption = "held out: training can draw none of the problem's operations"
     return table
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import repeat
 from typing import Any, ClassVar
 
 import numpy as np
 
-from addgpt.task import MAX_DIGITS, SPLITS, Batch, Cell, Recipe, UsageError, setting
+from addgpt.task import MAX_DIGITS, SPLITS, Batch, Cell, Problem, Recipe, UsageError, setting
 from tasks.common import digits, problems, splits
 from tasks.common.ids import ALPHABET, IDS, OFFSET, SPREAD, moved
 from tasks.common.operation import Operation
@@ -313,7 +314,9 @@ class Arithmetic(Operation):
 
     def _written(self, a, b, len_a, len_b) -> Batch:
         if len(a):
-            return self.write(a, b, len_a, len_b).batch()
+            pairs = zip(repeat(self.op), zip(digits.to_int(a), digits.to_int(b), strict=True))
+            asked = np.fromiter(map(Problem._make, pairs), object, len(a))
+            return replace(self.write(a, b, len_a, len_b).batch(), problems=asked)
         levels = np.zeros((0, 1, LEVELS), np.int16)
         return Batch(np.zeros((0, 1), np.uint8), np.zeros((0, 1), bool), levels)
 
