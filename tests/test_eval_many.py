@@ -17,7 +17,7 @@ from addgpt.cli.main import main
 from addgpt.evaluation import scorecard
 from addgpt.evaluation.compare.runs import Marker, check_alike, find_runs
 from addgpt.evaluation.exact_match import evaluate_cells, evaluation_problems
-from addgpt.evaluation.schema import read_eval
+from addgpt.evaluation.schema import EVAL_COLUMNS, csv_text, read_eval
 from addgpt.runs import files
 from addgpt.runs.run import SHIPPED, Run, run_path
 
@@ -374,7 +374,8 @@ def test_scores_of_the_shipped_run_are_read_and_drawn_where_they_were_written(
         assert result.exit_code in (1, 2) and "addgpt eval" in result.stderr, words
     rows = read_eval(REFERENCE / "calculator" / "eval.csv")
     store = scorecard.Store([Run(SHIPPED)], None, print)
-    store.put(Run(SHIPPED), lambda folder: scorecard.write_eval(folder, rows))
+    scores = {"eval.csv": csv_text(EVAL_COLUMNS, rows)}
+    store.put(Run(SHIPPED), lambda folder: files.write_checked(folder, scores) or folder)
     stored = run("eval", "calculator", "--stored")
     assert stored.exit_code == 0 and " right, 100 %" in stored.stdout
     assert "results/calculator/accuracy" in run("figures", "calculator").stdout
