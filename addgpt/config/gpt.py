@@ -90,7 +90,7 @@ class GPTConfig(LevelledConfig):
             raise UsageError(f"level_position may hold relative at most {MAX_RELATIVE} times")
         if not self.content:
             self._check_without_content()
-        if self.attention != "full":
+        if self.local:
             self._check_local()
         if self.inject and self.loops == 1:
             raise UsageError("inject=true needs loops of at least 2")
@@ -113,7 +113,7 @@ class GPTConfig(LevelledConfig):
 
     def check_sizes(self) -> None:
         super().check_sizes()
-        if (self.attention != "full") != bool(self.visible):
+        if self.local != bool(self.visible):
             raise UsageError(f"attention={self.attention} needs to be told by the task what it sees")
 
     def _check_without_content(self) -> None:
@@ -128,6 +128,10 @@ class GPTConfig(LevelledConfig):
                 "content=false needs positions that say what is looked at: position=alibi or fire, "
                 "or level_position with relative"
             )
+
+    @property
+    def local(self) -> bool:
+        return self.attention != "full"
 
     @property
     def longest(self) -> int | None:

@@ -27,6 +27,5 @@ def build(config: ModelConfig, seed: int | None = 0) -> Model:
 def cache_of(config: ModelConfig, rows: int, length: int, device: torch.device) -> Cache | Memory:
     """What the model of a config carries along while it reads at most `length` tokens."""
     if isinstance(config, GPTConfig):
-        kind = Cache if config.attention == "full" else LocalCache
-        return kind(config, rows, length, device)
+        return (LocalCache if config.local else Cache)(config, rows, length, device)
     return Memory()

@@ -31,7 +31,7 @@ class Schemes(nn.ModuleDict):
         super().__init__()
         self.reads_index = config.position != "none"
         self.random_index = config.random_index
-        self.local = None if config.attention == "full" else LocalAttention(config)
+        self.local = LocalAttention(config) if config.local else None
         if self.reads_index:
             self["index"] = INDEX_SCHEMES[config.position](config)
         for name, (cls, ways) in ID_SCHEMES.items():
