@@ -52,6 +52,15 @@ class Rule:
     given: Callable[..., np.ndarray] | None = None
 
 
+def not_local(attention: str) -> UsageError:
+    """What to say to who asks for local attention where no trace is local."""
+    return UsageError(
+        f"attention={attention} needs a local trace, as tasks add, sub, mul and div have it with "
+        "trace=carry, and calc with add_trace, sub_trace, mul_trace and div_trace=carry; "
+        "without one: attention=full"
+    )
+
+
 class LocalTrace(ABC):
     """A task whose traces are local. The last level of its position ids is the kind of a row."""
 
@@ -93,7 +102,7 @@ class LocalTrace(ABC):
         """What `attention` shows a slot, as `GPTConfig.visible` has it. Raises UsageError."""
         rules = self.rules()
         if not rules:
-            raise UsageError(f"attention={attention} needs a trace that is local; this one is not")
+            raise not_local(attention)
         if attention == "window":
             return self.windows()
         return tuple(

@@ -113,8 +113,23 @@ class GPTConfig(LevelledConfig):
 
     def check_sizes(self) -> None:
         super().check_sizes()
-        if self.local != bool(self.visible):
-            raise UsageError(f"attention={self.attention} needs to be told by the task what it sees")
+        if not self.local and self.visible:
+            raise UsageError("visible goes with attention=window or reads, not full")
+        if self.local and not self._visible_fits():
+            raise UsageError(
+                f"attention={self.attention} is told by its task what it sees: visible does not "
+                f"fit {len(self.levels)} levels of ids"
+            )
+
+    def _visible_fits(self) -> bool:
+        """Whether `visible` is of the shape that `LocalAttention` takes."""
+        count = len(self.levels)
+        if self.attention == "window":
+            return len(self.visible) == count and any(self.visible)
+        kinds = self.levels[-1] if count else 0
+        return bool(self.visible) and all(
+            len(row) == count + 1 and max(row[:2]) < kinds for row in self.visible
+        )
 
     def _check_without_content(self) -> None:
         """Raise ValueError for what needs queries and keys, and where nothing else says."""
