@@ -94,7 +94,10 @@ class LocalTrace(ABC):
         `NO_PLACE` is among them where a token without an id on that level is read.
         """
         reads = [read for rule in self.rules().values() for read in rule.reads if read != LAST]
-        levels = ({read.col for read in reads} | {0, None}, {read.step for read in reads} | {0, None})
+        levels = (
+            {read.col for read in reads} | {0, None},
+            {read.step for read in reads} | {0, None},
+        )
         sorted_levels = (sorted(NO_PLACE if x is None else x for x in some) for some in levels)
         return (*map(tuple, sorted_levels), ())
 

@@ -42,8 +42,8 @@ class AttentionContext:
     reference_length  length at which log scaling changes nothing; 0: no log scaling
     device            where new tensors go
     cache             keys and values of earlier tokens; None: there are none
-    seen              (B, S, R) which keys local attention shows each query, its own among them; any,
-                      with a bias of -inf, where there are fewer. None: all up to its own
+    seen              (B, S, R) which keys local attention shows each query, its own among them;
+                      any, with a bias of -inf, where there are fewer. None: all up to its own
     """
 
     start: int
@@ -109,7 +109,7 @@ class AttentionContext:
         return (self.visible.log() / math.log(max(2, self.reference_length)))[:, None, :, None]
 
     def weigh(self, value: Tensor) -> Tensor:
-        """(B, H, S, D) sums of values (B, G, K, D), weighted by biases alone: there must be some."""
+        """(B, H, S, D) sums of values (B, G, K, D), weighted by biases alone, which there are."""
         if self.seen is not None:
             assert self.bias is not None
             return _sum_few(self.bias, value, self.seen)
