@@ -69,6 +69,7 @@ class Kind(IntEnum):
     SIGN_4 = 35
     SIGN_2 = 36
     SIGN_1 = 37
+    SUM_CARRY = 38  # what a column of a running sum carries
 
 
 KINDS = Kind.REMAINDER + 1
