@@ -55,9 +55,8 @@ class Rule:
 def not_local(attention: str) -> UsageError:
     """What to say to who asks for local attention where no trace is local."""
     return UsageError(
-        f"attention={attention} needs a local trace, as tasks add, sub, mul and div have it with "
-        "trace=carry, and calc with add_trace, sub_trace, mul_trace and div_trace=carry; "
-        "without one: attention=full"
+        f"attention={attention} needs a local trace: trace=carry where the task has that, or "
+        "add_trace, sub_trace, mul_trace and div_trace=carry; else attention=full"
     )
 
 

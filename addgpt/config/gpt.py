@@ -105,8 +105,10 @@ class GPTConfig(LevelledConfig):
     def _check_local(self) -> None:
         """Raise UsageError for what needs to see all tokens."""
         if self.position in ("alibi", "fire"):
-            ways = "none, learned, sinusoidal or rotary"
-            raise UsageError(f"attention={self.attention} goes with position={ways}")
+            raise UsageError(
+                f"position={self.position} needs attention=full; attention={self.attention} goes "
+                "with position=none, learned, sinusoidal or rotary"
+            )
         for name in ("prefix", "log_scale"):
             if getattr(self, name):
                 raise UsageError(f"{name}=true needs attention=full, not {self.attention}")

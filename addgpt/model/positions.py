@@ -55,13 +55,12 @@ class Slots:
 
     def ids_of_keys(self, levels: list[int]) -> Tensor:
         """(B, 1, K, n) ids on some levels of all keys, or (B, T, R, n) of those that are seen."""
-        own = self.ids[:, :-1, levels]
         if self.seen is None:
+            own = self.ids[:, :-1, levels]
             return (own if self.cache is None else self.cache.remember(own))[:, None]
-        if self.cache is not None:
-            assert self.cache.ids is not None
-            own = self.cache.ids[:, : self.end, levels]
-        return gather(own, self.seen.clamp(min=0).flatten(1)).unflatten(1, self.seen.shape[1:])
+        ids = self.ids if self.cache is None or self.cache.ids is None else self.cache.ids
+        found = gather(ids, self.seen.clamp(min=0).flatten(1))[:, :, levels]
+        return found.unflatten(1, self.seen.shape[1:])
 
     @property
     def end(self) -> int:
