@@ -57,7 +57,7 @@ def test_flops_of_a_plain_transformer_are_those_of_the_textbook(rows, length, la
 )  # fmt: skip
 def test_flops_without_memory_are_those_of_the_real_model(kind):
     """torch counts on real tensors, with attention as plain products, what we count on outlines."""
-    config = configure("add", SMALL)
+    config = configure("add", SMALL | {"attention": "full"})
     model = replace(config.model, **kind)
     batch = load_task("add", config.options).batch(np.random.default_rng(0), 7, "train")
     real = build(model)

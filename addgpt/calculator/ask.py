@@ -115,9 +115,9 @@ class Asker:
         task, limits = self.task, self._limits(prompts, slots)
         fits = (limits >= 1) & (limits <= self._most)
         for row in np.flatnonzero(~fits).tolist():
-            shown = brief(str(problems[row]))
-            fault = f"too long for this model: {shown}"
-            found[problems[row]] = fault if limits[row] < 1 else _too_much(shown, self._most)
+            what = brief(str(problems[row]))
+            fault = f"too long for this model: {what}"
+            found[problems[row]] = fault if limits[row] < 1 else _too_much(what, self._most)
         rows = np.flatnonzero(fits)
         rows = rows[np.argsort(limits[rows], kind="stable")]
         for index in _batches(rows, limits + prompts.shape[1]):
