@@ -171,8 +171,8 @@ class _Reader:
         self.cache.keep(index)
 
     def logits_afresh(self, tokens: np.ndarray) -> Tensor:
-        """(B, V) logits of the token after (B, T) tokens, as if nothing stood before them: a cache
-        is of no use once the first tokens fall away, for all later ones looked at them."""
+        """(B, V) logits of the token after (B, T) tokens, as if nothing stood before them: without
+        the cache, which holds tokens that have attended to those that fall away."""
         new, ids = self._tensor(tokens), self._tensor(self.positions(tokens, 1))
         return self.model(new, ids, at=self._last(new))[:, -1].float()
 
