@@ -36,7 +36,7 @@ TOO_LARGE = 10**MAX_DIGITS
 
 
 class Problem(NamedTuple):
-    """An operation on non-negative integers. As text, `12+34`."""
+    """An operation on two non-negative integers, or the sum of more. As text, `12+34`."""
 
     op: str
     operands: tuple[int, ...]
@@ -56,7 +56,10 @@ class Answer(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """One cell of the evaluation grid: an operation, two operand lengths, a kind of problem."""
+    """One cell of the evaluation grid: an operation, two operand lengths, a kind of problem.
+
+    Of sums of many numbers, `len_a` is how many there are and `len_b` the length of the longest.
+    """
 
     op: str
     len_a: int
@@ -288,6 +291,10 @@ class Graded(Task):
         Ids are those of `positions`. None where the task does not know the work.
         """
         return None
+
+    def cell_of(self, problem: Problem) -> Cell:
+        """The cell that a problem is in."""
+        return Cell(problem.op, *(len(str(operand)) for operand in problem.operands))
 
     def in_train_range(self, problem: Problem) -> bool:
         """Whether the operands are of lengths that training draws."""

@@ -116,10 +116,9 @@ def check_positions(task: Task) -> Faults:
 def check_cells(task: Graded) -> Faults:
     """Cells have problems, of the cell's operation and operand lengths."""
     for cell, split, batch in _sets(task):
-        names = {(cell.op, cell.len_a, cell.len_b)}
-        found = {(p.op, *(len(str(n)) for n in p.operands)) for p in problems(task, batch)}
-        if found - names:
-            yield f"{cell}, {split}: problems of {sorted(found - names)[0]}"
+        found = {task.cell_of(problem)[:3] for problem in problems(task, batch)} - {cell[:3]}
+        if found:
+            yield f"{cell}, {split}: problems of {sorted(found)[0]}"
 
 
 def check_answers(task: Graded) -> Faults:

@@ -14,6 +14,7 @@ positions. Decoding works them out from zeros of the same lengths, and sees what
 
 from __future__ import annotations
 
+import math
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ from tasks.common.ids import ALPHABET
 END = "#"
 DIGITS = 10  # the first so many characters
 LEVELS = 3
+LARGEST_TABLE = 1 << 20  # of combinations of lengths
 SIGNS = np.array([ALPHABET.index("+"), ALPHABET.index("-")], np.uint8)  # not negative, negative
 
 
@@ -69,10 +71,14 @@ class Kind(IntEnum):
     SIGN_4 = 35
     SIGN_2 = 36
     SIGN_1 = 37
+    # Of sums of many numbers.
+    SUM = 38  # the first number, then running sums
+    CARRY_SUM = 39
+    STOP = 40  # the end mark
 
 
 KINDS = Kind.REMAINDER + 1
-ALL_KINDS = len(Kind) + 1
+ALL_KINDS = Kind.SIGN_1 + 1  # of operations on two numbers
 
 
 class _Block(NamedTuple):
@@ -267,8 +273,12 @@ def _place_in_run(digit: np.ndarray) -> np.ndarray:
 def _distinct(lengths: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray]:
     """(K,) one row for each combination of lengths, and (B,) which of them each row is like.
 
-    As `np.unique` does, which sorts and takes several times as long.
+    As `np.unique` does, which sorts and takes several times as long. It has to, where there are too
+    many combinations for a table.
     """
+    if math.prod(int(some.max()) + 1 for some in lengths) > LARGEST_TABLE:
+        both = np.unique(np.stack(lengths, 1), axis=0, return_index=True, return_inverse=True)[1:]
+        return both[0], both[1].reshape(-1)
     key = np.zeros(len(lengths[0]), np.int64)
     for some in lengths:
         key = key * (int(some.max()) + 1) + some
