@@ -239,6 +239,7 @@ class Graded(Task):
     mark included.
     """
 
+    operands_at_most: ClassVar[int] = 2  # of a problem
     hidden: ClassVar[str] = ""  # characters that people need not see in what the model writes
 
     @abstractmethod
@@ -294,7 +295,8 @@ class Graded(Task):
 
     def cell_of(self, problem: Problem) -> Cell:
         """The cell that a problem is in."""
-        return Cell(problem.op, *(len(str(operand)) for operand in problem.operands))
+        a, b = (len(str(operand)) for operand in problem.operands)
+        return Cell(problem.op, a, b)
 
     def in_train_range(self, problem: Problem) -> bool:
         """Whether the operands are of lengths that training draws."""

@@ -16,7 +16,8 @@ has. Rows end with `;`, the last one, which holds the answer, with `#`:
 
 The first operand counts as the running sum of step 1, and operand j has the step of its row, j. So
 a digit and its carry both follow from three tokens at most: the operand's digit in the column, the
-running sum's one step before, and the carry of the column below. Length generalisation in both the
+running sum's one step before, and the carry of the column below; and what ends a row from whether
+there is a `+` before another operand. Length generalisation in both the
 number of operands and their length: Cho et al. 2024, arXiv:2410.15787.
 
 In cells, `len_a` is the number of operands and `len_b` their length in digits, all the same; in
@@ -58,14 +59,12 @@ SUM = re.compile(r"\s*[0-9]+(?:\s*\+\s*[0-9]+)+\s*=?\s*", re.ASCII)
 LIKE = "like:"  # of a stratum with given lengths, such as like:1,3,2
 
 
-def _digit(operand: Values, above: Values, carry: Values) -> np.ndarray | int:
-    """A column's digit of a running sum; where nothing is added, the row ends."""
-    if operand is None and above is None and carry is None:
-        return SEMICOLON
+def _digit(operand: Values, above: Values, carry: Values) -> np.ndarray:
+    """A column's digit of a running sum."""
     return (of(operand) + of(above) + of(carry)) % 10
 
 
-def _carry(operand: Values, above: Values, carry: Values) -> np.ndarray | int:
+def _carry(operand: Values, above: Values, carry: Values) -> np.ndarray:
     """What a column carries, at most 1."""
     return (of(operand) + of(above) + of(carry)) // 10
 
@@ -115,9 +114,9 @@ class Sum(Operation, LocalTrace):
             total, carries, largest = (x[:, : size.max()] for x in (total, carries, largest))
             exists = here[:, index, None] & (np.arange(total.shape[1]) < size[:, None])
             if index > 1:
-                sheet.symbol(";", Kind.SUM, exists=here[:, index, None], step=step - 1)
+                sheet.symbol(";", Kind.STOP, exists=here[:, index, None], step=step - 1)
             sheet.pairs(total, carries, (Kind.SUM, Kind.CARRY_SUM), exists=exists, step=step)
-        sheet.symbol("#", Kind.STOP)
+        sheet.symbol("#", Kind.STOP, step=here.sum(1)[:, None])
         return sheet
 
     def rules(self) -> dict[int, Rule]:
@@ -125,7 +124,9 @@ class Sum(Operation, LocalTrace):
         return {
             Kind.SUM: Rule(column, _digit),
             Kind.CARRY_SUM: Rule(column, _carry),
-            Kind.STOP: Rule((), lambda: END),
+            Kind.STOP: Rule(
+                (Read(Kind.OPERATOR, None, -1),), lambda x: END if x is None else SEMICOLON
+            ),
         }
 
     def row_names(self) -> dict[int, str]:
@@ -237,18 +238,17 @@ class Sum(Operation, LocalTrace):
     def sheets(self, size: int) -> Iterator[tuple[np.ndarray, list[range], np.ndarray]]:
         """As of `LocalTrace`; a larger size has more operands, too.
 
-        A slot sees a column of one row and the carry below it. So all that matters of the operands
-        before is how long the longest is and how often a carry may have gone into the column above
-        it, up to ten times: then all digits can stand there, and in any column above that.
+        A slot sees a column of one row and the carry below it. So of the operands before it matters
+        how long the longest is, and how often a carry may have gone into the column above that: up
+        to ten times, then all digits can stand there. A longer operand covers that column: it is as
+        if the sum began there.
         """
-        most = size + 2
-        pairs = [(size, x) for x in range(1, size + 1)] + [(x, size) for x in range(1, size)]
-        for first, other in pairs:
-            longer = other > first
-            for count in range(2, most + 1) if longer else [most]:
-                # After a longer operand it is as if the sum had begun with that.
-                middle = 1 if longer else other
-                yield self._sheet([first, *[middle] * (count - 2), other])
+        most = 2 * size + 2
+        for other in range(1, size + 1):
+            for count in range(2, most + 1) if other == 1 else [most]:
+                yield self._sheet([size, *[other] * (count - 1)])
+        for first, count in itertools.product(range(1, size), range(2, most + 1)):
+            yield self._sheet([first, *[1] * (count - 2), size])
 
     def _sheet(self, lengths: list[int]) -> tuple[np.ndarray, list[range], np.ndarray]:
         zeros = np.zeros((1, len(lengths), max(lengths)), np.int8)

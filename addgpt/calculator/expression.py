@@ -68,8 +68,18 @@ class Operation(NamedTuple):
     left: int
     right: int
 
+    @property
+    def operands(self) -> tuple[int, ...]:
+        return self.left, self.right
 
-Node = Number | Negation | Operation
+
+class Addition(NamedTuple):
+    """The sum of more than two earlier results, none of which is negative."""
+
+    operands: tuple[int, ...]
+
+
+Node = Number | Negation | Operation | Addition
 Expression = tuple[Node, ...]
 
 
@@ -114,11 +124,50 @@ def evaluate(expression: Expression) -> list[Answer]:
         elif isinstance(node, Negation):
             values.append(negative(values[node.of]))
         else:
-            left, right = whole(values[node.left]), whole(values[node.right])
-            if max(abs(left), abs(right)) >= TOO_LARGE:
+            operands = [whole(values[place]) for place in node.operands]
+            if max(map(abs, operands)) >= TOO_LARGE:
                 raise UsageError(f"an intermediate result has more than {MAX_DIGITS:,} digits")
-            values.append(apply(node.op, left, right))
+            if isinstance(node, Addition):
+                values.append(Answer(sum(operands)))
+            else:
+                values.append(apply(node.op, *operands))
     return values
+
+
+def joined(expression: Expression, values: list[Answer]) -> Expression:
+    """The same, sums of sums as one `Addition` each, where no number in them is negative.
+
+    `values` are those of its nodes.
+
+    >>> for node in joined(parse("1+2+3"), evaluate(parse("1+2+3"))):
+    ...     print(node)
+    Number(value=1)
+    Number(value=2)
+    Number(value=3)
+    Addition(operands=(0, 1, 2))
+    """
+    terms: dict[int, tuple[int, ...]] = {}  # what a sum is the sum of
+    inner: set[int] = set()  # sums that are part of another
+    for index, node in enumerate(expression):
+        if isinstance(node, Operation) and node.op == "+":
+            found = sum((terms.get(place, (place,)) for place in node.operands), ())
+            if all(values[place].whole >= 0 for place in found):
+                terms[index] = found
+                inner.update(place for place in node.operands if place in terms)
+    out: list[Node] = []
+    new: dict[int, int] = {}
+    for index, node in enumerate(expression):
+        if index in inner:
+            continue
+        if isinstance(node, Negation):
+            node = Negation(new[node.of])
+        elif len(terms.get(index, ())) > 2:
+            node = Addition(tuple(new[place] for place in terms[index]))
+        elif isinstance(node, Operation):
+            node = Operation(node.op, new[node.left], new[node.right])
+        new[index] = len(out)
+        out.append(node)
+    return tuple(out)
 
 
 def negative(value: Answer) -> Answer:
@@ -163,7 +212,7 @@ def rounds(expression: Expression) -> list[list[int]]:
         elif isinstance(node, Negation):
             level.append(level[node.of])
         else:
-            level.append(1 + max(level[node.left], level[node.right]))
+            level.append(1 + max(level[place] for place in node.operands))
     out: list[list[int]] = [[] for _ in range(max(level, default=-1) + 1)]
     for index, turn in enumerate(level):
         out[turn].append(index)
@@ -189,6 +238,11 @@ def unsigned(op: str, a: int, b: int) -> Question:
         return Question(Problem(op, (x, y)), sign, 1 if a >= 0 else -1, reduction)
     asked, swap, sign = SIGNS[op, a < 0, b < 0]
     return Question(Problem(asked, (y, x) if swap else (x, y)), sign, 1, reduction)
+
+
+def sum_of(numbers: list[int]) -> Question:
+    """The sum of more than two numbers, none of them negative."""
+    return Question(Problem("+", tuple(numbers)), 1, 1, " + ".join(map(str, numbers)))
 
 
 class _Parser:

@@ -14,7 +14,15 @@ from functools import cached_property, partial
 import numpy as np
 
 from addgpt.calculator import expression
-from addgpt.calculator.expression import OPERATORS, Negation, Number, Operation, Question, brief
+from addgpt.calculator.expression import (
+    OPERATORS,
+    Addition,
+    Negation,
+    Number,
+    Operation,
+    Question,
+    brief,
+)
 from addgpt.config.errors import UsageError
 from addgpt.generation import decode
 from addgpt.generation.decode import EXTRA_TOKENS, Generated
@@ -144,7 +152,7 @@ class Calculator:
         One expression is decoded token by token; of several the right work is a draft that the
         model confirms, so that only what it would have written otherwise takes as many passes.
         """
-        jobs = [_Job(text) for text in texts]
+        jobs = [_Job(text, self.task.operands_at_most > 2) for text in texts]
         write = self._together if len(jobs) > 1 else self._alone
         for turn in range(max((len(job.rounds) for job in jobs), default=0)):
             asked = [(job, *question) for job in jobs for question in job.questions(turn)]
@@ -247,7 +255,7 @@ class Calculator:
 class _Job:
     """One expression while it is worked out."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, joined: bool) -> None:
         self.text = text
         self.error: str | None = None
         self.stuck: str | None = None
@@ -257,6 +265,9 @@ class _Job:
             self.nodes = expression.parse(text)
             # Whatever is wrong with the expression itself is told before the model is asked.
             self.exact = expression.evaluate(self.nodes)
+            if joined:
+                self.nodes = expression.joined(self.nodes, self.exact)
+                self.exact = expression.evaluate(self.nodes)
         except UsageError as error:
             self.error = str(error)
             return
@@ -267,12 +278,22 @@ class _Job:
         """The operations of a round, each with its node's index."""
         for index in self._nodes(turn):
             node = self.nodes[index]
-            if isinstance(node, Operation):
-                left, right = self.values[node.left], self.values[node.right]
-                if left.rest or right.rest:
-                    self.stuck = "after a mistake, the model could not go on: inexact division"
+            if isinstance(node, Operation | Addition):
+                values = [self.values[place] for place in node.operands]
+                numbers = [value.whole for value in values]
+                is_sum = isinstance(node, Addition)
+                if any(value.rest for value in values) or (is_sum and min(numbers) < 0):
+                    what = "negative number in a sum" if is_sum else "inexact division"
+                    self.stuck = f"after a mistake, the model could not go on: {what}"
                     return
-                yield index, expression.unsigned(node.op, left.whole, right.whole)
+                yield (
+                    index,
+                    (
+                        expression.sum_of(numbers)
+                        if is_sum
+                        else expression.unsigned(node.op, *numbers)
+                    ),
+                )
 
     def take(self, index: int, question: Question, written: Written | str) -> None:
         """Enter what the model wrote, or why it was not asked."""
@@ -312,9 +333,8 @@ class _Job:
     def _refused(self, index: int, reason: str) -> None:
         """A problem that cannot be asked: who brought it about, the typist or the model?"""
         node = self.nodes[index]
-        assert isinstance(node, Operation), node
-        sides = (node.left, node.right)
-        if all(self.values[side] == self.exact[side] for side in sides):
+        assert isinstance(node, Operation | Addition), node
+        if all(self.values[place] == self.exact[place] for place in node.operands):
             self.error = self.error or reason
         else:
             self.stuck = self.stuck or f"after a mistake, the model could not go on: {reason}"
@@ -345,9 +365,10 @@ def _can(task: Task, op: str) -> bool:
 
 def _check_work(problem: Problem) -> None:
     """Refuse what would be too much to write, before any of it is laid out."""
-    op, (a, b) = problem.op, (len(str(operand)) for operand in problem.operands)
+    op = problem.op
     if op in "+-":
         return
+    a, b = (len(str(operand)) for operand in problem.operands)
     rows = b if op == "*" else max(1, a - b + 1)  # partial products, or steps
     if rows * (a if op == "*" else b) > MAX_PAIRS:
         raise UsageError(

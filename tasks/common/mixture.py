@@ -50,9 +50,10 @@ class Mixture(Graded, HeldOut, Explained, LocalTrace):
     check, prompt, truth, read, rows, is_copy, draw, answer_digits, error_type = map(
         of_part, "check prompt truth read rows is_copy draw answer_digits error_type".split()
     )
-    equivalent, in_train, in_train_range, in_eval_range, seen, cell_of, evaluation_set = map(
-        of_part, "equivalent in_train in_train_range in_eval_range seen cell_of evaluation_set".split()
+    equivalent, in_train, in_train_range, in_eval_range, seen, evaluation_set = map(
+        of_part, "equivalent in_train in_train_range in_eval_range seen evaluation_set".split()
     )
+    cell_of = of_part("cell_of")
 
     def parse(self, text: str) -> Problem:
         problem = super().parse(text)

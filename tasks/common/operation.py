@@ -29,7 +29,6 @@ class Operation(Graded, HeldOut, Explained):
 
     op: ClassVar[str]
     commutes: ClassVar[bool] = False
-    operands_at_most: ClassVar[int] = 2  # of a problem
     digits: int  # of the longest operand that is trained on
 
     @property

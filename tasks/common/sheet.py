@@ -74,7 +74,7 @@ class Kind(IntEnum):
     # Of sums of many numbers.
     SUM = 38  # the first number, then running sums
     CARRY_SUM = 39
-    STOP = 40  # the end mark
+    STOP = 40  # what ends a row
 
 
 KINDS = Kind.REMAINDER + 1
