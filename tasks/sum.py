@@ -340,7 +340,7 @@ class Sum(Operation, LocalTrace):
                 "level_position": ("relative", "relative", "learned"),
             },
             train={
-                "steps": 1000,
+                "steps": 500,
                 "batch_size": 64,
                 "muon_lr": 0.02,
                 "lr": 3e-3,

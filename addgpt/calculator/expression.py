@@ -78,6 +78,10 @@ class Addition(NamedTuple):
 
     operands: tuple[int, ...]
 
+    @property
+    def op(self) -> str:
+        return "+"
+
 
 Node = Number | Negation | Operation | Addition
 Expression = tuple[Node, ...]
@@ -127,10 +131,7 @@ def evaluate(expression: Expression) -> list[Answer]:
             operands = [whole(values[place]) for place in node.operands]
             if max(map(abs, operands)) >= TOO_LARGE:
                 raise UsageError(f"an intermediate result has more than {MAX_DIGITS:,} digits")
-            if isinstance(node, Addition):
-                values.append(Answer(sum(operands)))
-            else:
-                values.append(apply(node.op, *operands))
+            values.append(apply(node.op, *operands))
     return values
 
 
@@ -174,10 +175,11 @@ def negative(value: Answer) -> Answer:
     return Answer(-value.whole, -value.rest)
 
 
-def apply(op: str, left: int, right: int) -> Answer:
+def apply(op: str, *operands: int) -> Answer:
     """One exact operation. Raises UsageError for a division by zero."""
     if op == "+":
-        return Answer(left + right)
+        return Answer(sum(operands))
+    left, right = operands
     if op == "-":
         return Answer(left - right)
     if op == "*":
@@ -225,24 +227,26 @@ def brief(number: int | str, most: int = 24) -> str:
     return text if len(text) <= most else f"{text[:8]}...{text[-8:]} ({len(text):,} digits)"
 
 
-def unsigned(op: str, a: int, b: int) -> Question:
+def unsigned(op: str, *numbers: int) -> Question:
     """An operation on signed numbers as one on non-negative numbers.
+
+    Of a sum of more than two none may be negative.
 
     >>> unsigned("+", -3, 5)
     Question(problem=Problem(op='-', operands=(5, 3)), sign=1, rest_sign=1, reduction='-3 + 5')
     """
-    reduction = f"{a} {op} {b}" if b >= 0 else f"{a} {op} ({b})"
+    first, *others = numbers
+    reduction = f" {op} ".join([str(first), *(str(x) if x >= 0 else f"({x})" for x in others)])
+    if len(numbers) > 2:
+        assert min(numbers) >= 0, numbers
+        return Question(Problem(op, numbers), 1, 1, reduction)
+    a, b = numbers
     x, y = abs(a), abs(b)
     if op in "*/":
         sign = 1 if (a < 0) == (b < 0) else -1
         return Question(Problem(op, (x, y)), sign, 1 if a >= 0 else -1, reduction)
     asked, swap, sign = SIGNS[op, a < 0, b < 0]
     return Question(Problem(asked, (y, x) if swap else (x, y)), sign, 1, reduction)
-
-
-def sum_of(numbers: list[int]) -> Question:
-    """The sum of more than two numbers, none of them negative."""
-    return Question(Problem("+", tuple(numbers)), 1, 1, " + ".join(map(str, numbers)))
 
 
 class _Parser:

@@ -281,19 +281,12 @@ class _Job:
             if isinstance(node, Operation | Addition):
                 values = [self.values[place] for place in node.operands]
                 numbers = [value.whole for value in values]
-                is_sum = isinstance(node, Addition)
-                if any(value.rest for value in values) or (is_sum and min(numbers) < 0):
-                    what = "negative number in a sum" if is_sum else "inexact division"
+                negative = isinstance(node, Addition) and min(numbers) < 0
+                if negative or any(value.rest for value in values):
+                    what = "a negative number in a sum" if negative else "inexact division"
                     self.stuck = f"after a mistake, the model could not go on: {what}"
                     return
-                yield (
-                    index,
-                    (
-                        expression.sum_of(numbers)
-                        if is_sum
-                        else expression.unsigned(node.op, *numbers)
-                    ),
-                )
+                yield index, expression.unsigned(node.op, *numbers)
 
     def take(self, index: int, question: Question, written: Written | str) -> None:
         """Enter what the model wrote, or why it was not asked."""
