@@ -103,7 +103,7 @@ class Sum(Operation, LocalTrace):
             sheet.number(
                 operands[:, index], kind, exists=exists, step=step, most_significant_first=True
             )
-        sheet.equals()
+        sheet.equals(Kind.STOP, step=1)  # it stands before a row as `;` does
         nines = np.where(place < lengths[:, :, None], 9, 0)
         total, largest = operands[:, 0], nines[:, 0]
         for index in range(1, most):

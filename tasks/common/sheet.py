@@ -175,9 +175,9 @@ class Sheet:
         token = np.array([[ALPHABET.index(char)]]) if isinstance(char, str) else char
         self.number(token, kind, exists=exists, col=col, step=step)
 
-    def equals(self) -> None:
+    def equals(self, kind: int = Kind.EQUALS, step: int = 0) -> None:
         """Write `=`; from here on, the model is scored."""
-        self.symbol("=", Kind.EQUALS)
+        self.symbol("=", kind, step=step)
         self._prompt_columns = self._columns
 
     def batch(self) -> Batch:
