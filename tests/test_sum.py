@@ -223,12 +223,19 @@ def test_cells_are_numbers_of_operands_and_their_length():
         ("1++2", "not a problem like 12"),
         ("+".join(["1"] * 1001), "2 to 1,000 operands, not 1,001"),
         (f"1+2+{10**1000}", "at most 1000 digits"),
+        ("1+2+" + "9" * 5000, "not a problem like 12"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_in_one_line(text, says):
     with pytest.raises(UsageError, match=says) as error:
         TASK.parse(text)
     assert "\n" not in str(error.value)
+
+
+def test_a_long_sum_is_asked_whole():
+    numbers = [10**99 + place for place in range(100)]
+    problem = TASK.parse(" + ".join(map(str, numbers)))
+    assert TASK.read(problem, reference(*numbers)) == TASK.truth(problem) == (sum(numbers), 0)
 
 
 def test_tasks_of_two_operands_refuse_more():
