@@ -36,13 +36,13 @@ import numpy as np
 from addgpt.locality import LAST, Read, Rule
 from addgpt.task import Answer, Cell, ErrorType, Problem, Recipe, Row, UsageError, setting
 from tasks.common import digits, paper
-from tasks.common.arithmetic import Arithmetic, traced_recipe
+from tasks.common.arithmetic import Arithmetic, local_recipe, traced_recipe
 from tasks.common.errors import lowest_wrong
 from tasks.common.operation import NUMBER, row_of, sizes
-from tasks.common.rules import COMMA, END, EQUALS, MINUS, PLUS, SEMICOLON, R, either, of
+from tasks.common.rules import COMMA, END, EQUALS, MINUS, PLUS, SEMICOLON, R, carries, either, of
 from tasks.common.sheet import ALL_KINDS, SIGNS, Kind, Sheet
 
-TRACES = ("doubling", "carry", "estimate", "none")
+TRACES = ("carry", "doubling", "estimate", "none")
 TRIES = ((3, 8, Kind.TRY_8), (2, 4, Kind.TRY_4), (1, 2, Kind.TRY_2), (0, 1, Kind.TRY_1))
 MULTIPLES = (Kind.TWICE, Kind.FOUR, Kind.EIGHT)
 CARRY_OF = {
@@ -67,7 +67,7 @@ class Div(Arithmetic):
     long: ClassVar = ((40, 20), (100, 2))
 
     trace: str = setting(
-        "doubling",
+        "carry",
         "doubling: 8, 4, 2, 1 times the divisor; carry: the same, each digit followed by its carry; "
         "estimate: guess and correct; none",
         TRACES,
@@ -122,7 +122,7 @@ class Div(Arithmetic):
         end = 0 if self.trace == "carry" else size + 1
         sheet.symbol("#", Kind.REMAINDER, col=end, step=count)
 
-    def rules(self) -> dict[int, Rule]:
+    def local_rules(self) -> dict[int, Rule]:
         return division_rules() if self.trace == "carry" else {}
 
     def kinds(self) -> int:
@@ -244,6 +244,8 @@ class Div(Arithmetic):
         return ((quotient == 0) & inside).any(1) & quotient.any(1)
 
     def recipe(self) -> Recipe:
+        if self.rules():
+            return local_recipe(600 + 150 * self.digits)
         return traced_recipe(1000 + 400 * self.digits, self.digits > 3)
 
 
@@ -315,9 +317,9 @@ class _Work:
 
     def row_with_carries(self, number, columns, negative, kind: Kind, step: int, here) -> None:
         """The same, each digit followed by what its column carries or borrows."""
-        carries = np.abs(_carries(columns))
+        carried = np.abs(carries(columns)[1])
         kinds, exists = (kind, CARRY_OF[kind]), self.columns & here
-        self.sheet.pairs(number, carries, kinds, exists=exists, step=step)
+        self.sheet.pairs(number, carried, kinds, exists=exists, step=step)
         sign = np.where(negative, SIGNS[1], SIGNS[0])
         self.sheet.symbol(sign, SIGN_OF[kind], exists=here, step=step)
 
@@ -330,7 +332,7 @@ class _Work:
             digit_ids = {"exists": here, "col": 0, "step": step}
             self.sheet.number(digit[:, None], Kind.DIGIT, **digit_ids)
             self.sheet.symbol(",", Kind.CARRY_REST, exists=here, step=step)
-            pairs = rest[:, :-1], _carries(columns)[:, :-1]
+            pairs = rest[:, :-1], carries(columns)[1][:, :-1]
             kinds = Kind.REST, Kind.CARRY_REST
             self.sheet.pairs(*pairs, kinds, exists=exists, step=step)
             self.sheet.symbol(";", Kind.REST, exists=here, step=step)
@@ -339,14 +341,6 @@ class _Work:
         self.sheet.number(digit[:, None], Kind.DIGIT, exists=here, col=0, step=step)
         self.sheet.symbol(";", Kind.REST, exists=here, col=self.len_b + 2, step=step)
         return rest, digit
-
-
-def _carries(columns: np.ndarray) -> np.ndarray:
-    """(B, n) what each column, lowest first, carries into the next; borrowing is below 0."""
-    out, received = np.empty_like(columns), np.zeros(len(columns), columns.dtype)
-    for column in range(columns.shape[1]):
-        received = out[:, column] = (columns[:, column] + received) // 10
-    return out
 
 
 def division_rules() -> dict[int, Rule]:
@@ -363,7 +357,7 @@ def division_rules() -> dict[int, Rule]:
         number = [Read(k, 0, 0) for k in before[-1:]] or brought_down
         reads = (*number, Read(multiple, 0), *sign, carry)
         column = functools.partial(_column, signed=bool(sign))
-        small = _twice_at_most if weight == 1 else None
+        small = _less_than_divisor if weight == 1 else None
         rules[kind] = Rule(reads, lambda *seen, f=column: f(seen) % 10, small)
         rules[CARRY_OF[kind]] = Rule(reads, lambda *seen, f=column: abs(f(seen) // 10), small)
         given = _eight_fits if weight == 4 else None
@@ -374,7 +368,7 @@ def division_rules() -> dict[int, Rule]:
     rules[Kind.REST] = Rule(reads, lambda *seen: _rest(SEMICOLON, seen, lambda x: x % 10))
     rules[Kind.CARRY_REST] = Rule(reads, lambda *seen: _rest(COMMA, seen, lambda x: x // 10))
     signs = tuple(Read(SIGN_OF[kind], None, 0) for _, _, kind in TRIES)
-    rules[Kind.DIGIT] = Rule(signs, _digit, lambda *seen: (_digit(*seen) >= 0) & (_digit(*seen) < 10))
+    rules[Kind.DIGIT] = Rule(signs, _digit, _at_most_nine)
     rules[Kind.QUOTIENT] = Rule((Read(Kind.DIGIT, None, 0),), of)
     copied = (Read(Kind.REST, 0, 0), Read(Kind.A, 0, 0))
     rules[Kind.EQUALS], rules[Kind.OPERATOR] = Rule((), lambda: EQUALS), Rule((), lambda: R)
@@ -397,12 +391,14 @@ def _column(seen: tuple, signed: bool):
     return sum(of(digit) for digit in number) + change * (of(multiple) + of(carry))
 
 
-def _twice_at_most(digit, divisor, sign, carry):
-    """Where the divisor has no digit: a row is less than twice the divisor, in size, before the
-    last try, so that its top digit is 0 or 1, or 8 or 9 where it stands as ten's complement."""
+def _less_than_divisor(digit, divisor, sign, carry):
+    """Where the divisor has no digit: the last try brings a row that is less than twice the divisor,
+    in size, to less than the divisor. So its top digit, 0 or 1, or 8 or 9 where it stands as ten's
+    complement, becomes 0 or 9: a 1 is borrowed from, an 8 receives a carry."""
     if divisor is not None:
         return np.full(len(digit), True)
-    return np.where(sign == MINUS, digit > 7, digit < 2)
+    minus = (digit == 9) | ((digit == 8) & (carry == 1))
+    return np.where(sign == MINUS, minus, (digit == 0) | ((digit == 1) & (carry == 1)))
 
 
 def _sign(*seen):
@@ -428,6 +424,13 @@ def _digit(eight, four, two, one):
     """The digit that the signs of the four tries stand for."""
     signs = [np.where(sign == MINUS, -1, 1) for sign in (eight, four, two)]
     return 8 + 4 * signs[0] + 2 * signs[1] + signs[2] - (one == MINUS)
+
+
+def _at_most_nine(*signs):
+    """What is left of a step is less than the divisor, so ten times that and a digit holds it at
+    most nine times."""
+    digit = _digit(*signs)
+    return (digit >= 0) & (digit < 10)
 
 
 def _remainder(rest, dividend):

@@ -29,12 +29,12 @@ import numpy as np
 from addgpt.locality import Read, Rule
 from addgpt.task import Answer, Problem, Recipe, Row, setting
 from tasks.common import digits, paper
-from tasks.common.arithmetic import Arithmetic, traced_recipe
+from tasks.common.arithmetic import Arithmetic, local_recipe, traced_recipe
 from tasks.common.operation import NUMBER, row_of, sizes
-from tasks.common.rules import END, EQUALS, SEMICOLON, of
+from tasks.common.rules import COMMA, END, EQUALS, SEMICOLON, carries, of
 from tasks.common.sheet import ALL_KINDS, Kind, Sheet
 
-TRACES = ("rows", "carry", "none")
+TRACES = ("carry", "rows", "none")
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,8 @@ class Mul(Arithmetic):
     long: ClassVar = ((40, 40), (300, 2))
 
     trace: str = setting(
-        "rows",
-        "rows: products and running sums; carry: both in one row, each digit followed by its carry; "
-        "none",
+        "carry",
+        "rows: products and running sums; carry: the same, each digit followed by its carry; none",
         TRACES,
     )
 
@@ -67,7 +66,7 @@ class Mul(Arithmetic):
             if self.trace == "rows":
                 self._rows(sheet, row, product, total, columns & here, len_a, here)
             elif self.trace == "carry":
-                self._carries(sheet, row, product + shifted, columns & here, here)
+                self._carries(sheet, row, product, shifted, columns & here, here)
             running = np.where(here, total, running)
             lows.append(running[:, :1])
         self._answer(sheet, np.concatenate(lows, 1), running, columns, len_a, len_b)
@@ -83,20 +82,16 @@ class Mul(Arithmetic):
             sheet.number(total, Kind.RUNNING, exists=exists, step=step)
             sheet.symbol(";", Kind.RUNNING, exists=here, col=after, step=step)
 
-    def _carries(self, sheet: Sheet, row: int, columns, exists, here) -> None:
-        """Digit and carry for each column but the top one, which the last carry fills."""
-        step = row + 1
-        digit, carry = np.zeros((2, *columns.shape), np.int16)
-        received = np.zeros(len(columns), np.int16)
-        for column in range(columns.shape[1]):
-            total = columns[:, column] + received
-            received = total // 10
-            digit[:, column], carry[:, column] = total - 10 * received, received
-        kinds = Kind.RUNNING, Kind.TENS
-        sheet.pairs(digit[:, :-1], carry[:, :-1], kinds, exists=exists[:, 1:], step=step)
-        columns = np.arange(1, exists.shape[1] + 1)
-        top = exists & ~np.pad(exists[:, 1:], ((0, 0), (0, 1)))
-        sheet.number(digit, Kind.RUNNING, exists=top, step=step)
+    def _carries(self, sheet: Sheet, row: int, product, above, exists, here) -> None:
+        """The product, then the running sum, each digit followed by what its column carries."""
+        step, top = row + 1, exists & ~np.pad(exists[:, 1:], ((0, 0), (0, 1)))
+        partial, tens = carries(product)
+        kinds = Kind.PRODUCT, Kind.TENS
+        sheet.pairs(partial[:, :-1], tens[:, :-1], kinds, exists=exists[:, 1:], step=step)
+        sheet.number(partial, Kind.PRODUCT, exists=top, step=step)  # which the last carry fills
+        sheet.symbol(",", Kind.PRODUCT, exists=here, step=step)
+        sums = carries(partial + above)
+        sheet.pairs(*sums, (Kind.RUNNING, Kind.SUM_CARRY), exists=exists, step=step)
         sheet.symbol(";", Kind.RUNNING, exists=here, step=step)
 
     def _answer(self, sheet: Sheet, lows, running, columns, len_a, len_b) -> None:
@@ -116,15 +111,17 @@ class Mul(Arithmetic):
             end = 0
         sheet.symbol("#", Kind.TOP, col=end, step=last if written else 0)
 
-    def rules(self) -> dict[int, Rule]:
+    def local_rules(self) -> dict[int, Rule]:
         if self.trace != "carry":
             return {}
-        above = (Read(Kind.RUNNING, -1, 1), Read(Kind.TENS, 1, 0))
-        column = (Read(Kind.A), Read(Kind.B, None, 0), *above)
+        column = (Read(Kind.A), Read(Kind.B, None, 0), Read(Kind.TENS, 1, 0))
+        sums = (Read(Kind.PRODUCT, 0, 0), Read(Kind.RUNNING, -1, 1), Read(Kind.SUM_CARRY, 1, 0))
         copied = (Read(Kind.RUNNING, 0, 0),)
         return {
-            Kind.RUNNING: Rule(column, _digit),
-            Kind.TENS: Rule(column, lambda a, b, r, c: (of(a) * of(b) + of(r) + of(c)) // 10),
+            Kind.PRODUCT: Rule(column, _product),
+            Kind.TENS: Rule(column, lambda a, b, c: (of(a) * of(b) + of(c)) // 10),
+            Kind.RUNNING: Rule(sums, _sum),
+            Kind.SUM_CARRY: Rule(sums, lambda p, r, c: (of(p) + of(r) + of(c)) // 10),
             Kind.LOW: Rule(copied, lambda r: EQUALS if r is None else r),
             Kind.TOP: Rule(copied, lambda r: END if r is None else r),
         }
@@ -140,7 +137,7 @@ class Mul(Arithmetic):
         one = row_of(a + 1)
         work = {
             "rows": f"{one},(?:{one},{one};){{{b - 1}}}=",
-            "carry": f"(?:{row_of(2 * a + 1)};){{{b}}}=",
+            "carry": f"(?:{row_of(2 * a + 1)},{row_of(2 * a + 2)};){{{b}}}=",
             "none": "",
         }[self.trace]
         return [self.matched(f"{work}{NUMBER}#", completion)[0][::-1]]
@@ -195,14 +192,19 @@ class Mul(Arithmetic):
         return self.digits if self.trace != "none" else 0
 
     def recipe(self) -> Recipe:
+        if self.rules():
+            return local_recipe(300 + 150 * self.digits)
         return traced_recipe(900 + 300 * self.digits, self.digits > 3)
 
 
-def _digit(a, b, above, carry) -> np.ndarray | int:
-    """A column's digit of a running sum; above the last one, which the carry fills, the row ends."""
-    if a is None and carry is None:
-        return SEMICOLON
-    return (of(a) * of(b) + of(above) + of(carry)) % 10
+def _product(a, b, carry) -> np.ndarray | int:
+    """A digit of a product; above the last one, which the carry fills, the row ends."""
+    return COMMA if a is None and carry is None else (of(a) * of(b) + of(carry)) % 10
+
+
+def _sum(product, above, carry) -> np.ndarray | int:
+    """A digit of a running sum, or the end of its row."""
+    return SEMICOLON if product is None else (of(product) + of(above) + of(carry)) % 10
 
 
 def _factor(problem: Problem, place: int) -> str:

@@ -31,18 +31,8 @@ from addgpt.task import Answer, Cell, Problem, Recipe, Row, setting
 from tasks.common import digits, paper
 from tasks.common.arithmetic import Arithmetic
 from tasks.common.operation import NUMBER, row_of, sizes
-from tasks.common.rules import END, MINUS, PLUS, either, of
+from tasks.common.rules import END, MINUS, PLUS, carries, either, of
 from tasks.common.sheet import ALL_KINDS, SIGNS, Kind, Sheet
-
-
-def _borrows(difference: np.ndarray) -> np.ndarray:
-    """(B, n) whether each column, lowest first, borrows from the next."""
-    borrow = np.zeros(len(difference), bool)
-    out = np.empty(difference.shape, np.uint8)
-    for column in range(difference.shape[1]):
-        borrow = difference[:, column] - borrow < 0
-        out[:, column] = borrow
-    return out
 
 
 def _size(digit, before, written, sign) -> np.ndarray | int:
@@ -61,10 +51,9 @@ class Sub(Arithmetic):
     borrows: ClassVar[bool] = True
 
     trace: str = setting(
-        "borrow",
-        "borrow: the signed difference first; carry: each of its digits followed by its borrow; "
-        "or none",
-        ("borrow", "carry", "none"),
+        "carry",
+        "borrow: the signed difference first; carry: the same, each digit followed by its borrow; none",
+        ("carry", "borrow", "none"),
     )
     sign: str = setting("before", "where the sign stands with trace=none", ("before", "after"))
 
@@ -80,7 +69,7 @@ class Sub(Arithmetic):
         sign = np.where(negative, SIGNS[1], SIGNS[0])
         if self.trace == "carry":
             kinds = Kind.SIGNED, Kind.BORROW
-            sheet.pairs(signed, _borrows(difference), kinds, exists=exists)
+            sheet.pairs(signed, -carries(difference)[1], kinds, exists=exists)
             sheet.symbol(sign, Kind.SIGN)
             sheet.number(magnitude, Kind.MAGNITUDE, exists=exists)
             sheet.symbol("#", Kind.MAGNITUDE)
@@ -95,7 +84,7 @@ class Sub(Arithmetic):
         sheet.symbol("#", Kind.MAGNITUDE, col=longer + 1)
         return sheet
 
-    def rules(self) -> dict[int, Rule]:
+    def local_rules(self) -> dict[int, Rule]:
         if self.trace != "carry":
             return {}
         column = (Read(Kind.A), Read(Kind.B), Read(Kind.BORROW, 1))
@@ -152,9 +141,10 @@ class Sub(Arithmetic):
     def recipe(self) -> Recipe:
         return Recipe(
             model={
-                "layers": 2,
+                "layers": 1 if self.rules() else 2,
                 "width": 64,
                 "norm": "plain",
+                "attention": "reads" if self.rules() else "full",
                 "level_position": ("relative", "none", "learned"),
             },
             train={"steps": 1200, "batch_size": 128, "muon_lr": 0.03, "lr": 0.01},

@@ -29,7 +29,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -97,7 +97,7 @@ class Sum(Operation, LocalTrace):
         here = lengths > 0
         place = np.arange(width)
         for index in range(most):
-            kind, step = Kind.B if index else Kind.SUM, index + 1
+            kind, step = Kind.B if index else Kind.SUBTOTAL, index + 1
             if index:
                 sheet.symbol("+", Kind.OPERATOR, exists=here[:, index, None], step=step)
             exists = place < lengths[:, index, None]
@@ -116,15 +116,17 @@ class Sum(Operation, LocalTrace):
             exists = here[:, index, None] & (np.arange(total.shape[1]) < size[:, None])
             if index > 1:
                 sheet.symbol(";", Kind.STOP, exists=here[:, index, None], step=step - 1)
-            sheet.pairs(total, carries, (Kind.SUM, Kind.CARRY_SUM), exists=exists, step=step)
+            sheet.pairs(
+                total, carries, (Kind.SUBTOTAL, Kind.SUBTOTAL_CARRY), exists=exists, step=step
+            )
         sheet.symbol("#", Kind.STOP, step=here.sum(1)[:, None])
         return sheet
 
     def rules(self) -> dict[int, Rule]:
-        column = (Read(Kind.B, 0, 0), Read(Kind.SUM, 0, 1), Read(Kind.CARRY_SUM, 1, 0))
+        column = (Read(Kind.B, 0, 0), Read(Kind.SUBTOTAL, 0, 1), Read(Kind.SUBTOTAL_CARRY, 1, 0))
         return {
-            Kind.SUM: Rule(column, _digit),
-            Kind.CARRY_SUM: Rule(column, _carry),
+            Kind.SUBTOTAL: Rule(column, _digit),
+            Kind.SUBTOTAL_CARRY: Rule(column, _carry),
             Kind.STOP: Rule(
                 (Read(Kind.OPERATOR, None, -1),), lambda x: END if x is None else SEMICOLON
             ),
@@ -138,7 +140,8 @@ class Sum(Operation, LocalTrace):
     def parse(self, text: str) -> Problem:
         if not SUM.fullmatch(text):
             raise UsageError(f"{text.strip()!r} is not a problem like 12+34+5")
-        problem = self.problem(re.sub(r"[\s=]", "", text))
+        operands = re.sub(r"[\s=]", "", text).split(self.op)
+        problem = Problem(self.op, tuple(map(int, operands)))
         self.check(problem)
         return problem
 
@@ -296,7 +299,11 @@ class Sum(Operation, LocalTrace):
 
     def _written(self, operands: np.ndarray, lengths: np.ndarray) -> Batch:
         if len(operands):
-            return self.write(operands, lengths).batch()
+            numbers = iter(digits.to_int(operands[lengths > 0]))
+            counts = (lengths > 0).sum(1).tolist()
+            rows = (Problem(self.op, (*itertools.islice(numbers, count),)) for count in counts)
+            asked = np.fromiter(rows, object, len(counts))
+            return replace(self.write(operands, lengths).batch(), problems=asked)
         levels = np.zeros((0, 1, LEVELS), np.int16)
         return Batch(np.zeros((0, 1), np.uint8), np.zeros((0, 1), bool), levels)
 

@@ -66,7 +66,7 @@ def test_what_is_written_is_the_sum(numbers):
     problem, text = Problem("+", tuple(numbers)), reference(*numbers)
     assert text == work(*numbers)
     assert TASK.read(problem, text) == TASK.truth(problem) == (sum(numbers), 0)
-    assert TASK.problem(TASK.prompt(problem)) == TASK.parse(str(problem)) == problem
+    assert TASK.prompt(problem) == asked(numbers) and TASK.parse(str(problem)) == problem
     assert "".join(text[place] for place in TASK.answer_digits(problem, text)) == str(sum(numbers))
     assert "".join(row.text for row in TASK.rows(problem, text)) == text
 

@@ -19,7 +19,7 @@ Nothing here recurses, so that deep nesting cannot exhaust the stack, and nothin
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from addgpt.config.errors import UsageError
@@ -171,6 +171,13 @@ def joined(expression: Expression, values: list[Answer]) -> Expression:
     return tuple(out)
 
 
+def problems(expression: Expression, values: Sequence[Answer]) -> tuple[Problem, ...]:
+    """What its operations ask without signs (-3+5 is 5-3), given the `values` of its nodes."""
+    asked = (node for node in expression if isinstance(node, Operation | Addition))
+    sides = ((node.op, [values[place].whole for place in node.operands]) for node in asked)
+    return tuple(unsigned(op, *numbers).problem for op, numbers in sides)
+
+
 def negative(value: Answer) -> Answer:
     return Answer(-value.whole, -value.rest)
 
@@ -221,10 +228,10 @@ def rounds(expression: Expression) -> list[list[int]]:
     return out
 
 
-def brief(number: int | str, most: int = 24) -> str:
+def brief(number: int | str, of: str = "digits", most: int = 24) -> str:
     """A number or other text, its middle left out where it is long."""
     text = str(number)
-    return text if len(text) <= most else f"{text[:8]}...{text[-8:]} ({len(text):,} digits)"
+    return text if len(text) <= most else f"{text[:8]}...{text[-8:]} ({len(text):,} {of})"
 
 
 def unsigned(op: str, *numbers: int) -> Question:

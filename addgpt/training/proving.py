@@ -7,6 +7,8 @@ batch are problems of the train split that contain them.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -50,7 +52,8 @@ class Proving:
             return batch
         count = int(SHARE * len(batch))
         chosen = self.pool.rows(rng.integers(0, len(self.pool), count))
-        return Batch.joined([batch.rows(np.arange(len(batch) - count)), chosen], self.end)
+        batch = replace(batch, problems=chosen.problems)  # which no step asks for
+        return Batch.stacked([batch.rows(np.arange(len(batch) - count)), chosen], self.end)
 
     def judge(self, model: GPT) -> bool:
         """Judge all contexts; start another round and say so, unless all are safe."""
@@ -74,7 +77,9 @@ class Proving:
             if len(rows):
                 for problems in problems_with(self.task, some, rows, rng, EACH):
                     found += problems
-        return Batch.joined(found, self.end) if found else None
+        if not found:
+            return None
+        return replace(Batch.stacked(found, self.end), problems=np.empty(0, object))
 
     def state(self) -> dict[str, Tensor]:
         """What resuming needs."""

@@ -47,26 +47,17 @@ class Mixture(Graded, HeldOut, Explained, LocalTrace):
             raise UsageError(f"this model does {' '.join(self.parts)}, not {op}")
         return self.parts[op]
 
-    check, prompt, truth, read, rows, is_copy, draw, answer_digits, error_type = map(
-        of_part, "check prompt truth read rows is_copy draw answer_digits error_type".split()
+    prompt, truth, read, rows, is_copy, draw, answer_digits, error_type = map(
+        of_part, "prompt truth read rows is_copy draw answer_digits error_type".split()
     )
     equivalent, in_train, in_train_range, in_eval_range, seen, evaluation_set = map(
         of_part, "equivalent in_train in_train_range in_eval_range seen evaluation_set".split()
     )
     cell_of = of_part("cell_of")
 
-    def parse(self, text: str) -> Problem:
-        problem = super().parse(text)
-        self.check(problem)
-        return problem
-
-    def problem(self, prompt: str) -> Problem:
-        return self.part(next(char for char in prompt if char in self.parts)).problem(prompt)
-
     @property
     def levels(self) -> tuple[int, ...]:
-        every = [part.levels for part in self.parts.values()]
-        return tuple(map(max, zip(*every, strict=True)))
+        return tuple(map(max, *(part.levels for part in self.parts.values())))
 
     def rules(self) -> dict[int, Rule]:
         """Of all parts, if each is local: no two write rows of the same kind."""
@@ -74,7 +65,9 @@ class Mixture(Graded, HeldOut, Explained, LocalTrace):
         return {kind: rule for rules in each for kind, rule in rules.items()} if all(each) else {}
 
     def row_names(self) -> dict[int, str]:
-        return {kind: name for part in self.parts.values() for kind, name in part.row_names().items()}
+        return {
+            kind: name for part in self.parts.values() for kind, name in part.row_names().items()
+        }
 
     def long_cells(self) -> list[Cell]:
         return [cell for part in self.parts.values() for cell in part.long_cells()]
@@ -104,19 +97,18 @@ class Mixture(Graded, HeldOut, Explained, LocalTrace):
             for rows, where in ((most, part.largest(rng)), (count - most, None)):
                 if rows:
                     batches.append(part.batch(rng, rows, split, where))
-        return _stacked(batches)
+        return Batch.stacked(batches, ALPHABET.index(END))
 
     def positions(self, tokens: np.ndarray, slots: int) -> np.ndarray:
-        shape = (len(tokens), tokens.shape[1] + slots, len(self.levels))
-        out = np.zeros(shape, np.int16)
+        out = np.zeros((len(tokens), tokens.shape[1] + slots, len(self.levels)), np.int16)
         for part, rows in self._by_part(tokens):
             out[rows] = part.positions(tokens[rows], slots)
         return out
 
     def reference(self, prompts: np.ndarray) -> Batch:
-        found = list(self._by_part(prompts))
-        order = np.argsort(np.concatenate([rows for _, rows in found]))
-        return _stacked([part.reference(prompts[rows]) for part, rows in found]).rows(order)
+        parts, rows = zip(*self._by_part(prompts), strict=True)
+        works = [part.reference(prompts[some]) for part, some in zip(parts, rows, strict=True)]
+        return Batch.stacked(works, ALPHABET.index(END)).rows(np.argsort(np.concatenate(rows)))
 
     def _by_part(self, tokens: np.ndarray) -> Iterator[tuple[Arithmetic, np.ndarray]]:
         """Each part, and the rows of (B, T) tokens whose prompts are its own."""
@@ -125,7 +117,3 @@ class Mixture(Graded, HeldOut, Explained, LocalTrace):
             rows = np.flatnonzero(op == ALPHABET.index(char))
             if len(rows):
                 yield part, rows
-
-
-def _stacked(batches: list[Batch]) -> Batch:
-    return Batch.joined(batches, ALPHABET.index(END))

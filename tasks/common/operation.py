@@ -72,16 +72,8 @@ class Operation(Graded, HeldOut, Explained):
             raise UsageError(f"operands may have at most {MAX_DIGITS} digits")
         return problem.operands
 
-    def parse(self, text: str) -> Problem:
-        problem = super().parse(text)
-        self.check(problem)
-        return problem
-
     def prompt(self, problem: Problem) -> str:
         return f"{self.op.join(map(str, self.check(problem)))}="
-
-    def problem(self, prompt: str) -> Problem:
-        return Problem(self.op, tuple(map(int, prompt.removesuffix("=").split(self.op))))
 
     def truth(self, problem: Problem) -> Answer:
         return self.compute(*self.check(problem))

@@ -15,6 +15,18 @@ def of(value: Values) -> np.ndarray | int:
     return 0 if value is None else value.astype(np.int16)
 
 
+def carries(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(B, n) digits of totals of columns, lowest first, and what each carries into the next, or
+    borrows from it: below 0."""
+    digit, carry = np.empty_like(columns), np.empty_like(columns)
+    received = np.zeros(len(columns), columns.dtype)
+    for column in range(columns.shape[1]):
+        total = columns[:, column] + received
+        received = carry[:, column] = total // 10
+        digit[:, column] = total - 10 * received
+    return digit, carry
+
+
 def either(condition: np.ndarray, one: int, other: int) -> np.ndarray:
     """A token where a condition holds, else another."""
     return np.where(condition, one, other)

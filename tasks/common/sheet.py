@@ -71,14 +71,15 @@ class Kind(IntEnum):
     SIGN_4 = 35
     SIGN_2 = 36
     SIGN_1 = 37
+    SUM_CARRY = 38  # what a column of a running sum carries
     # Of sums of many numbers.
-    SUM = 38  # the first number, then running sums
-    CARRY_SUM = 39
-    STOP = 40  # what ends a row
+    SUBTOTAL = 39  # the first number, then running sums
+    SUBTOTAL_CARRY = 40
+    STOP = 41  # what ends a row
 
 
 KINDS = Kind.REMAINDER + 1
-ALL_KINDS = Kind.SIGN_1 + 1  # of operations on two numbers
+ALL_KINDS = Kind.SUM_CARRY + 1  # of operations on two numbers
 
 
 class _Block(NamedTuple):
