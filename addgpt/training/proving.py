@@ -20,9 +20,9 @@ from addgpt.model.gpt import GPT
 from addgpt.task import Batch
 
 ENOUGH = 0.5  # margin at which a context is safe
-SHARE = 0.5  # of a batch that are problems with weak contexts
-MOST_WEAK, EACH = 2000, 4  # contexts that are trained on in a round, and problems for each
-RATE = 0.3  # of the peak rate, at which a round starts
+SHARE = 0.25  # of a batch that are problems with weak contexts
+WEAKEST, EACH = 500, 4  # contexts that are trained on in a round, and problems for each
+RATE = 0.1  # of the peak rate, at which a round starts
 ROUND, MAX_ROUNDS = 0.2, 12  # steps of a round over those asked for; rounds at most
 STREAM = 2  # fourth part of a seed, for what is drawn here
 
@@ -70,7 +70,7 @@ class Proving:
         """Problems of train that contain the weakest contexts."""
         assert self.proof is not None
         margins = np.sort(np.concatenate([some.margin for some in self.proof.judged]))
-        limit = min(2 * ENOUGH, float(margins[min(MOST_WEAK, len(margins) - 1)]))
+        limit = float(margins[min(WEAKEST, len(margins) - 1)])
         found: list[Batch] = []
         for some in self.proof.judged:
             rows = np.flatnonzero(some.margin <= limit)
