@@ -26,7 +26,7 @@ Faults = Iterator[str]
 
 
 def check_task(task: Task) -> list[tuple[str, list[str]]]:
-    """What was checked, and the faults that were found; an exception is a fault, too."""
+    """Each check by its summary, and the faults it found; an exception is a fault, too."""
     found, checked = [], _summaries()
     for kind, check in CHECKS:
         if isinstance(task, kind):
@@ -78,7 +78,7 @@ def check_scored(task: Task) -> Faults:
         if not batch.scored.any(1).all() or batch.scored[:, 0].any():
             yield f"{split}: a row without a scored token, or without a prompt"
         elif (np.diff(batch.scored.astype(np.int8), axis=1) == 1).sum(1).max() > 1:
-            yield f"{split}: what is scored is interrupted"
+            yield f"{split}: the scored tokens are not one stretch"
         elif task.end:
             end = task.alphabet.index(task.end)
             last = batch.tokens[np.arange(len(batch)), batch.lengths - 1]
@@ -117,9 +117,10 @@ def check_cells(task: Graded) -> Faults:
     for cell, split, batch in _sets(task):
         if len(batch.problems) != len(batch):
             yield f"{cell}, {split}: {len(batch.problems)} problems for {len(batch)} rows"
-        found = {task.cell_of(problem)[:3] for problem in batch.problems} - {cell[:3]}
+        found = {task.cell_of(problem)[:3] for problem in batch.problems}
+        found.discard(cell[:3])
         if found:
-            yield f"{cell}, {split}: problems of {sorted(found)[0]}"
+            yield f"{cell}, {split}: problems of {min(found)}"
 
 
 def check_answers(task: Graded) -> Faults:
@@ -231,7 +232,7 @@ CHECKS: tuple[tuple[type, Callable[..., Faults]], ...] = (
 
 
 def _summaries() -> dict[str, str]:
-    """What each check looks at: docstrings, from the file's text, for `python -OO` drops them."""
+    """The summary of each check: its docstring, read from the file, for `python -OO` drops them."""
     tree = ast.parse(Path(__file__).read_text(encoding="utf-8"))
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
     return {f.name: (ast.get_docstring(f) or "").partition("\n")[0].rstrip(".") for f in functions}

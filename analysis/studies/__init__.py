@@ -1,4 +1,4 @@
-"""Studies: what a page of docs/ was worked out from, and how its figure is drawn.
+"""Studies: the numbers behind a page of docs/, and how its figure is drawn.
 
 Each is a module with three functions: `collect(*places)` makes a table of folders of runs (or of
 files of such tables), `draw(table)` a figure, `describe(table)` a text. `addgpt study NAME` calls
