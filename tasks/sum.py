@@ -34,7 +34,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from addgpt.locality import LocalTrace, Read, Rule, Values
+from addgpt.locality import LAST, LocalTrace, Read, Rule, Values
 from addgpt.task import (
     MAX_CHARACTERS,
     SPLITS,
@@ -68,6 +68,16 @@ def _digit(operand: Values, above: Values, carry: Values) -> np.ndarray:
 def _carry(operand: Values, above: Values, carry: Values) -> np.ndarray:
     """What a column carries, at most 1."""
     return (of(operand) + of(above) + of(carry)) // 10
+
+
+def _end(plus: Values, last: Values) -> int:
+    """What ends a row."""
+    return END if plus is None else SEMICOLON
+
+
+def _carries_nothing(plus: Values, last: Values) -> np.ndarray:
+    """The top column, for a row is as wide as the largest sum that its operands can have."""
+    return np.asarray(last) == 0
 
 
 @dataclass(frozen=True)
@@ -127,9 +137,7 @@ class Sum(Operation, LocalTrace):
         return {
             Kind.SUBTOTAL: Rule(column, _digit),
             Kind.SUBTOTAL_CARRY: Rule(column, _carry),
-            Kind.STOP: Rule(
-                (Read(Kind.OPERATOR, None, -1),), lambda x: END if x is None else SEMICOLON
-            ),
+            Kind.STOP: Rule((Read(Kind.OPERATOR, None, -1), LAST), _end, _carries_nothing),
         }
 
     def row_names(self) -> dict[int, str]:
