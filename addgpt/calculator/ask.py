@@ -174,9 +174,10 @@ def _too_much(what: str, most: int) -> str:
 def _check_work(problem: Problem, most: int) -> None:
     """Refuse what would be too much to write, before any of it is laid out: * and / work on each
     pair of digits."""
-    op, (a, b) = problem.op, (len(str(operand)) for operand in problem.operands)
+    op = problem.op
     if op in "+-":
         return
+    a, b = (len(str(operand)) for operand in problem.operands)
     rows = b if op == "*" else max(1, a - b + 1)  # partial products, or steps
     if rows * (a if op == "*" else b) > most:
         raise UsageError(_too_much(f"{a:,} digits {op} {b:,} digits", most))

@@ -53,6 +53,7 @@ class Mixture(Graded, HeldOut, Explained, LocalTrace):
     equivalent, in_train, in_train_range, in_eval_range, seen, evaluation_set = map(
         of_part, "equivalent in_train in_train_range in_eval_range seen evaluation_set".split()
     )
+    cell_of = of_part("cell_of")
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -64,7 +65,9 @@ class Mixture(Graded, HeldOut, Explained, LocalTrace):
         return {kind: rule for rules in each for kind, rule in rules.items()} if all(each) else {}
 
     def row_names(self) -> dict[int, str]:
-        return {kind: name for part in self.parts.values() for kind, name in part.row_names().items()}
+        return {
+            kind: name for part in self.parts.values() for kind, name in part.row_names().items()
+        }
 
     def long_cells(self) -> list[Cell]:
         return [cell for part in self.parts.values() for cell in part.long_cells()]
