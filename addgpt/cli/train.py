@@ -142,14 +142,10 @@ def _train(out: Path, init_from: str | None, world) -> None:
 
 def _certify(run) -> None:
     """Write the certificate of a run that was trained for one, and say what it says."""
-    from addgpt.cli.certify import proved
+    from addgpt.cli.certify import verdict
     from addgpt.evaluation.certify import certify
 
-    found = certify(run)
-    if not found["proved"]:
-        click.echo(f"not proved yet: {found['wrong']:,} of {found['contexts']:,} contexts are wrong")
-    else:
-        click.echo(proved(found))
+    click.echo(verdict(certify(run)))
 
 
 def _score(validation: dict[str, Any], n: int) -> str:
