@@ -25,7 +25,7 @@ SETTLED = 2  # sizes in a row that bring no new layout
 LARGEST = 12  # by which there must have been none
 FAR = 20_000  # an id so far away that nothing sees it
 AT_ONCE = 4096
-DRAWN = 20_000  # problems of one size among which a context is searched for
+DRAWN, AT_A_TIME = 20_000, 2000  # problems of one layout among which a context is searched for
 KNOWN: dict[str, tuple] = {  # parts of a model that rounding.py and check_certificate.py know
     "next_ids": (True,), "content": (True,), "tied": (False,), "share": ("none",),
     "norm_place": ("before",), "norm": ("rms", "plain", "none"), "activation": ("geglu", "relu2"),
@@ -210,10 +210,12 @@ def problems_with(
     task: LocalTrace, judged: Judged, rows: np.ndarray, rng: np.random.Generator, most: int
 ) -> list[Batch]:
     """For each context (row of `judged.tokens`), up to `most` problems of train that contain it."""
-    wanted = {judged.tokens[row].tobytes(): row for row in rows}
-    found: dict[int, list[Batch]] = {row: [] for row in rows}
-    for example in judged.examples:
-        batch = task.batch(rng, DRAWN, "train", task.cell_like(example.prompt))
+    wanted = {judged.tokens[row].tobytes(): row for row in rows.tolist()}
+    found: dict[int, list[Batch]] = {row: [] for row in wanted.values()}
+    for example in judged.examples * (DRAWN // AT_A_TIME):
+        if all(len(some) == most for some in found.values()):
+            break
+        batch = task.batch(rng, AT_A_TIME, "train", task.cell_like(example.prompt))
         if not len(batch) or batch.tokens.shape[1] <= example.places[-1]:
             continue
         seen = np.ascontiguousarray(batch.tokens[:, example.places].astype(np.uint8))
@@ -221,4 +223,4 @@ def problems_with(
             row = wanted.get(text)
             if row is not None and len(found[row]) < most:
                 found[row].append(batch.rows([index]))
-    return [found[row] for row in rows]
+    return [found[row] for row in rows.tolist()]
