@@ -204,6 +204,8 @@ class Add(Arithmetic):
     def rules(self) -> dict[int, Rule]:
         if self.hints or self.format != "reverse" or self.trace == "detailed":
             return {}
+        if self.ids != "coupled":
+            return {}
         here, before = (Read(Kind.A), Read(Kind.B)), (Read(Kind.A, 1), Read(Kind.B, 1))
         if self.trace == "carry":
             reads = (*here, Read(Kind.CARRY, 1))

@@ -123,7 +123,8 @@ class Div(Arithmetic):
         sheet.symbol("#", Kind.REMAINDER, col=end, step=count)
 
     def rules(self) -> dict[int, Rule]:
-        return division_rules() if self.trace == "carry" else {}
+        local = self.trace == "carry" and self.ids == "coupled"
+        return division_rules() if local else {}
 
     def kinds(self) -> int:
         return ALL_KINDS if self.trace == "carry" else super().kinds()

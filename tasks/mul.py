@@ -113,7 +113,7 @@ class Mul(Arithmetic):
         sheet.symbol("#", Kind.TOP, col=end, step=last if written else 0)
 
     def rules(self) -> dict[int, Rule]:
-        if self.trace != "carry":
+        if self.trace != "carry" or self.ids != "coupled":
             return {}
         column = (Read(Kind.A), Read(Kind.B, None, 0), Read(Kind.TENS, 1, 0))
         sums = (Read(Kind.PRODUCT, 0, 0), Read(Kind.RUNNING, -1, 1), Read(Kind.SUM_CARRY, 1, 0))

@@ -86,7 +86,7 @@ class Sub(Arithmetic):
         return sheet
 
     def rules(self) -> dict[int, Rule]:
-        if self.trace != "carry":
+        if self.trace != "carry" or self.ids != "coupled":
             return {}
         column = (Read(Kind.A), Read(Kind.B), Read(Kind.BORROW, 1))
         sizes = (Read(Kind.SIGNED), Read(Kind.SIGNED, 1), Read(Kind.MAGNITUDE, 1))

@@ -137,7 +137,7 @@ def try_out(model: GPT, task: LocalTrace, proof: Proof) -> Trial:
         for row in range(len(batch)):
             written = np.flatnonzero(batch.scored[row, 1:])
             for place in rng.permutation(written)[:TRIED].tolist():
-                look, example, context = met(batch, row, seen[row, place], place)
+                look, example, context = met(batch, row, seen[row, place])
                 right = listed.get(look, {}).get(bytes(context))
                 slots, unlisted = slots + 1, unlisted + (right != batch.tokens[row, place + 1])
                 found[look].append((example, context, logits[row, place]))

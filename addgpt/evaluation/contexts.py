@@ -212,18 +212,17 @@ class Lister:
         return [value if value is None else value[keep] for value in values], token[keep]
 
 
-def met(batch: Batch, row: int, seen: np.ndarray, place: int) -> tuple[Look, Example, np.ndarray]:
-    """The context in which a row of a batch writes the token after `place`, where (R,) `seen` are
-    the places that it sees: as far as the model tells, where, and the tokens."""
-    places = np.sort(seen[seen >= 0])
-    ids = batch.positions[row].astype(np.int64)
-    own = ids.tolist()
-    slot = own[place + 1]
+def met(batch: Batch, row: int, seen: np.ndarray) -> tuple[Look, Example, np.ndarray]:
+    """The context in which a row of a batch writes a token, where (R,) `seen` are the places that
+    it sees, -1 for none: as far as the model tells, where, and the tokens."""
+    places, ids = np.sort(seen[seen >= 0]), batch.positions[row]
+    own, after = ids[places].astype(np.int64), ids[places + 1].astype(np.int64)
+    slot = after[-1].tolist()
     look = tuple(
-        (own[p][-1], own[p + 1][-1], tuple(map(apart, slot[:-1], own[p])))
-        for p in places.tolist()
+        (one[-1], next_one[-1], tuple(map(apart, slot[:-1], one)))
+        for one, next_one in zip(own.tolist(), after.tolist(), strict=True)
     )
-    example = Example(places, ids[places], ids[places + 1], "")
+    example = Example(places, own, after, "")
     return (slot[-1], look), example, batch.tokens[row, places].astype(np.uint8)
 
 
