@@ -12,11 +12,12 @@ from addgpt.config.errors import UsageError
 from addgpt.config.gpt import NO_PLACE
 from addgpt.evaluation.certificate import list_contexts
 from addgpt.evaluation.contexts import Lister, met
-from addgpt.locality import LAST, Read
+from addgpt.locality import LAST, Read, Rule
 from addgpt.model.local import LocalAttention
 from addgpt.runs.resolve import configure
 from addgpt.task import Cell
 from addgpt.task_lookup import load_task
+from tasks.common.sheet import Kind
 
 RELATIVE = "relative,relative,learned"
 # Name and options of each task with a local trace; the second is what its model may look like.
@@ -251,7 +252,8 @@ def test_a_slot_that_does_not_see_what_it_reads_is_named(monkeypatch):
     config = configured("sub", {"trace": "carry"}, "reads").model
     rules = task.rules()
     kind = next(iter(rules))
-    more = rules | {kind: rules[kind].__class__((*rules[kind].reads, Read(4, None)), rules[kind].token)}
+    token, reads = rules[kind].token, (*rules[kind].reads, Read(Kind.EQUALS, None))
+    more = rules | {kind: Rule(reads, lambda *seen: token(*seen[:-1]))}
     monkeypatch.setattr(type(task), "rules", lambda self: more)
     with pytest.raises(UsageError, match="does not see all that it has to read"):
         [*Lister(task, config).layouts(2)]

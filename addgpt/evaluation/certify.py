@@ -70,6 +70,7 @@ def certify(run: Run, say: Callable[[str], None] = lambda text: None) -> dict[st
         "run": run.name,
         "task": run.config.task,
         "options": run.config.options,
+        "end": task.alphabet.index(task.end),
         "seed": run.config.seed,
         "parameters": model.parameter_count(),
         "weights": hashlib.sha256((run.path / MODEL).read_bytes()).hexdigest(),
