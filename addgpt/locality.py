@@ -7,7 +7,7 @@ the rules the proof that a model is right: see addgpt/evaluation/certificate.py.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,7 +16,7 @@ import numpy as np
 
 from addgpt.config.errors import UsageError
 from addgpt.config.gpt import NO_PLACE
-from addgpt.task import Cell
+from addgpt.task import Cell, Graded
 
 Values = np.ndarray | None  # tokens, (N,), one of each context; None: nothing stands there
 
@@ -52,7 +52,7 @@ class Rule:
     given: Callable[..., np.ndarray] | None = None
 
 
-class LocalTrace(ABC):
+class LocalTrace(Graded):
     """A task whose traces are local. The last level of its position ids is the kind of a row."""
 
     @abstractmethod
@@ -85,9 +85,9 @@ class LocalTrace(ABC):
         `NO_PLACE` is among them where a token without an id on that level is read.
         """
         reads = [read for rule in self.rules().values() for read in rule.reads if read != LAST]
-        levels = ({read.col for read in reads} | {0, None}, {read.step for read in reads} | {0, None})
-        sorted_levels = (sorted(NO_PLACE if x is None else x for x in some) for some in levels)
-        return (*map(tuple, sorted_levels), ())
+        levels = {read.col for read in reads}, {read.step for read in reads}
+        known = ({NO_PLACE if x is None else x for x in some} | {0, NO_PLACE} for some in levels)
+        return (*(tuple(sorted(some)) for some in known), ())
 
     def visible(self, attention: str) -> tuple[tuple[int, ...], ...]:
         """What `attention` shows a slot, as `GPTConfig.visible` has it. Raises UsageError."""

@@ -42,7 +42,9 @@ class Calc(Mixture):
     far: tuple[int, ...] = length_setting((), "longer operand lengths to score, such as 20,50")
     full: float = share_setting(0.25, "operands of the longest lengths")
     add_trace: str = setting("none", "trace of +: as in the task add", ("none", "carry"))
-    sub_trace: str = setting("borrow", "trace of -: as in the task sub", ("borrow", "carry", "none"))
+    sub_trace: str = setting(
+        "borrow", "trace of -: as in the task sub", ("borrow", "carry", "none")
+    )
     mul_trace: str = setting("rows", "trace of *: as in the task mul", mul.TRACES)
     div_trace: str = setting("doubling", "trace of /: as in the task div", div.TRACES)
 

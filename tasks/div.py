@@ -68,8 +68,8 @@ class Div(Arithmetic):
 
     trace: str = setting(
         "doubling",
-        "doubling: 8, 4, 2, 1 times the divisor; carry: the same, each digit followed by its carry; "
-        "estimate: guess and correct; none",
+        "doubling: 8, 4, 2, 1 times the divisor; carry: the same, each digit followed by its "
+        "carry; estimate: guess and correct; none",
         TRACES,
     )
 
@@ -367,7 +367,9 @@ def division_rules() -> dict[int, Rule]:
     rules[Kind.REST] = Rule(reads, lambda *seen: _rest(SEMICOLON, seen, lambda x: x % 10))
     rules[Kind.CARRY_REST] = Rule(reads, lambda *seen: _rest(COMMA, seen, lambda x: x // 10))
     signs = tuple(Read(SIGN_OF[kind], None, 0) for _, _, kind in TRIES)
-    rules[Kind.DIGIT] = Rule(signs, _digit, lambda *seen: (_digit(*seen) >= 0) & (_digit(*seen) < 10))
+    rules[Kind.DIGIT] = Rule(
+        signs, _digit, lambda *seen: (_digit(*seen) >= 0) & (_digit(*seen) < 10)
+    )
     rules[Kind.QUOTIENT] = Rule((Read(Kind.DIGIT, None, 0),), of)
     copied = (Read(Kind.REST, 0, 0), Read(Kind.A, 0, 0))
     rules[Kind.EQUALS], rules[Kind.OPERATOR] = Rule((), lambda: EQUALS), Rule((), lambda: R)

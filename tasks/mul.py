@@ -45,8 +45,7 @@ class Mul(Arithmetic):
 
     trace: str = setting(
         "rows",
-        "rows: products and running sums; carry: both in one row, each digit followed by its carry; "
-        "none",
+        "rows: products and running sums; carry: each of their digits followed by its carry; none",
         TRACES,
     )
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from addgpt.cli.certify import command, summary, verdict
 from addgpt.config.errors import UsageError
-from addgpt.evaluation import check_certificate, certificate
+from addgpt.evaluation import certificate, check_certificate
 from addgpt.evaluation.certificate import list_contexts, logits_in, margin, prove, spaced
 from addgpt.evaluation.certify import certify
 from addgpt.evaluation.check_certificate import check
@@ -69,9 +69,10 @@ def test_a_certificate_says_what_was_proved(original):
     assert found["contexts"] == 684 == sum(row["contexts"] for row in found["rows"].values())
     assert found["margin"] > 0.5 > found["float32"]["bound"] > found["float64"]["bound"] > 0
     assert found["tried"]["slots"] > 1500 and not found["tried"]["unlisted"]
-    assert found["weights"] == hashlib.sha256(
-        (original.path / "model.safetensors").read_bytes()
-    ).hexdigest()
+    assert (
+        found["weights"]
+        == hashlib.sha256((original.path / "model.safetensors").read_bytes()).hexdigest()
+    )
     done = CliRunner().invoke(command, [str(original.path)])
     assert done.exit_code == 0
     assert "right for every problem of any length: 684 contexts" in done.stdout
@@ -97,7 +98,9 @@ def test_a_model_stopped_early_is_not_proved_and_its_failures_can_be_typed(unfin
     assert len(typed) > 3
     for text in typed:
         prompt = task.encode(task.prompt(task.parse(text)))[None]
-        assert not score(unfinished.model(), task, task.reference(prompt), fast=False).trace_correct.any()
+        assert not score(
+            unfinished.model(), task, task.reference(prompt), fast=False
+        ).trace_correct.any()
         assert f"try {text}" in done.stdout
     with pytest.raises(ValueError, match="a context is won by -"):
         check(unfinished.path)

@@ -177,7 +177,7 @@ UNMET = {"add": 0, "add-carry": 1, "sub": 2, "mul": 163, "div": 1573}
 
 
 def test_little_is_listed_that_no_problem_has(request, local, matrices):
-    """All problems of up to two digits: what is met is listed, and nearly all that is listed met."""
+    """All problems of up to two digits: what is met is listed, nearly all that is listed met."""
     task, config, _ = local
     lister, listed = Lister(task, config), {}
     for size in (1, 2):

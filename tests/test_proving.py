@@ -100,8 +100,11 @@ def test_a_training_that_dies_goes_on_from_its_checkpoint(whole, tmp_path, monke
     """Killed while it learns, judges, or saves what was judged."""
     run, calls = started(tmp_path / "run"), 0
     owner, name, last = [
-        (GradientLearner, "learn", 23), (Proving, "judge", 2), (Proving, "_weak", 2), (Run, "save", 9),
-    ][place]  # fmt: skip
+        (GradientLearner, "learn", 23),
+        (Proving, "judge", 2),
+        (Proving, "_weak", 2),
+        (Run, "save", 9),
+    ][place]
     real = getattr(owner, name)
 
     def dying(self, *args, **more):
@@ -236,7 +239,9 @@ def test_what_cannot_be_proved_leaves_no_folder(tmp_path):
     from addgpt.cli.main import main
 
     out = tmp_path / "run"
-    done = CliRunner().invoke(main, ["train", "--task", "add", "--out", str(out), "--until-certified"])
+    done = CliRunner().invoke(
+        main, ["train", "--task", "add", "--out", str(out), "--until-certified"]
+    )
     assert isinstance(done.exception, UsageError | SystemExit) and done.exit_code != 0
     assert not out.exists()
 

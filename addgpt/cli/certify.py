@@ -40,7 +40,9 @@ def summary(found: dict[str, Any]) -> str:
     width = max(map(len, found["rows"]))
     lines = [f"{'row':<{width}}  {'contexts':>9}  {'wrong':>6}  smallest margin"]
     for name, row in found["rows"].items():
-        lines.append(f"{name:<{width}}  {row['contexts']:>9,}  {row['wrong']:>6,}  {row['margin']:.2f}")
+        lines.append(
+            f"{name:<{width}}  {row['contexts']:>9,}  {row['wrong']:>6,}  {row['margin']:.2f}"
+        )
     lines.append("")
     for failure in found["failures"]:
         seen = ", ".join(failure["seen"])

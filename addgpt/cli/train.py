@@ -24,7 +24,9 @@ from addgpt.config.errors import UsageError
 @click.option("--init-from", metavar="RUN", help="Start from this run's model.")
 @click.option("--stop-at", help="Stop once val exact match reaches this share, such as 0.999.")
 @click.option(
-    "--until-certified", is_flag=True, help="Train on what is wrong until the model is proved right."
+    "--until-certified",
+    is_flag=True,
+    help="Train on what is wrong until the model is proved right.",
 )
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any other setting.")
 def command(

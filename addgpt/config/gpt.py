@@ -114,7 +114,7 @@ class GPTConfig(LevelledConfig):
     def check_sizes(self) -> None:
         super().check_sizes()
         if (self.attention != "full") != bool(self.visible):
-            raise UsageError(f"attention={self.attention} needs to be told by the task what it sees")
+            raise UsageError(f"attention={self.attention} needs the task to say what it sees")
 
     def _check_without_content(self) -> None:
         """Raise ValueError for what needs queries and keys, and where nothing else says."""

@@ -103,7 +103,9 @@ def check_certifiable(task: Any, config: Any) -> None:
     if config.depth > 1:
         raise UsageError(f"{config.depth} blocks see further than one; a certificate needs one")
     if config.position != "none":
-        raise UsageError(f"position={config.position} tells the place in the text apart: no end of it")
+        raise UsageError(
+            f"position={config.position} tells the place in the text apart: no end of it"
+        )
     for level, scheme in enumerate(config.scheme, start=1):
         last = level == len(config.levels)  # the kinds of rows: they are few
         if scheme not in (("relative", "none", "learned") if last else ("relative", "none")):
@@ -149,7 +151,9 @@ def _all_layouts(lister: Lister) -> tuple[dict[Layout, Example], int]:
         quiet = quiet + 1 if len(found) == before else 0
         if quiet == SETTLED:
             return found, size
-    raise UsageError(f"operands of {LARGEST} digits still bring new layouts: the trace is not local")
+    raise UsageError(
+        f"operands of {LARGEST} digits still bring new layouts: the trace is not local"
+    )
 
 
 def _as_one(tokens: np.ndarray) -> np.ndarray:
@@ -208,7 +212,7 @@ def spaced(example: Example) -> np.ndarray:
 
 def problems_with(
     task: LocalTrace, judged: Judged, rows: np.ndarray, rng: np.random.Generator, most: int
-) -> list[Batch]:
+) -> list[list[Batch]]:
     """For each context (row of `judged.tokens`), up to `most` problems of train that contain it."""
     wanted = {judged.tokens[row].tobytes(): row for row in rows.tolist()}
     found: dict[int, list[Batch]] = {row: [] for row in wanted.values()}

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from addgpt.config.errors import UsageError
 from addgpt.evaluation.certificate import (
     Proof,
     check_certifiable,
@@ -105,12 +104,13 @@ def holds(found: dict[str, Any]) -> bool:
     """Whether all is right and no rounding can change it; the checker has yet to agree."""
     if found["wrong"] or found["tried"]["unlisted"]:
         return False
-    return found["tried"]["deviation"] <= found["float32"]["bound"] and found["float32"]["room"] > 0
+    bound, limit = found["float32"]["bound"], found["float32"]["margin"]
+    return found["tried"]["deviation"] <= bound < limit and found["float32"]["room"] > 0
 
 
 def float32_room(model: GPT, proof: Proof) -> dict[str, float]:
     """Bounds on rounding where margins are smallest, and the least that they leave of a margin."""
-    limit = np.sort(np.concatenate([some.margin for some in proof.judged]))[: BOUNDED][-1]
+    limit = np.sort(np.concatenate([some.margin for some in proof.judged]))[:BOUNDED][-1]
     bound, room = 0.0, np.inf
     for some in proof.judged:
         rows = np.flatnonzero(some.margin <= limit)
@@ -186,7 +186,7 @@ def _failures(task: LocalTrace, proof: Proof) -> Iterator[dict[str, Any]]:
 
 def _write(run: Run, found: dict[str, Any], proof: Proof) -> None:
     """The certificate, and the contexts that it is about."""
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for group, some in enumerate(proof.judged):
         example = some.examples[0]
         arrays |= {

@@ -1,12 +1,11 @@
 """Checks a certificate with numpy alone: `python -m addgpt.evaluation.check_certificate RUN`.
 
-Nothing here is shared with what wrote it. The forward pass is written anew, in float64, and carries
-a bound on how far that is from exact arithmetic, whatever the order of its sums (Higham 2002,
-Accuracy and Stability of Numerical Algorithms, chapter 3: n roundings change a sum of n products by
-at most n u / (1 - n u) of the sum of their sizes). Checked is that weights, contexts and certificate
-belong together; that in each context one token is right, and its logit the highest by more than the
-bound; and that what is right in rows of a kind is what slots see as the token just written.
-Not checked is that no context is missing and that right tokens are arithmetic: docs/certificate.md.
+Nothing here is shared with what wrote it: the model is run anew, in float64, with a bound on how
+far that is from exact arithmetic, whatever the order of sums (Higham 2002, Accuracy and Stability of
+Numerical Algorithms, chapter 3: a sum of n products is off by at most n u / (1 - n u) of the sum of
+their sizes). Checked: weights, contexts and certificate belong together; one token is right in each
+context, and wins by more than the bound; what is right in rows of a kind is what slots see as the
+token just written. Not checked: that no context is missing, and that what is right is arithmetic.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from safetensors.numpy import load_file
 U = 2.0**-53  # of float64
 NEAR, NO_PLACE = 4, 9  # of relative ids: the largest difference told apart, the entry of no id
 AT_ONCE = 1024
+FIELDS = ("ids", "after", "tokens", "right")
 ERF = np.vectorize(math.erf, otypes=[float])
 KNOWN = {
     "architecture": ["gpt"], "layers": [1], "loops": [1], "position": ["none"], "share": ["none"],
@@ -58,7 +58,7 @@ class Checked:
         return Checked(self.value @ weight.T, error + gamma(n) * rounding)
 
     def on_sphere(self, radius: float, eps: float = 0.0) -> Checked:
-        """The vector brought to a length: RMS norm (radius sqrt n) and the norm of queries, keys."""
+        """The vector at another length: RMS norm (radius sqrt n), norm of queries and keys."""
         n = self.value.shape[-1]
         value = self.value * (radius / np.sqrt(self.size**2 + n * eps))[..., None]
         near = np.maximum(self.size - self.error, 1e-30)  # where the length may have fallen
@@ -106,10 +106,9 @@ def attended(config: dict, w: dict, read: Checked, ids: np.ndarray, own: np.ndar
     return Checked((weights[..., None] * v.value).sum(1).reshape(n, c), length(shifted))
 
 
-def logits(
-    config: dict, w: dict, tokens: np.ndarray, ids: np.ndarray, after: np.ndarray
-) -> Checked:
-    """(N, V) logits in contexts of tokens (N, R) whose slots have ids (R, L), and the next `after`."""
+def logits(config: dict, w: dict, tokens, ids, after) -> Checked:
+    """(N, V) logits in contexts (N, R) of tokens with ids (R, L); `after` are those of the slots
+    after them."""
 
     def norm(x: Checked, name: str) -> Checked:
         if config["norm"] == "none":
@@ -133,10 +132,8 @@ def logits(
 
 
 def check(folder: Path) -> dict[str, float]:
-    """Contexts, smallest margin, largest bound, and the least of a margin that its bound leaves.
-
-    Raises ValueError for what the text above says is checked.
-    """
+    """How many contexts, the smallest margin, the largest bound and the least room between the two.
+    Raises ValueError."""
     told = json.loads((folder / "certificate.json").read_text())
     config = json.loads((folder / "config.json").read_text())["model"]
     for name, file in (("weights", "model.safetensors"), ("listed", "certificate.npz")):
@@ -147,12 +144,11 @@ def check(folder: Path) -> dict[str, float]:
     if odd or not {*levels} <= {"relative", "none"} or kind not in ("learned", "relative", "none"):
         raise ValueError(f"this checker does not know {odd or config['level_position']}")
     w = {name: x.astype(np.float64) for name, x in load_file(folder / "model.safetensors").items()}
-    listed, looks, said, last = np.load(folder / "certificate.npz"), set(), set(), set()
+    listed = np.load(folder / "certificate.npz")
+    looks, said, last = (set[tuple]() for _ in range(3))
     margins, bounds = [], []
     for group in range(told["groups"]):
-        ids, after, tokens, right = (
-            listed[f"{group}.{x}"] for x in ("ids", "after", "tokens", "right")
-        )
+        ids, after, tokens, right = (listed[f"{group}.{name}"] for name in FIELDS)
         apart = np.where(ids == 0, NO_PLACE, np.clip(after[-1] - ids, -NEAR, NEAR))[:, :-1]
         looks |= {(*apart.ravel(), *ids[:, -1], *after[:, -1], *some) for some in tokens}
         said |= {(after[-1, -1], token) for token in right}
@@ -166,21 +162,16 @@ def check(folder: Path) -> dict[str, float]:
             bounds.append(np.sqrt(2) * found.error)  # of the difference of two logits
     margin, bound = np.concatenate(margins), np.concatenate(bounds)
     if not (margin > bound).all():
-        raise ValueError(
-            f"a context is won by {margin.min():.3g}, rounding may be {bound.max():.3g}"
-        )
+        won = f"a context is won by {margin.min():.3g}"
+        raise ValueError(f"{won}, rounding may be {bound.max():.3g}")
     if not len(looks) == len(margin) == told["contexts"]:
         raise ValueError(f"{len(looks)} different contexts are listed, not {told['contexts']}")
     written = {kind for kind, _ in said}
     if {token for kind, token in said ^ last if kind in written} - {told["end"]}:
         raise ValueError("what is right in some rows is not what is seen of them")
     room = float((margin - bound).min())
-    return {
-        "contexts": len(margin),
-        "margin": float(margin.min()),
-        "bound": float(bound.max()),
-        "room": room,
-    }
+    count, least, most = len(margin), float(margin.min()), float(bound.max())
+    return {"contexts": count, "margin": least, "bound": most, "room": room}
 
 
 if __name__ == "__main__":

@@ -200,8 +200,10 @@ class Lister:
         grid = _grid([[0] if some is None else sorted({x[-1] for x in some}) for some in there])
         count = len(grid[0]) if grid else 1
         keep = np.ones(count, bool)
-        below = None if chain is None else there[chain]
-        if below and len(below[0]) > 1:  # of the same row, so with the same constants
+        below = () if chain is None else there[chain]
+        if (
+            chain is not None and below and len(below[0]) > 1
+        ):  # of the same row, so with the same constants
             known = np.zeros((self.vocab,) * len(below[0]), bool)
             known[tuple(np.array(below).T)] = True
             keep &= known[tuple(grid[i] for i in (*constants, chain))]
@@ -239,7 +241,11 @@ def _chain(rule: Rule, kind: int) -> int | None:
 
 def _constants(rule: Rule) -> list[int]:
     """Which reads are the same tokens for all of a row."""
-    return [i for i, read in enumerate(rule.reads) if read != LAST and read.col is None and not read.step]
+    return [
+        i
+        for i, read in enumerate(rule.reads)
+        if read != LAST and read.col is None and not read.step
+    ]
 
 
 def _wanted(own: tuple[int, ...], read: Read) -> tuple[int, ...]:

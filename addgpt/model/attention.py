@@ -108,7 +108,7 @@ class AttentionContext:
         return (self.visible.log() / math.log(max(2, self.reference_length)))[:, None, :, None]
 
     def weigh(self, value: Tensor) -> Tensor:
-        """(B, H, S, D) sums of values (B, G, K, D), weighted by biases alone: there must be some."""
+        """(B, H, S, D) sums of values (B, G, K, D), weighted by biases; there must be some."""
         if self.seen is not None:
             assert self.bias is not None
             return _sum_few(self.bias, value, self.seen)

@@ -54,7 +54,7 @@ class Schemes(nn.ModuleDict):
         seen = None
         if self.local is not None and cache is None:
             seen = self.local.places(ids)
-        elif self.local is not None:
+        elif self.local is not None and cache is not None:
             seen = cache.seen_by(self.local.places)[:, start : start + ids.shape[1] - 1]
         return Slots(ids, index, start, cache, seen)
 

@@ -16,6 +16,7 @@ import torch
 from addgpt.device import compute_dtype, pick_device, prepare, seed_dropout, usable_cores
 from addgpt.model.build import build
 from addgpt.model.forward import loss_and_exact
+from addgpt.model.gpt import GPT
 from addgpt.runs.checkpoint import load_weights
 from addgpt.runs.run import STATE, Run, RunError
 from addgpt.task import Task
@@ -225,6 +226,7 @@ class Loop:
         ):
             return
         self.kept.eval()
+        assert isinstance(self.kept, GPT)
         proving.judge(self.kept, state.step, self.world)
         state.steps, state.contexts, state.wrong = proving.ends, proving.contexts, proving.wrong
         if not self.finished:

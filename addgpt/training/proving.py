@@ -88,17 +88,20 @@ class Proving:
         proof = prove(model, self.task, self.listed)
         self.contexts, self.wrong, self.ends = proof.contexts, proof.below(0), step
         if proof.below(ENOUGH) and self.round < MAX_ROUNDS:
-            self.pool = self._weak(proof, np.random.default_rng((self.config.seed, step, 0, STREAM)))
+            rng = np.random.default_rng((self.config.seed, step, 0, STREAM))
+            self.pool = self._weak(proof, rng)
             self.round, self.began = self.round + 1, step
             self.ends = step + max(1, int(ROUND * self.settings.steps))
 
     def _weak(self, proof: Proof, rng: np.random.Generator) -> Batch | None:
         """Problems as in training that contain the weakest contexts."""
-        margins = np.sort(np.concatenate([some.margin for some in proof.judged]))
-        limit = min(2 * ENOUGH, float(margins[min(MOST_WEAK, len(margins) - 1)]))
+        margins = np.concatenate([some.margin for some in proof.judged])
+        weakest = np.argsort(margins, kind="stable")[:MOST_WEAK]
+        chosen = np.zeros(len(margins), bool)
+        chosen[weakest] = ~(margins[weakest] > 2 * ENOUGH)
         found: list[Batch] = []
         for some in map(self._in_range, proof.judged):
-            rows = np.flatnonzero(some.margin <= limit)
+            rows, chosen = np.flatnonzero(chosen[: len(some.margin)]), chosen[len(some.margin) :]
             for problems in problems_with(self.task, some, rows, rng, EACH):
                 found += problems
         return self._joined(found) if found else None

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from addgpt.locality import LocalTrace, Rule
-from addgpt.task import Batch, Cell, Explained, Graded, HeldOut, Problem, UsageError
+from addgpt.task import Batch, Cell, Explained, HeldOut, Problem, UsageError
 from tasks.common.arithmetic import Arithmetic
 from tasks.common.sheet import ALPHABET, DIGITS, END
 
@@ -28,7 +28,7 @@ def of_part(name: str) -> Callable[..., Any]:
     return method
 
 
-class Mixture(Graded, HeldOut, Explained, LocalTrace):
+class Mixture(LocalTrace, HeldOut, Explained):
     """Problems of several operations, each written and judged as its own task does."""
 
     alphabet: ClassVar[str] = ALPHABET
@@ -73,7 +73,9 @@ class Mixture(Graded, HeldOut, Explained, LocalTrace):
         return {kind: rule for rules in each for kind, rule in rules.items()} if all(each) else {}
 
     def row_names(self) -> dict[int, str]:
-        return {kind: name for part in self.parts.values() for kind, name in part.row_names().items()}
+        return {
+            kind: name for part in self.parts.values() for kind, name in part.row_names().items()
+        }
 
     def long_cells(self) -> list[Cell]:
         return [cell for part in self.parts.values() for cell in part.long_cells()]
