@@ -14,8 +14,8 @@ from __future__ import annotations
 import dataclasses
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -90,11 +90,28 @@ class Batch:
                uint16 where the alphabet has more than 256 characters
     scored     (B, T) bool    the model must predict this token: never in the prompt or padding
     positions  (B, T, L) int16  L >= 0 position-id levels; 0 means "no position"
+    problems   (B,) object    the `Problem` of each row of a graded task; (0,) of any other task
     """
 
     tokens: np.ndarray
     scored: np.ndarray
     positions: np.ndarray
+    problems: np.ndarray = field(default_factory=lambda: np.empty(0, object))
+
+    @classmethod
+    def stacked(cls, batches: Sequence[Batch], pad: int) -> Batch:
+        """Several batches as one, their tokens padded to the longest with the id `pad`."""
+        size = max(batch.tokens.shape[1] for batch in batches)
+
+        def joined(name: str, fill: int) -> np.ndarray:
+            out = []
+            for array in (getattr(batch, name) for batch in batches):
+                width = [(0, 0), (0, size - array.shape[1]), (0, 0)][: array.ndim]
+                out.append(np.pad(array, width, constant_values=fill))
+            return np.concatenate(out)
+
+        problems = np.concatenate([batch.problems for batch in batches])
+        return cls(joined("tokens", pad), joined("scored", 0), joined("positions", 0), problems)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -104,21 +121,9 @@ class Batch:
         scored = self.scored[index]
         used = np.flatnonzero(scored.any(0))
         end = int(used[-1]) + 1 if len(used) else scored.shape[1]
-        return Batch(self.tokens[index, :end], scored[:, :end], self.positions[index, :end])
-
-    @classmethod
-    def joined(cls, batches: list[Batch], padding: int = 0) -> Batch:
-        """One batch of several, padded to the longest."""
-        size = max(batch.tokens.shape[1] for batch in batches)
-
-        def beside(name: str, fill: int) -> np.ndarray:
-            out = []
-            for array in (getattr(batch, name) for batch in batches):
-                pad = [(0, 0), (0, size - array.shape[1]), (0, 0)][: array.ndim]
-                out.append(np.pad(array, pad, constant_values=fill))
-            return np.concatenate(out)
-
-        return cls(beside("tokens", padding), beside("scored", 0), beside("positions", 0))
+        problems = self.problems[index] if len(self.problems) else self.problems
+        ids = self.positions[index, :end]
+        return Batch(self.tokens[index, :end], scored[:, :end], ids, problems)
 
     def with_prompt_scored(self) -> Batch:
         """The same, but that the tokens of the prompt must be predicted, too; padding never."""
@@ -233,7 +238,7 @@ class Graded(Task):
     """A task with right answers: scored by exact match, cell by cell.
 
     A *prompt* is what the model is given, `12+34=`; a *completion* what stands after it, the end
-    mark included.
+    mark included. Its batches say which `problems` they ask: no prompt is ever read back.
     """
 
     hidden: ClassVar[str] = ""  # characters that people need not see in what the model writes
@@ -258,17 +263,15 @@ class Graded(Task):
         Any other error, such as the ValueError of `int("")`, is a bug of the task, not an answer.
         """
 
-    @abstractmethod
-    def problem(self, prompt: str) -> Problem:
-        """The problem of a prompt that the task wrote: the way back from `prompt`."""
-
     def parse(self, text: str) -> Problem:
         """The problem that a person typed. Raises UsageError unless it can be asked."""
         match = PROBLEM.fullmatch(text)
         if match is None or len(text) > MAX_CHARACTERS:
             example = f"12{self.cells()[0].op}34"
             raise UsageError(f"{text.strip()!r} is not a problem like {example}")
-        return Problem(match[2], (int(match[1]), int(match[3])))
+        problem = Problem(match[2], (int(match[1]), int(match[3])))
+        self.prompt(problem)  # which refuses what cannot be asked
+        return problem
 
     def text(self, problem: Problem) -> str:
         """A problem as a person types it: the way back from `parse`."""

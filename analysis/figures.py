@@ -97,12 +97,13 @@ def grid_panels(evals: pd.DataFrame) -> list[Panel]:
     found = []
     for op, cells in plain(evals, by=["op", "len_a", "len_b"]).groupby("op", sort=False):
         low = cells.loc[cells["accuracy"].idxmin()]
-        worst = f"lowest {percent(low['answer_correct'], low['n'])} %"
-        worst += f" at {low['len_a']} × {low['len_b']}" if low["accuracy"] < 1 else ""
+        lowest = f"lowest {percent(low['answer_correct'], low['n'])} %"
+        lowest += f" at {low['len_a']} × {low['len_b']}"
+        worst = lowest if low["accuracy"] < 1 else "all right"
         side = 4.2 if len(set(cells["len_b"])) <= 6 else 5.2
         note = f"n = {_span(cells['n'])} per cell"
         draw = partial(_draw_grid, cells)
-        found.append(Panel(f"a {op} b    {worst}", note, draw, width=side + 0.6, height=side))
+        found.append(Panel(f"a {op} b: {worst}", note, draw, width=side + 0.6, height=side))
     return found
 
 

@@ -89,9 +89,14 @@ def metrics(folder: str | Path) -> pd.DataFrame:
     rows = []
     for run, path in find(folder).items():
         config = read_config(path)
-        size = config.get("train", {}).get("eval_size")
-        named = {"run": run, "task": short(config["task"]), "seed": config["seed"], "val_n": size}
-        named |= {"label_smoothing": config.get("train", {}).get("label_smoothing", 0.0)}
+        train = config.get("train") or {}
+        named = {
+            "run": run,
+            "task": short(config["task"]),
+            "seed": config["seed"],
+            "val_n": train.get("eval_size"),
+        }
+        named |= {"label_smoothing": train.get("label_smoothing", 0.0)}
         rows += [named | look for look in _looks(path)]
     columns = ("run", "task", "seed", "val_n", "label_smoothing", *LOOK_COLUMNS)
     return _frame(rows, columns).astype(dict.fromkeys(LOOK_COLUMNS, float))

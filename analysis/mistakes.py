@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -73,19 +72,19 @@ def _heat(axis: Axes, part: pd.DataFrame, columns: list[str]) -> None:
     table = part.pivot_table(index="kind", columns="where", values="n", aggfunc="sum")
     table = table.reindex(index=kinds, columns=columns)
     annotated = len(columns) <= ANNOTATED
-    sns.heatmap(
-        table,
-        vmin=0,
-        cmap=style.COUNTS,
-        annot=table.map("{:,.0f}".format) if annotated else None,
-        fmt="",
-        annot_kws={"fontsize": 8},
-        linewidths=0.5,
-        cbar_kws={"label": "wrong answers"},
-        ax=axis,
-    )
-    axis.set_facecolor("white")  # where nothing is wrong
+    counts = np.ma.masked_invalid(table.to_numpy(float))  # blank where nothing is wrong
+    look = {"cmap": style.COUNTS, "vmin": 0, "edgecolors": style.PAPER, "linewidth": 0.5}
+    shades = axis.pcolormesh(counts, **look)
+    for (row, column), n in np.ma.ndenumerate(counts):
+        if annotated:
+            ink = style.INK if n > 0.6 * counts.max() else style.PAPER
+            place = column + 0.5, row + 0.5
+            axis.text(*place, f"{n:,.0f}", ha="center", va="center", color=ink, fontsize=8)
+    axis.invert_yaxis()
     axis.grid(False)
+    axis.spines[:].set_visible(False)
+    bar = axis.figure.colorbar(shades, ax=axis, label="wrong answers")
+    bar.outline.set_visible(False)
     every = -(-len(columns) // LABELS)
     axis.set_xticks(np.arange(0, len(columns), every) + 0.5, columns[::every], rotation=0)
     axis.set_yticks(np.arange(len(kinds)) + 0.5, kinds, rotation=0)

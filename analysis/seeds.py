@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import EngFormatter, MaxNLocator
+from matplotlib.ticker import EngFormatter, LogFormatter, MaxNLocator
 
 from addgpt.config.errors import UsageError
 from addgpt.evaluation.intervals import percent
@@ -88,6 +88,8 @@ def curves(metrics: pd.DataFrame) -> Figure:
         axes[1].yaxis.set_major_formatter("{x:g}")
         axes[1].set_title("what is missing to 100 %")
     axes[-1].set_yscale("log")
+    axes[-1].yaxis.set_major_formatter("{x:g}")
+    axes[-1].yaxis.set_minor_formatter(LogFormatter())
     seeds = list(dict.fromkeys(metrics["seed"]))
     band = Patch(color="0.85", label="worst to best")
     key = [*_seed_lines(seeds), Line2D([], [], label="median", **MEDIAN), band]

@@ -57,6 +57,7 @@ LOOK = {
     "patch.edgecolor": PAPER,
     "patch.force_edgecolor": True,
     "text.color": SOFT,
+    "text.parse_math": False,  # in names of runs, which may hold dollars
     **{f"{axis}tick.{name}": look
        for axis, tick in (("x", "bottom"), ("y", "left"))
        for name, look in ((tick, False), ("color", SOFT), ("labelsize", 9.9))},

@@ -67,9 +67,9 @@ def decoded(model: GPT, task: Graded, batch: Batch) -> int:
             ended |= chosen == end
             if ended.all():
                 break
-        for written, target in zip(tokens.numpy(), truth, strict=True):
+        asked = batch.problems[first : first + AT_ONCE]
+        for written, problem in zip(tokens.numpy(), asked, strict=True):
             text, ending, _ = task.decode(written[start:]).partition(task.end)
-            problem = task.problem(task.decode(target[:start]))
             right += answers(task, problem, text + ending)
     return right
 

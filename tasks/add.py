@@ -64,7 +64,7 @@ from addgpt.locality import Read, Rule, Values
 from addgpt.task import MAX_CHARACTERS, Answer, Cell, Problem, Recipe, Row, UsageError, setting
 from tasks.common import digits, paper
 from tasks.common.arithmetic import Arithmetic, share_setting
-from tasks.common.ids import ALPHABET, HINTS, WRITTEN, bare, hinted
+from tasks.common.ids import ALPHABET, HINTS, WRITTEN, hinted
 from tasks.common.operation import NUMBER, row_of, sizes
 from tasks.common.rules import END, either, of
 from tasks.common.sheet import Kind, Sheet
@@ -201,10 +201,8 @@ class Add(Arithmetic):
             for char, kind, col in [comma, *column]:
                 sheet.symbol(char, kind, exists=k < longer, col=col, step=step)
 
-    def rules(self) -> dict[int, Rule]:
+    def local_rules(self) -> dict[int, Rule]:
         if self.hints or self.format != "reverse" or self.trace == "detailed":
-            return {}
-        if self.ids != "coupled":
             return {}
         here, before = (Read(Kind.A), Read(Kind.B)), (Read(Kind.A, 1), Read(Kind.B, 1))
         if self.trace == "carry":
@@ -228,9 +226,6 @@ class Add(Arithmetic):
             size = f"{most} columns, the operand {longest} digits"
             raise UsageError(f"this model has hints for {size}")
         return f"{hinted(a)}{self.op}{hinted(b)}="
-
-    def problem(self, prompt: str) -> Problem:
-        return super().problem(bare(prompt))
 
     def numbers(self, problem: Problem, completion: str) -> list[list[int]]:
         """As of `Operation`. Hints, if there are any, stand before each digit."""
@@ -292,6 +287,7 @@ class Add(Arithmetic):
                 "heads": 4,
                 "norm": "plain",
                 "activation": "geglu",
+                "attention": "window" if self.rules() else "full",
                 "level_position": ("relative", "relative" if long else "none", "learned"),
             },
             train={

@@ -23,6 +23,7 @@ from tasks.common.arithmetic import (
     Arithmetic,
     check_far,
     length_setting,
+    local_recipe,
     share_setting,
     traced_recipe,
 )
@@ -35,18 +36,16 @@ from tasks.sub import Sub
 @dataclass(frozen=True)
 class Calc(Mixture):
     digits: int = length_setting(4, "longest operand of * and /")
-    sum_digits: int = length_setting(8, "longest operand of + and -")
+    sum_digits: int = length_setting(5, "longest operand of + and -")
     shares: tuple[float, ...] = setting(
         (0.15, 0.2, 0.3, 0.35), "how often +, -, *, / are drawn", low=0, below=math.inf
     )
     far: tuple[int, ...] = length_setting((), "longer operand lengths to score, such as 20,50")
     full: float = share_setting(0.25, "operands of the longest lengths")
-    add_trace: str = setting("none", "trace of +: as in the task add", ("none", "carry"))
-    sub_trace: str = setting(
-        "borrow", "trace of -: as in the task sub", ("borrow", "carry", "none")
-    )
-    mul_trace: str = setting("rows", "trace of *: as in the task mul", mul.TRACES)
-    div_trace: str = setting("doubling", "trace of /: as in the task div", div.TRACES)
+    add_trace: str = setting("carry", "trace of +: as in the task add", ("carry", "none"))
+    sub_trace: str = setting("carry", "trace of -: as in the task sub", ("carry", "borrow", "none"))
+    mul_trace: str = setting("carry", "trace of *: as in the task mul", mul.TRACES)
+    div_trace: str = setting("carry", "trace of /: as in the task div", div.TRACES)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,4 +68,6 @@ class Calc(Mixture):
         }
 
     def recipe(self) -> Recipe:
+        if self.rules():
+            return local_recipe(1500)
         return traced_recipe(1000 + 700 * self.digits, True)

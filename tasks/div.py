@@ -36,13 +36,13 @@ import numpy as np
 from addgpt.locality import LAST, Read, Rule
 from addgpt.task import Answer, Cell, ErrorType, Problem, Recipe, Row, UsageError, setting
 from tasks.common import digits, paper
-from tasks.common.arithmetic import Arithmetic, traced_recipe
+from tasks.common.arithmetic import Arithmetic, local_recipe, traced_recipe
 from tasks.common.errors import lowest_wrong
 from tasks.common.operation import NUMBER, row_of, sizes
 from tasks.common.rules import COMMA, END, EQUALS, MINUS, PLUS, SEMICOLON, R, carries, either, of
 from tasks.common.sheet import ALL_KINDS, SIGNS, Kind, Sheet
 
-TRACES = ("doubling", "carry", "estimate", "none")
+TRACES = ("carry", "doubling", "estimate", "none")
 TRIES = ((3, 8, Kind.TRY_8), (2, 4, Kind.TRY_4), (1, 2, Kind.TRY_2), (0, 1, Kind.TRY_1))
 MULTIPLES = (Kind.TWICE, Kind.FOUR, Kind.EIGHT)
 CARRY_OF = {
@@ -67,9 +67,9 @@ class Div(Arithmetic):
     long: ClassVar = ((40, 20), (100, 2))
 
     trace: str = setting(
-        "doubling",
-        "doubling: 8, 4, 2, 1 times the divisor; carry: the same, each digit followed by its "
-        "carry; estimate: guess and correct; none",
+        "carry",
+        "doubling: 8, 4, 2, 1 times the divisor; carry: the same, each digit followed by its carry; "
+        "estimate: guess and correct; none",
         TRACES,
     )
 
@@ -122,9 +122,8 @@ class Div(Arithmetic):
         end = 0 if self.trace == "carry" else size + 1
         sheet.symbol("#", Kind.REMAINDER, col=end, step=count)
 
-    def rules(self) -> dict[int, Rule]:
-        local = self.trace == "carry" and self.ids == "coupled"
-        return division_rules() if local else {}
+    def local_rules(self) -> dict[int, Rule]:
+        return division_rules() if self.trace == "carry" else {}
 
     def kinds(self) -> int:
         return ALL_KINDS if self.trace == "carry" else super().kinds()
@@ -245,6 +244,8 @@ class Div(Arithmetic):
         return ((quotient == 0) & inside).any(1) & quotient.any(1)
 
     def recipe(self) -> Recipe:
+        if self.rules():
+            return local_recipe(600 + 150 * self.digits)
         return traced_recipe(1000 + 400 * self.digits, self.digits > 3)
 
 
@@ -356,7 +357,7 @@ def division_rules() -> dict[int, Rule]:
         number = [Read(k, 0, 0) for k in before[-1:]] or brought_down
         reads = (*number, Read(multiple, 0), *sign, carry)
         column = functools.partial(_column, signed=bool(sign))
-        small = _twice_at_most if weight == 1 else None
+        small = _less_than_divisor if weight == 1 else None
         rules[kind] = Rule(reads, lambda *seen, f=column: f(seen) % 10, small)
         rules[CARRY_OF[kind]] = Rule(reads, lambda *seen, f=column: abs(f(seen) // 10), small)
         given = _eight_fits if weight == 4 else None
@@ -367,9 +368,7 @@ def division_rules() -> dict[int, Rule]:
     rules[Kind.REST] = Rule(reads, lambda *seen: _rest(SEMICOLON, seen, lambda x: x % 10))
     rules[Kind.CARRY_REST] = Rule(reads, lambda *seen: _rest(COMMA, seen, lambda x: x // 10))
     signs = tuple(Read(SIGN_OF[kind], None, 0) for _, _, kind in TRIES)
-    rules[Kind.DIGIT] = Rule(
-        signs, _digit, lambda *seen: (_digit(*seen) >= 0) & (_digit(*seen) < 10)
-    )
+    rules[Kind.DIGIT] = Rule(signs, _digit, _at_most_nine)
     rules[Kind.QUOTIENT] = Rule((Read(Kind.DIGIT, None, 0),), of)
     copied = (Read(Kind.REST, 0, 0), Read(Kind.A, 0, 0))
     rules[Kind.EQUALS], rules[Kind.OPERATOR] = Rule((), lambda: EQUALS), Rule((), lambda: R)
@@ -392,12 +391,14 @@ def _column(seen: tuple, signed: bool):
     return sum(of(digit) for digit in number) + change * (of(multiple) + of(carry))
 
 
-def _twice_at_most(digit, divisor, sign, carry):
-    """Where the divisor has no digit: a row is less than twice the divisor, in size, before the
-    last try, so that its top digit is 0 or 1, or 8 or 9 where it stands as ten's complement."""
+def _less_than_divisor(digit, divisor, sign, carry):
+    """Where the divisor has no digit: the last try brings a row that is less than twice the divisor,
+    in size, to less than the divisor. So its top digit, 0 or 1, or 8 or 9 where it stands as ten's
+    complement, becomes 0 or 9: a 1 is borrowed from, an 8 receives a carry."""
     if divisor is not None:
         return np.full(len(digit), True)
-    return np.where(sign == MINUS, digit > 7, digit < 2)
+    minus = (digit == 9) | ((digit == 8) & (carry == 1))
+    return np.where(sign == MINUS, minus, (digit == 0) | ((digit == 1) & (carry == 1)))
 
 
 def _sign(*seen):
@@ -423,6 +424,13 @@ def _digit(eight, four, two, one):
     """The digit that the signs of the four tries stand for."""
     signs = [np.where(sign == MINUS, -1, 1) for sign in (eight, four, two)]
     return 8 + 4 * signs[0] + 2 * signs[1] + signs[2] - (one == MINUS)
+
+
+def _at_most_nine(*signs):
+    """What is left of a step is less than the divisor, so ten times that and a digit holds it at
+    most nine times."""
+    digit = _digit(*signs)
+    return (digit >= 0) & (digit < 10)
 
 
 def _remainder(rest, dividend):

@@ -29,12 +29,12 @@ import numpy as np
 from addgpt.locality import Read, Rule
 from addgpt.task import Answer, Problem, Recipe, Row, setting
 from tasks.common import digits, paper
-from tasks.common.arithmetic import Arithmetic, traced_recipe
+from tasks.common.arithmetic import Arithmetic, local_recipe, traced_recipe
 from tasks.common.operation import NUMBER, row_of, sizes
 from tasks.common.rules import COMMA, END, EQUALS, SEMICOLON, carries, of
 from tasks.common.sheet import ALL_KINDS, Kind, Sheet
 
-TRACES = ("rows", "carry", "none")
+TRACES = ("carry", "rows", "none")
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Mul(Arithmetic):
     long: ClassVar = ((40, 40), (300, 2))
 
     trace: str = setting(
-        "rows",
-        "rows: products and running sums; carry: each of their digits followed by its carry; none",
+        "carry",
+        "rows: products and running sums; carry: the same, each digit followed by its carry; none",
         TRACES,
     )
 
@@ -111,8 +111,8 @@ class Mul(Arithmetic):
             end = 0
         sheet.symbol("#", Kind.TOP, col=end, step=last if written else 0)
 
-    def rules(self) -> dict[int, Rule]:
-        if self.trace != "carry" or self.ids != "coupled":
+    def local_rules(self) -> dict[int, Rule]:
+        if self.trace != "carry":
             return {}
         column = (Read(Kind.A), Read(Kind.B, None, 0), Read(Kind.TENS, 1, 0))
         sums = (Read(Kind.PRODUCT, 0, 0), Read(Kind.RUNNING, -1, 1), Read(Kind.SUM_CARRY, 1, 0))
@@ -192,6 +192,8 @@ class Mul(Arithmetic):
         return self.digits if self.trace != "none" else 0
 
     def recipe(self) -> Recipe:
+        if self.rules():
+            return local_recipe(300 + 150 * self.digits)
         return traced_recipe(900 + 300 * self.digits, self.digits > 3)
 
 

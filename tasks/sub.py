@@ -51,10 +51,9 @@ class Sub(Arithmetic):
     borrows: ClassVar[bool] = True
 
     trace: str = setting(
-        "borrow",
-        "borrow: the signed difference first; carry: each of its digits followed by its borrow; "
-        "or none",
-        ("borrow", "carry", "none"),
+        "carry",
+        "borrow: the signed difference first; carry: the same, each digit followed by its borrow; none",
+        ("carry", "borrow", "none"),
     )
     sign: str = setting("before", "where the sign stands with trace=none", ("before", "after"))
 
@@ -85,8 +84,8 @@ class Sub(Arithmetic):
         sheet.symbol("#", Kind.MAGNITUDE, col=longer + 1)
         return sheet
 
-    def rules(self) -> dict[int, Rule]:
-        if self.trace != "carry" or self.ids != "coupled":
+    def local_rules(self) -> dict[int, Rule]:
+        if self.trace != "carry":
             return {}
         column = (Read(Kind.A), Read(Kind.B), Read(Kind.BORROW, 1))
         sizes = (Read(Kind.SIGNED), Read(Kind.SIGNED, 1), Read(Kind.MAGNITUDE, 1))
@@ -142,9 +141,10 @@ class Sub(Arithmetic):
     def recipe(self) -> Recipe:
         return Recipe(
             model={
-                "layers": 2,
+                "layers": 1 if self.rules() else 2,
                 "width": 64,
                 "norm": "plain",
+                "attention": "reads" if self.rules() else "full",
                 "level_position": ("relative", "none", "learned"),
             },
             train={"steps": 1200, "batch_size": 128, "muon_lr": 0.03, "lr": 0.01},

@@ -361,6 +361,19 @@ def test_command_draws_what_applies_and_prints_the_paths(results: Path) -> None:
     assert expected[0].read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_config_without_settings_of_training_is_drawn(results: Path) -> None:
+    config = results / "text/config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"train": None}))
+    done = draw_all(results)
+    assert done.exit_code == 0 and "text/training_curve.png" in done.stdout
+
+
+def test_dollars_in_a_name_are_no_formula(results: Path) -> None:
+    named = (results / "text").rename(results / "a$^$")
+    done = draw_all(named)
+    assert done.exit_code == 0 and (named / "training_curve.png").stat().st_size > 5000
+
+
 def test_a_folder_that_cannot_be_written_is_reported(results: Path, monkeypatch) -> None:
     def refuse(*_):
         raise PermissionError(13, "Permission denied", "x.png")

@@ -89,7 +89,7 @@ def test_every_combination_of_signs(a, op, b):
     ],
 )
 def test_errors_are_values_in_solve_many_and_raised_by_solve(calculator, text, words):
-    calculator._together.batches.clear()
+    calculator._asker._together.batches.clear()
     good, bad, also_good = calculator.solve_many(["1+1", text, "2+2"])
     assert (good.answer, also_good.answer) == ("2", "4")
     assert words in bad.error and "\n" not in bad.error
@@ -99,9 +99,9 @@ def test_errors_are_values_in_solve_many_and_raised_by_solve(calculator, text, w
 
 
 def test_the_model_is_not_asked_for_what_has_no_answer(calculator):
-    calculator._together.batches.clear()
+    calculator._asker._together.batches.clear()
     calculator.solve_many(["1+2/0", "2*3+7/2-1", "(1+2"])
-    assert calculator._together.batches == []
+    assert calculator._asker._together.batches == []
 
 
 def test_lengths_that_are_scored_are_covered_and_gaps_between_them_are_not():
@@ -141,24 +141,24 @@ def test_operations_are_batched_over_expressions():
     calculator = perfect()
     calculator.solve_many([f"{a}*{b}+{a}" for a in range(10, 30) for b in range(10, 20)])
     # 200 products with prompts of one length, then sums of few prompt lengths
-    assert calculator._together.batches[0] == 200
-    assert len(calculator._together.batches) < 6
+    assert calculator._asker._together.batches[0] == 200
+    assert len(calculator._asker._together.batches) < 6
 
 
 def test_equal_problems_are_asked_once():
     calculator = perfect()
     solutions = calculator.solve_many(["1+1"] * 500)
-    assert calculator._together.batches == [1]
+    assert calculator._asker._together.batches == [1]
     assert {solution.answer for solution in solutions} == {"2"}
 
 
 def test_batches_are_bounded(monkeypatch):
-    monkeypatch.setattr("addgpt.calculator.solver.TOKENS_AT_ONCE", 200)
+    monkeypatch.setattr("addgpt.calculator.ask.TOKENS_AT_ONCE", 200)
     calculator = perfect()
     texts = [f"{a}*{a + 1}" for a in range(10, 60)]
     solutions = calculator.solve_many(texts)
     assert [s.answer for s in solutions] == [str(a * (a + 1)) for a in range(10, 60)]
-    assert max(calculator._together.batches) < 10
+    assert max(calculator._asker._together.batches) < 10
 
 
 def test_a_wrong_answer_goes_into_the_next_operation():
@@ -266,9 +266,6 @@ class Plain(Graded):
     def prompt(self, problem):
         return f"{problem}="
 
-    def problem(self, prompt):
-        return self.parse(prompt)
-
     def truth(self, problem):
         return apply(problem.op, *problem.operands)
 
@@ -280,7 +277,7 @@ class Plain(Graded):
 def plain_write(prompts: np.ndarray, limit: int) -> SimpleNamespace:
     task = Plain()
     tokens = np.zeros((len(prompts), limit), np.uint8)
-    texts = [f"{task.truth(task.problem(task.decode(prompt)))}#" for prompt in prompts]
+    texts = [f"{task.truth(task.parse(task.decode(prompt)))}#" for prompt in prompts]
     for row, text in enumerate(texts):
         tokens[row, : len(text)] = task.encode(text)[:limit]
     length = np.minimum([len(text) for text in texts], limit)

@@ -20,7 +20,7 @@ from addgpt.cli.main import main
 from addgpt.evaluation.check_task import check_task
 from addgpt.evaluation.exact_match import answer_of, evaluation_problems
 from addgpt.generation.decode import Generated
-from addgpt.task import Answer, Cell, Problem, Row
+from addgpt.task import Answer, Cell, Problem, Row, UsageError
 from addgpt.task_lookup import load_task
 from tasks.add import Add
 from tasks.lines import Lines
@@ -168,6 +168,11 @@ class Careless(Add):
         return replace(batch, tokens=np.where(batch.tokens == 1, 2, batch.tokens))
 
 
+class Unsaid(Add):
+    def _written(self, *operands):
+        return replace(super()._written(*operands), problems=np.empty(0, object))
+
+
 @pytest.mark.parametrize(
     ("broken", "words"),
     [
@@ -190,6 +195,7 @@ class Careless(Add):
         (Fragile, "is not a finished"),
         (Misquoted, "a batch has"),
         (Careless, "a batch has another"),
+        (Unsaid, "0 problems for 30 rows"),
     ],
 )
 def test_each_fault_is_found(broken, words):
@@ -201,6 +207,14 @@ def test_a_task_that_contradicts_itself_is_not_scored(wrong):
     with pytest.raises(ValueError, match=r"contradicts itself: of \d+.\d+ it writes '\d+#', which"):
         for cell in wrong(digits=3).cells():
             evaluation_problems(wrong(digits=3), cell)
+
+
+def test_a_task_that_asks_otherwise_than_it_says_is_not_scored():
+    cell = Cell("+", 3, 3)
+    with pytest.raises(UsageError, match=r"asks '\d+\+\d+=' where the prompt of \d+\+\d+ is"):
+        evaluation_problems(Misquoted(digits=3), cell)
+    with pytest.raises(UsageError, match="holds 0 problems for 1000 rows; give Batch its problems"):
+        evaluation_problems(Unsaid(digits=3), cell)
 
 
 @pytest.mark.parametrize("wrong", [Nonsense, WrongOnce])

@@ -1,10 +1,12 @@
 """Damaged run folders: every file is either read right or refused in one line that names it."""
 
+import errno
 import json
 import random
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,6 @@ from click.testing import CliRunner
 
 from addgpt.cli.main import main
 from addgpt.evaluation.schema import csv_text
-from addgpt.evaluation.scorecard import write_eval
 from addgpt.runs import files
 from addgpt.runs.checkpoint import read_tensors
 from addgpt.runs.run import Run, RunError
@@ -38,7 +39,9 @@ def whole(tmp_path_factory):
     )  # fmt: skip
     run = Run.create(tmp_path_factory.mktemp("whole") / "run", configure("add", settings))
     train(run)
-    write_eval(run.path, [ROW, ROW | {"len_a": 1}])
+    files.write_checked(
+        run.path, {"eval.csv": csv_text(load.EVAL_COLUMNS, [ROW, ROW | {"len_a": 1}])}
+    )
     return run.path
 
 
@@ -303,3 +306,31 @@ def test_numbers_of_a_log_come_back_as_they_were(tmp_path):
 
 def test_csv_text_quotes_what_needs_it():
     assert csv_text(["a", "b"], [{"a": 'x,"y"', "b": 1}]) == 'a,b\n"x,""y""",1\n'
+
+
+def test_of_several_files_none_is_replaced_if_one_does_not_fit(tmp_path, monkeypatch):
+    """So that no new eval.csv stands beside the old eval.json."""
+    names = ("one", "two", "three")
+    files.write_checked(tmp_path, dict.fromkeys(names, "old"))
+    sums = files.checksums(tmp_path)
+    opened = open
+
+    def full(path, *how, **more):
+        if Path(path).name.startswith(".two."):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return opened(path, *how, **more)
+
+    monkeypatch.setattr("builtins.open", full)
+    with pytest.raises(files.RunError, match=r"cannot write .*two: No space left on device"):
+        files.write_checked(tmp_path, dict.fromkeys(names, "new"))
+    monkeypatch.undo()
+    assert [(tmp_path / name).read_text() for name in names] == ["old"] * 3
+    assert files.checksums(tmp_path) == sums and len(list(tmp_path.iterdir())) == 5
+
+
+def test_a_damaged_log_says_how_to_go_on_without_it(trained):
+    (trained.path / "metrics.jsonl").write_text('{"step": 1}\n')
+    with pytest.raises(files.RunError, match="to go on with what is left, remove its line there"):
+        trained.metrics()
+    files.record(trained.path, {"metrics.jsonl": None})
+    assert train(trained).step == 2

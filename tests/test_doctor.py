@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from addgpt.cli.main import main
 from addgpt.device import matmul_flops
-from addgpt.evaluation.scorecard import write_eval
+from addgpt.evaluation.schema import EVAL_COLUMNS, csv_text
 from addgpt.runs import doctor, files
 from addgpt.runs.run import Run
 from addgpt.training.loop import train
@@ -54,7 +54,7 @@ def test_all_is_well(results):
 )
 def test_each_damaged_file_is_named(results, name):
 
-    write_eval(results / "done", [{"n": 3}])
+    files.write_checked(results / "done", {"eval.csv": csv_text(EVAL_COLUMNS, [{"n": 3}])})
     file = results / "done" / name
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1

@@ -180,7 +180,7 @@ def test_the_calculator_takes_drafts_for_several_and_answers_as_for_one(half_tra
     assert {True, False} <= {solution.correct for solution in together}
     decoded.clear()
     drafts = []
-    calculator._together = lambda *asked: drafts.append(asked)
+    calculator._asker._together = lambda *asked: drafts.append(asked)
     for text, solution in zip(texts[::5], together[::5], strict=True):
         alone = calculator.solve(text)
         assert (alone.answer, alone.correct) == (solution.answer, solution.correct)

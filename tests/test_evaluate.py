@@ -1,6 +1,7 @@
 """Scores: the fast path, the independence of rows, the counts."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from addgpt.evaluation.exact_match import evaluate, score
 from addgpt.evaluation.schema import EVAL_COLUMNS
 from addgpt.generation.decode import EXTRA_TOKENS
 from addgpt.model.forward import exact_rows, forward, loss, next_token_loss, tensors
-from addgpt.task import Cell
+from addgpt.task import Cell, Problem
 from addgpt.task_lookup import load_task
 
 FIELDS = ("answer_correct", "trace_correct", "unterminated")
@@ -41,7 +42,8 @@ class Scripted(torch.nn.Module):
 
 
 def written(task, matrices, *pairs):
-    return task.write(*matrices(pairs)).batch()
+    asked = np.fromiter((Problem(task.op, pair) for pair in pairs), object)
+    return replace(task.write(*matrices(pairs)).batch(), problems=asked)
 
 
 def equal(one, other, rows=slice(None)) -> None:

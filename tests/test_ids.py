@@ -105,7 +105,7 @@ def test_hinted_problems_are_asked_and_answered_as_any(a, b):
     )
     problem = Problem("+", (a, b))
     prompt = task.prompt(problem)
-    assert task.problem(prompt) == problem
+    assert re.sub("[^0-9+=]", "", prompt) == f"{a}+{b}="
     assert task.decode(task.encode(prompt)) == prompt
     ids, known = (
         t.positions(t.encode(t.prompt(problem))[None], 100)[0, :, 0] for t in (task, plain)
@@ -138,9 +138,10 @@ def test_an_exam_is_written_as_a_person_s_problem_is(options):
         batch = task.evaluation_set(
             np.random.default_rng(0), 9, "train" if task.seen(cell) else "val", cell
         )
-        for tokens, scored, known in zip(batch.tokens, batch.scored, batch.positions, strict=True):
+        rows = zip(batch.problems, batch.tokens, batch.scored, batch.positions, strict=True)
+        for problem, tokens, scored, known in rows:
             start = int(scored.argmax())
             prompt = task.decode(tokens[:start])
-            assert prompt == task.prompt(task.problem(prompt))
+            assert prompt == task.prompt(problem)
             told = task.positions(tokens[None, :start], 30)[0, : len(known)]
             assert (told == known[: len(told)]).all()

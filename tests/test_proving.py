@@ -71,7 +71,7 @@ def test_rounds_are_bounded_and_the_pool_is_in_the_checkpoint(whole):
     task, texts = whole.task(), set()
     pool = proving.Batch(*(tensors[f"proving.{name}"].numpy() for name in proving.POOL))
     for prompt, work in task.texts(pool):
-        problem = task.problem(prompt)
+        problem = task.parse(prompt)
         assert task.in_train(problem) and task.in_train_range(problem)
         assert task.read(problem, work) == task.truth(problem)
         texts.add(prompt)
@@ -200,14 +200,16 @@ def test_what_is_safe_needs_no_round(tmp_path, monkeypatch):
     assert "proving.tokens" not in run.state()[0]
 
 
-def test_half_of_a_batch_in_a_round_are_problems_with_weak_contexts(whole):
+def test_part_of_a_batch_in_a_round_are_problems_with_weak_contexts(whole):
     loop = Loop(Run(whole.path))
     pool, task = loop.proving.pool, whole.task()
     batch = task.batch(np.random.default_rng(5), 9, "train")
     mixed = loop.proving.mixed(batch, np.random.default_rng(6))
     assert len(mixed) == 9
-    assert task.texts(mixed)[:5] == task.texts(batch.rows(np.arange(5)))
-    assert set(task.texts(mixed)[5:]) <= set(task.texts(pool))
+    kept = 9 - int(9 * proving.SHARE)
+    assert 0 < kept < 9
+    assert task.texts(mixed)[:kept] == task.texts(batch.rows(np.arange(kept)))
+    assert set(task.texts(mixed)[kept:]) <= set(task.texts(pool))
     rates = [loop.proving.rate(step) for step in range(LAST - 4, LAST)]
     assert rates == sorted(rates, reverse=True) and rates[0] == proving.RATE
 

@@ -50,7 +50,7 @@ const measure = ({contentDocument: page}) => ({
   needed: page.documentElement.scrollWidth,
   scrolled: [...page.querySelectorAll('.wide')].filter(e => e.scrollWidth > e.clientWidth).length,
   paper: getComputedStyle(page.body).backgroundColor,
-  cell: getComputedStyle(page.querySelector('.map path')).fill,
+  cell: getComputedStyle(page.querySelector('.map path')).stroke,
   folded: page.querySelectorAll('details:not([open])').length,
   heights: [...page.querySelectorAll('figure > svg')].map(e => e.clientHeight),
 });

@@ -34,3 +34,16 @@ def test_an_unknown_name_lists_the_valid_ones():
     done = study("nonsense", ".")
     assert done.exit_code == 2 and done.stderr.count("\n") == 1
     assert all(name in done.stderr for name in STUDIES)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--csv", "x.csv"], "without a NAME takes no --csv"),
+        (["lengths", "runs", "--out", "x.txt"], "study lengths takes no --out"),
+        (["english", "runs", "--out", "x.txt", "--png", "x.png"], "takes no PLACES or --png"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(words, said):
+    done = study(*words)
+    assert done.exit_code == 2 and said in done.stderr and done.stderr.count("\n") == 1

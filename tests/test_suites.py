@@ -7,9 +7,11 @@ import re
 import numpy as np
 import pytest
 
-from addgpt.calculator.expression import parse
-from addgpt.calculator.solver import Solution
-from addgpt.evaluation.contamination import problems
+from addgpt.calculator.ask import Asker
+from addgpt.calculator.expression import evaluate, parse, problems
+from addgpt.calculator.solver import Calculator, Solution
+from addgpt.config.errors import UsageError
+from addgpt.evaluation.problem_files import read_problems, score_file
 from addgpt.evaluation.suites import Part, load_suite, may_be_seen, score_suite, suite_names
 from addgpt.task_lookup import load_task
 
@@ -58,15 +60,15 @@ def test_what_may_have_been_seen_is_what_training_can_draw(name):
     task = load_task(name, {"digits": 3})
     for split, seen in (("train", True), ("test", False)):
         batch = task.batch(np.random.default_rng(0), 300, split)
-        for problem in problems(task, batch):
-            assert may_be_seen(task, task.text(problem)) is seen, problem
+        for problem in batch.problems:
+            assert may_be_seen(task, [problem]) is seen, problem
 
 
 def test_an_operation_longer_than_trained_or_of_another_sign_is_judged_rightly():
     task = load_task("calc", {"digits": 3})
-    assert not any(may_be_seen(task, f"{10**20 + i}+1") for i in range(50))  # never drawn
+    assert not any(seen_in(task, f"{10**20 + i}+1") for i in range(50))  # never drawn
     plain, signed, turned = (
-        [may_be_seen(task, form.format(a, b)) for a in range(300, 340) for b in (457, 961)]
+        [seen_in(task, form.format(a, b)) for a in range(300, 340) for b in (457, 961)]
         for form in ("{1}-{0}", "-{0}+{1}", "{1} + (-{0})")
     )
     assert plain == signed == turned and 0 < sum(plain) < len(plain)
@@ -74,10 +76,15 @@ def test_an_operation_longer_than_trained_or_of_another_sign_is_judged_rightly()
 
 def test_an_expression_is_held_out_only_if_all_its_operations_are():
     task = load_task("calc", {"digits": 3})
-    seen = {(a, b): may_be_seen(task, f"{a}+{b}") for a in range(500, 520) for b in (731, 907)}
+    seen = {(a, b): seen_in(task, f"{a}+{b}") for a in range(500, 520) for b in (731, 907)}
     for (a, b), first in seen.items():
-        second = may_be_seen(task, f"{a + b}-400")
-        assert may_be_seen(task, f"({a}+{b})-400") == (first or second)
+        second = seen_in(task, f"{a + b}-400")
+        assert seen_in(task, f"({a}+{b})-400") == (first or second)
+
+
+def seen_in(task, text: str) -> bool:
+    nodes = parse(text)
+    return may_be_seen(task, problems(nodes, evaluate(nodes)))
 
 
 class Perfect:
@@ -86,8 +93,14 @@ class Perfect:
     def __init__(self, wrong: set[str]) -> None:
         self.task, self.wrong = load_task("add", {"digits": 3}), wrong
 
-    def solve_many(self, texts) -> list[Solution]:
-        return [Solution(text, correct=text not in self.wrong) for text in texts]
+    def work_out(self, jobs: list[Solution]) -> list[Solution]:
+        return jobs
+
+    def pose(self, texts) -> list[Solution]:
+        asked = [(self.task.parse(text),) for text in texts]
+        right = [text not in self.wrong for text in texts]
+        rows = zip(texts, right, asked, strict=True)
+        return [Solution(text, correct=good, asked=some) for text, good, some in rows]
 
 
 def test_held_out_and_seen_problems_are_counted_apart():
@@ -101,3 +114,26 @@ def test_held_out_and_seen_problems_are_counted_apart():
         "held_out_n": len(fresh), "held_out_answer_correct": len(fresh) - 3,
         "seen_n": 100 - len(fresh), "seen_answer_correct": 95 - len(fresh),
     }  # fmt: skip
+
+
+def test_a_problem_that_cannot_be_asked_is_told_before_the_work(tmp_path, trained, monkeypatch):
+    monkeypatch.setattr(Asker, "ask", lambda *given: pytest.fail("the model was asked"))
+    bad = tmp_path / "mine.csv"
+    for text, fault in [
+        ("5-2", "does [+], not -"),
+        ("(1+2)/0", "division by zero"),
+        ("1+", "miss"),
+    ]:
+        parts = [Part("good", ("1+2", "3+4"), None), Part("bad", ("5+6", text), None)]
+        with pytest.raises(UsageError, match=f"bad, {re.escape(text)}: .*{fault}"):
+            score_suite(Calculator(trained.model(), trained.task()), parts)
+        bad.write_text(f"problem\n1+2\n{text}\n")
+        with pytest.raises(UsageError, match=f"mine.csv, line 3: .*{fault}"):
+            score_file(trained.path, bad)
+
+
+def test_an_answer_that_is_no_answer_is_told_in_one_short_line(tmp_path):
+    file = tmp_path / "mine.csv"
+    file.write_text(f"problem,answer\n1+2,{'9' * 5000}\n")
+    with pytest.raises(UsageError, match=r"line 2: '9{8}\.\.\.9{8} \(5,000 characters\)' is not"):
+        read_problems(file)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from addgpt.cli.main import main
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
-from addgpt.sweep import process
+from addgpt.sweep import worker
 from addgpt.sweep.engines import LocalEngine, shares, usable_cores
 from addgpt.sweep.grid import load_grid
 from addgpt.sweep.plan import plan_sweep
@@ -52,7 +52,8 @@ def plain(tmp_path):
 
     def weights(seed: int = 0, **settings) -> dict:
         texts = {key: str(value) for key, value in (SMALL | settings).items()}
-        run = Run.create(tmp_path / f"plain{seed}", configure("add", texts, seed))
+        folder = tmp_path / f"plain{len(list(tmp_path.glob('plain*')))}"
+        run = Run.create(folder, configure("add", texts, seed))
         train(run)
         return tensors(run.path)
 
@@ -99,7 +100,7 @@ def test_runs_stay_on_their_cores_with_a_thread_for_each(grid_file):
             assert {core for t in threads for core in os.sched_getaffinity(int(t))} == set(share)
             assert Run(job.path).config.train.threads == len(share)
         for run in going:
-            run.stop(at_once=False)
+            run.stop()
         until(lambda: all(run.poll() is not None for run in going))
         assert all("stopped at step" in run.poll() for run in going)
 
@@ -151,6 +152,25 @@ def test_runs_come_out_as_single_runs_do(swept, plain):
     for seed in (0, 1):
         run = file.parent / "runs" / f"format=plain,seed={seed}"
         assert tensors(run) == plain(seed, format="plain")
+
+
+def test_what_a_worker_did_before_changes_no_run(grid_file, plain):
+    cases = {"two": {"threads": 2}, "drops": {"dropout": 0.3}, "mean": {"ema": 0.9}, "last": {}}
+    sets = [", ".join(f"{k} = {v}" for k, v in more.items()) for more in cases.values()]
+    texts = [f"[[case]]\nname = '{n}'\nset = {{{t}}}" for n, t in zip(cases, sets, strict=True)]
+    planned = plan_sweep(load_grid(str(grid_file("\n".join(texts)))))
+    workers = []
+    with LocalEngine(planned, usable_cores(), 1) as engine:
+        for job, more in zip(planned, cases.values(), strict=True):
+            run = engine.start(job)
+            until(lambda run=run: run.poll() is not None)
+            assert run.poll() == "" and (job.path / "eval.csv").exists()
+            assert tensors(job.path) == plain(**more)
+            workers.append(run.process.pid)
+            if job is planned[2]:
+                os.kill(workers[-1], signal.SIGKILL)  # while it is idle: another takes over
+                until(lambda run=run: run.process.poll() is not None)
+    assert len(set(workers[:3])) == 1 and workers[3] != workers[2]
 
 
 def test_each_run_is_scored_as_eval_does(swept):
@@ -238,7 +258,7 @@ def test_a_run_whose_scores_do_not_count_has_failed_each_time_it_is_swept(grid_f
         "from tasks.common.arithmetic import Arithmetic as task\ntask.in_train = lambda *_: True\n"
     )
     with monkeypatch.context() as patch:
-        patch.setattr(process, "PROGRAM", leak + process.PROGRAM)
+        patch.setattr(worker, "PROGRAM", leak + worker.PROGRAM)
         for left in ("train", "score"):
             assert todo(file) == [left]
             assert sweep(file).exit_code == 1
@@ -306,6 +326,23 @@ def test_a_sweep_that_is_stopped_saves_and_goes_on_where_it_was(grid_file, plain
     assert todo(file) == ["resume"]
     assert sweep(file).exit_code == 0
     assert tensors(run) == plain(steps=250, eval_every=25, save_every=1000)
+
+
+def test_a_second_ctrl_c_stops_at_once(grid_file):
+    file = grid_file(steps=1_000_000)
+    run = file.parent / "runs" / "seed=0"
+    process = sweep_process(file)
+    try:
+        until(lambda: trained(run) and holder(run))
+        os.kill(holder(run), signal.SIGSTOP)  # it cannot save
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(1)
+        os.killpg(process.pid, signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130 and told.strip().splitlines()[-1] == "error: stopped"
+    assert holder(run) is None and todo(file) == ["resume"]
 
 
 def test_runs_save_and_stop_when_the_sweep_is_gone(grid_file):

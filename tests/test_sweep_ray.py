@@ -99,7 +99,7 @@ def swept(address, tmp_path):
         planned = plan_sweep(grid, on_this_machine=False)
         other = threading.Thread(target=meanwhile)
         other.start()
-        rows, stopped = run_sweep(grid, planned, RayEngine(planned, address, [0], None))
+        rows, stopped = run_sweep(grid, planned, RayEngine(planned, address, 1, None))
         other.join()
         return {row["run"]: row for row in rows}, stopped
 
@@ -188,3 +188,6 @@ def test_a_cluster_that_is_not_there_is_told_of_in_one_line(address, tmp_path):
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 1
     assert "error: cannot reach Ray at 127.0.0.1:1" in result.stderr.strip().splitlines()[-1]
+    for wrong in ("127.0.0.1:x", "ray://127.0.0.1:1"):
+        result = CliRunner().invoke(main, [*words[:-1], wrong])
+        assert result.exit_code == 2 and "an address is host:port" in result.stderr

@@ -19,17 +19,17 @@ def row(name: str, **more) -> dict:
 def test_the_time_left_follows_from_the_pace(capsys):
     one, other = row("one", step=20, seconds=4.0), row("other")
     table = LiveTable([one, other])
-    assert table.all_left() is None and not table.update()
+    assert table.all_left() is None and not table.changed()
     one["state"] = "training"
-    assert table.update() and not table.update()
+    assert table.changed() and not table.changed()
     assert seconds_left(one) == pytest.approx(0.2 * 80) and seconds_left(other) is None
     assert table.all_left() == pytest.approx(0.2 * 180)
     other |= {"state": "training", "step": 10, "seconds": 4.0}  # half as fast: it takes longest
-    assert table.update()
+    assert table.changed()
     assert table.all_left() == seconds_left(other) == pytest.approx(0.4 * 90)
     assert tally([one, other]) == "2 training"
     one |= {"state": "failed", "error": "killed"}
-    assert table.update()
+    assert table.changed()
     told = capsys.readouterr().err.splitlines()
     assert told == [
         "one  training  step 20/100  ETA 0:00:16",

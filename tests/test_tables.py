@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
+from rich.console import Console
 
 from addgpt.evaluation.compare.statistics import Marks, Scored, compare
-from addgpt.evaluation.compare.tables import headline
+from addgpt.evaluation.compare.tables import headline, print_spread
 from addgpt.evaluation.intervals import percent, share
 from addgpt.evaluation.tables import console, loss_table, print_eval, suite_table
 from addgpt.task import Cell
@@ -31,6 +34,16 @@ def row(**values) -> dict:
     usual = {"op": "+", "len_a": 3, "len_b": 3, "stratum": "all", "seen": False, "split": "test",
              "n": 1000, "answer_correct": 998}  # fmt: skip
     return usual | values
+
+
+def test_a_narrow_terminal_cuts_no_number():
+    shown = io.StringIO()
+    narrow = Console(file=shown, width=40)
+    rows = [row(len_a=a, len_b=b) for a in range(1, 4) for b in range(1, 4)]
+    print_eval(narrow, [*rows, row(stratum="carry:3", n=1000, answer_correct=987)])
+    runs = [Scored(f"results/add-3-s{seed}", seed, rows) for seed in range(2)]
+    print_spread(narrow, runs)
+    assert "…" not in shown.getvalue() and "987" in shown.getvalue()
 
 
 def test_a_table_in_a_pipe_is_whole(monkeypatch, capsys):

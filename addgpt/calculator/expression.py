@@ -19,7 +19,7 @@ Nothing here recurses, so that deep nesting cannot exhaust the stack, and nothin
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from addgpt.config.errors import UsageError
@@ -121,6 +121,12 @@ def evaluate(expression: Expression) -> list[Answer]:
     return values
 
 
+def problems(expression: Expression, values: Sequence[Answer]) -> tuple[Problem, ...]:
+    """What its operations ask without signs (-3+5 is 5-3), given the `values` of its nodes."""
+    sides = ((n.op, values[n.left], values[n.right]) for n in expression if type(n) is Operation)
+    return tuple(unsigned(op, left.whole, right.whole).problem for op, left, right in sides)
+
+
 def negative(value: Answer) -> Answer:
     return Answer(-value.whole, -value.rest)
 
@@ -170,10 +176,10 @@ def rounds(expression: Expression) -> list[list[int]]:
     return out
 
 
-def brief(number: int | str, most: int = 24) -> str:
+def brief(number: int | str, of: str = "digits", most: int = 24) -> str:
     """A number or other text, its middle left out where it is long."""
     text = str(number)
-    return text if len(text) <= most else f"{text[:8]}...{text[-8:]} ({len(text):,} digits)"
+    return text if len(text) <= most else f"{text[:8]}...{text[-8:]} ({len(text):,} {of})"
 
 
 def unsigned(op: str, a: int, b: int) -> Question:

@@ -9,52 +9,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
-
-import numpy as np
 
 from addgpt.calculator import expression
+from addgpt.calculator.ask import Asker, Write, Written
 from addgpt.calculator.expression import OPERATORS, Negation, Number, Operation, Question, brief
 from addgpt.config.errors import UsageError
-from addgpt.generation import decode
-from addgpt.generation.decode import EXTRA_TOKENS, Generated
-from addgpt.generation.verify import verify_or_write
 from addgpt.model.build import Model
 from addgpt.task import Answer, Explained, Graded, Problem, Task
-
-MAX_TOKENS = 8_000  # of work for one operation
-MAX_PAIRS = 2_500  # digits of one operand times digits of the other, for * and /
-TOKENS_AT_ONCE = 1 << 16  # of all rows that are decoded together: bounds memory
-MIN_BATCH = 16  # rows that are worth a batch of their own
-
-Write = Callable[[np.ndarray, int], Generated]
-"""(B, T) prompts of equal length and the most tokens to write -> what the model wrote."""
-
-
-@dataclass(frozen=True)
-class Written:
-    """What the model wrote about a problem.
-
-    problem        what the model was asked, without signs: 5-3
-    completion     all that the model wrote, end mark included
-    answer         its answer to `problem`; None where none can be read
-    truth          the right answer to `problem`
-    probabilities  the model's probability of each token of the completion
-    covered        whether the operands are of lengths that the model was trained or is scored on
-    finished       whether the model wrote its end mark in time
-    """
-
-    problem: Problem
-    completion: str
-    answer: Answer | None
-    truth: Answer
-    probabilities: tuple[float, ...]
-    covered: bool
-    finished: bool
-
-    @property
-    def correct(self) -> bool:
-        return self.answer == self.truth
 
 
 @dataclass(frozen=True)
@@ -78,6 +39,7 @@ class Solution:
     correct  whether it is the right one; None where there is an error
     truth    the right result by Python integers
     steps    the operations, in the order in which a person would do them
+    asked    the problems, without signs, that the operations pose where all goes right
     error    why the expression has no result: the fault of who typed it
     stuck    why the model got to no result: its own fault
     """
@@ -87,6 +49,7 @@ class Solution:
     correct: bool | None = None
     truth: str = ""
     steps: tuple[Step, ...] = ()
+    asked: tuple[Problem, ...] = ()
     error: str | None = None
     stuck: str | None = None
 
@@ -120,15 +83,7 @@ class Calculator:
                 "as Python means them"
             )
         self.task = task
-        self._context = model.config.longest if model is not None else None
-        if write is not None:
-            self._alone = self._together = write
-        elif model is not None:
-            model.eval()
-            self._alone = partial(decode.write, model, task)
-            self._together = partial(verify_or_write, model, task)
-        else:
-            raise UsageError("a calculator needs a model")
+        self._asker = Asker(model, task, write)
 
     def solve(self, text: str) -> Solution:
         """Solve one expression. Raises UsageError, in one line, if it has no answer."""
@@ -141,14 +96,19 @@ class Calculator:
         """Solve expressions together, in their order; faults are in `Solution.error`.
 
         In each round, all operations that are ready, over all expressions, are decoded in batches.
-        One expression is decoded token by token; of several the right work is a draft that the
-        model confirms, so that only what it would have written otherwise takes as many passes.
         """
-        jobs = [_Job(text) for text in texts]
-        write = self._together if len(jobs) > 1 else self._alone
+        return self.work_out(self.pose(texts))
+
+    def pose(self, texts: Iterable[str]) -> list[Job]:
+        """Expressions to be worked out; in their `error`, what is wrong with them as typed."""
+        return [Job(text, self._asker.check) for text in texts]
+
+    def work_out(self, jobs: Sequence[Job]) -> list[Solution]:
+        """The second half of `solve_many`, whose first is `pose`."""
         for turn in range(max((len(job.rounds) for job in jobs), default=0)):
             asked = [(job, *question) for job in jobs for question in job.questions(turn)]
-            written = self._ask((question.problem for _, _, question in asked), write)
+            problems = (question.problem for _, _, question in asked)
+            written = self._asker.ask(problems, together=len(jobs) > 1)
             for job, index, question in asked:
                 job.take(index, question, written[question.problem])
             for job in jobs:
@@ -172,82 +132,11 @@ class Calculator:
         least = min(step.probabilities, default=0.0)
         return [least] * sum(map(str.isdigit, str(step.answer)))
 
-    def _ask(self, problems: Iterable[Problem], write: Write) -> dict[Problem, Written | str]:
-        """What the model writes about each problem, or why it cannot be asked."""
-        found: dict[Problem, Written | str] = {}
-        groups: dict[tuple[int, bool], list[tuple[Problem, np.ndarray]]] = {}
-        for problem in dict.fromkeys(problems):
-            try:
-                _check_work(problem)
-                prompt = self.task.encode(self.task.prompt(problem))
-            except UsageError as error:
-                found[problem] = str(error)
-                continue
-            trained = self.task.in_train_range(problem)
-            groups.setdefault((len(prompt), trained), []).append((problem, prompt))
-        for (start, trained), group in groups.items():
-            slots = max(1, self._longest - start) if trained else MAX_TOKENS
-            size = max(1, 50 * TOKENS_AT_ONCE // (start + slots))  # rows whose ids fit into memory
-            for place in range(0, len(group), size):
-                asked, prompts = zip(*group[place : place + size], strict=True)
-                self._write(asked, np.stack(prompts), slots, found, write)
-        return found
 
-    def _write(
-        self,
-        problems: Sequence[Problem],
-        prompts: np.ndarray,
-        slots: int,
-        found: dict[Problem, Written | str],
-        write: Write,
-    ) -> None:
-        """Have (B, T) prompts continued, in batches of bounded size and similar length."""
-        task, limits = self.task, self._limits(prompts, slots)
-        fits = (limits >= 1) & (limits <= MAX_TOKENS)
-        for row in np.flatnonzero(~fits).tolist():
-            found[problems[row]] = f"too long for this model: {brief(str(problems[row]))}"
-        rows = np.flatnonzero(fits)
-        rows = rows[np.argsort(limits[rows], kind="stable")]
-        for index in _batches(rows, limits + prompts.shape[1]):
-            out = write(prompts[index], int(limits[index[-1]]))
-            # What a row is worth must not depend on the longer rows it was decoded with.
-            length = np.minimum(out.length, limits[index])
-            finished = out.terminated & (out.length <= limits[index])
-            for place, row in enumerate(index.tolist()):
-                problem, text = problems[row], task.decode(out.tokens[place, : length[place]])
-                shown = [i for i, char in enumerate(text) if char not in task.hidden]
-                completion, answer = "".join(text[i] for i in shown), None
-                if finished[place]:
-                    with contextlib.suppress(UsageError):
-                        answer = task.read(problem, text)
-                found[problem] = Written(
-                    problem=problem,
-                    completion=completion,
-                    answer=answer,
-                    truth=task.truth(problem),
-                    probabilities=tuple(out.probability[place, shown].tolist()),
-                    covered=task.in_eval_range(problem),
-                    finished=bool(finished[place]),
-                )
+class Job:
+    """One expression while it is worked out. `check` raises UsageError for what cannot be asked."""
 
-    def _limits(self, prompts: np.ndarray, slots: int) -> np.ndarray:
-        """(B,) how many tokens may be written after each prompt: its slots, and some more."""
-        start = prompts.shape[1]
-        used = (self.task.positions(prompts, slots) != 0).any(2)  # (B, T + slots)
-        limits = np.full(len(prompts), slots)  # where ids do not tell the length
-        if used.any():
-            limits = used.shape[1] - used[:, ::-1].argmax(1) - start + EXTRA_TOKENS
-        return limits if self._context is None else np.minimum(limits, self._context - start)
-
-    @cached_property
-    def _longest(self) -> int:
-        return self.task.longest()  # a task writes its longest problem to find out
-
-
-class _Job:
-    """One expression while it is worked out."""
-
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, check: Callable[[Problem], object]) -> None:
         self.text = text
         self.error: str | None = None
         self.stuck: str | None = None
@@ -257,6 +146,9 @@ class _Job:
             self.nodes = expression.parse(text)
             # Whatever is wrong with the expression itself is told before the model is asked.
             self.exact = expression.evaluate(self.nodes)
+            self.asked = expression.problems(self.nodes, self.exact)
+            for problem in self.asked:
+                check(problem)
         except UsageError as error:
             self.error = str(error)
             return
@@ -300,10 +192,9 @@ class _Job:
         if self.error is not None:
             return Solution(self.text, steps=steps, error=self.error)
         truth = str(self.exact[-1])
-        if self.stuck is not None:
-            return Solution(self.text, "", False, truth, steps, stuck=self.stuck)
-        answer = str(self.values[-1])
-        return Solution(self.text, answer, answer == truth, truth, steps)
+        answer = str(self.values[-1]) if self.stuck is None else ""
+        right = answer == truth
+        return Solution(self.text, answer, right, truth, steps, self.asked, stuck=self.stuck)
 
     def _nodes(self, turn: int) -> Sequence[int]:
         over = self.error is not None or self.stuck is not None or turn >= len(self.rounds)
@@ -341,32 +232,3 @@ def _can(task: Task, op: str) -> bool:
     with contextlib.suppress(UsageError):  # a task may have no large ones
         means = means and task.truth(Problem(op, (54321, 678))) == expression.apply(op, 54321, 678)
     return means
-
-
-def _check_work(problem: Problem) -> None:
-    """Refuse what would be too much to write, before any of it is laid out."""
-    op, (a, b) = problem.op, (len(str(operand)) for operand in problem.operands)
-    if op in "+-":
-        return
-    rows = b if op == "*" else max(1, a - b + 1)  # partial products, or steps
-    if rows * (a if op == "*" else b) > MAX_PAIRS:
-        raise UsageError(
-            f"too much work: {a:,} digits {op} {b:,} digits; the most is {MAX_PAIRS:,} pairs "
-            "of digits"
-        )
-
-
-def _batches(rows: np.ndarray, lengths: np.ndarray) -> Iterator[np.ndarray]:
-    """Rows, sorted by length, in groups of at most TOKENS_AT_ONCE tokens (but at least a row).
-
-    Many short rows are kept apart from long ones, whose cache they would only carry around.
-    """
-    start = 0
-    for end in range(1, len(rows) + 1):
-        if end < len(rows):
-            count, length = end - start, lengths[rows[end]]
-            apart = count >= MIN_BATCH and length > 2 * lengths[rows[start]]
-            if not apart and (count + 1) * length <= TOKENS_AT_ONCE:
-                continue
-        yield rows[start:end]
-        start = end

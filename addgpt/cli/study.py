@@ -41,6 +41,12 @@ def command(
     """
     from analysis.studies import STUDIES, study
 
+    text = {"--out": out, "--without": without}
+    table = {"PLACES": places, "--csv": csv, "--png": png}
+    strange = table | text if not name else table if name == "english" else text
+    if given := [option for option, value in strange.items() if value]:
+        where = f"addgpt study {name}" if name else "addgpt study without a NAME"
+        raise click.UsageError(f"{where} takes no {' or '.join(given)}; see addgpt study --help")
     if not name:
         width = max(map(len, STUDIES))
         for one, (reads, draws) in STUDIES.items():
@@ -55,12 +61,12 @@ def command(
     from addgpt.runs.files import write_atomically
     from analysis import style
 
-    table = module.collect(*places)
+    rows = module.collect(*places)
     if csv:
-        write_atomically(csv, table.to_csv(index=False, float_format="%.10g"))
+        write_atomically(csv, rows.to_csv(index=False, float_format="%.10g"))
     if png:
-        style.save(module.draw(table), png)
-    click.echo(module.describe(table))
+        style.save(module.draw(rows), png)
+    click.echo(module.describe(rows))
 
 
 def _write_english(out: Path | None, without: Path | None, root: Path) -> None:

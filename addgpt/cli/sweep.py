@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import click
 
@@ -53,32 +54,37 @@ def command(
       addgpt sweep widths.toml --workers 2
       addgpt sweep widths.toml --engine ray --ray-address 10.0.0.1:6379
     """
-    from rich.console import Console
-
-    from addgpt.sweep.engines import Engine, LocalEngine, RayEngine, usable_cores
+    from addgpt.sweep.engines import LocalEngine, RayEngine, usable_cores
     from addgpt.sweep.grid import load_grid
     from addgpt.sweep.plan import plan_sweep
     from addgpt.sweep.run import run_sweep
-    from addgpt.sweep.table import outcome_table, tally
 
     if ray_address and engine != "ray":
         raise UsageError("--ray-address goes with --engine ray")
     grid = load_grid(grid_name)
     planned = plan_sweep(grid, on_this_machine=engine == "local")
-    carry_out: Engine
+    carry_out: LocalEngine | RayEngine
     if engine == "ray":
-        carry_out = RayEngine(planned, ray_address, usable_cores(), workers)
+        carry_out = RayEngine(planned, ray_address, len(usable_cores()), workers)
     else:
         carry_out = LocalEngine(planned, usable_cores(), workers)
     if dry_run:
         for one in planned:
             click.echo(f"{one.status:7} {one.path}")
         return
-    rows, stopped = run_sweep(grid, planned, carry_out)
+    _report(str(grid.out), *run_sweep(grid, planned, carry_out))
+
+
+def _report(folder: str, rows: list[dict[str, Any]], stopped: bool) -> None:
+    """Say what came of a sweep, and exit."""
+    from rich.console import Console
+
+    from addgpt.sweep.table import outcome_table, tally
+
     for row in rows:
         if row["state"] == "failed":
             click.echo(f"failed: {row['run']}: {row['error']}", err=True)
     if stopped:
         fail(f"stopped: {tally(rows)}; everything is saved; rerun the same command to resume", 130)
-    Console().print(outcome_table(f"{grid.out} ({tally(rows)})", rows))
+    Console().print(outcome_table(f"{folder} ({tally(rows)})", rows))
     sys.exit(0 if all(row["state"] == "done" for row in rows) else 1)

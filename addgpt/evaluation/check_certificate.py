@@ -1,8 +1,8 @@
 """Checks a certificate with numpy alone: `python -m addgpt.evaluation.check_certificate RUN`.
 
 Nothing here is shared with what wrote it: the model is run anew, in float64, with a bound on how
-far that is from exact arithmetic, whatever the order of sums (Higham 2002, Accuracy and Stability of
-Numerical Algorithms, chapter 3: a sum of n products is off by at most n u / (1 - n u) of the sum of
+far that is from exact arithmetic, whatever the order of sums (Higham 2002, Accuracy and Stability
+of Numerical Algorithms, chapter 3: a sum of n products is off by at most n u / (1 - n u) of the sum of
 their sizes). Checked: weights, contexts and certificate belong together; one token is right in each
 context, and wins by more than the bound; what is right in rows of a kind is what slots see as the
 token just written. Not checked: that no context is missing, and that what is right is arithmetic.
@@ -24,7 +24,7 @@ NEAR, NO_PLACE = 4, 9  # of relative ids: the largest difference told apart, the
 AT_ONCE = 1024
 FIELDS = ("ids", "after", "tokens", "right")
 ERF = np.vectorize(math.erf, otypes=[float])
-KNOWN = {
+KNOWN: dict[str, list] = {
     "architecture": ["gpt"], "layers": [1], "loops": [1], "position": ["none"], "share": ["none"],
     "tied": [False], "content": [True], "norm_place": ["before"], "norm": ["rms", "plain", "none"],
     "rank": [0], "embed_rank": [0], "kv_heads": [0], "next_ids": [True],

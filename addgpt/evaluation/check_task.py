@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from addgpt.config.errors import place
-from addgpt.evaluation.contamination import problems
 from addgpt.evaluation.exact_match import answer_of
 from addgpt.task import SPLITS, Batch, Explained, Graded, HeldOut, Problem, Task, TextTask
 
@@ -116,8 +115,10 @@ def check_positions(task: Task) -> Faults:
 def check_cells(task: Graded) -> Faults:
     """Cells have problems, of the cell's operation and operand lengths."""
     for cell, split, batch in _sets(task):
+        if len(batch.problems) != len(batch):
+            yield f"{cell}, {split}: {len(batch.problems)} problems for {len(batch)} rows"
         names = {(cell.op, cell.len_a, cell.len_b)}
-        found = {(p.op, *(len(str(n)) for n in p.operands)) for p in problems(task, batch)}
+        found = {(p.op, *(len(str(n)) for n in p.operands)) for p in batch.problems}
         if found - names:
             yield f"{cell}, {split}: problems of {sorted(found - names)[0]}"
 
@@ -166,10 +167,10 @@ def check_splits(task: HeldOut) -> Faults:
     """Held-out problems are in one split alone, in all equivalent forms, and `in_train` knows."""
     assert isinstance(task, Graded), task
     batches = {split: task.batch(_rng(), 10 * ROWS, split) for split in task.splits}
-    drawn = {split: {*problems(task, batch)} for split, batch in batches.items()}
+    drawn = {split: {*batch.problems} for split, batch in batches.items()}
     for cell, split, batch in _sets(task):
         if not task.seen(cell):
-            drawn[split].update(problems(task, batch))
+            drawn[split].update(batch.problems)
     for split, found in drawn.items():
         others = [other for other in drawn if other != split]
         for problem in sorted(found):
@@ -252,8 +253,8 @@ def _sets(task: Graded) -> Iterator[tuple]:
 def _work(task: Graded, most: int | None = None) -> Iterator[tuple[Problem, str, str]]:
     """Of each evaluation set `most` problems, or all: problem, prompt, completion."""
     for _, _, batch in _sets(task):
-        for prompt, completion in task.texts(batch)[:most]:
-            yield task.problem(prompt), prompt, completion
+        for problem, texts in zip(batch.problems[:most], task.texts(batch)[:most], strict=True):
+            yield problem, *texts
 
 
 def _by_prompt(batch: Batch) -> Iterator[tuple[int, np.ndarray]]:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from addgpt.evaluation.exact_match import CellResult
-from addgpt.task import Batch, Graded, HeldOut, Problem
+from addgpt.task import Graded, HeldOut, Problem
 
 DRAWN = 100_000  # training problems
 AT_ONCE = 2000  # of them in a batch
@@ -70,7 +70,7 @@ class Audit:
 
     def add(self, result: CellResult) -> None:
         if not result.seen and result.split != "train":
-            self.problems += problems(self.task, result.batch)
+            self.problems += result.batch.problems.tolist()
 
     def result(self, seed: int = 0, draw: int = DRAWN) -> Contamination:
         """Check all problems, against `draw` training problems among others."""
@@ -97,11 +97,5 @@ def drawn_in_training(task: Graded, seed: int, count: int) -> set[Problem]:
     rng = np.random.default_rng((DRAW_SEED, seed))
     drawn: set[Problem] = set()
     for start in range(0, count, AT_ONCE):
-        batch = task.batch(rng, min(AT_ONCE, count - start), "train")
-        drawn.update(problems(task, batch))
+        drawn.update(task.batch(rng, min(AT_ONCE, count - start), "train").problems)
     return drawn
-
-
-def problems(task: Graded, batch: Batch) -> list[Problem]:
-    """The problems of a batch."""
-    return [task.problem(prompt) for prompt, _ in task.texts(batch)]

@@ -51,12 +51,11 @@ def score(model: Model, task: Graded, batch: Batch, fast: bool = True) -> Outcom
         # Each row has its own limit: what it may write does not depend on the rows beside it.
         finished = out.terminated & (out.length <= limits)
         for place, row in enumerate(index):
-            problem = task.problem(task.decode(batch.tokens[row, :start]))
             target = task.decode(batch.tokens[row, start : batch.lengths[row]])
             text = task.decode(out.tokens[place, : min(out.length[place], limits[place])])
             unterminated[row] = not finished[place]
             trace[row] = text == target
-            answer[row] = finished[place] and answers(task, problem, text)
+            answer[row] = finished[place] and answers(task, batch.problems[row], text)
             if not answer[row]:
                 wrong[int(row)] = text
     return Outcome(answer, trace, unterminated, wrong)
@@ -138,15 +137,23 @@ def evaluation_problems(
 def check_reference(task: Graded, batch: Batch) -> None:
     """Raise UsageError unless what a task writes, read as a model's work is, is the right answer.
 
-    What a task writes and what it says is right are two pieces of code; a model is trained on the
-    one and scored by both.
+    What a task writes, what it says that it asks and what it says is right are pieces of code of
+    their own; a model is trained on the first and scored by all.
     """
-    for prompt, completion in task.texts(batch):
-        problem = task.problem(prompt)
+    if len(batch.problems) != len(batch):
+        count = f"{len(batch.problems)} problems for {len(batch)} rows"
+        raise UsageError(f"task {task.name}: a batch holds {count}; give Batch its problems")
+    for problem, (prompt, completion) in zip(batch.problems, task.texts(batch), strict=True):
         try:
-            written, right = task.read(problem, completion), task.truth(problem)
+            asked, right = task.prompt(problem), task.truth(problem)
+            written = task.read(problem, completion)
         except UsageError as error:
             raise UsageError(f"task {task.name}: {task.text(problem)}: {error}") from error
+        if prompt != asked:
+            raise UsageError(
+                f"task {task.name} contradicts itself: it asks {prompt!r} where the prompt of "
+                f"{task.text(problem)} is {asked!r}"
+            )
         if written != right:
             raise UsageError(
                 f"task {task.name} contradicts itself: of {task.text(problem)} it writes "

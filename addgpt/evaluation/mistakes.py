@@ -114,8 +114,9 @@ def mistakes(task: Graded, result: CellResult) -> Iterator[Mistake]:
     """The wrong answers of a cell, in the order of its rows."""
     batch, outcome = result.batch, result.outcome
     for row, written in sorted(outcome.wrong.items()):
-        prompt, target = task.texts(batch.rows([row]))[0]
-        yield diagnose(task, task.problem(prompt), target, written, not outcome.unterminated[row])
+        _, target = task.texts(batch.rows([row]))[0]
+        terminated = not outcome.unterminated[row]
+        yield diagnose(task, batch.problems[row], target, written, terminated)
 
 
 class Tally:
@@ -183,8 +184,8 @@ class Tally:
             return
         shown = []
         for row in rows:
-            prompt, written = self.task.texts(batch.rows([row]))[0]
-            problem = self.task.problem(prompt)
+            _, written = self.task.texts(batch.rows([row]))[0]
+            problem = batch.problems[row]
             what = {"problem": self.task.text(problem), "truth": str(self.task.truth(problem))}
             shown.append(cell._asdict() | what | {"written": written})
         self._right[cell.op] = rank, shown

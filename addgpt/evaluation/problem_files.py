@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from addgpt.calculator.expression import brief
 from addgpt.calculator.load import load_calculator
 from addgpt.config.errors import UsageError
 from addgpt.runs.files import RunError, read_text
@@ -47,8 +48,12 @@ def score_file(folder: Path, path: Path) -> tuple[list[dict[str, Any]], list[str
     asked.
     """
     given, rows, notes = read_problems(path), [], []
-    solutions = load_calculator(folder).solve_many([problem.text for problem in given])
-    for problem, solution in zip(given, solutions, strict=True):
+    calculator = load_calculator(folder)
+    jobs = calculator.pose(problem.text for problem in given)
+    for problem, job in zip(given, jobs, strict=True):  # before the work
+        if job.error:
+            raise UsageError(f"{path}, line {problem.line}: {job.error}")
+    for problem, solution in zip(given, calculator.work_out(jobs), strict=True):
         where = f"{path}, line {problem.line}"
         if solution.error:
             raise UsageError(f"{where}: {solution.error}")
@@ -82,7 +87,9 @@ def _plain(answer: str) -> str:
     """An answer as the calculator writes it: `+03` as `3`, `3r2` as `3 remainder 2`."""
     match = ANSWER.fullmatch(answer.strip())
     if match is None or len(answer) > MAX_ANSWER:
-        raise UsageError(f"{answer!r} is not an answer like -3 or 3 remainder 2")
+        raise UsageError(
+            f"{brief(answer, 'characters')!r} is not an answer like -3 or 3 remainder 2"
+        )
     quotient = str(int(match[1]))
     return f"{quotient} remainder {int(match[2])}" if int(match[2] or 0) else quotient
 

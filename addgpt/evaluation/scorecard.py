@@ -235,13 +235,6 @@ class Store:
             raise self.failure
 
 
-def write_eval(folder: Path, rows: Iterable[dict[str, Any]], split: str = "test") -> Path:
-    """Write eval.csv, or eval-SPLIT.csv for another split than test; returns its path."""
-    file = file_of(folder, "eval.csv", split)
-    write_checked(folder, {file.name: csv_text(EVAL_COLUMNS, rows)})
-    return file
-
-
 def read_findings(folder: Path, split: str = "test") -> tuple[list[dict], dict] | None:
     """Rows of error_counts.csv and what eval.json says; None for runs scored before there were any.
 

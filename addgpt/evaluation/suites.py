@@ -28,13 +28,12 @@ from typing import Any
 
 import numpy as np
 
-from addgpt.calculator.expression import Operation, evaluate, parse, unsigned, whole
 from addgpt.calculator.solver import Calculator
 from addgpt.config.errors import UsageError
 from addgpt.evaluation.schema import csv_text
 from addgpt.runs.files import read_toml, write_checked
 from addgpt.runs.run import Run
-from addgpt.task import Graded, HeldOut, Task
+from addgpt.task import Graded, HeldOut, Problem, Task
 
 FOLDER = Path(__file__).parent / "suite_files"
 MAX_PROBLEMS = 1_000_000  # of a suite
@@ -89,14 +88,17 @@ def score_suite(calculator: Calculator, parts: Iterable[Part]) -> list[dict[str,
     Raises:
         ValueError: a problem is no expression that the model can be asked.
     """
-    rows = []
-    for part in parts:
+    rows, posed = [], [(part, calculator.pose(part.problems)) for part in parts]
+    for part, jobs in posed:  # before the work
+        for job in jobs:
+            if job.error:
+                raise UsageError(f"{part.name}, {job.text}: {job.error}")
+    for part, jobs in posed:
         counts = dict.fromkeys(COLUMNS[1:-1], 0)
-        solutions = calculator.solve_many(part.problems)
-        for problem, solution in zip(part.problems, solutions, strict=True):
+        for solution in calculator.work_out(jobs):
             if solution.error:
-                raise UsageError(f"{part.name}, {problem}: {solution.error}")
-            group = "seen_" if may_be_seen(calculator.task, problem) else "held_out_"
+                raise UsageError(f"{part.name}, {solution.text}: {solution.error}")
+            group = "seen_" if may_be_seen(calculator.task, solution.asked) else "held_out_"
             for prefix in ("", group):
                 counts[f"{prefix}n"] += 1
                 counts[f"{prefix}answer_correct"] += solution.correct is True
@@ -113,23 +115,12 @@ def score_runs(runs: Iterable[Run], parts: Iterable[Part]) -> Iterator[tuple[Run
         yield run, [row | {"params": model.parameter_count()} for row in rows]
 
 
-def may_be_seen(task: Task, expression: str) -> bool:
-    """Whether training may have drawn an operation of an expression, the intermediate ones too.
-
-    An operation is judged with its right operands, as a problem without signs: -3+5 is 5-3.
-    """
+def may_be_seen(task: Task, problems: Iterable[Problem]) -> bool:
+    """Whether training may have drawn one of some problems: those that an expression asks."""
     if not (isinstance(task, Graded) and isinstance(task, HeldOut)):
         return True
-    nodes = parse(expression)
-    values = evaluate(nodes)
-    for node in nodes:
-        if isinstance(node, Operation):
-            left, right = whole(values[node.left]), whole(values[node.right])
-            problem = unsigned(node.op, left, right).problem
-            same = task.equivalent(problem)
-            if any(task.in_train_range(p) and task.in_train(p) is not False for p in same):
-                return True
-    return False
+    same = (one for problem in problems for one in task.equivalent(problem))
+    return any(task.in_train_range(one) and task.in_train(one) is not False for one in same)
 
 
 def write_suite(folder: Path, name: str, rows: list[dict[str, Any]]) -> Path:

@@ -24,6 +24,16 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else WIDEST_TABLE, soft_wrap=False)
 
 
+def table_of(
+    title: str, names: Sequence[str], left: Sequence[str] = (), caption: str | None = None
+) -> Table:
+    """An empty table whose columns are set right, but for some; too wide a number goes on below."""
+    table = Table(title=title, caption=caption)
+    for name in names:
+        table.add_column(name, justify="left" if name in left else "right", overflow="fold")
+    return table
+
+
 def print_eval(console: Console, rows: Sequence[Row], options: Row | None = None) -> None:
     """Exact match by operand length, then by stratum, then over all that was held out.
 
@@ -52,10 +62,8 @@ def print_eval(console: Console, rows: Sequence[Row], options: Row | None = None
 
 def _grid_table(op: str, rows: Sequence[Row]) -> Table:
     lengths = sorted({row["len_b"] for row in rows})
-    table = Table(title=f"a {escape(op)} b: exact match in % (Wilson 95 % interval)")
-    table.add_column("digits of a", justify="right")
-    for length in lengths:
-        table.add_column(f"b: {length}", justify="right")
+    names = ("digits of a", *(f"b: {length}" for length in lengths))
+    table = table_of(f"a {escape(op)} b: exact match in % (Wilson 95 % interval)", names)
     for len_a in sorted({row["len_a"] for row in rows}):
         texts = []
         for len_b in lengths:
@@ -74,9 +82,8 @@ def _cell_text(row: Row) -> str:
 
 
 def _length_table(op: str, rows: Sequence[Row]) -> Table:
-    table = Table(title=f"a {escape(op)} b: exact match by the longer operand")
-    for name in ("digits", "cells", "n", "right", "exact match", "worst cell"):
-        table.add_column(name, justify="right")
+    names = ("digits", "cells", "n", "right", "exact match", "worst cell")
+    table = table_of(f"a {escape(op)} b: exact match by the longer operand", names)
     for length in sorted({max(row["len_a"], row["len_b"]) for row in rows}):
         part = [row for row in rows if max(row["len_a"], row["len_b"]) == length]
         right, n = (sum(row[key] for row in part) for key in ("answer_correct", "n"))
@@ -88,9 +95,8 @@ def _length_table(op: str, rows: Sequence[Row]) -> Table:
 
 
 def _strata_table(op: str, rows: Sequence[Row]) -> Table:
-    table = Table(title=f"a {escape(op)} b: exact match by stratum")
-    for name in ("stratum", "digits", "n", "right", "exact match"):
-        table.add_column(name, justify="left" if name == "stratum" else "right")
+    names = ("stratum", "digits", "n", "right", "exact match")
+    table = table_of(f"a {escape(op)} b: exact match by stratum", names, left=["stratum"])
     for row in rows:
         right, n = row["answer_correct"], row["n"]
         size = f"{row['len_a']}{op}{row['len_b']}"
@@ -114,9 +120,9 @@ def _print_kinds(console: Console, counts: Sequence[Row], facts: Row) -> None:
         console.print("no answer is wrong" + (f"; {note}" if note else ""))
         return
     wrong = sum(row["n"] for row in counts)
-    table = Table(title=f"why {wrong:,} of {facts['n']:,} answers are wrong", caption=note or None)
-    for name in ("", "kind", "wrong", "share", "most at"):
-        table.add_column(name, justify="left" if name in ("", "kind", "most at") else "right")
+    title = f"why {wrong:,} of {facts['n']:,} answers are wrong"
+    left = ("", "kind", "most at")
+    table = table_of(title, ("", "kind", "wrong", "share", "most at"), left, note or None)
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in counts:
         groups.setdefault((row["op"], row["kind"]), []).append(row)
@@ -140,11 +146,9 @@ def _most_frequent(counts: Sequence[Row]) -> str:
 
 def loss_table(rows: Sequence[Row]) -> Table:
     """Loss on whole texts, a line each."""
-    table = Table(title="loss a character, each of the text predicted once")
-    for name in ("run", "split", "least context", "characters"):
-        table.add_column(name)
-    for name in ("nats", "bits", "perplexity"):
-        table.add_column(name, justify="right")
+    left = ("run", "split", "least context", "characters")
+    names = (*left, "nats", "bits", "perplexity")
+    table = table_of("loss a character, each of the text predicted once", names, left)
     for row in rows:
         sizes = f"{row['context']:,}", f"{row['n']:,}"
         values = (f"{row[name]:.4f}" for name in ("nats", "bits", "perplexity"))
@@ -165,10 +169,9 @@ def problems_text(file: object, rows: Sequence[Row]) -> str:
 
 def suite_table(title: str, rows: Sequence[Row]) -> Table:
     """Parts of a suite beside what was published for them; held-out problems apart from others."""
-    table = Table(title=escape(title))
-    table.add_column("part")
-    for name in ("n", "right", "exact match", "held out", "may have been seen", "published"):
-        table.add_column(name, justify="right")
+    caption = "held out: training can draw none of the problem's operations"
+    names = ("n", "right", "exact match", "held out", "may have been seen", "published")
+    table = table_of(escape(title), ("part", *names), ["part"], caption)
     for row in rows:
         right, n = row["answer_correct"], row["n"]
         other = "" if row["published"] is None else f"{row['published']:.1f} %"
@@ -177,7 +180,6 @@ def suite_table(title: str, rows: Sequence[Row]) -> Table:
             for group in ("held_out", "seen")
         ]
         table.add_row(escape(row["part"]), f"{n:,}", f"{right:,}", share(right, n), *groups, other)
-    table.caption = "held out: training can draw none of the problem's operations"
     return table
 
 

@@ -74,23 +74,36 @@ def write_atomically(path: Path, content: str | bytes, keep: Path | None = None)
 
     With `keep`, the old content stays under that name.
     """
-    data = content.encode() if isinstance(content, str) else content
+    with _replaced(path, content, keep):
+        pass
+
+
+@contextlib.contextmanager
+def _replaced(path: Path, content: str | bytes, keep: Path | None = None) -> Iterator[None]:
+    """Write a file at once, and have it take the place of the old one at the end."""
+    with _told(path), whole_file(path, keep) as temporary:
+        with open(temporary, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        yield
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turns an OSError into a RunError that names the file."""
     try:
-        with whole_file(path, keep) as temporary:
-            temporary.write_bytes(data)
+        yield
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror}") from None
 
 
 def append_line(path: Path, line: str) -> None:
     """Append a line and have it on the disk. Raises RunError."""
-    try:
-        with open(path, "a", encoding="utf-8") as handle:
-            handle.write(line)
-            handle.flush()
-            os.fsync(handle.fileno())
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror}") from None
+    with _told(path), open(path, "a", encoding="utf-8") as handle:
+        handle.write(line)
+        handle.flush()
+        os.fsync(handle.fileno())
 
 
 def remove_leftovers(folder: Path, *names: str) -> None:
@@ -103,12 +116,9 @@ def remove_leftovers(folder: Path, *names: str) -> None:
 
 def check_writable(folder: Path) -> None:
     """Raise RunError unless files can be written into a folder, which is made if need be."""
-    try:
+    with _told(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise RunError(f"cannot write {folder}: {error.strerror}") from None
+        tempfile.TemporaryFile(dir=folder).close()
 
 
 @contextlib.contextmanager
@@ -180,7 +190,8 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         if wanted in (None, *_digests(lines)):
             break
         if checksums(path.parent).get(path.name) == wanted:  # else it was replaced meanwhile
-            raise Damaged(path, f"damaged: lines were changed or are missing, by {SUMS}")
+            hint = f"by {SUMS}; to go on with what is left, remove its line there"
+            raise Damaged(path, f"damaged: lines were changed or are missing, {hint}")
     rows = []
     for number, line in enumerate(lines, 1):
         try:
@@ -211,7 +222,9 @@ def write_checked(
     keep: Mapping[str, str] | None = None,
     grown: Iterable[str] = (),
 ) -> None:
-    """Write files of a folder, each atomically, and put their checksums into SHA256SUMS.
+    """Write files of a folder, all or none, and put their checksums into SHA256SUMS.
+
+    Only a process that is killed between two of them leaves some new beside some old.
 
     Args:
         contents: of each file, by its name.
@@ -219,16 +232,18 @@ def write_checked(
         grown: files that have grown line by line since and are now noted as they are.
 
     Raises:
-        RunError: a file cannot be written; its old content then stays.
+        RunError: a file cannot be written; the old content of all of them then stays.
     """
     keep = keep or {}
     old = checksums(folder)
-    record(folder, dict.fromkeys([*contents, *keep.values()]))
+    data = {n: text.encode() if isinstance(text, str) else text for n, text in contents.items()}
     fresh = {spare: old.get(name) for name, spare in keep.items()}
-    for name, content in contents.items():
-        data = content.encode() if isinstance(content, str) else content
-        write_atomically(folder / name, data, folder / keep[name] if name in keep else None)
-        fresh[name] = hashlib.sha256(data).hexdigest()
+    fresh |= {name: hashlib.sha256(content).hexdigest() for name, content in data.items()}
+    with contextlib.ExitStack() as files:
+        for name, content in reversed(data.items()):  # the last one to begin is the first to end
+            spare = folder / keep[name] if name in keep else None
+            files.enter_context(_replaced(folder / name, content, spare))
+        record(folder, dict.fromkeys(fresh))
     fresh |= {name: _digest(folder / name) for name in grown if (folder / name).is_file()}
     record(folder, fresh)
 

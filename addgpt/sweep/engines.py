@@ -1,6 +1,7 @@
 """Where runs are carried out: on this machine, or as tasks of a Ray cluster.
 
-`with engine: engine.start(job)`, for up to `engine.workers` runs at a time.
+`with engine: engine.start(job)`, for up to `engine.workers` runs at a time; what that returns can
+be polled (None, then why the run failed, or "") and stopped.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from addgpt.runs.files import RunError, locked
 from addgpt.runs.provenance import versions
 from addgpt.runs.run import Run
 from addgpt.sweep.plan import Planned
-from addgpt.sweep.process import Commands, Process
+from addgpt.sweep.worker import Commands, Worker
 from addgpt.task_lookup import task_class
 
 ATTEMPTS = 3  # at a run whose Ray worker is lost
@@ -35,9 +36,8 @@ POLL_SECONDS = 0.2  # between looks of a Ray task at its run, and at that file
 
 def usable_cores() -> list[int]:
     """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
+    affinity = getattr(os, "sched_getaffinity", None)
+    return sorted(affinity(0)) if affinity else list(range(os.cpu_count() or 1))
 
 
 def shares(workers: int, cores: Sequence[int]) -> list[list[int]]:
@@ -63,30 +63,31 @@ class LocalEngine(contextlib.AbstractContextManager):
     def __init__(self, planned: Sequence[Planned], cores: Sequence[int], workers: int | None):
         threads = max(one.config.train.threads for one in planned) or 1
         devices = {pick_device(one.config.train.device).type for one in planned}
-        self.gpus = torch.cuda.device_count() if "cuda" in devices else 0
-        most = max(1, len(cores) // threads) if devices == {"cpu"} else max(1, self.gpus)
+        gpus = torch.cuda.device_count() if "cuda" in devices else 0
+        most = max(1, len(cores) // threads) if devices == {"cpu"} else max(1, gpus)
         self.workers = workers or min(most, len(planned))
         if self.workers > 1 and threads > 1 and self.workers * threads > len(cores):
             raise UsageError(
                 f"{self.workers} workers with threads={threads} need more than the {len(cores)} "
                 f"cores here; valid: --workers 1..{most}"
             )
-        self.shares = shares(self.workers, cores)
-        self.places: list[Process | None] = [None] * self.workers
+        self.places = [
+            Worker(share, {"CUDA_VISIBLE_DEVICES": str(number % gpus)} if gpus else {})
+            for number, share in enumerate(shares(self.workers, cores))
+        ]
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        for one in filter(None, self.places):
-            one.stop(at_once=kind is KeyboardInterrupt)
+        for worker in self.places:
+            worker.stop(at_once=kind is KeyboardInterrupt)
+        for worker in self.places:
+            worker.wait()
 
-    def start(self, job: Planned) -> Process:
+    def start(self, job: Planned) -> Worker:
         """Begin or resume a run where cores are free. Raises RunError or OSError."""
-        number = next(i for i, one in enumerate(self.places) if not one or one.poll() is not None)
-        cores = self.shares[number]
-        gpu = {"CUDA_VISIBLE_DEVICES": str(number % self.gpus)} if self.gpus else {}
-        run = job.open(len(cores))
-        found = Process(run.path, job.commands(run.path), run.config.train.threads, cores, gpu)
-        self.places[number] = found
-        return found
+        worker = next(one for one in self.places if one.poll() is not None)
+        run = job.open(len(worker.cores))
+        worker.start(run.path, job.commands(run.path), run.config.train.threads)
+        return worker
 
 
 class RayEngine(contextlib.AbstractContextManager):
@@ -102,30 +103,33 @@ class RayEngine(contextlib.AbstractContextManager):
     """
 
     def __init__(
-        self, planned: Sequence[Planned], address: str | None, cores: Sequence[int],
-        workers: int | None,
-    ):  # fmt: skip
+        self, planned: Sequence[Planned], address: str | None, cores: int, workers: int | None
+    ):
         try:
             import ray
         except ImportError:
             raise UsageError("--engine ray needs Ray: pip install 'addgpt[ray]'") from None
-        self.ray, self.address, self.cores, self.workers = ray, address, cores, workers or 0
+        self.ray, self.address, self.workers = ray, address, workers or 0
         self.threads = max(one.config.train.threads for one in planned) or 1
         self.stop_file = planned[0].path.parent.resolve() / STOP
-        files = addgpt.__file__, inspect.getfile(task_class(planned[0].config.task))
-        self.code = [str(Path(file).parent) for file in files]
+        self.how: dict[str, Any] = {"num_cpus": cores}
+        if address:
+            files = addgpt.__file__, inspect.getfile(task_class(planned[0].config.task))
+            code = {"py_modules": [str(Path(file).parent) for file in files]}
+            self.how = {"address": address, "runtime_env": code}
 
     def __enter__(self) -> RayEngine:
         """Connect to the cluster, or start one on this machine. Raises RunError."""
         handler = signal.getsignal(signal.SIGTERM)
         quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
+        address = self.address or "auto"
+        host, colon, port = address.rpartition(":")
+        if "//" in address or (colon and not port.isdigit()):
+            raise UsageError("an address is host:port, as `ray start --head` prints it, or auto")
         try:
-            if self.address:
-                _check_reachable(self.address)
-                code = {"py_modules": self.code}
-                self.ray.init(address=self.address, runtime_env=code, **quiet)
-            else:
-                self.ray.init(num_cpus=len(self.cores), **quiet)
+            if colon:  # Ray itself would wait minutes for what is not there
+                socket.create_connection((host, int(port)), timeout=10).close()
+            self.ray.init(**self.how, **quiet)
         except (OSError, ValueError, RuntimeError) as error:
             where = f"reach Ray at {self.address}" if self.address else "start Ray here"
             raise RunError(f"cannot {where}: {error}") from None
@@ -148,18 +152,13 @@ class Task:
     """A run as a task of Ray, begun again if it is lost."""
 
     def __init__(self, engine: RayEngine, job: Planned) -> None:
-        self.engine, self.attempts = engine, 0
         run = job.open(job.config.train.threads or 1)
         path, threads = run.path.resolve(), run.config.train.threads
-        self.words = (str(path), job.commands(path), threads, str(engine.stop_file))
-        self.needs: dict[str, Any] = {"num_cpus": threads, "max_retries": 0}
-        self.needs |= {"num_gpus": 1} if job.config.train.device == "cuda" else {}
-        self._submit()
-
-    def _submit(self) -> None:
-        self.attempts += 1
-        task = self.engine.ray.remote(run_there).options(**self.needs)
-        self.task = task.remote(*self.words)
+        gpus = {"num_gpus": 1} if job.config.train.device == "cuda" else {}
+        task = engine.ray.remote(run_there).options(num_cpus=threads, max_retries=0, **gpus)
+        words = str(path), job.commands(path), threads, str(engine.stop_file)
+        self.submit = lambda: task.remote(*words)
+        self.engine, self.attempts, self.task = engine, 1, self.submit()
 
     def poll(self) -> str | None:
         ray = self.engine.ray
@@ -173,7 +172,7 @@ class Task:
         except ray.exceptions.RayError as error:
             reason, lost = " ".join(str(error).split()), True
         if lost and self.attempts < ATTEMPTS and not self.engine.stop_file.exists():
-            self._submit()
+            self.attempts, self.task = self.attempts + 1, self.submit()
             return None
         return f"its worker was lost {self.attempts} times: {reason}" if lost else reason
 
@@ -181,33 +180,20 @@ class Task:
         self.engine.stop_file.touch()
 
 
-Engine = LocalEngine | RayEngine
-
-
 def run_there(path: str, commands: Commands, threads: int, stop: str) -> str:
     """The task of a Ray worker, which has its run save and stop once there is a file `stop`."""
-    folder = Path(path)
+    folder, worker = Path(path), Worker()
     if not (folder / "config.json").exists():
         return f"{socket.gethostname()} does not see {path}; a cluster must share the run folders"
     with locked(folder / ".lock"):  # the run of a lost worker may still be saving
-        pass
-    run = Run(folder)
+        run = Run(folder)
     here = {key: value for key, value in versions().items() if key != "commit"}
     run.reconfigure(replace(run.config, versions=run.config.versions | here))
-    if Path(stop).exists():
-        return "stopped before it began"
-    going = Process(folder, commands, threads)
-    while (reason := going.poll()) is None:
+    worker.start(folder, commands, threads)
+    while (reason := worker.poll()) is None:
         time.sleep(POLL_SECONDS)
         if Path(stop).exists():
-            going.stop()
+            worker.stop()
+    worker.stop()
+    worker.wait()
     return reason
-
-
-def _check_reachable(address: str) -> None:
-    """Raise OSError if nothing answers at host:port, for which Ray itself waits minutes."""
-    host, colon, port = address.rpartition(":")
-    if "//" in address or (colon and not port.isdigit()):
-        raise UsageError("an address is host:port, as `ray start --head` prints it, or auto")
-    if colon:
-        socket.create_connection((host, int(port)), timeout=10).close()

@@ -108,10 +108,10 @@ def _cases_of(data: dict[str, Any], folder: Path) -> list[Any]:
     cases = other.get("case")
     if not (cases and isinstance(cases, list)) or "cases_of" in other:
         raise UsageError(f"cases_of takes the [[case]]s of {name}, which must have its own")
-    named = [(case.get("name") if isinstance(case, dict) else case, case) for case in cases]
-    if not all(one in [name for name, _ in named] for one in without):
+    names = [case.get("name") if isinstance(case, dict) else None for case in cases]
+    if not all(name in names for name in without):
         raise _wrong("without", without, cases_of=name)
-    return [case for name, case in named if name not in without]
+    return [case for name, case in zip(names, cases, strict=True) if name not in without]
 
 
 def _combinations(grid: dict[str, Any], cases: list, most: int) -> tuple[Combination, ...]:
@@ -134,8 +134,8 @@ def _products(grid: dict[str, list]) -> Iterator[Combination]:
     keys = sorted(grid)
     for values in itertools.product(*(grid[key] for key in keys)) if grid else ():
         settings = _texts(dict(zip(keys, values, strict=True)))
-        parts = (f"{key}={re.sub('[^A-Za-z0-9._-]', '+', settings[key])}" for key in keys)
-        name = ",".join(parts)
+        plain = (re.sub("[^A-Za-z0-9._-]", "+", text) for text in settings.values())
+        name = ",".join(map("=".join, zip(keys, plain, strict=True)))
         yield Combination(name, f"{name},seed=", settings)
 
 
@@ -151,12 +151,12 @@ def _case(entry: Any) -> Combination:
 
 def _texts(settings: dict[str, Any]) -> dict[str, str]:
     """Settings as --set would be given them."""
-    for key, value in settings.items():
-        for part in value if isinstance(value, list) else [value]:
+    found = {key: tuple(v) if isinstance(v, list) else v for key, v in settings.items()}
+    for key, value in found.items():
+        for part in value if isinstance(value, tuple) else [value]:
             if not isinstance(part, str | int | float):
                 raise UsageError(f"{key} must be a text, a number, true or false, not {part!r}")
-    lists = ((key, tuple(v) if isinstance(v, list) else v) for key, v in settings.items())
-    return {key: as_text(value) for key, value in lists}
+    return {key: as_text(value) for key, value in found.items()}
 
 
 def _check_keys(data: dict[str, Any], known: dict[str, tuple[type, str]], where: str) -> None:

@@ -13,7 +13,7 @@ from addgpt.evaluation.schema import read_eval
 from addgpt.evaluation.scorecard import contaminated, usual_size
 from addgpt.runs.files import RunError, read_text
 from addgpt.runs.provenance import command_line, versions
-from addgpt.runs.recipe import flat, recipe
+from addgpt.runs.recipe import recipe_of
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run, is_empty
 from addgpt.sweep.grid import Combination, Grid
@@ -73,10 +73,21 @@ def plan_sweep(grid: Grid, on_this_machine: bool = True) -> list[Planned]:
             already in its folder.
         RunError: something that is no run in the place of one.
     """
-    bases = [*zip(grid.combinations, _configs(grid, on_this_machine), strict=True)]
-    seeded = ((one, replace(base, seed=seed)) for seed in grid.seeds for one, base in bases)
-    runs = (Planned(grid, one, config) for one, config in seeded)
-    return [replace(one, status=_status(one)) for one in runs]
+    command, facts, names = command_line(), versions(), dict[str, str]()
+    bases = []
+    for one in grid.combinations:
+        try:
+            config = configure(grid.task, grid.common | one.settings, 0, command, facts)
+            device = config.train.device if on_this_machine else "cpu"  # not known from here
+            check_trainable(replace(config, train=replace(config.train, device=device)))
+        except ValueError as error:
+            raise UsageError(f"{grid.name}, {one.name}: {error}") from None
+        same = names.setdefault(json.dumps(to_dict(config)), one.name)
+        if same != one.name:
+            raise UsageError(f"{grid.name}: {same} and {one.name} are the same settings")
+        bases.append(Planned(grid, one, config))
+    seeded = (replace(b, config=replace(b.config, seed=s)) for s in grid.seeds for b in bases)
+    return [replace(one, status=_status(one)) for one in seeded]
 
 
 def held_out(run: Run) -> dict[str, float]:
@@ -88,24 +99,6 @@ def held_out(run: Run) -> dict[str, float]:
         return {"bits": json.loads(read_text(run.path / "loss.json"))[-1]["bits"]}
     rows = [row for row in read_eval(run.path / "eval.csv") if not row["seen"]]
     return {key: sum(row[key] for row in rows) for key in ("n", "answer_correct")}
-
-
-def _configs(grid: Grid, on_this_machine: bool) -> list[RunConfig]:
-    """A config for each combination; the seed is still to be put in."""
-    command, facts = command_line(), versions()
-    configs, names = [], dict[str, str]()
-    for one in grid.combinations:
-        try:
-            config = configure(grid.task, grid.common | one.settings, 0, command, facts)
-            device = config.train.device if on_this_machine else "cpu"  # not known from here
-            check_trainable(replace(config, train=replace(config.train, device=device)))
-        except ValueError as error:
-            raise UsageError(f"{grid.name}, {one.name}: {error}") from None
-        same = names.setdefault(json.dumps(to_dict(config)), one.name)
-        if same != one.name:
-            raise UsageError(f"{grid.name}: {same} and {one.name} are the same settings")
-        configs.append(config)
-    return configs
 
 
 def _status(planned: Planned) -> str:
@@ -142,13 +135,13 @@ def _scored(run: Run, per_cell: int | None) -> bool:
 
 def _refuse_another(run: Run, wanted: RunConfig) -> None:
     """Raise ValueError if a run has another seed or recipe than is wanted."""
-    plain = (json.loads(json.dumps(to_dict(config))) for config in (run.config, wanted))
-    have, want = ({"seed": one["seed"]} | recipe(flat(one)) for one in plain)
-    differ = sorted(key for key in have.keys() | want.keys() if have.get(key) != want.get(key))
-    if differ:
-        told = ", ".join(
-            f"{key.rpartition('.')[2]}={have.get(key)}, now {want.get(key)}" for key in differ
-        )
+    have, want = ({"seed": one.seed} | recipe_of(one) for one in (run.config, wanted))
+    told = ", ".join(
+        f"{key.rpartition('.')[2]}={have.get(key)}, now {want.get(key)}"
+        for key in sorted(have.keys() | want.keys())
+        if have.get(key) != want.get(key)
+    )
+    if told:
         raise UsageError(
             f"{run.path} was made with {told}; give the grid another `out`, or remove that folder"
         )

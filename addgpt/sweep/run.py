@@ -15,19 +15,21 @@ from collections.abc import Sequence
 
 from addgpt.runs.files import RunError, check_writable, locked, write_atomically
 from addgpt.runs.run import METRICS, Run
-from addgpt.sweep.engines import Engine, Task
+from addgpt.sweep.engines import LocalEngine, RayEngine, Task
 from addgpt.sweep.grid import Grid
 from addgpt.sweep.plan import Planned, held_out
-from addgpt.sweep.process import Process
 from addgpt.sweep.table import LiveTable, Row
+from addgpt.sweep.worker import Worker
 from addgpt.training.signals import stop_requests
 
 FILE = "sweep.json"
 LAST_BYTES = 1 << 12  # of metrics.jsonl that hold its last line
-POLL_SECONDS = 0.1  # between looks at the processes and run folders
+POLL_SECONDS = 0.05  # between looks at the processes and run folders
 
 
-def run_sweep(grid: Grid, planned: Sequence[Planned], engine: Engine) -> tuple[list[Row], bool]:
+def run_sweep(
+    grid: Grid, planned: Sequence[Planned], engine: LocalEngine | RayEngine
+) -> tuple[list[Row], bool]:
     """Carry out what is left to do; returns the rows of sweep.json, and whether it was cut short.
 
     Ctrl-C and the like have the runs save and stop; a second Ctrl-C stops them at once, by
@@ -35,52 +37,54 @@ def run_sweep(grid: Grid, planned: Sequence[Planned], engine: Engine) -> tuple[l
     """
     check_writable(grid.out)
     rows = {one.name: _row(one) for one in planned}
-    table_rows = list(rows.values())
-    going: dict[str, tuple[Planned, Process | Task]] = {}
+    going: dict[str, tuple[Planned, Worker | Task]] = {}
     waiting = deque(one for one in planned if one.status != "done")
     lock = locked(grid.out / ".lock", f"another process is at the sweep in {grid.out}")
     connected = engine if waiting else contextlib.nullcontext()
 
     def write() -> None:
-        data = {"grid": grid.name, "task": grid.task, "runs": table_rows}
+        data = {"grid": grid.name, "task": grid.task, "runs": list(rows.values())}
         write_atomically(grid.out / FILE, json.dumps(data, indent=1) + "\n")
 
-    with lock, LiveTable(table_rows) as table, stop_requests() as asked, connected:
+    with lock, LiveTable([*rows.values()]) as table, stop_requests() as asked, connected:
         write()
         while going or (waiting and not asked):
             while waiting and len(going) < engine.workers and not asked:
                 job = waiting.popleft()
                 try:
                     going[job.name] = job, engine.start(job)
-                    news: Row = {"state": "scoring" if job.status == "score" else "training"}
+                    rows[job.name]["state"] = "scoring" if job.status == "score" else "training"
                 except (RunError, OSError) as error:
-                    news = {"state": "failed", "error": str(error)}
-                rows[job.name] |= news
-            if table.update():
+                    rows[job.name] |= {"state": "failed", "error": str(error)}
+            if table.changed():
                 write()
             time.sleep(POLL_SECONDS)
             for name, (job, run) in list(going.items()):
                 if asked:
                     run.stop()
                 reason = run.poll()
-                rows[name] |= _progress(job) if reason is None else _end(job, reason, bool(asked))
+                rows[name] |= _progress(job)
                 if reason is not None:
+                    rows[name] |= _end(job, reason, bool(asked))
                     del going[name]
-        if table.update():
+        if table.changed():
             write()
-    left = any(row["state"] in ("waiting", "interrupted") for row in table_rows)
-    return table_rows, bool(asked) and left
+    left = any(row["state"] in ("waiting", "interrupted") for row in rows.values())
+    return list(rows.values()), bool(asked) and left
 
 
-def _end(job: Planned, reason: str, stopping: bool) -> Row:
-    """How a run stands after its process has ended."""
-    if not reason:
-        return {"state": "done"} | _facts(job)
-    return {"state": "interrupted"} if stopping else {"state": "failed", "error": reason}
+def _row(job: Planned) -> Row:
+    """How a run stands before the sweep."""
+    row: Row = {"run": job.name, "combination": job.combination.name}
+    row |= {"settings": job.combination.settings, "seed": job.config.seed}
+    row |= {"state": "", "error": "", "step": 0, "steps": job.config.train.steps}
+    row |= {"seconds": 0.0, "val_exact": None, "n": 0, "answer_correct": 0, "bits": None}
+    row |= _progress(job)
+    return row | (_end(job, "", False) if job.status == "done" else {"state": "waiting"})
 
 
 def _progress(job: Planned) -> Row:
-    """How far the process of a run is, by the last whole line of metrics.jsonl, if any."""
+    """How far a run is, by the last whole line of metrics.jsonl, if any."""
     try:
         with open(job.path / METRICS, "rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - LAST_BYTES))
@@ -92,21 +96,8 @@ def _progress(job: Planned) -> Row:
         return {}
 
 
-def _row(job: Planned) -> Row:
-    """How a run stands before the sweep."""
-    row: Row = {"run": job.name, "combination": job.combination.name}
-    row |= {"settings": job.combination.settings, "seed": job.config.seed}
-    row |= {"state": "waiting", "error": "", "step": 0, "steps": job.config.train.steps}
-    row |= {"seconds": 0.0, "val_exact": None, "n": 0, "answer_correct": 0, "bits": None}
-    if job.status == "done":
-        return row | {"state": "done"} | _facts(job)
-    return row | _progress(job) | {"state": "waiting"}
-
-
-def _facts(job: Planned) -> Row:
-    """What a finished run says of itself: how long it trained, and its held-out score."""
-    run = Run(job.path)
-    progress = run.progress()
-    facts: Row = {"error": "", "step": progress["step"], "seconds": progress["seconds"]}
-    facts |= {"val_exact": progress.get("val_exact")} if run.task().cells() else {}
-    return facts | (held_out(run) if job.grid.score else {})
+def _end(job: Planned, reason: str, stopping: bool) -> Row:
+    """How a run stands once it is done, or has ended for a reason."""
+    if reason:
+        return {"state": "interrupted"} if stopping else {"state": "failed", "error": reason}
+    return {"state": "done"} | (held_out(Run(job.path)) if job.grid.score else {})

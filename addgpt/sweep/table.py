@@ -23,47 +23,37 @@ STYLES = {"training": "bold", "scoring": "bold", "failed": "red", "done": "green
 Row = dict[str, Any]
 
 
-class LiveTable:
-    """Shows the rows of sweep.json: `with LiveTable(rows) as table: table.update()`."""
+class LiveTable(Live):
+    """Shows the rows of sweep.json: `with LiveTable(rows) as table: table.changed()`."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self.rows = rows
-        self.told = {row["run"]: (row["state"], time.monotonic()) for row in rows}
-        self.console = Console(stderr=True)
-        self.live = Live(
-            get_renderable=self.table, console=self.console, refresh_per_second=2, transient=True
-        )
+        self.told = [(row["state"], time.monotonic()) for row in rows]
+        how: dict[str, Any] = {"refresh_per_second": 2, "transient": True}
+        super().__init__(get_renderable=self.table, console=Console(stderr=True), **how)
 
-    def __enter__(self) -> LiveTable:
-        if self.console.is_terminal:
-            self.live.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.live.stop()
-
-    def update(self) -> bool:
-        """Take notice of what has changed; returns whether a state has."""
+    def changed(self) -> bool:
+        """Whether the state of a run has; without a terminal, tell of it, and of long trainings."""
         any_new, now = False, time.monotonic()
-        for row in self.rows:
-            state, since = self.told[row["run"]]
+        for number, row in enumerate(self.rows):
+            state, since = self.told[number]
             new = row["state"] != state
             if new or (state == "training" and now - since > PLAIN_SECONDS):
-                self.told[row["run"]] = row["state"], now
-                if not self.live.is_started:
+                self.told[number] = row["state"], now
+                if not self.console.is_terminal:
                     print(_line(row), file=sys.stderr, flush=True)
             any_new |= new
         return any_new
 
     def all_left(self) -> float | None:
         """Seconds until all is trained, at the mean pace of the runs in training."""
-        left = [seconds for row in self.rows if (seconds := seconds_left(row)) is not None]
-        going = [row for row in self.rows if seconds_left(row) is not None]
+        going = [row for row in self.rows if row["state"] == "training" and row["step"]]
         if not going:
             return None
         pace = statistics.mean(row["seconds"] / row["step"] for row in going)
         ahead = [row for row in self.rows if row["state"] in ("training", "waiting")]
-        return max(pace * sum(row["steps"] - row["step"] for row in ahead) / len(going), *left)
+        together = pace * sum(row["steps"] - row["step"] for row in ahead) / len(going)
+        return max([together, *filter(None, map(seconds_left, going))])
 
     def table(self) -> Table:
         """As many runs as fit on the terminal, those that change first."""
@@ -112,8 +102,7 @@ def outcome_table(title: str, rows: Sequence[Row]) -> Table:
 
 def _measure(rows: Sequence[Row]) -> tuple[str, list[float], Callable[[float], str]]:
     """How good runs are: in what, how much, and as text."""
-    if any(row["bits"] for row in rows):
-        bits = [row["bits"] for row in rows if row["bits"]]
+    if bits := [row["bits"] for row in rows if row["bits"]]:
         return "held-out bits a character", bits, "{:.4f}".format
     what, shares = "held-out", [row["answer_correct"] / row["n"] for row in rows if row["n"]]
     if not shares:

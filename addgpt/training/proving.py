@@ -31,9 +31,9 @@ from addgpt.task import Batch
 from addgpt.training.distributed import World
 
 ENOUGH = 0.5  # margin at which a context is safe
-SHARE = 0.5  # of a batch that are problems with weak contexts
-MOST_WEAK, EACH = 2000, 4  # contexts that are trained on in a round, and problems for each
-RATE = 0.3  # of the peak rate, at which a round starts
+SHARE = 0.25  # of a batch that are problems with weak contexts
+WEAKEST, EACH = 500, 4  # contexts that are trained on in a round, and problems for each
+RATE = 0.1  # of the peak rate, at which a round starts
 ROUND, MAX_ROUNDS = 0.2, 12  # steps of a round over those asked for; rounds at most
 STREAM = 2  # fourth part of a seed, for what is drawn here
 POOL = ("tokens", "scored", "positions")
@@ -96,9 +96,9 @@ class Proving:
     def _weak(self, proof: Proof, rng: np.random.Generator) -> Batch | None:
         """Problems as in training that contain the weakest contexts."""
         margins = np.concatenate([some.margin for some in proof.judged])
-        weakest = np.argsort(margins, kind="stable")[:MOST_WEAK]
+        weakest = np.argsort(margins, kind="stable")[:WEAKEST]
         chosen = np.zeros(len(margins), bool)
-        chosen[weakest] = ~(margins[weakest] > 2 * ENOUGH)
+        chosen[weakest] = True
         found: list[Batch] = []
         for some in map(self._in_range, proof.judged):
             rows, chosen = np.flatnonzero(chosen[: len(some.margin)]), chosen[len(some.margin) :]
@@ -108,12 +108,13 @@ class Proving:
 
     def _in_range(self, some: Judged) -> Judged:
         """A group with examples of such lengths alone as training draws."""
-        problem = self.task.problem
-        kept = [x for x in some.examples if self.task.in_train_range(problem(x.prompt))]
+        task = self.task
+        kept = [x for x in some.examples if task.in_train_range(task.parse(x.prompt))]
         return dataclasses.replace(some, examples=kept)
 
     def _joined(self, batches: list[Batch]) -> Batch:
-        return Batch.joined(batches, self.task.alphabet.index(self.task.end))
+        joined = Batch.stacked(batches, self.task.alphabet.index(self.task.end))
+        return dataclasses.replace(joined, problems=np.empty(0, object))  # no step asks for them
 
     def state(self) -> dict[str, Tensor]:
         """What resuming needs."""

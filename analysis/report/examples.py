@@ -11,8 +11,8 @@ from analysis.report.data import Group
 
 WRONG = 6  # wrong examples shown of a group
 RIGHT = 2  # right examples shown of an operation
-PIECE = 5  # tokens that stay together where a line is broken
-LONGEST = 600  # tokens shown of a text
+PIECE = 10  # tokens that stay together where a line is broken
+LONGEST = 240  # tokens shown of a text
 NOTHING = "·"  # stands where one text has ended and the other has not
 
 

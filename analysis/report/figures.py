@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 import pandas as pd
@@ -20,13 +22,7 @@ MOST_POINTS = 200  # of a line
 MOST_LINES = 8  # configurations of a task that are compared; the best ones
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A drawing with its caption."""
-
-    title: str
-    note: str
-    svg: Markup
+Drawn = tuple[tuple[Panel, Markup], ...]  # panels, which have a title and a note, with their svg
 
 
 @dataclass(frozen=True)
@@ -35,16 +31,16 @@ class Figures:
 
     training  curves against examples and seconds
     lengths   of each operation the heat map, then the curve by length
-    cells     of each operation the numbers of the heat map: heads, and rows of texts
+    cells     of each operation the numbers of the heat map: lengths of b, and by length of a
     key       stroke and name of the lines, where there are several runs
     shades    those that the heat maps use, the best first
     seen      whether a cell was seen in training
     outlined  whether the lengths trained on are known
     """
 
-    training: tuple[Figure, ...]
-    lengths: tuple[Figure, ...]
-    cells: dict[str, tuple[list[int], dict[int, list[str]]]]
+    training: Drawn
+    lengths: Drawn
+    cells: dict[str, tuple[str, dict[str, str]]]
     key: tuple[tuple[str, str], ...]
     shades: tuple[int, ...]
     seen: bool
@@ -62,10 +58,11 @@ def draw(group: Group, drawings: Drawings) -> Figures:
         by_length = [replace(p, note=p.note + added) for p in figures.grid_panels(grid)]
         by_length += [p for p in figures.length_panels(grid) if _is_a_line(grid, p)]
     cells = figures.plain(grid, ["op", "len_a", "len_b"]) if len(grid) else pd.DataFrame()
+    parts = cells.groupby("op", sort=False) if len(cells) else ()
     return Figures(
         training=_drawn(_training(group.runs, names), drawings),
         lengths=_drawn(by_length, drawings),
-        cells={op: _numbers(part) for op, part in cells.groupby("op")} if len(cells) else {},
+        cells={op: _numbers(part) for op, part in parts},
         key=_key(names.values()),
         shades=tuple(sorted({style.shade(a) for a in cells.get("accuracy", ())}, reverse=True)),
         seen=len(cells) > 0 and bool(cells["seen"].any()),
@@ -114,8 +111,8 @@ def _is_a_line(grid: pd.DataFrame, panel: Panel) -> bool:
     return equal["len_a"].nunique() > 1
 
 
-def _drawn(parts: Iterable[Panel], drawings: Drawings) -> tuple[Figure, ...]:
-    return tuple(Figure(part.title, part.note, drawings.draw(part, part.title)) for part in parts)
+def _drawn(parts: Iterable[Panel], drawings: Drawings) -> Drawn:
+    return tuple((part, drawings.draw(part)) for part in parts)
 
 
 def _key(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
@@ -125,8 +122,18 @@ def _key(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
     return tuple((sample(i), name) for i, name in enumerate(names)) if told else ()
 
 
-def _numbers(cells: pd.DataFrame) -> tuple[list[int], dict[int, list[str]]]:
-    """Lengths of b, and for each length of a the percentages."""
+def _numbers(cells: pd.DataFrame) -> tuple[str, dict[str, str]]:
+    """Lengths of b, and the percentages by length of a: lines of text, in columns.
+
+    Lengths of a that follow one another and have the same percentages share a line.
+    """
     text = cells.assign(text=list(map(percent, cells["answer_correct"], cells["n"])))
     wide = text.pivot(index="len_a", columns="len_b", values="text").fillna("")
-    return list(wide.columns), {length: list(row) for length, row in wide.iterrows()}
+    lines = [list(map(str, wide.columns)), *wide.to_numpy().tolist()]
+    width = max(len(text) for line in lines for text in line)
+    head, *rows = (" ".join(text.rjust(width) for text in line).rstrip() for line in lines)
+    found = {}
+    for row, some in groupby(zip(rows, map(str, wide.index), strict=True), key=itemgetter(0)):
+        lengths = [length for _, length in some]
+        found[" to ".join(dict.fromkeys((lengths[0], lengths[-1])))] = row
+    return head, found

@@ -55,8 +55,8 @@ class Score:
 class Headline:
     """How the runs of a group did on one kind of problem.
 
-    `fewest` is the number of problems in the smallest cell of any run, `median` that of the runs,
-    `worst` the score of one; `cell` is the score of the worst cell of any run, which is at `where`.
+    `scores` are those of the runs, by name, `median` and `worst` of them; `cell` is the score of
+    the worst cell of any run, which is at `where`; the smallest cell has `fewest` problems.
     """
 
     op: str
@@ -67,6 +67,7 @@ class Headline:
     cell: Score
     where: str
     fewest: int
+    scores: dict[str, Score]
 
     @property
     def seen(self) -> bool:
@@ -152,6 +153,7 @@ def _headline(op: str, kind: str, rows: list[dict]) -> Headline:
         cell=Score(low["answer_correct"], low["n"]),
         where=f"{low['len_a']} {low['op']} {low['len_b']} digits{stratum}",
         fewest=min(row["n"] for row in rows),
+        scores=runs,
     )
 
 
@@ -163,19 +165,19 @@ def median(runs: Sequence[Score]) -> Score:
     return Score(n * statistics.median(run.accuracy for run in runs), n)
 
 
-def _score(row: pd.Series) -> Score:
-    return Score(int(row["answer_correct"]), int(row["n"]))
-
-
 def strata(group: Group) -> dict[str, list[tuple[str, str, Score]]]:
     """For each operation the special problems: name, lengths and score of the worst run."""
     rows = table(group, "evals")
-    special = rows[rows["stratum"] != "all"] if len(rows) else rows
+    if rows.empty:
+        return {}
+    special = rows[rows["stratum"] != "all"]
     found: dict[str, list[tuple[str, str, Score]]] = {}
     where = ["op", "len_a", "len_b", "stratum"]
-    for (op, a, b, stratum), part in special.groupby(where, sort=False) if len(special) else []:
-        low = part.loc[part["accuracy"].idxmin()]
-        found.setdefault(op, []).append((stratum, f"{a} {op} {b}", _score(low)))
+    lowest = special.groupby(where, sort=False)["accuracy"].idxmin()
+    for row in special.loc[lowest].to_dict("records"):
+        name, lengths = row["stratum"], f"{row['len_a']} {row['op']} {row['len_b']}"
+        score = Score(row["answer_correct"], row["n"])
+        found.setdefault(row["op"], []).append((name, lengths, score))
     return found
 
 

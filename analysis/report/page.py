@@ -21,7 +21,6 @@ from addgpt.evaluation.schema import ERROR_KINDS
 from addgpt.task_lookup import short
 from analysis.report import data, examples, figures, numbers
 from analysis.report.data import Group, Progress, RunData
-from analysis.report.numbers import Headline
 from analysis.report.svg import Drawings
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -100,13 +99,16 @@ def build(folder: str | Path, progress: Progress | None = None, date: str = "") 
 
 def _section(group: Group, drawings: Drawings) -> dict[str, Any]:
     """What the template shows of a group."""
-    headline = numbers.headline(group)
+    runs = [_run(run) for run in group.runs]
+    common = _shared([run["protocol"] for run in runs])
+    for run in runs:
+        run["protocol"] = {k: v for k, v in run["protocol"].items() if k not in common}
     return {
         "group": group,
         "facts": _facts(group),
         "time": _durations(_seconds(group)).partition(" (")[0],
         "settings": {key: _plain(value) for key, value in group.runs[0].recipe.items()},
-        "headline": headline,
+        "headline": numbers.headline(group),
         "losses": numbers.losses(group),
         "unscored": _unscored(group),
         "figures": figures.draw(group, drawings),
@@ -118,7 +120,8 @@ def _section(group: Group, drawings: Drawings) -> dict[str, Any]:
         "explained": ERROR_KINDS,
         "wrong": examples.wrong_examples(group),
         "right": examples.right_examples(group),
-        "runs": [_run(run, headline if len(group.runs) == 1 else None) for run in group.runs],
+        "runs": runs,
+        "common": common,
     }
 
 
@@ -165,14 +168,12 @@ def _unscored(group: Group) -> str:
     return f"{loss}, median of {len(losses)}" if len(losses) > 1 else loss
 
 
-def _run(run: RunData, headline: list[Headline] | None) -> dict[str, Any]:
+def _run(run: RunData) -> dict[str, Any]:
     """What the template shows of one run: its commands, versions and all that eval.json says."""
-    headline = headline or numbers.headline(Group(run.name, (run,)))
     versions = {name: str(text) for name, text in run.part("versions").items() if text}
     return {
         "name": run.name,
         "seed": str(run.config["seed"]),
-        "headline": headline,
         "losses": numbers.losses(Group(run.name, (run,))),
         "command": str(run.config.get("command", "")),
         "facts": {"date": _date(run)} | versions,

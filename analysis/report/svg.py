@@ -1,30 +1,45 @@
-"""Figures inside the page: matplotlib's SVG, small and in the colours of the page's style.
+"""Figures inside the page: what a panel draws, as small SVG in the colours of the page's style.
 
-Colours of `analysis.style` become CSS variables, so that a drawing follows light and dark. What
-repeats from drawing to drawing (looks, markers, clips) stands on the page once, numbers have one
-decimal, and neither metadata nor fonts are kept.
+The panels are those of `analysis.figures`, drawn onto matplotlib's axes; the artists on them are
+written here. Colours of `analysis.style` become CSS variables, so that a drawing follows light and
+dark. What repeats from drawing to drawing (looks, axes) stands on the page once; points are whole
+numbers, each less than a pixel of the screen.
 """
 
 from __future__ import annotations
 
-import io
-import re
-import xml.etree.ElementTree as ET
+import math
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from itertools import groupby, starmap
+from operator import itemgetter
+from typing import Any
 
-import matplotlib
+import numpy as np
 from markupsafe import Markup, escape
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.collections import Collection, PathCollection, QuadMesh
+from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.path import Path
+from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from analysis import style
 from analysis.style import Panel
 
-LINK = "{http://www.w3.org/1999/xlink}href"
-WIDTH, HEIGHT = 3.6, 2.5  # of a chart, in inches; a map is about as high as it is wide
+DPI = 200  # units of a drawing to an inch
+WIDTHS = {"map": 3.6, "chart": 3.0}  # in inches; a map is about as high as it is wide
+HEIGHT = 2.2  # of a chart
 LEFT, RIGHT, TOP, BOTTOM = 0.66, 0.12, 0.1, 0.48  # margins, in inches
+SMALL, LARGE = 8, 9  # texts at the ticks and along the axes, in points
+SLACK = 8  # units that a line may be out of its frame, which its width or a marker is
+SIMPLE = 0.7  # units that a line may pass its points by
+FAR = 9999  # units beyond which nothing is drawn
+GAP = 1.2  # pixels between the cells of a map
 VARIABLES = {
     style.PAPER: "paper",
     style.INK: "ink",
@@ -33,13 +48,10 @@ VARIABLES = {
     **{colour: f"c{i}" for i, colour in enumerate(style.COLOURS)},
     **{colour: f"h{i}" for i, colour in enumerate(style.SHADES)},
 }
-LOOKS = ("fill", "stroke", "fill-opacity", "stroke-opacity", "opacity", "stroke-width",
-         "stroke-dasharray", "text-anchor", "font-size")  # fmt: skip
-CELLS = tuple(f"fill: {colour}" for colour in style.SHADES)
-DASHES = {"-": "none", "--": "5.5 2.4", ":": "1.5 2.5", "-.": "9.6 2.4 1.5 2.4"}
-SIDES = ("x", "y", "width", "height")
-SLACK = 3  # points that a line may be out of its frame, which its width or a marker is
-NUMBER = re.compile(r"-?\d+\.?\d*(?:e[-+]?\d+)?")
+DASHES = {"-": "none", "--": "5.5 2.4", ":": "1.5 2.5", "-.": "9.6 2.4 1.5 2.4"}  # in pixels
+ANCHORS = {"left": "start", "center": "middle", "right": "end"}
+
+Element = tuple[str, str]  # a class attribute; the points of a path, or an element
 
 
 class Drawings:
@@ -48,7 +60,7 @@ class Drawings:
     def __init__(self) -> None:
         self._classes: dict[str, str] = {}
         self._shared: dict[str, str] = {}
-        self._axes: dict[bool, Axes] = {}  # of maps and of charts: new ones are slow to make
+        self._axes: dict[str, Axes] = {}  # new ones are slow to make
 
     @property
     def css(self) -> Markup:
@@ -56,96 +68,173 @@ class Drawings:
 
     @property
     def definitions(self) -> Markup:
-        shared = "".join(one.replace("id=''", f"id='{name}'") for one, name in self._shared.items())
+        shared = "".join(f"<g id='{name}'>{one}</g>" for one, name in self._shared.items())
         return Markup(f"<svg class='shared' aria-hidden='true'><defs>{shared}</defs></svg>")
 
     @style.styled
-    def draw(self, panel: Panel, about: str) -> Markup:
-        """A panel as an svg element; `about` is what a screen reader says."""
-        square = panel.height > 4
-        if square not in self._axes:
-            self._axes[square] = _axes(square)
-        axis = self._axes[square]
-        figure = axis.figure
-        height = figure.get_figheight()
+    def draw(self, panel: Panel) -> Markup:
+        """A panel as an svg element, of which a screen reader says the title."""
+        kind = "map" if panel.height > 4 else "chart"
+        if kind not in self._axes:
+            self._axes[kind] = _axes(kind)
+        axis = self._axes[kind]
         _empty(axis)
         panel.draw(axis)
-        text = io.StringIO()
-        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "addgpt"}):
-            figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-        root = ET.fromstring(text.getvalue())
-        known = {one.get("id", ""): one for one in root.iter()}
-        head = Markup('<svg class="{}" viewBox="0 0 {:g} {:g}" role="img" aria-label="{}">').format(
-            "map" if square else "chart", 72 * WIDTH, round(72 * height, 1), about
+        axis.apply_aspect()
+        head = Markup(
+            '<svg class="{}" viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}">'
+        ).format(kind, *axis.figure.bbox.size, panel.title)
+        frame = "".join(self._share(self._side(side)) for side in (axis.yaxis, axis.xaxis))
+        drawn = (*axis.collections, *axis.patches, *axis.lines, *axis.texts)
+        lowest_first = sorted(drawn, key=Artist.get_zorder)
+        elements = [one for artist in lowest_first for one in self._elements(artist)]
+        return head + Markup(f"{frame}{_merged(elements)}</svg>")
+
+    def _elements(self, one: Artist) -> Iterator[Element]:
+        """An artist in parts, the lowest first."""
+        if isinstance(one, Text):
+            ((x, y),) = _units(one, one.get_transform().transform([one.get_position()]))
+            size = _size(one.get_fontsize())
+            look = _fill(one.get_color(), one) | {"font-size": size}
+            look["text-anchor"] = ANCHORS[one.get_horizontalalignment()]
+            y += round(0.36 * size)  # from the middle of the figures to their foot
+            yield self._look(look, one), _text(x, y, one.get_text())
+        elif isinstance(one, Line2D):
+            yield from self._line(one)
+        elif isinstance(one, QuadMesh):
+            yield from self._cells(one)
+        elif isinstance(one, PathCollection):
+            points = one.get_offset_transform().transform(one.get_offsets())
+            yield self._dots(one, points, math.sqrt(one.get_sizes()[0]), one.get_facecolor()[0])
+        else:
+            assert isinstance(one, Collection | Patch), f"no way to write {one}"
+            yield from self._areas(one)
+
+    def _line(self, line: Line2D) -> Iterator[Element]:
+        """A line as far as it is in its frame, and its markers, which are round."""
+        points = line.get_transform().transform(line.get_xydata())
+        if line.get_linestyle() in DASHES:
+            path = Path(points)
+            path.simplify_threshold = SIMPLE
+            frame = tuple(line.axes.bbox.padded(SLACK).extents)
+            path = path.cleaned(remove_nans=True, clip=frame, simplify=True)
+            look = _stroke(to_rgba(line.get_color(), line.get_alpha()), line.get_linewidth(), line)
+            dashes = {"stroke-dasharray": DASHES[line.get_linestyle()]}
+            yield self._look(look | dashes, line), _outline(line, path)
+        if line.get_marker() not in ("", "None"):
+            assert line.get_marker() == "o", f"no way to write the marker of {line}"
+            points = points[np.isfinite(points).all(axis=1)]
+            size, edge = line.get_markersize(), line.get_markeredgewidth()
+            yield self._dots(line, points, size + edge, line.get_markeredgecolor())
+            if to_hex(line.get_markerfacecolor()) == style.PAPER:
+                yield self._dots(line, points, size - edge, style.PAPER)
+
+    def _dots(self, one: Artist, points: np.ndarray, size: float, colour: Any) -> Element:
+        look = _stroke(colour, size, one) | {"stroke-linecap": "round"}
+        text, here = "", None
+        for x, y in _units(one, points):
+            text += f"m{x - here[0]} {y - here[1]}h0" if here else f"M{x} {y}h0"
+            here = x, y
+        return self._look(look, one), text.replace(" -", "-")
+
+    def _areas(self, one: Collection | Patch) -> Iterator[Element]:
+        """What is filled, or has an outline alone."""
+        paths = [one.get_path()] if isinstance(one, Patch) else one.get_paths()
+        face = np.reshape(one.get_facecolor(), (-1, 4))
+        edge = np.reshape(one.get_edgecolor(), (-1, 4))
+        filled = len(face) and face[0, 3]
+        width = np.ravel(one.get_linewidth())[0]
+        look = _fill(face[0], one) if filled else _stroke(edge[0], width, one)
+        for path in paths:
+            path = one.get_transform().transform_path(path)
+            if one.get_clip_on():
+                path = path.clip_to_bbox(one.axes.bbox.padded(SLACK))
+            yield self._look(look, one), _outline(one, path)
+
+    def _cells(self, mesh: QuadMesh) -> Iterator[Element]:
+        """Cells of one colour side by side are one broad line; then come the gaps between cells."""
+        corners = mesh.get_coordinates()
+        rows, columns = corners.shape[0] - 1, corners.shape[1] - 1
+        placed = _units(mesh, mesh.get_transform().transform(corners.reshape(-1, 2)))
+        across = [x for x, _ in placed[: columns + 1]]
+        up = [y for _, y in placed[:: columns + 1]]
+        values = np.ma.masked_invalid(np.ma.reshape(mesh.get_array(), (rows, columns)))
+        shades = np.ma.array(mesh.norm(values), mask=np.ma.getmaskarray(values)).filled(-1)
+        paths: dict[int, str] = {}
+        for row in range(rows):
+            end = 0
+            for shade, some in groupby(shades[row].tolist()):
+                start, end = end, end + len(list(some))
+                part = f"M{across[start]} {(up[row] + up[row + 1]) / 2:g}H{across[end]}"
+                paths[shade] = paths.get(shade, "") + part
+        broad = {"stroke-width": abs(up[0] - up[-1]) / rows, "vector-effect": "none"}
+        for shade in sorted(paths.keys() - {-1}):
+            yield self._look(_stroke(mesh.cmap(shade), 0) | broad), paths[shade]
+        gaps = "".join(f"M{across[0]} {y}H{across[-1]}" for y in up[1:-1])
+        gaps += "".join(f"M{x} {up[0]}V{up[-1]}" for x in across[1:-1])
+        if gaps:
+            path = f'<path{self._look(_stroke(style.PAPER, GAP))} d="{gaps}"/>'
+            yield "", self._share(path)
+
+    def _side(self, side: Axis) -> str:
+        """An axis: its ticks with their texts, its grid and line, and what it says it is."""
+        axis, upright = side.axes, side is side.axes.yaxis
+        (left, bottom), (right, top) = _units(axis, axis.bbox.get_points())
+        low, high = sorted(side.get_view_interval())
+        ticks = [tick for tick in side.get_majorticklocs() if low <= tick <= high]
+        texts = side.get_major_formatter().format_ticks(ticks)
+        scale = side.get_major_formatter().get_offset()  # such as 1e-6
+        label = escape(side.label.get_text() + (f", times {scale}" if scale else ""))
+        points = [(left, tick) if upright else (tick, bottom) for tick in ticks]
+        blended = axis.get_yaxis_transform() if upright else axis.get_xaxis_transform()
+        places = _units(axis, blended.transform(np.reshape(points, (-1, 2))))
+        shown = axis.spines["left"].get_visible()
+        marks = [(place[upright], text) for place, text in zip(places, texts, strict=True)]
+        if upright:
+            lines = "".join(f"M{left} {y}H{right}" for _, y in places) + f"M{left} {top}V{bottom}"
+            marks = [_text(left - 12, y + 8, text) for y, text in marks]
+            x, y = (left - 60 if shown else left - 50), (top + bottom) // 2
+            place = f'transform="rotate(-90 {x} {y})" x="{x}" y="{y}"'
+        else:
+            lines = f"M{left} {bottom}H{right}"
+            marks = [_text(x, bottom + 30, text) for x, text in marks]
+            place = f'x="{(left + right) // 2}" y="{bottom + 64}"'
+        path = f'<path{self._look(_stroke(style.RULE, 1))} d="{lines}"/>' if shown else ""
+        anchor = "end" if upright else "middle"
+        small = self._look({"font-size": _size(SMALL), "text-anchor": anchor})
+        large = self._look({"font-size": _size(LARGE), "text-anchor": "middle"})
+        return f"{path}<g{small}>{''.join(marks)}</g><text{large} {place}>{label}</text>"
+
+    def _look(self, said: dict[str, Any], one: Artist | None = None) -> str:
+        """The class attribute for a style, and for the class that an artist is in by its gid."""
+        look = ";".join(
+            f"{name}:{value:.4g}" if isinstance(value, float) else f"{name}:{value}"
+            for name, value in sorted(said.items())
+            if value != ""
         )
-        return head + Markup("".join(_merged(self._elements(root, known)))) + Markup("</svg>")
+        name = self._classes.setdefault(look, f"l{len(self._classes)}")
+        own = one.get_gid() if one is not None else None
+        return f' class="{own} {name}"' if own else f' class="{name}"'
 
-    def _elements(
-        self, one: ET.Element, known: dict[str, ET.Element], own: str = "", clip: str = ""
-    ) -> Iterator[tuple[str, str, str]]:
-        """What is drawn below an element, in order: its tag, its look, and the path or markup.
-
-        `own` is the class that an artist asked for by its gid, `clip` the clip of the group.
-        """
-        tag = one.tag.rpartition("}")[2]
-        own = name if (name := one.get("id", "")).startswith("on") else own
-        clip = one.get("clip-path", clip)
-        if tag in ("svg", "g"):
-            for child in one:
-                yield from self._elements(child, known, own, clip)
-        elif tag == "text":
-            turn = f' transform="{_rounded(t)}"' if "-90" in (t := one.get("transform", "")) else ""
-            look = self._look(one.get("style", ""), own)
-            text = escape("".join(one.itertext()))
-            yield tag, look, f"<text{turn}{_place(one)}>{text}</text>"
-        elif tag in ("path", "use") and (look := self._look(one.get("style", ""), own)):
-            path = one if tag == "path" else known[one.get(LINK, "")[1:]]
-            points = path.get("d", "")
-            x, y = (float(one.get(name, 0)) for name in ("x", "y"))
-            if clip and _leaves(points, x, y, rect := known[clip[5:-1]][0]):
-                look += f' clip-path="url(#{self._clip(rect)})"'
-            if tag == "use" and "C" in points:  # a marker, which there are many of
-                name = self._share(f"<path id='' d='{_path(points)}'/>")
-                yield tag, look, f'<use href="#{name}"{_place(one)}/>'
-            else:
-                cell = one.get("style", "").startswith(CELLS)
-                yield "cell" if cell else "path", look, _path(points, x, y)
-
-    def _look(self, text: str, own: str) -> str:
-        """The class attribute for a style; empty if it leaves nothing to be seen."""
-        said = dict(part.strip().split(": ", 1) for part in text.split(";") if part.strip())
-        if not said.get("font-size"):
-            said = {"fill": style.INK} | said
-            if said["fill"] == "none" and "stroke" not in said:
-                return ""
-        if own or said.get("fill") == style.SOFT:
-            said.pop("fill", "")  # as the style sheet has it
-        said = {name: value for name, value in said.items() if name in LOOKS}
-        look = ";".join(f"{name}:{_themed(value)}" for name, value in sorted(said.items()))
-        names = [own] if own else []
-        if look:
-            names.append(self._classes.setdefault(look, f"l{len(self._classes)}"))
-        return f' class="{" ".join(names)}"'
-
-    def _clip(self, rect: ET.Element) -> str:
-        inside = " ".join(f"{name}='{_short(rect.get(name, ''))}'" for name in SIDES)
-        return self._share(f"<clipPath id=''><rect {inside}/></clipPath>")
-
-    def _share(self, element: str) -> str:
-        return self._shared.setdefault(element, f"s{len(self._shared)}")
+    def _share(self, inside: str) -> str:
+        return f'<use href="#{self._shared.setdefault(inside, f"s{len(self._shared)}")}"/>'
 
 
-def _axes(square: bool) -> Axes:
+def sample(index: int) -> str:
+    """How line number `index` is stroked, in CSS: for the key beside the drawings."""
+    look = style.line(index)
+    return f"stroke:{_colour(look['color'])};stroke-dasharray:{DASHES[look['linestyle']]}"
+
+
+def _axes(kind: str) -> Axes:
     """Axes of a size for the page, alone in a figure."""
-    height = WIDTH - LEFT - RIGHT + TOP + BOTTOM if square else HEIGHT
-    across, up = WIDTH - LEFT - RIGHT, height - TOP - BOTTOM
-    figure = Figure(figsize=(WIDTH, height))
-    axis = figure.add_axes((LEFT / WIDTH, BOTTOM / height, across / WIDTH, up / height))
-    axis.tick_params(labelsize=8, pad=3)
-    axis.grid(visible=False, axis="x")
-    axis.spines[["top", "right"]].set_visible(False)
-    for side in (axis.xaxis, axis.yaxis):
-        side.label.set_size(9)
+    width = WIDTHS[kind]
+    across = width - LEFT - RIGHT
+    up = across if kind == "map" else HEIGHT - TOP - BOTTOM
+    height = up + TOP + BOTTOM
+    figure = Figure(figsize=(width, height), dpi=DPI)
+    axis = figure.add_axes((LEFT / width, BOTTOM / height, across / width, up / height))
+    axis.tick_params(labelsize=SMALL)  # from which matplotlib knows how many there is room for
     return axis
 
 
@@ -160,81 +249,87 @@ def _empty(axis: Axes) -> None:
     axis.autoscale()
 
 
-def sample(index: int) -> str:
-    """How line number `index` is stroked, in CSS: for the key beside the drawings."""
-    look = style.line(index)
-    return f"stroke:{_themed(look['color'])};stroke-dasharray:{DASHES[look['linestyle']]}"
+def _merged(elements: Iterable[Element]) -> str:
+    """The elements as markup, those of like look that follow one another as one; texts come last.
 
-
-def _merged(elements: Iterable[tuple[str, str, str]]) -> Iterator[str]:
-    """The elements as markup, those of like tag and look that follow one another as one.
-
-    Cells of a map come first and texts last, sorted by their look, which changes nothing to be
-    seen: nothing is below the former, and each text has its own place.
+    Each text has a place of its own, so they can be sorted by their looks.
     """
-
-    def rank(one: tuple[str, str, str]) -> tuple[int, str]:
-        tag, look, _ = one
-        if tag == "text":
-            return 2, look
-        return (0, look) if tag == "cell" else (1, "")
-
-    for (tag, look), some in groupby(sorted(elements, key=rank), key=lambda one: one[:2]):
-        inside = "".join(content for *_, content in some)
-        path = tag in ("path", "cell")
-        yield f'<path{look} d="{inside}"/>' if path else f"<g{look}>{inside}</g>"
+    texts = sorted(one for one in elements if one[1].startswith("<text"))
+    others = [one for one in elements if one[1] and not one[1].startswith("<text")]
+    markup = ""
+    for look, some in groupby(others, key=itemgetter(0)):
+        inside = "".join(inside for _, inside in some)
+        markup += f'<path{look} d="{inside}"/>' if look else inside
+    for look, some in groupby(texts, key=itemgetter(0)):
+        markup += f"<g{look}>{''.join(text for _, text in some)}</g>"
+    return markup
 
 
-def _themed(value: str) -> str:
-    return f"var(--{VARIABLES[value]})" if value in VARIABLES else value
+def _stroke(colour: Any, width: float, one: Artist | None = None) -> dict[str, Any]:
+    look = {"fill": "none", "stroke": _colour(colour, one), "stroke-width": float(width)}
+    return look | {"stroke-opacity": _opacity(colour)}
 
 
-def _short(number: str | float) -> str:
-    return f"{round(float(number), 1):g}"
+def _fill(colour: Any, one: Artist | None = None) -> dict[str, Any]:
+    return {"fill": _colour(colour, one), "fill-opacity": _opacity(colour)}
 
 
-def _rounded(text: str) -> str:
-    return NUMBER.sub(lambda found: _short(found[0]), text)
+def _colour(colour: Any, one: Artist | None = None) -> str:
+    """As the style sheet has it; of an artist with a gid, that of its class."""
+    if one is not None and one.get_gid():
+        return "var(--on)"
+    return f"var(--{VARIABLES[to_hex(colour)]})" if to_hex(colour) in VARIABLES else to_hex(colour)
 
 
-def _place(one: ET.Element) -> str:
-    digits = 0 if one.tag.endswith("text") else 1
-    places = ((name, round(float(one.get(name, 0)), digits)) for name in ("x", "y"))
-    return "".join(f' {name}="{place:g}"' for name, place in places)
+def _opacity(colour: Any) -> float | str:
+    return to_rgba(colour)[3] if to_rgba(colour)[3] < 1 else ""
 
 
-def _leaves(points: str, x: float, y: float, rect: ET.Element) -> bool:
-    """Whether a path, moved, goes out of a rectangle, so that it has to be clipped."""
-    numbers = [float(part) for part in points.split() if not part.isalpha()]
-    left, top, width, height = (float(rect.get(name, 0)) for name in SIDES)
-
-    def out(some: list[float], start: float, size: float) -> bool:
-        return bool(some) and (min(some) < start - SLACK or max(some) > start + size + SLACK)
-
-    return out(numbers[::2], left - x, width) or out(numbers[1::2], top - y, height)
+def _size(points: float) -> int:
+    return round(points / 72 * DPI)
 
 
-def _path(text: str, x: float = 0, y: float = 0) -> str:
-    """The same path, moved, in few letters: lines are relative, in tenths of a point."""
-    parts, path = text.split(), ""
-    here = (0, 0)
-    while parts:
-        command = parts.pop(0) if parts[0].isalpha() else ""
-        points = {"M": 1, "L": 1, "C": 3}.get(command, 0)
-        for _ in range(points):
-            there = round(10 * (float(parts.pop(0)) + x)), round(10 * (float(parts.pop(0)) + y))
-            across, up = (to - of for to, of in zip(there, here, strict=True))
-            if command == "L" and not (across and up):
-                path += f"h{_tenths(across)}" if across or not up else f"v{_tenths(up)}"
-            else:
-                values = (across, up) if command == "L" else there
-                path += command.replace("L", "l") + " ".join(map(_tenths, values))
-                command = "" if command == "C" else command
-                path += " " if points == 3 else ""
-            here = there
-        path = path.strip() + ("z" if command in ("z", "Z") else "")
-    return path.replace(" -", "-")
+def _units(one: Artist, points: np.ndarray) -> list[list[int]]:
+    """Points in whole units from the top, as SVG counts them, not from the bottom."""
+    points = np.asarray(points, float) * (1, -1) + (0, one.figure.bbox.height)
+    return np.clip(np.nan_to_num(points), -FAR, FAR).round().astype(int).tolist()
 
 
-def _tenths(number: int) -> str:
-    return f"{number / 10:g}".replace("0.", ".", 1) if abs(number) < 10 else f"{number / 10:g}"
+def _text(x: int, y: int, text: str) -> str:
+    return f'<text x="{x}" y="{y}">{escape(text)}</text>'
+
+
+def _outline(one: Artist, path: Path) -> str:
+    """A path of straight lines in few letters: they are relative, those to nowhere are left out."""
+    codes = path.codes
+    if codes is None:
+        codes = [Path.MOVETO, *[Path.LINETO] * (len(path.vertices) - 1)]
+    begun = here = [0, 0]
+    text, steps = "", []
+    ends = [*zip(codes, _units(one, path.vertices), strict=True), (Path.MOVETO, begun)]
+    for code, there in ends:
+        if code == Path.LINETO:
+            steps.append((there[0] - here[0], there[1] - here[1]))
+        elif code in (Path.MOVETO, Path.CLOSEPOLY):
+            steps = _joined(steps)
+            text += f"M{begun[0]} {begun[1]}{''.join(starmap(_step, steps))}" if steps else ""
+            text += "z" if steps and code == Path.CLOSEPOLY else ""
+            begun, steps = there, []
+        here = there
+    return text.replace(" -", "-")
+
+
+def _joined(steps: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Steps along one direction, as along the edge of a frame, as one; those to nowhere as none."""
+    found: list[tuple[int, int]] = []
+    for across, up in steps:
+        before = found[-1] if found else (0, 0)
+        if before[0] * up == before[1] * across and before[0] * across + before[1] * up > 0:
+            found[-1] = before[0] + across, before[1] + up
+        elif across or up:
+            found.append((across, up))
+    return found
+
+
+def _step(across: int, up: int) -> str:
+    return f"l{across} {up}" if across and up else f"h{across}" if across else f"v{up}"

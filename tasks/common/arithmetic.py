@@ -5,14 +5,15 @@ from __future__ import annotations
 import itertools
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import repeat
 from typing import Any, ClassVar
 
 import numpy as np
 
 from addgpt.locality import LocalTrace, Rule
-from addgpt.task import MAX_DIGITS, SPLITS, Batch, Cell, Recipe, UsageError, setting
+from addgpt.task import MAX_DIGITS, SPLITS, Batch, Cell, Problem, Recipe, UsageError, setting
 from tasks.common import digits, problems, splits
 from tasks.common.ids import ALPHABET, IDS, OFFSET, SPREAD, moved
 from tasks.common.operation import Operation
@@ -36,6 +37,13 @@ def length_setting(default: int | tuple[int, ...], help: str) -> Any:
 def share_setting(default: float, what: str) -> Any:
     """An option that is the share of training problems of a kind."""
     return setting(default, f"share of training problems with {what}", low=0, high=1)
+
+
+def local_recipe(steps: int, width: int = 128) -> Recipe:
+    """What works for local traces: one block that sees what each row reads."""
+    recipe = traced_recipe(steps, True)
+    local = {"layers": 1, "width": width, "attention": "reads"}
+    return Recipe(recipe.model | local, recipe.train)
 
 
 def traced_recipe(steps: int, long: bool) -> Recipe:
@@ -259,7 +267,11 @@ class Arithmetic(Operation, LocalTrace):
         raise UsageError(f"pool={self.pool} is too large: {len(keep)} distinct problems were found")
 
     def rules(self) -> dict[int, Rule]:
-        """As of `LocalTrace`; by default the trace is not local."""
+        """As of `LocalTrace`: none where columns are not told apart by the difference of their ids."""
+        return self.local_rules() if self.ids == "coupled" and not self.spread else {}
+
+    def local_rules(self) -> dict[int, Rule]:
+        """The rules of a trace that is local; by default it is not."""
         return {}
 
     def row_names(self) -> dict[int, str]:
@@ -349,7 +361,9 @@ class Arithmetic(Operation, LocalTrace):
 
     def _written(self, a, b, len_a, len_b) -> Batch:
         if len(a):
-            return self.write(a, b, len_a, len_b).batch()
+            pairs = zip(repeat(self.op), zip(digits.to_int(a), digits.to_int(b), strict=True))
+            asked = np.fromiter(map(Problem._make, pairs), object, len(a))
+            return replace(self.write(a, b, len_a, len_b).batch(), problems=asked)
         levels = np.zeros((0, 1, LEVELS), np.int16)
         return Batch(np.zeros((0, 1), np.uint8), np.zeros((0, 1), bool), levels)
 

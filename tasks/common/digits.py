@@ -98,6 +98,12 @@ def from_int(value: int, width: int) -> np.ndarray:
     return np.array([int(c) for c in reversed(text.zfill(width))], np.int8)
 
 
+def to_int(digits: np.ndarray) -> list[int]:
+    """The B numbers as Python integers."""
+    text = np.ascontiguousarray(digits[:, ::-1] + ord("0"), np.uint8)
+    return list(map(int, text.view(f"S{text.shape[1]}")[:, 0].tolist()))
+
+
 def longest_chain(a: np.ndarray, b: np.ndarray, borrow: bool = False) -> np.ndarray:
     """(B,) longest run of columns through which one carry (or borrow, for a - b) travels.
 

@@ -88,11 +88,3 @@ def hinted(number: int) -> str:
     """A number as text, each digit with its hint before it."""
     digits = str(number)
     return "".join(map("".join, zip(HINTS[len(digits) - 1 :: -1], digits, strict=True)))
-
-
-def bare(text: str) -> str:
-    """A text without its hints."""
-    return text.translate(_NO_HINTS)
-
-
-_NO_HINTS = str.maketrans("", "", HINTS)

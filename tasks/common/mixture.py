@@ -47,25 +47,16 @@ class Mixture(LocalTrace, HeldOut, Explained):
             raise UsageError(f"this model does {' '.join(self.parts)}, not {op}")
         return self.parts[op]
 
-    check, prompt, truth, read, rows, is_copy, draw, answer_digits, error_type = map(
-        of_part, "check prompt truth read rows is_copy draw answer_digits error_type".split()
+    prompt, truth, read, rows, is_copy, draw, answer_digits, error_type = map(
+        of_part, "prompt truth read rows is_copy draw answer_digits error_type".split()
     )
     equivalent, in_train, in_train_range, in_eval_range, seen, evaluation_set = map(
         of_part, "equivalent in_train in_train_range in_eval_range seen evaluation_set".split()
     )
 
-    def parse(self, text: str) -> Problem:
-        problem = super().parse(text)
-        self.check(problem)
-        return problem
-
-    def problem(self, prompt: str) -> Problem:
-        return self.part(next(char for char in prompt if char in self.parts)).problem(prompt)
-
     @property
     def levels(self) -> tuple[int, ...]:
-        every = [part.levels for part in self.parts.values()]
-        return tuple(map(max, zip(*every, strict=True)))
+        return tuple(map(max, *(part.levels for part in self.parts.values())))
 
     def rules(self) -> dict[int, Rule]:
         """Of all parts, if each is local: no two write rows of the same kind."""
@@ -105,19 +96,18 @@ class Mixture(LocalTrace, HeldOut, Explained):
             for rows, where in ((most, part.largest(rng)), (count - most, None)):
                 if rows:
                     batches.append(part.batch(rng, rows, split, where))
-        return _stacked(batches)
+        return Batch.stacked(batches, ALPHABET.index(END))
 
     def positions(self, tokens: np.ndarray, slots: int) -> np.ndarray:
-        shape = (len(tokens), tokens.shape[1] + slots, len(self.levels))
-        out = np.zeros(shape, np.int16)
+        out = np.zeros((len(tokens), tokens.shape[1] + slots, len(self.levels)), np.int16)
         for part, rows in self._by_part(tokens):
             out[rows] = part.positions(tokens[rows], slots)
         return out
 
     def reference(self, prompts: np.ndarray) -> Batch:
-        found = list(self._by_part(prompts))
-        order = np.argsort(np.concatenate([rows for _, rows in found]))
-        return _stacked([part.reference(prompts[rows]) for part, rows in found]).rows(order)
+        parts, rows = zip(*self._by_part(prompts), strict=True)
+        works = [part.reference(prompts[some]) for part, some in zip(parts, rows, strict=True)]
+        return Batch.stacked(works, ALPHABET.index(END)).rows(np.argsort(np.concatenate(rows)))
 
     def _by_part(self, tokens: np.ndarray) -> Iterator[tuple[Arithmetic, np.ndarray]]:
         """Each part, and the rows of (B, T) tokens whose prompts are its own."""
@@ -126,7 +116,3 @@ class Mixture(LocalTrace, HeldOut, Explained):
             rows = np.flatnonzero(op == ALPHABET.index(char))
             if len(rows):
                 yield part, rows
-
-
-def _stacked(batches: list[Batch]) -> Batch:
-    return Batch.joined(batches, ALPHABET.index(END))

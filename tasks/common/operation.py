@@ -69,18 +69,9 @@ class Operation(Graded, HeldOut, Explained):
             raise UsageError(f"operands may have at most {MAX_DIGITS} digits")
         return a, b
 
-    def parse(self, text: str) -> Problem:
-        problem = super().parse(text)
-        self.check(problem)
-        return problem
-
     def prompt(self, problem: Problem) -> str:
         a, b = self.check(problem)
         return f"{a}{self.op}{b}="
-
-    def problem(self, prompt: str) -> Problem:
-        a, _, b = prompt.removesuffix("=").partition(self.op)
-        return Problem(self.op, (int(a), int(b)))
 
     def truth(self, problem: Problem) -> Answer:
         return self.compute(*self.check(problem))

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from addgpt.config.errors import UsageError
 from addgpt.evaluation.compare.statistics import Marks, Scored, cell_of
-from addgpt.evaluation.contamination import problems
 from addgpt.evaluation.exact_match import CellResult, evaluation_problems
 from addgpt.evaluation.schema import is_longer, read_eval
 from addgpt.evaluation.scorecard import (
@@ -160,7 +159,7 @@ class Marker:
         self.marks: dict[Cell, Marks] = {}
 
     def add(self, result: CellResult) -> None:
-        asked = "\n".join(map(self.task.text, problems(self.task, result.batch)))
+        asked = "\n".join(map(self.task.text, result.batch.problems))
         digest = hashlib.sha256(asked.encode()).hexdigest()
         self.marks[result.cell] = Marks(result.outcome.answer_correct, digest)
 
@@ -183,11 +182,12 @@ def _paths(name: str) -> list[Path]:
 def _asked(task: Task, per_cell: int, split: str, seed: int) -> list[str]:
     """The problems of cells all over the grid; each cell's first one with its right answer."""
     assert isinstance(task, Graded), task
-    cells, texts = task.cells(), []
+    cells = task.cells()
+    texts: list[str] = []
     for cell in cells[:: max(1, len(cells) // CELLS_COMPARED)]:
         batch, _ = evaluation_problems(task, cell, per_cell, split, seed)
-        asked = problems(task, batch)
-        texts += [*map(task.text, asked), str(task.truth(asked[0]))] if asked else []
+        texts += map(task.text, batch.problems)
+        texts += [str(task.truth(problem)) for problem in batch.problems[:1]]
     return texts
 
 

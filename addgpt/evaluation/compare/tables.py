@@ -9,7 +9,6 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from addgpt.evaluation.compare.statistics import (
     Comparison,
@@ -24,6 +23,7 @@ from addgpt.evaluation.compare.statistics import (
     longer,
 )
 from addgpt.evaluation.intervals import percent
+from addgpt.evaluation.tables import table_of
 from addgpt.task import Cell
 
 SHOWN = 10  # cells in a table of the worst or the most different
@@ -72,9 +72,9 @@ def print_groups(console: Console, a: Sequence[Scored], b: Sequence[Scored] = ()
 
 def print_spread(console: Console, runs: Sequence[Scored]) -> None:
     """Median, worst and best run by operation, then the cells in which some run did worst."""
-    table = Table(title=f"exact match in % of {len(runs)} runs on the same held-out problems")
-    for name in ("", "", "problems", "median", "worst", "best", "std. dev."):
-        table.add_column(name, justify="right" if name else "left")
+    names = ("", "", "problems", "median", "worst", "best", "std. dev.")
+    title = f"exact match in % of {len(runs)} runs on the same held-out problems"
+    table = table_of(title, names, left=[""])
     for (op, kind), spread in by_kind(runs).items():
         table.add_row(escape(f"a {op} b"), GROUPS[kind], f"{spread.n:,}", *_spread_texts(spread))
     if table.row_count:
@@ -90,10 +90,8 @@ def _print_worst(console: Console, runs: Sequence[Scored]) -> None:
         return
     cells.sort(key=lambda entry: (entry[1].worst, entry[1].median))
     title = f"worst cells, {min(SHOWN, len(cells))} of {len(cells)} in which a run has an error"
-    table = Table(title=title)
-    for name in ("digits", "stratum", "problems", "median", "worst", "best", "std. dev.", "worst"):
-        table.add_column(name, justify="left" if name == "stratum" else "right")
-    table.columns[-1].header = "worst run"
+    numbers = ("problems", "median", "worst", "best", "std. dev.", "worst run")
+    table = table_of(title, ("digits", "stratum", *numbers), left=["stratum"])
     seen = {cell_of(row) for row in runs[0].rows if row["seen"]}
     for cell, spread in cells[:SHOWN]:
         worst = escape(Path(runs[spread.right.index(min(spread.right))].name).name)
@@ -114,9 +112,9 @@ def print_comparison(
         console.print(
             f"{side}: {names}: {headline(runs)}", highlight=False, markup=False, soft_wrap=True
         )
-    table = Table(title="A - B: held-out exact match in points; each cell weighs the same")
-    for name in ("", "cells", "problems", "A in %", "B in %", "A - B", "95 % interval"):
-        table.add_column(name, justify="right" if name else "left")
+    columns = ("", "cells", "problems", "A in %", "B in %", "A - B", "95 % interval")
+    title = "A - B: held-out exact match in points; each cell weighs the same"
+    table = table_of(title, columns, left=[""])
     parts = {GROUPS["plain"]: comparison.overall}
     if len(comparison.ops) > 1:
         parts |= {escape(f"  a {op} b"): part for op, part in comparison.ops.items()}
@@ -141,9 +139,8 @@ def _print_most_different(console: Console, comparison: Comparison) -> None:
         return
     cells.sort(key=lambda entry: -abs(entry[1].difference))
     shown = f"{min(SHOWN, len(cells))} of {len(comparison.cells)}"
-    table = Table(title=f"most different cells, {shown}")
-    for name in ("digits", "stratum", "problems", "A in %", "B in %", "A - B", "95 % interval"):
-        table.add_column(name, justify="left" if name == "stratum" else "right")
+    names = ("digits", "stratum", "problems", "A in %", "B in %", "A - B", "95 % interval")
+    table = table_of(f"most different cells, {shown}", names, left=["stratum"])
     for cell, part in cells[:SHOWN]:
         table.add_row(*_cell_texts(cell), f"{part.n:,}", *_difference_texts(part))
     table.caption = "each interval is of its cell alone: of many cells, some leave out 0 by chance"

@@ -1,0 +1,177 @@
+"""Asking a model single problems: what it writes about each, in batches of bounded size."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import numpy as np
+
+from addgpt.calculator.expression import brief
+from addgpt.config.errors import UsageError
+from addgpt.generation import decode
+from addgpt.generation.decode import EXTRA_TOKENS, Generated
+from addgpt.generation.verify import verify_or_write
+from addgpt.model.build import Model
+from addgpt.task import Answer, Graded, Problem
+
+MAX_TOKENS = 8_000  # of work for one operation
+MAX_PAIRS = 2_500  # digits of one operand times digits of the other, for * and /
+TOKENS_AT_ONCE = 1 << 16  # of all rows that are decoded together: bounds memory
+MIN_BATCH = 16  # rows that are worth a batch of their own
+
+Write = Callable[[np.ndarray, int], Generated]
+"""(B, T) prompts of equal length and the most tokens to write -> what the model wrote."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What the model wrote about a problem.
+
+    problem        what the model was asked, without signs: 5-3
+    completion     all that the model wrote, end mark included
+    answer         its answer to `problem`; None where none can be read
+    truth          the right answer to `problem`
+    probabilities  the model's probability of each token of the completion
+    covered        whether the operands are of lengths that the model was trained or is scored on
+    finished       whether the model wrote its end mark in time
+    """
+
+    problem: Problem
+    completion: str
+    answer: Answer | None
+    truth: Answer
+    probabilities: tuple[float, ...]
+    covered: bool
+    finished: bool
+
+    @property
+    def correct(self) -> bool:
+        return self.answer == self.truth
+
+
+class Asker:
+    """Has a model, or `write` in its place, continue the prompts of a task's problems."""
+
+    def __init__(self, model: Model | None, task: Graded, write: Write | None = None) -> None:
+        self.task = task
+        self._context = model.config.longest if model is not None else None
+        if write is not None:
+            self._alone = self._together = write
+        elif model is not None:
+            model.eval()
+            self._alone = partial(decode.write, model, task)
+            self._together = partial(verify_or_write, model, task)
+        else:
+            raise UsageError("a calculator needs a model")
+
+    def check(self, problem: Problem) -> str:
+        """The prompt of a problem. Raises UsageError for one that cannot be asked."""
+        _check_work(problem)
+        return self.task.prompt(problem)
+
+    def ask(self, problems: Iterable[Problem], together: bool) -> dict[Problem, Written | str]:
+        """What the model writes about each problem, or why it cannot be asked.
+
+        One problem is decoded token by token; for several `together`, the right work is a draft
+        that the model confirms, so that only what it would write otherwise takes as many passes.
+        """
+        write = self._together if together else self._alone
+        found: dict[Problem, Written | str] = {}
+        groups: dict[tuple[int, bool], list[tuple[Problem, np.ndarray]]] = {}
+        for problem in dict.fromkeys(problems):
+            try:
+                prompt = self.task.encode(self.check(problem))
+            except UsageError as error:
+                found[problem] = str(error)
+                continue
+            trained = self.task.in_train_range(problem)
+            groups.setdefault((len(prompt), trained), []).append((problem, prompt))
+        for (start, trained), group in groups.items():
+            slots = max(1, self._longest - start) if trained else MAX_TOKENS
+            size = max(1, 50 * TOKENS_AT_ONCE // (start + slots))  # rows whose ids fit into memory
+            for place in range(0, len(group), size):
+                asked, prompts = zip(*group[place : place + size], strict=True)
+                self._write(asked, np.stack(prompts), slots, found, write)
+        return found
+
+    def _write(
+        self,
+        problems: Sequence[Problem],
+        prompts: np.ndarray,
+        slots: int,
+        found: dict[Problem, Written | str],
+        write: Write,
+    ) -> None:
+        """Have (B, T) prompts continued, in batches of bounded size and similar length."""
+        task, limits = self.task, self._limits(prompts, slots)
+        fits = (limits >= 1) & (limits <= MAX_TOKENS)
+        for row in np.flatnonzero(~fits).tolist():
+            found[problems[row]] = f"too long for this model: {brief(str(problems[row]))}"
+        rows = np.flatnonzero(fits)
+        rows = rows[np.argsort(limits[rows], kind="stable")]
+        for index in _batches(rows, limits + prompts.shape[1]):
+            out = write(prompts[index], int(limits[index[-1]]))
+            # What a row is worth must not depend on the longer rows it was decoded with.
+            length = np.minimum(out.length, limits[index])
+            finished = out.terminated & (out.length <= limits[index])
+            for place, row in enumerate(index.tolist()):
+                problem, text = problems[row], task.decode(out.tokens[place, : length[place]])
+                shown = [i for i, char in enumerate(text) if char not in task.hidden]
+                completion, answer = "".join(text[i] for i in shown), None
+                if finished[place]:
+                    with contextlib.suppress(UsageError):
+                        answer = task.read(problem, text)
+                found[problem] = Written(
+                    problem=problem,
+                    completion=completion,
+                    answer=answer,
+                    truth=task.truth(problem),
+                    probabilities=tuple(out.probability[place, shown].tolist()),
+                    covered=task.in_eval_range(problem),
+                    finished=bool(finished[place]),
+                )
+
+    def _limits(self, prompts: np.ndarray, slots: int) -> np.ndarray:
+        """(B,) how many tokens may be written after each prompt: its slots, and some more."""
+        start = prompts.shape[1]
+        used = (self.task.positions(prompts, slots) != 0).any(2)  # (B, T + slots)
+        limits = np.full(len(prompts), slots)  # where ids do not tell the length
+        if used.any():
+            limits = used.shape[1] - used[:, ::-1].argmax(1) - start + EXTRA_TOKENS
+        return limits if self._context is None else np.minimum(limits, self._context - start)
+
+    @cached_property
+    def _longest(self) -> int:
+        return self.task.longest()  # a task writes its longest problem to find out
+
+
+def _check_work(problem: Problem) -> None:
+    """Refuse what would be too much to write, before any of it is laid out."""
+    op, (a, b) = problem.op, (len(str(operand)) for operand in problem.operands)
+    if op in "+-":
+        return
+    rows = b if op == "*" else max(1, a - b + 1)  # partial products, or steps
+    if rows * (a if op == "*" else b) > MAX_PAIRS:
+        raise UsageError(
+            f"too much work: {a:,} digits {op} {b:,} digits; the most is {MAX_PAIRS:,} pairs "
+            "of digits"
+        )
+
+
+def _batches(rows: np.ndarray, lengths: np.ndarray) -> Iterator[np.ndarray]:
+    """Rows, sorted by length, in groups of at most TOKENS_AT_ONCE tokens (but at least a row).
+
+    Many short rows are kept apart from long ones, whose cache they would only carry around.
+    """
+    start = 0
+    for end in range(1, len(rows) + 1):
+        if end < len(rows):
+            count, length = end - start, lengths[rows[end]]
+            apart = count >= MIN_BATCH and length > 2 * lengths[rows[start]]
+            if not apart and (count + 1) * length <= TOKENS_AT_ONCE:
+                continue
+        yield rows[start:end]
+        start = end
