@@ -241,9 +241,8 @@ def test_what_cannot_be_proved_leaves_no_folder(tmp_path):
     from addgpt.cli.main import main
 
     out = tmp_path / "run"
-    done = CliRunner().invoke(
-        main, ["train", "--task", "add", "--out", str(out), "--until-certified"]
-    )
+    words = ["train", "--task", "add", "--out", str(out), "--until-certified"]
+    done = CliRunner().invoke(main, [*words, "--set", "attention=full"])
     assert isinstance(done.exception, UsageError | SystemExit) and done.exit_code != 0
     assert not out.exists()
 
