@@ -8,9 +8,9 @@
     run.model(), run.task()                                    # a torch module, and its task
 
 Settings are Python values: `digits=4`, `tied=True`, `level_position=("relative", "none",
-"learned")`. `addgpt settings` and `addgpt settings --task add` list them. What was asked for
-wrongly is a ValueError of one line that names what is valid; a run folder that cannot be used is a
-RunError, a RuntimeError.
+"learned")`. `addgpt settings` and `addgpt settings --task add` list them. Wrong arguments raise a
+ValueError whose one line names the valid choices; a run folder that cannot be used raises a
+RunError, which is a RuntimeError.
 """
 
 from __future__ import annotations
@@ -34,17 +34,18 @@ if TYPE_CHECKING:
     from addgpt.calculator.solver import Calculator
     from addgpt.model.build import Model
     from addgpt.runs.run import Run
+    from addgpt.task import Graded
     from addgpt.training.loop import TrainState
 
 __all__ = ["Answer", "Problem", "evaluate", "load_calculator", "load_run", "load_task", "train"]
 
 
 def load_task(name: str | Path, **options: Any) -> Task:
-    """A task by its name, or by the file that defines it, with these options.
+    """A task by its name or by the file that defines it, with options.
 
     Args:
         name: such as `add` (`addgpt tasks` lists them), or the path of a file, `./double.py`, which
-            is carried out.
+            is executed.
         options: by their names, as values or as text.
 
     Raises:
@@ -79,9 +80,9 @@ def load_run(run: str | Path) -> Run:
 
 
 def load_calculator(run: str | Path | Run | None = None) -> Calculator:
-    """The calculator that a run has learned to be; None: the one of the package.
+    """The calculator of a trained run; None: the one of the package.
 
-    `.solve(text)` works out one expression, `.solve_many(texts)` several at once, which is faster.
+    `.solve(text)` evaluates one expression, `.solve_many(texts)` several at once, which is faster.
     A `Solution` has the model's `answer`, the `truth`, whether it is `correct`, and the `steps`.
 
     Raises:
@@ -119,18 +120,18 @@ def train(
         digits: longest operand; an option of most tasks.
         out: the run folder. None: results/TASK-DIGITS, or the first such name that is free.
         seed: of weights and problems.
-        resume: go on with the run in `out`, if there is one; it returns at once if that is done.
+        resume: continue the run in `out`, if there is one; a finished run is returned at once.
             Only settings of training may change.
         init_from: start from the model of this run.
-        quiet: do not show on stderr how far it is.
+        quiet: show no progress on stderr.
         on_step: called after every step with a `TrainState`: step, steps, examples, tokens, seconds
             of training, loss (nats a token), and validation, the last line of metrics.jsonl.
         settings: options of the task, settings of the model and of training, as values.
 
     Raises:
-        ValueError: a setting that there is not, or a value that it cannot have.
+        ValueError: an unknown setting, or a value out of its range.
         RunError: `out` holds something already, or training diverged.
-        Interrupted: Ctrl-C; all is saved, and `resume=True` goes on.
+        Interrupted: Ctrl-C; all is saved; continue with `resume=True`.
 
     Examples:
         >>> import tempfile
@@ -140,24 +141,14 @@ def train(
         >>> run.task().digits, run.config.train.steps, run.metrics()[-1]["step"]
         (2, 4, 4)
     """
-    from addgpt.runs.run import initial_weights, is_empty
+    from addgpt.runs.run import initial_weights
     from addgpt.training import loop
     from addgpt.training.progress import TrainingProgress, least_loss
 
-    name, options = _name_and_options(task)
-    settings = options | _plain(settings | ({} if digits is None else {"digits": digits}))
+    if digits is not None:
+        settings["digits"] = digits
     start = load_run(init_from) if isinstance(init_from, str | Path) else init_from
-    if resume and out is None:
-        raise UsageError("resume=True needs out=, the run folder to go on with")
-    if out is None or is_empty(Path(out)):
-        run = _created(name, settings, seed, out, start)
-    elif resume:
-        run = _reopened(Path(out), name, settings, seed, start)
-    else:
-        raise UsageError(
-            f"{out} is not empty: go on with the run in it by resume=True, name another folder, "
-            "or leave out= away for a fresh one"
-        )
+    run = _run_in(out, resume, *_named(task, settings), seed, start)
     weights = None if start is None else initial_weights(start.path, run.config)
     smoothed = least_loss(run.config.train.label_smoothing, run.config.model.vocab)
     with TrainingProgress(quiet, smoothed) as shown:
@@ -190,7 +181,7 @@ def evaluate(
         split: test, val or train.
         seed: of the problems.
         cells: those of `task.cells()` to score; by default all.
-        quiet: do not show on stderr how far it is.
+        quiet: show no progress on stderr.
 
     Returns:
         A row per cell: the columns of eval.csv (counts), and `accuracy` with its Wilson 95 %
@@ -211,25 +202,10 @@ def evaluate(
     from addgpt.evaluation.exact_match import evaluate_cells
     from addgpt.evaluation.intervals import wilson
     from addgpt.evaluation.schema import EVAL_COLUMNS
-    from addgpt.evaluation.scorecard import check_clean, graded, run_facts, usual_size
-    from addgpt.runs.run import Run
+    from addgpt.evaluation.scorecard import check_clean, usual_size
     from addgpt.training.progress import counted
 
-    opened = load_run(run) if isinstance(run, str | Path) else run
-    if isinstance(task, str | Path):
-        task = load_task(task)
-    if isinstance(opened, Run):
-        if task not in (None, opened.task()):
-            raise UsageError("a run is scored on its own task; leave task= out, or give its model")
-        task, name = opened.task(), opened.name
-        model, progress = opened.load()
-        facts = run_facts(opened, model, progress)
-    elif task is None:
-        raise UsageError("a model needs its task: evaluate(model, load_task('add', digits=3))")
-    else:
-        model, name = opened, task.name
-        facts = {"task": task.name, "params": sum(one.numel() for one in model.parameters())}
-    judged = graded(task)
+    model, judged, name, facts = _to_score(run, task)
     chosen = judged.cells() if cells is None else list(cells)
     size = usual_size(judged) if per_cell is None else per_cell
     results = evaluate_cells(model, judged, chosen, per_cell=size, split=split, seed=seed)
@@ -243,10 +219,54 @@ def evaluate(
     return table.assign(accuracy=table["answer_correct"] / table["n"], low=low, high=high)
 
 
+def _to_score(
+    run: str | Path | Run | Model, task: str | Path | Task | None
+) -> tuple[Model, Graded, str, dict[str, Any]]:
+    """A model, the task that it is scored on, what to call it, and what is known of it."""
+    from addgpt.evaluation.scorecard import graded, run_facts
+    from addgpt.runs.run import Run
+
+    opened = load_run(run) if isinstance(run, str | Path) else run
+    if isinstance(task, str | Path):
+        task = load_task(task)
+    if isinstance(opened, Run):
+        if task not in (None, opened.task()):
+            raise UsageError("a run is scored on its own task; leave task= out, or give its model")
+        model, progress = opened.load()
+        return model, graded(opened.task()), opened.name, run_facts(opened, model, progress)
+    if task is None:
+        raise UsageError("a model needs its task: evaluate(model, load_task('add', digits=3))")
+    params = sum(weights.numel() for weights in opened.parameters())
+    return opened, graded(task), task.name, {"task": task.name, "params": params}
+
+
+def _run_in(
+    out: str | Path | None,
+    resume: bool,
+    name: str,
+    settings: dict[str, Any],
+    seed: int,
+    start: Run | None,
+) -> Run:
+    """The run to train: a new one, or the one to resume."""
+    from addgpt.runs.run import is_empty
+
+    if resume and out is None:
+        raise UsageError("resume=True needs out=, the folder of the run to resume")
+    if out is None or is_empty(Path(out)):
+        return _created(name, settings, seed, out, start)
+    if resume:
+        return _reopened(Path(out), name, settings, seed, start)
+    raise UsageError(
+        f"{out} is not empty: resume the run in it with resume=True, name another folder, "
+        "or leave out= away for a fresh one"
+    )
+
+
 def _created(
     name: str, settings: Mapping[str, Any], seed: int, out: str | Path | None, start: Run | None
 ) -> Run:
-    """A new run in a folder of its own, once it is sure that it can be trained."""
+    """A new run in a folder of its own, after checking that it can be trained."""
     from addgpt.runs.provenance import versions
     from addgpt.runs.resolve import configure
     from addgpt.runs.run import Run, free_folder, initial_weights
@@ -267,7 +287,7 @@ def _created(
 def _reopened(
     out: Path, name: str, settings: Mapping[str, Any], seed: int, start: Run | None
 ) -> Run:
-    """The run in a folder, with other settings of training if they are asked for."""
+    """The run in a folder, with new settings of training if given."""
     from addgpt.runs.resolve import reconfigure
     from addgpt.training.preflight import check_trainable
 
@@ -283,19 +303,20 @@ def _reopened(
     return run
 
 
-def _name_and_options(task: str | Path | Task) -> tuple[str, dict[str, Any]]:
-    """What a task is called, and those of its options that are given."""
+def _named(task: str | Path | Task, settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """What a task is called, and all settings: those given, and the options of a task object."""
     from addgpt.config.settings import to_dict
 
+    settings = _plain(settings)
     if not isinstance(task, Task):
-        return str(task), {}
+        return str(task), settings
     module = type(task).__module__
     if module == f"tasks.{task.name}":
-        return task.name, to_dict(task)
+        return task.name, to_dict(task) | settings
     file = getattr(sys.modules.get(module), "__file__", None)
     if file is None or module == "__main__":
         raise UsageError("define the task in a file of its own: a run keeps the path of that file")
-    return file, to_dict(task)
+    return file, to_dict(task) | settings
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -304,7 +325,7 @@ def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _command(name: str, settings: Mapping[str, Any], seed: int) -> str:
-    """The same by the command line, for whoever reads the run."""
+    """The equivalent command line, for readers of the run."""
     from addgpt.config.settings import as_text
 
     words = ["addgpt", "train", "--task", name]

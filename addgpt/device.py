@@ -40,7 +40,7 @@ def pick_device(name: str = "auto", number: int = 0) -> torch.device:
 
 
 def compute_dtype(device: torch.device, precision: str, model: ModelConfig) -> torch.dtype:
-    """What matrices are multiplied in: what is asked for, or by `auto` what is fastest here.
+    """The compute dtype of matrix products: the one asked for, or with `auto` the fastest here.
 
     That is bfloat16 where a CUDA device has it, and on a CPU that has it for a GPT that is wide
     enough to make up for the conversions.
@@ -153,7 +153,7 @@ def usable_cores() -> int:
 
 
 def idle_cores(seconds: float = 0.1) -> int:
-    """How many of the usable cores nobody else keeps busy, at least 1. Takes so many seconds."""
+    """How many usable cores are not busy with other work, at least 1. Takes so many seconds."""
     cores = usable_cores()
     try:
         before = _idle_seconds()

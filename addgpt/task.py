@@ -1,12 +1,12 @@
-"""The contract between the library and a task: what is asked, how it is written, what is right.
+"""The contract between the library and a task: its problems, their text, the right answers.
 
 Training needs a `Task` alone, and reports its loss. What a task can do besides is a class of its
 own, named for what becomes possible: a `Graded` task is scored by exact match, the problems of a
 `HeldOut` one are checked against those of training, the work of an `Explained` one is shown and its
-errors are told apart. A `TextTask` is scored by its loss on the whole of a text.
+errors are classified. A `TextTask` is scored by its loss on the whole of a text.
 
-A task refuses what it cannot do with a UsageError, in one line for whoever asked. Nothing else that
-it raises is caught on the way: it is a bug, and is told with its file and line.
+A task refuses what it cannot do with a UsageError of one line. Any other exception is not caught:
+it is a bug, and is reported with its file and line.
 """
 
 from __future__ import annotations
@@ -56,7 +56,10 @@ class Answer(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """One cell of the evaluation grid: an operation, two operand lengths, a kind of problem."""
+    """One cell of the evaluation grid: an operation, two operand lengths, a stratum.
+
+    Lengths are in decimal digits; of an operation on one operand, `len_b` is 0.
+    """
 
     op: str
     len_a: int
@@ -221,7 +224,7 @@ class Task(ABC):
         return "".join(map(self.alphabet.__getitem__, np.asarray(tokens).tolist()))
 
     def texts(self, batch: Batch) -> list[tuple[str, str]]:
-        """The prompt of each row, and what is to follow it."""
+        """The prompt and the completion of each row."""
         if not len(batch):
             return []
         chars = np.array(list(self.alphabet))[batch.tokens]
@@ -237,8 +240,8 @@ class Task(ABC):
 class Graded(Task):
     """A task with right answers: scored by exact match, cell by cell.
 
-    A *prompt* is what the model is given, `12+34=`; a *completion* what stands after it, the end
-    mark included. Its batches say which `problems` they ask: no prompt is ever read back.
+    A *prompt* is the text that the model gets, `12+34=`; a *completion* the text after it, end mark
+    included. Its batches say which `problems` they ask: no prompt is ever read back.
     """
 
     hidden: ClassVar[str] = ""  # characters that people need not see in what the model writes
@@ -302,7 +305,7 @@ class Graded(Task):
 
 
 class HeldOut(ABC):
-    """A graded task that can tell which problems training draws, for the check of contamination."""
+    """A graded task that knows which problems training can draw, for the check of contamination."""
 
     @abstractmethod
     def equivalent(self, problem: Problem) -> list[Problem]:
@@ -312,8 +315,7 @@ class HeldOut(ABC):
     def in_train(self, problem: Problem) -> bool | None:
         """Whether training can draw a problem; None: the task cannot tell.
 
-        To be worked out from the problem alone, apart from how `batch` keeps to its split, which it
-        is there to check.
+        To be computed from the problem alone, and not by the code of `batch`, which this checks.
         """
 
 

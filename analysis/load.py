@@ -42,7 +42,7 @@ LOSS_COLUMNS = ("run", "task", *NUMBERS, "split", "context", "n", "nats")
 MISTAKE_COLUMNS = ("op", "len_a", "len_b", "stratum", "kind", "digit", "line")
 ERROR_COLUMNS = (*MISTAKE_COLUMNS, "problem", "truth", "answer", "place", "target", "written")
 PARTS = {"": "", "q": "quotient", "r": "remainder"}
-LOOK_COLUMNS = ("step", "examples", "tokens", "seconds", "loss", "val_loss", "val_exact")
+METRIC_COLUMNS = ("step", "examples", "tokens", "seconds", "loss", "val_loss", "val_exact")
 
 
 def find(folder: str | Path) -> dict[str, Path]:
@@ -73,10 +73,10 @@ def runs(folder: str | Path) -> pd.DataFrame:
     """
     rows = []
     for run, path in find(folder).items():
-        last = dict.fromkeys(LOOK_COLUMNS) | (_looks(path) or [{}])[-1]
+        last = dict.fromkeys(METRIC_COLUMNS) | (_logged(path) or [{}])[-1]
         rows.append({"run": run, "path": str(path)} | flat(read_config(path)) | last)
     frame = pd.DataFrame(rows)
-    return frame.astype(dict.fromkeys(LOOK_COLUMNS, float))
+    return frame.astype(dict.fromkeys(METRIC_COLUMNS, float))
 
 
 def metrics(folder: str | Path) -> pd.DataFrame:
@@ -97,9 +97,9 @@ def metrics(folder: str | Path) -> pd.DataFrame:
             "val_n": train.get("eval_size"),
         }
         named |= {"label_smoothing": train.get("label_smoothing", 0.0)}
-        rows += [named | look for look in _looks(path)]
-    columns = ("run", "task", "seed", "val_n", "label_smoothing", *LOOK_COLUMNS)
-    return _frame(rows, columns).astype(dict.fromkeys(LOOK_COLUMNS, float))
+        rows += [named | logged for logged in _logged(path)]
+    columns = ("run", "task", "seed", "val_n", "label_smoothing", *METRIC_COLUMNS)
+    return _frame(rows, columns).astype(dict.fromkeys(METRIC_COLUMNS, float))
 
 
 def evals(folder: str | Path) -> pd.DataFrame:
@@ -224,7 +224,7 @@ def read_table(file: str | Path, columns: Sequence[str]) -> pd.DataFrame:
     return with_accuracy(table) if {"n", "answer_correct"} <= {*table} else table
 
 
-def _looks(path: Path) -> list[dict[str, Any]]:
+def _logged(path: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl; a last line still being written is left out."""
     file = path / "metrics.jsonl"
     return _checked(lambda: read_log(file)) if file.is_file() else []

@@ -1,1 +1,1 @@
-"""One task per module: what is asked, how it is written, what the right answer is."""
+"""One task per module: its problems, their text, the right answers."""

@@ -69,5 +69,5 @@ class Calc(Mixture):
 
     def recipe(self) -> Recipe:
         if self.rules():
-            return local_recipe(1500)
+            return local_recipe(1300)
         return traced_recipe(1000 + 700 * self.digits, True)

@@ -19,6 +19,8 @@ pytestmark = pytest.mark.slow
 
 EXERCISES = ROOT / "docs" / "exercises"
 README = ROOT / "README.md"
+OWN_TASK = ROOT / "docs" / "own_task.md"
+PROMPTS = {"modmul": "12*34=", "parity": "10110111="}
 CLASS_OF_A_TASK = "class Double"  # tests/test_check_task.py puts it into a clone and trains it
 QUICK = (["features"], ["settings"], ["tasks"], ["study"], ["--help"], ["--version"])
 PLACEHOLDER = re.compile(r"\b([A-Z]{2,}|GRID)\b|…|\.\.\.")
@@ -78,6 +80,14 @@ def test_its_links_and_paths_lead_somewhere(page):
         assert (page.parent / target).exists(), target
     for path in paths(page):
         assert list(ROOT.glob(path)), path
+
+
+@every_page
+def test_what_it_says_is_in_a_file_is_there(page):
+    text = " ".join(page.read_text(encoding="utf-8").split())
+    for name, file in re.findall(r"`(\w+)` (?:in |\()`((?:addgpt|tasks)/[\w/]+\.py)`", text):
+        code = (ROOT / file).read_text(encoding="utf-8")
+        assert re.search(rf"(class|def) {name}\b|^{name}\b.* = ", code, re.MULTILINE), (name, file)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=names)
@@ -144,6 +154,22 @@ def test_python_of_the_other_pages_runs(tmp_path):
                 run_python("\n".join(code), folder)
 
 
+@pytest.mark.parametrize("name", ["modmul", "parity"])
+def test_tasks_of_ones_own_keep_the_contract_and_train(name, tmp_path, monkeypatch):
+    code = {re.search("class (.*?)[(]", code)[1].lower(): code for code in python_of(OWN_TASK)}
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / f"{name}.py").write_text(code[name])
+    few = "--set steps=3 --set batch_size=8 --set eval_size=16 --set threads=1 --set width=16"
+    for words in (
+        f"tasks --check ./{name}.py",
+        f"train --task ./{name}.py --out run {few}",
+        "eval run --per-cell 5",
+        f"sample run --prompt {PROMPTS[name]} --temperature 0",
+    ):
+        done = CliRunner().invoke(main, words.split())
+        assert done.exit_code == 0 and "FAULT" not in done.stdout, done.output
+
+
 def test_exercise_1_both_attentions_are_one_function(tmp_path):
     code = "\n".join(python_of(EXERCISES / "1.md"))
     assert "assert torch.allclose(slow(x), fast(x)" in code
@@ -206,9 +232,9 @@ def test_the_suite_that_the_pages_show(tmp_path):
     done = CliRunner(env={"COLUMNS": "200"}).invoke(main, words)
     counts = re.findall(r"\d[\d,]*\d of \d[\d,]*\d", done.stdout)
     assert len(counts) == 19
-    for page in (README, ROOT / "docs" / "calculator.md"):
-        for count in counts:
-            assert count in page.read_text(encoding="utf-8"), (page, count)
+    page = (ROOT / "docs" / "calculator.md").read_text(encoding="utf-8")
+    for count in counts:
+        assert count in page, count
 
 
 def test_a_new_activation_takes_two_places(tmp_path):

@@ -136,7 +136,7 @@ def test_a_folder_that_cannot_be_written_is_one(tmp_path, monkeypatch):
 def test_many_runs_are_not_waited_for(results, monkeypatch):
     monkeypatch.setattr(doctor, "CHECK_SECONDS", -1.0)
     shutil.copytree(results / "done", results / "again")
-    assert told(results)[1]["more runs"]["found"].startswith("3 runs were not looked at")
+    assert told(results)[1]["more runs"]["found"].startswith("3 runs were not checked")
 
 
 def test_the_matmul_rate_is_that_of_real_products():

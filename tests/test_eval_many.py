@@ -17,13 +17,15 @@ from addgpt.cli.main import main
 from addgpt.evaluation import scorecard
 from addgpt.evaluation.compare.runs import Marker, check_alike, find_runs
 from addgpt.evaluation.exact_match import evaluate_cells, evaluation_problems
+from addgpt.evaluation.schema import EVAL_COLUMNS, csv_text, read_eval
 from addgpt.runs import files
-from addgpt.runs.run import SHIPPED, Run
+from addgpt.runs.run import SHIPPED, Run, run_path
 
 pytestmark = pytest.mark.slow
 
 TINY = "steps=30 eval_every=10 eval_size=50 save_every=30 width=16 heads=2 batch_size=32".split()
 PER_CELL = "40"
+REFERENCE = Path(__file__).parents[1] / "results" / "reference"
 
 
 def run(*words: object):
@@ -361,3 +363,31 @@ def test_scores_of_the_shipped_run_stay_out_of_the_package(tmp_path, monkeypatch
     store = scorecard.Store([Run(SHIPPED)], None, print)
     store.put(Run(SHIPPED), lambda folder: (folder / "eval.csv").resolve())
     assert store.folders == {SHIPPED: Path("results/calculator")}
+
+
+def test_scores_of_the_shipped_run_are_read_and_drawn_where_they_were_written(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for words in ("eval calculator --stored", "figures calculator", "report calculator"):
+        result = run(*words.split())
+        assert result.exit_code in (1, 2) and "addgpt eval" in result.stderr, words
+    rows = read_eval(REFERENCE / "calculator" / "eval.csv")
+    store = scorecard.Store([Run(SHIPPED)], None, print)
+    scores = {"eval.csv": csv_text(EVAL_COLUMNS, rows)}
+    store.put(Run(SHIPPED), lambda folder: files.write_checked(folder, scores) or folder)
+    stored = run("eval", "calculator", "--stored")
+    assert stored.exit_code == 0 and " right, 100 %" in stored.stdout
+    assert "results/calculator/accuracy" in run("figures", "calculator").stdout
+    assert run("report", "calculator").stdout.startswith("report.html: 1 run, ")
+    assert [run.path for run in find_runs(["results"])] == [SHIPPED]
+    assert run_path("results/calculator") == SHIPPED
+
+
+def test_scores_of_the_shipped_run_are_not_put_into_another_run(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folder / "rev-0", "results/calculator")
+    told = []
+    store = scorecard.Store([Run(SHIPPED)], None, told.append)
+    assert store.folders == {} and "holds another run" in told[0]
+    assert run_path("results/calculator") == Path("results/calculator")

@@ -133,7 +133,7 @@ def test_a_signal_saves_and_says_how_to_go_on(folder, number):
     step = Run(out).state()[1]["step"]
     (line,) = [text for text in told.splitlines() if text.startswith(("error", "stopped"))]
     assert line == (
-        f"stopped at step {step}; everything is saved, go on with: "
+        f"stopped at step {step}; everything is saved; resume with: "
         f"addgpt train --resume --out {out}"
     )
 

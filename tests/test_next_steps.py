@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -140,6 +143,24 @@ def test_the_terminal_says_how_much_of_the_loss_is_label_smoothing(tmp_path, cap
     state = SimpleNamespace(step=1, steps=2, loss=0.7, seconds=1.0, examples=8, validation={})
     TrainingProgress(smoothed=0.59)(state)
     assert "loss 0.7000 (0.5900 of it label smoothing)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("width", "shown"), [(40, False), (80, True), (140, True)])
+def test_a_narrow_terminal_shows_loss_and_exact_match(width, shown, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    validation = {"step": 400, "val_exact": 0.971}
+    facts = {"step": 400, "steps": 1200, "loss": 0.7, "seconds": 1.0, "examples": 8000}
+    with TrainingProgress(smoothed=0.59) as progress:
+        progress(SimpleNamespace(**facts, validation=validation))
+    line = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", sys.stderr.getvalue()).splitlines()[-1]
+    assert "loss 0.7000" in line and "val exact 97.1 %" in line and "…" not in line
+    assert ("of it label smoothing" in line) == shown
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 @pytest.mark.parametrize(("smoothing", "said"), [("0.1", True), ("0", False)])

@@ -120,7 +120,7 @@ def test_eval_of_the_train_split_asks_what_was_trained_on(tmp_path, read_rows):
     run = Run.create(tmp_path / "run", configure("add", settings | {"steps": "1"}))
     train(run)
     known, shown = drawn(run.task(), read_rows), []
-    card = score_run(run, split="train", watch=shown.append)
+    card = score_run(run, split="train", on_cell=shown.append)
     fresh = [one for one in shown if not one.seen]
     assert all(set(problems(run.task(), one.batch, read_rows)) <= known for one in fresh)
     assert {row["split"] for row in card.rows} == {"train"}

@@ -111,6 +111,7 @@ def test_a_session(terminal):
     assert "*  34" in terminal.type("12*34", "=====")
     terminal.type(":steps", "steps are not shown")
     terminal.type(":help", ":quit +leave")
+    terminal.type("help", ":quit +leave")
     terminal.type(":nonsense", "unknown command ':nonsense'; valid: :steps :model :help :quit")
     terminal.type(":model", "whole numbers, trained on . - of up to 6 digits, . / of up to 4")
     terminal.type(":model nowhere", "error: nowhere is not a run")
@@ -135,7 +136,7 @@ def test_editing_and_completion(terminal):
         terminal.child.send("\t")
         terminal.child.expect(rf"{rest}\x1b\[0m")  # in the line, not only in the menu
         terminal.type("", "steps are shown|error: tasks is not a run")
-    terminal.child.send(":quit\r")
+    terminal.child.send("quit\r")  # with or without the colon
     terminal.child.expect("goodbye")
 
 

@@ -90,3 +90,18 @@ def test_so_it_is_for_several_runs_and_in_a_comparison():
     found = compare(runs[:1], runs[1:])
     assert (found.overall.cells, found.longer.cells, found.special) == (1, 1, None)
     assert found.longer.difference == pytest.approx(-0.2)
+
+
+def test_a_narrow_terminal_shows_all_of_a_table():
+    console = Console(width=40, file=io.StringIO(), force_terminal=True, color_system=None)
+    cells = [row(len_a=a, len_b=b) for a in (1, 2, 3) for b in (1, 2, 3)]
+    print_eval(console, [*cells, row(stratum="carry:3")])
+    shown = console.file.getvalue()
+    assert "…" not in shown and "carry:3" in shown and max(map(len, shown.splitlines())) <= 40
+
+
+def test_problems_of_one_operand_are_written_so():
+    console = Console(width=80, file=io.StringIO())
+    print_eval(console, [row(op="parity", len_a=12, len_b=0), row(op="parity", len_a=9, len_b=0)])
+    shown = console.file.getvalue()
+    assert "parity of a: exact match" in shown and "12: 998/1000" in shown

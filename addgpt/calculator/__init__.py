@@ -1,1 +1,1 @@
-"""Typed expressions, each operation of which a trained model works out."""
+"""Typed expressions, each operation of which a trained model computes."""

@@ -1,6 +1,6 @@
 """Arithmetic expressions of whole numbers: parsed into a flat list of operations and evaluated.
 
-`12*(34-5)` becomes numbers and operations in the order in which they can be worked out; each refers
+`12*(34-5)` becomes numbers and operations in the order in which they can be evaluated; each refers
 to earlier ones by index and the last one is the result:
 
 >>> for node in parse("12*(34-5)"):
@@ -35,7 +35,7 @@ NEGATE = "negate"
 PRECEDENCE = {"(": 0, "+": 1, "-": 1, "*": 2, "/": 2, NEGATE: 3}
 LOOKALIKES = {"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", ":": "/", "[": "(", "]": ")"}
 
-# An operation, and which of its operands are negative -> what is asked about their absolute values:
+# An operation, and which of its operands are negative -> the problem on their absolute values:
 # the operation, whether they change places, and the sign of the result.
 SIGNS = {
     ("+", False, False): ("+", False, 1),
@@ -158,7 +158,7 @@ def whole(value: Answer) -> int:
 
 
 def rounds(expression: Expression) -> list[list[int]]:
-    """Indexes of the nodes that can be worked out together, each round after the one before.
+    """Indexes of the nodes that can be evaluated together, each round after the one before.
 
     Round 0 holds what needs no operation. A negation is in the round of what it negates.
     """

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 CHUNK = 5_000  # piped lines that are solved together
 MAX_TOLD = 20  # wrong answers to piped lines
-MAX_REACH = 200  # digits up to which `reach` looks
+MAX_REACH = 200  # digits up to which `reach` searches
 SURE, FAIRLY_SURE = 0.99, 0.9
 COMMANDS = (":steps", ":model", ":help", ":quit")
+LEAVE = (":quit", ":q", ":exit")
 HELP = """\
 Type an expression of whole numbers with {operators} and parentheses, such as 12*(34-5)/2.
 An inexact division answers 3 remainder 2. Each operation is done by the model; Python checks it.
@@ -112,7 +113,7 @@ def run_lines(
 ) -> Tally:
     """Answer each line with exactly one line, in order: the answer alone, or `error: ...`.
 
-    `tell` is told of the first wrong answers, since they look like right ones.
+    `tell` is called for the first wrong answers, since they look like right ones.
     """
     tally = Tally()
     lines = iter(lines)
@@ -194,7 +195,9 @@ class _Repl:
     def _handle(self, line: str) -> bool:
         """Do what a line says. False to leave."""
         command, _, rest = line.partition(" ")
-        if command in (":quit", ":q", ":exit"):
+        if f":{command}" in (*COMMANDS, *LEAVE):  # `quit`: no expression has letters
+            command = f":{command}"
+        if command in LEAVE:
             return False
         if command == ":steps":
             self.steps = not self.steps

@@ -1,4 +1,4 @@
-"""The calculator: a trained model works out expressions, one operation at a time.
+"""The calculator: a trained model evaluates expressions, one operation at a time.
 
 Python parses the expression, deals with signs and judges; every operation on two non-negative
 numbers is written by the model, and what the model answers, right or wrong, goes into the next one.
@@ -20,7 +20,7 @@ from addgpt.task import Answer, Explained, Graded, Problem, Task
 
 @dataclass(frozen=True)
 class Step(Written):
-    """One operation that the model worked out.
+    """One operation that the model did.
 
     reduction  the operation as it stands in the expression, `-3 + 5`
     result     what it became, 2; None where the model's answer cannot be read
@@ -32,16 +32,16 @@ class Step(Written):
 
 @dataclass(frozen=True)
 class Solution:
-    """What became of one expression.
+    """The result of one expression.
 
     text     as typed
-    answer   the model's result, `348` or `3 remainder 2`; empty where it got to none
+    answer   the model's result, `348` or `3 remainder 2`; empty where it reached none
     correct  whether it is the right one; None where there is an error
     truth    the right result by Python integers
     steps    the operations, in the order in which a person would do them
     asked    the problems, without signs, that the operations pose where all goes right
-    error    why the expression has no result: the fault of who typed it
-    stuck    why the model got to no result: its own fault
+    error    why the expression has no result: invalid input
+    stuck    why the model reached no result
     """
 
     text: str
@@ -66,9 +66,9 @@ class Calculator:
     writes every digit of both: -17/5 is -3 remainder -2.
 
     Args:
-        model: a trained model; not looked at if `write` is given.
+        model: a trained model; ignored if `write` is given.
         task: what it was trained on. UsageError if that is not arithmetic.
-        name: what to call the model when talking to a person.
+        name: the model's name in messages.
         write: writes completions in place of the model, for tests.
     """
 
@@ -144,7 +144,7 @@ class Job:
         self.rounds: list[list[int]] = []
         try:
             self.nodes = expression.parse(text)
-            # Whatever is wrong with the expression itself is told before the model is asked.
+            # Errors of the expression itself are reported before the model is asked.
             self.exact = expression.evaluate(self.nodes)
             self.asked = expression.problems(self.nodes, self.exact)
             for problem in self.asked:
@@ -179,7 +179,7 @@ class Job:
         self.steps[index] = Step(**vars(written), reduction=question.reduction, result=result)
 
     def finish(self, turn: int) -> None:
-        """Work out the nodes of a round that need no model."""
+        """Evaluate the nodes of a round that need no model."""
         for index in self._nodes(turn):
             node = self.nodes[index]
             if isinstance(node, Number):

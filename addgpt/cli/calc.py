@@ -13,7 +13,7 @@ from addgpt.config.errors import UsageError
 @click.command("calc", context_settings={"ignore_unknown_options": True})
 @click.argument("expression", nargs=-1)
 @click.option("--model", metavar="RUN", help="A run folder [calculator: that of the package].")
-@click.option("--steps", is_flag=True, help="Show the work, as one would write it on paper.")
+@click.option("--steps", is_flag=True, help="Show the work as on paper.")
 def command(expression: tuple[str, ...], model: str | None, steps: bool) -> None:
     """Calculate with a model: + - * / of whole numbers, and parentheses.
 
@@ -22,8 +22,8 @@ def command(expression: tuple[str, ...], model: str | None, steps: bool) -> None
     17/5 is 3 remainder 2, 17/5+1 is an error. The model of the package was trained on
     operands of up to 20 digits for + and -, 12 for * and /.
 
-    Exit code 1: an answer was wrong, or there was none that could be read (piped lines: which ones
-    is told on stderr); else 2: bad input, of piped lines any.
+    Exit code 1: an answer was wrong or unreadable (of piped lines, stderr says which). Otherwise 2:
+    bad input, in any line.
 
     \b
     Example:

@@ -14,7 +14,7 @@ from addgpt.config.format import duration, short
 @click.command("cost")
 @click.option("--task", help="What to learn; `addgpt tasks` lists them.")
 @click.option("--digits", type=int, help="Longest operand; short for --set digits=N.")
-@click.option("--run", "run_name", help="Of this run instead.")
+@click.option("--run", "run_name", help="Of this run.")
 @click.option("--examples", type=click.IntRange(1), help="For so many problems [all steps].")
 @click.option(
     "--utilisation",
@@ -34,10 +34,10 @@ def command(
     pairs: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Work out what a training costs before it is begun: tokens, FLOPs, time.
+    """Estimate the cost of a training before it starts: tokens, FLOPs, time.
 
     FLOPs are those of the matrix products. The time on this machine is measured on a few steps; on
-    GPUs it is the published peak rate times --utilisation, but 5 ms a step at least: both guesses.
+    GPUs it is the published peak rate times --utilisation, at least 5 ms a step; both are guesses.
 
     \b
     Example:

@@ -23,6 +23,7 @@ from addgpt.evaluation.tables import (
     loss_table,
     print_eval,
     print_mistakes,
+    print_table,
     problems_text,
     suite_table,
 )
@@ -31,7 +32,7 @@ from addgpt.runs.checkpoint import weight_count
 from addgpt.runs.run import Run
 from addgpt.training.progress import counted
 
-# Options that say what is scored, and those that each goes without.
+# Options that choose what is scored, and those that each excludes.
 ALONE = {
     "problems": ("suite", "against", "stored", "per_cell", "split", "seed", "out"),
     "suite": ("against", "stored", "per_cell", "split"),
@@ -41,7 +42,7 @@ ALONE = {
 
 @dataclass(frozen=True)
 class Choice:
-    """What was asked for on the command line, but for the runs."""
+    """The options of the command line."""
 
     per_cell: int | None
     split: str
@@ -72,23 +73,22 @@ def command(
     """Score runs: exact match by operand length, free-running greedy decoding.
 
     Writes eval.csv into each run folder; errors.csv, error_counts.csv and examples.csv, which say
-    why answers are wrong; and eval.json, which says how this was scored and how many problems
-    training could have drawn: if any, the exit code is 1. The stored score of the same checkpoint
-    stays beside one of another --seed, which goes to eval-seed5.csv and so on, or on fewer
-    problems: to eval-quick.csv. Or all goes to --out (of several runs, a folder each in it).
+    why answers are wrong; and eval.json, which says how the run was scored and how many of the
+    problems training could have drawn: if any, the exit code is 1. A stored score is kept: that of
+    another --seed goes to eval-seed5.csv and so on, that on fewer problems to eval-quick.csv. With
+    --out, all goes there (with several runs, into a folder each).
 
     A RUN is a run folder, a folder that holds runs, or a pattern such as 'results/add-*'. Several
-    runs, say seeds of one recipe, are asked the same problems; median, worst and best of them
-    follow. With --against, the runs are compared with those others, problem by problem.
+    runs, say seeds of one recipe, get the same problems, and their median, worst and best are
+    shown. With --against, they are compared with other runs, problem by problem.
 
-    With --problems, scores anybody's problems instead: a csv or jsonl file with `problem` (12+34)
-    and optionally `answer`. With --suite, a named set, beside what others scored on it: problems
-    that were held out of training apart from those that may have been seen. It is written to
-    suite-NAME.csv.
+    --problems scores your own problems instead: a csv or jsonl file with `problem` (12+34) and
+    optionally `answer`. --suite scores a named set, beside published results: held-out problems
+    apart from those that training may have seen. It is written to suite-NAME.csv.
 
-    A text has no right answers: what is scored is the loss on the whole held-out part, written to
-    loss.json. Each character is predicted once, in consecutive blocks of the length of training;
-    and once more in blocks that overlap by half.
+    Of a text, the loss on the whole held-out part is written to loss.json. Each character is
+    predicted once, in consecutive blocks of the length of training, and once more in blocks that
+    overlap by half.
 
     \b
     Example:
@@ -146,7 +146,7 @@ def _score_cells(a: list[Run], b: list[Run], choice: Choice, stored: bool) -> No
     if stored:
         groups.check_alike(runs, split=choice.split)
         scored = [groups.read_scored(run, choice.split) for run in runs]
-        findings = read_findings(a[0].path, choice.split)
+        findings = read_findings(a[0].scores, choice.split)
     else:
         _prepare(runs)
         how = choice.per_cell, choice.split, choice.seed
@@ -154,7 +154,7 @@ def _score_cells(a: list[Run], b: list[Run], choice: Choice, stored: bool) -> No
             scored.append(one)
             line = f"{len(scored)} of {len(runs)}: {one.name}: {headline([one])}; "
             store.put(card.run, card.write_and_tell, line if len(runs) > 1 else "")
-            card.check()  # after writing: what was found stays to be looked at
+            card.check()  # after writing: the findings stay on disk
             findings = card.mistakes.counts(), card.facts
     check_same(scored)
     for note in (*groups.mixtures(a), *groups.mixtures(b)):
@@ -185,7 +185,7 @@ def _score_texts(runs: list[Run], choice: Choice) -> None:
         found = perplexity.score_loss(run, choice.split, counted)
         store.put(run, partial(perplexity.write_loss, rows=found, split=choice.split))
         rows += found
-    click.echo(json.dumps(rows)) if choice.as_json else console().print(loss_table(rows))
+    click.echo(json.dumps(rows)) if choice.as_json else print_table(console(), loss_table(rows))
     store.close()
 
 
@@ -198,7 +198,7 @@ def _score_suite(runs: list[Run], name: str, choice: Choice) -> None:
         store.put(run, partial(suites.write_suite, name=name, rows=rows))
         if not choice.as_json:
             click.echo(f"{run.path}: {rows[0]['params']:,} parameters")
-            console().print(suite_table(title, rows))
+            print_table(console(), suite_table(title, rows))
     if choice.as_json:
         click.echo(json.dumps(found if len(runs) > 1 else rows))
     store.close()

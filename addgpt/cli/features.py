@@ -15,7 +15,7 @@ HEAD: Row = ("feature", "setting", "paper", "what it does")
 def command(markdown: bool) -> None:
     """List the published ideas that are settings, and their papers.
 
-    Each is switched on with `addgpt train --set SETTING`, and they go together; a combination
+    Each is switched on with `addgpt train --set SETTING`, and can be combined; a combination
     that cannot be is refused with the reason before training starts.
 
     \b

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from addgpt.cli.main import RESULTS
+from addgpt.cli.main import RESULTS, scores_folder
 
 
 @click.command("figures")
@@ -15,7 +15,8 @@ from addgpt.cli.main import RESULTS
 def command(results: Path) -> None:
     """Draw the figures of every run in a folder, into the run folders.
 
-    RESULTS is a results folder or one run folder. The training curve, exact match by operand
+    RESULTS is a results folder, one run folder, or `calculator`, the run of the package, once
+    `addgpt eval calculator` has scored it. The training curve, exact match by operand
     length and by stratum, and where answers go wrong: each where there is something to draw. The
     paths are printed.
 
@@ -28,7 +29,7 @@ def command(results: Path) -> None:
     from analysis import figures, load
 
     code = 0
-    for run, path in load.find(results).items():
+    for run, path in load.find(scores_folder(results)).items():
         try:
             drawn = False
             for file in figures.draw(path):

@@ -27,6 +27,16 @@ LIBRARY = [HOME / name for name in ("addgpt", "analysis", "tasks/common")]  # no
 DEBUG = "addgpt.traceback"  # in a click context: whether to show all of an error
 
 
+def scores_folder(folder: Path) -> Path:
+    """A folder of runs that a person names; of `calculator`, the one that its scores went to."""
+    scores = Path(RESULTS) / folder
+    if folder.exists() or str(folder) != "calculator":
+        return folder
+    if not scores.exists():
+        raise UsageError("calculator has no scores here yet; addgpt eval calculator writes them")
+    return scores
+
+
 class Commands(click.Group):
     """Turns every error into one line: exit code 2 for usage, 1 for failure."""
 
@@ -95,7 +105,7 @@ def help_text(name: str) -> str:
 
 
 def explained(error: Exception) -> tuple[str, int]:
-    """What to tell a person about an error, and the exit code."""
+    """The message for an error, and the exit code."""
     from addgpt.runs.files import Damaged, RunError
 
     text = str(error)

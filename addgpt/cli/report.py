@@ -7,18 +7,19 @@ from pathlib import Path
 
 import click
 
-from addgpt.cli.main import RESULTS
+from addgpt.cli.main import RESULTS, scores_folder
 
 
 @click.command("report")
 @click.argument("folder", default=RESULTS, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), default="report.html", show_default=True)
-@click.option("--date", default="", help="The day stated on the page [that of the newest file].")
+@click.option("--date", default="", help="The date on the page [that of the newest file].")
 def command(folder: Path, out: Path, date: str) -> None:
-    """Show all runs of a folder on one page: a single html file that needs nothing else.
+    """Show all runs of a folder on one page: a single html file.
 
-    Without FOLDER, the runs in results; reference runs beside others are left out. What cannot be
-    read is named on the page and on stderr.
+    FOLDER holds runs, or is one; `calculator` is the run of the package, once `addgpt eval
+    calculator` has scored it. Reference runs beside others are left out. Unreadable files are
+    named on the page and on stderr.
 
     \b
     Example:
@@ -29,6 +30,7 @@ def command(folder: Path, out: Path, date: str) -> None:
     from addgpt.training.progress import counted
     from analysis.report import build
 
+    folder = scores_folder(folder)
     page = build(folder, progress=counted, date=date)
     write_atomically(out, page.html)
     for fault in page.faults:
@@ -38,4 +40,4 @@ def command(folder: Path, out: Path, date: str) -> None:
         what = "1 reference run" if page.left_out == 1 else f"{page.left_out} reference runs"
         click.echo(f"left out: {what}, see addgpt report {path}", err=True)
     runs = "1 run" if page.runs == 1 else f"{page.runs:,} runs"
-    click.echo(f"{out}: {runs}, {out.stat().st_size / 1e6:.1f} MB")
+    click.echo(f"{out}: {runs}, {out.stat().st_size / 1e3:,.0f} kB")

@@ -28,11 +28,11 @@ def command(
 ) -> None:
     """Let a model write, character by character.
 
-    Temperature 0 takes the likeliest character each time. Running text goes on for --tokens
-    characters or --lines lines; beyond the block of training the model reads the last block alone.
-    Sequences that end by themselves (lines, problems) are written --lines times, each to its end;
-    of a list's lines it is said whether they are in its train, val or test part, or new. Problems
-    are shown as the model writes them: sums lowest digit first (`addgpt calc` turns them round).
+    Temperature 0 takes the likeliest character each time. Running text continues for --tokens
+    characters or --lines lines; the model reads at most the last block. Sequences that end by
+    themselves (lines, problems) are written --lines times. Each line of a list is marked as part of
+    its train, val or test split, or as new. Problems appear as the model writes them, sums lowest
+    digit first; `addgpt calc` reverses them.
 
     \b
     Example:

@@ -26,7 +26,7 @@ def command(
     without: Path | None,
     root: Path,
 ) -> None:
-    """Gather the runs of a study of docs/ into a table, and draw its figure.
+    """Gather the runs of a study in docs/ into a table, and draw its figure.
 
     PLACES are folders of runs, each evaluated, or files that --csv wrote. Without a NAME, the
     studies are listed, with what each reads and draws. `english` is none, but makes the text that

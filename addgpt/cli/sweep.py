@@ -16,7 +16,9 @@ from addgpt.config.errors import UsageError
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
 @click.option("--workers", type=click.IntRange(1), help="Runs at a time [local: one a core].")
 @click.option("--ray-address", help="Of a Ray cluster [this machine].")
-@click.option("--dry-run", is_flag=True, help="Only list the runs, and what is left to do of each.")
+@click.option(
+    "--dry-run", is_flag=True, help="List the runs and their remaining work; run nothing."
+)
 def command(
     grid_name: str, engine: str, workers: int | None, ray_address: str | None, dry_run: bool
 ) -> None:

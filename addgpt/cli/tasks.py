@@ -16,7 +16,7 @@ import click
 def command(name: str | None, settings: tuple[str, ...]) -> None:
     """List the tasks and their options, or check one of your own.
 
-    --check draws problems as training and evaluation do, and says what was looked at: shapes,
+    --check draws problems as training and evaluation do, and lists what was checked: shapes,
     splits, position ids, traces against right answers. Exit code 1: there are faults, one a line;
     or, of the list, a task that cannot be imported, which stderr names.
 

@@ -19,7 +19,7 @@ from addgpt.config.errors import UsageError
 @click.option("--digits", type=int, help="Longest operand; short for --set digits=N.")
 @click.option("--seed", type=click.IntRange(0), help="Of weights and problems [0].")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder [results/TASK-DIGITS].")
-@click.option("--resume", is_flag=True, help="Go on with the run in --out, if there is one.")
+@click.option("--resume", is_flag=True, help="Continue the run in --out, if there is one.")
 @click.option("--previous", is_flag=True, help="Resume from the checkpoint before the last.")
 @click.option("--init-from", metavar="RUN", help="Start from this run's model.")
 @click.option("--stop-at", help="Stop once val exact match reaches this share, such as 0.999.")
@@ -44,7 +44,7 @@ def command(
     """Train a model on a task and keep the run in a folder.
 
     The task's recipe is the default; --set changes options of the task (digits=5), the model
-    (width=128) and the training (steps=2000). Ctrl-C saves; --resume goes on. Under torchrun, all
+    (width=128) and the training (steps=2000). Ctrl-C saves; --resume continues. Under torchrun, all
     workers share each batch (docs/scaling.md).
 
     \b
@@ -63,7 +63,7 @@ def command(
     given = tuple(f"{key}={value}" for key, value in short.items() if value is not None)
     settings = chosen.parse_pairs((*given, *pairs))
     if resume and out is None:
-        raise UsageError("--resume needs --out, the run folder to go on with")
+        raise UsageError("--resume needs --out, the folder of the run to resume")
     begun = out if resume and out is not None and not is_empty(out) else None
     if previous and begun is None:
         raise UsageError("--previous is for --resume, and a run that has begun")
@@ -82,7 +82,7 @@ def command(
 def _started(
     out: Path | None, task: str | None, settings: dict, seed: int, init_from: str | None, world
 ) -> Path:
-    """Check what was asked for, then make the folder of a new run."""
+    """Check the request, then make the folder of a new run."""
     from addgpt.runs import resolve as chosen
     from addgpt.runs.provenance import command_line, versions
     from addgpt.runs.run import Run, free_folder, initial_weights, run_path
@@ -99,7 +99,7 @@ def _started(
 
 
 def _resumed(out: Path, task: str | None, settings: dict, previous: bool, world) -> None:
-    """Check what was asked for, then change the settings of a run."""
+    """Check the request, then change the settings of a run."""
     from addgpt.runs import resolve as chosen
     from addgpt.runs.provenance import command_line
     from addgpt.runs.run import Run
@@ -131,7 +131,7 @@ def _train(out: Path, init_from: str | None, world) -> None:
             sys.exit(1)
         if isinstance(stop, WorkerLost):
             fail(f"{stop}; go on from the last checkpoint with: {again}", 1)
-        leave(f"{stop}; everything is saved, go on with: {again}", 130)
+        leave(f"{stop}; everything is saved; resume with: {again}", 130)
     if world.main:
         click.echo(
             f"{run.path}: {_score(end.validation, run.config.train.eval_size)} "
@@ -160,7 +160,7 @@ def _score(validation: dict[str, Any], n: int) -> str:
 
 
 def _tell_next(run) -> None:
-    """Say what to type next, and what is drawn where."""
+    """Print the next commands, and where figures go."""
     from addgpt.calculator.solver import operators
     from addgpt.task import TextTask
 

@@ -26,7 +26,7 @@ def architecture_setting(*names: str) -> Any:
 
 @dataclass(frozen=True)
 class BaseConfig:
-    """What all architectures are told by the task."""
+    """Facts about the task that all architectures need."""
 
     vocab: int = setting(0, "number of tokens, from the task", low=0, high=1 << 20)
     context: int = setting(0, "longest sequence, from the task", low=0, high=1 << 20)
@@ -74,14 +74,14 @@ class BaseConfig:
 
 @dataclass(frozen=True)
 class LevelledConfig(BaseConfig):
-    """What all architectures that are told position ids have in common."""
+    """What all architectures with position ids have in common."""
 
     level_position: tuple[str, ...] = setting(
         (), LEVELS_HELP, {name: catalogue.LEVEL_POSITION[name] for name in ("learned", "none")}
     )
     next_ids: bool = setting(
         True,
-        "target position ids: tell the model those of the slot to fill",
+        "target position ids: the model also gets those of the slot to fill",
         features=catalogue.NEXT_IDS,
     )
 

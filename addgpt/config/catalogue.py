@@ -27,7 +27,9 @@ SHAZEER = "Shazeer 2020, arXiv:2002.05202"
 KAYYAM = "Kayyam et al. 2026, arXiv:2606.04032"
 
 ARCHITECTURE: Features = {
-    "gpt": Feature("GPT", VASWANI, "tokens look at all before them, through blocks of attention"),
+    "gpt": Feature(
+        "GPT", VASWANI, "each token attends to all before it, in blocks of attention and MLP"
+    ),
     "gru": Feature(
         "gated recurrent network",
         "Cho et al. 2014, arXiv:1406.1078",
@@ -51,7 +53,7 @@ ARCHITECTURE: Features = {
 }
 POSITION: Features = {
     "none": Feature(
-        "no index", "Haviv et al. 2022, arXiv:2203.16634", "causal attention alone tells the order"
+        "no index", "Haviv et al. 2022, arXiv:2203.16634", "only causal attention gives the order"
     ),
     "learned": Feature(
         "learned positions",
@@ -91,7 +93,7 @@ LEVEL_POSITION: Features = {
     "rotary2": Feature(
         "axial rotary ids, from two slots",
         "Su et al. 2021, arXiv:2104.09864",
-        "as rotary, but half by the id of the token just read: queries look from both (our own)",
+        "as rotary, but half by the id of the token just read: queries have two ids (our own)",
     ),
     "relative": Feature(
         "relative position ids",
@@ -117,7 +119,7 @@ CONTENT: Features = {
     "false": Feature(
         "attention without content",
         "Tay et al. 2021, arXiv:2005.00743",
-        "no queries and keys: position=alibi or fire, or relative ids alone say what is looked at",
+        "no queries and keys: attention weights come from alibi, fire or relative ids alone",
     )
 }
 NEXT_IDS: Features = {
@@ -188,7 +190,7 @@ LOG_SCALE: Features = {
     "true": Feature(
         "log-length scaling",
         "Chiang and Cholak 2022, arXiv:2202.12172",
-        "attention, biases too, is sharpened by log(tokens in sight), so that it does not thin out",
+        "attention, biases too, is sharpened by log(context length), so that it does not thin out",
     )
 }
 PREFIX: Features = {

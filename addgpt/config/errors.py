@@ -10,7 +10,7 @@ HOME = Path(__file__).resolve().parents[2]  # holds addgpt, tasks and analysis
 
 
 class UsageError(ValueError):
-    """Asked for something that there is not; the message is one line that names what is valid."""
+    """A request that cannot be met; the message is one line that names the valid choices."""
 
 
 def place(error: BaseException) -> tuple[str, str]:

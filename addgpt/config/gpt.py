@@ -85,7 +85,9 @@ class GPTConfig(LevelledConfig):
             if getattr(self, name) > self.width:
                 raise UsageError(f"{name}={getattr(self, name)} is more than width={self.width}")
         if "rotary2" in self.level_position and not self.next_ids:
-            raise UsageError("rotary2 looks from the slot to fill, too: it needs next_ids=true")
+            raise UsageError(
+                "rotary2 uses the ids of the slot to fill, too: it needs next_ids=true"
+            )
         if self.level_position.count("relative") > MAX_RELATIVE:
             raise UsageError(f"level_position may hold relative at most {MAX_RELATIVE} times")
         if not self.content:
@@ -122,10 +124,10 @@ class GPTConfig(LevelledConfig):
         for way in sorted(ways & {"rotary", "rotary2"}):
             raise UsageError(f"{way} turns queries and keys: content=false has none")
         if self.share != "none":
-            raise UsageError("share is about queries and keys: content=false has none")
+            raise UsageError("share applies to queries and keys; content=false has none")
         if not ways & {"alibi", "fire", "relative"}:
             raise UsageError(
-                "content=false needs positions that say what is looked at: position=alibi or fire, "
+                "content=false needs positions that decide the attention: position=alibi or fire, "
                 "or level_position with relative"
             )
 
@@ -135,7 +137,7 @@ class GPTConfig(LevelledConfig):
 
     @property
     def places(self) -> int:
-        """How many places the index in the text is told apart, where a table holds them."""
+        """How many positions in the text a table distinguishes."""
         return self.random_index or self.context
 
     @property

@@ -26,7 +26,7 @@ Faults = Iterator[str]
 
 
 def check_task(task: Task) -> list[tuple[str, list[str]]]:
-    """What was checked, and the faults that were found; an exception is a fault, too."""
+    """Each check by its summary, and the faults it found; an exception is a fault, too."""
     found, checked = [], _summaries()
     for kind, check in CHECKS:
         if isinstance(task, kind):
@@ -78,7 +78,7 @@ def check_scored(task: Task) -> Faults:
         if not batch.scored.any(1).all() or batch.scored[:, 0].any():
             yield f"{split}: a row without a scored token, or without a prompt"
         elif (np.diff(batch.scored.astype(np.int8), axis=1) == 1).sum(1).max() > 1:
-            yield f"{split}: what is scored is interrupted"
+            yield f"{split}: the scored tokens are not one stretch"
         elif task.end:
             end = task.alphabet.index(task.end)
             last = batch.tokens[np.arange(len(batch)), batch.lengths - 1]
@@ -117,10 +117,10 @@ def check_cells(task: Graded) -> Faults:
     for cell, split, batch in _sets(task):
         if len(batch.problems) != len(batch):
             yield f"{cell}, {split}: {len(batch.problems)} problems for {len(batch)} rows"
-        names = {(cell.op, cell.len_a, cell.len_b)}
-        found = {(p.op, *(len(str(n)) for n in p.operands)) for p in batch.problems}
-        if found - names:
-            yield f"{cell}, {split}: problems of {sorted(found - names)[0]}"
+        found = {_lengths(problem) for problem in batch.problems}
+        found.discard((cell.op, cell.len_a, cell.len_b))
+        if found:
+            yield f"{cell}, {split}: problems of {min(found)}"
 
 
 def check_answers(task: Graded) -> Faults:
@@ -232,10 +232,16 @@ CHECKS: tuple[tuple[type, Callable[..., Faults]], ...] = (
 
 
 def _summaries() -> dict[str, str]:
-    """What each check looks at: docstrings, from the file's text, for `python -OO` drops them."""
+    """The summary of each check: its docstring, read from the file, for `python -OO` drops them."""
     tree = ast.parse(Path(__file__).read_text(encoding="utf-8"))
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
     return {f.name: (ast.get_docstring(f) or "").partition("\n")[0].rstrip(".") for f in functions}
+
+
+def _lengths(problem: Problem) -> tuple[str, int, int]:
+    """Its operation and the digits of its operands; 0 for a second one that there is not."""
+    a, b = (*(len(str(n)) for n in problem.operands), 0)[:2]
+    return problem.op, a, b
 
 
 def _rng() -> np.random.Generator:

@@ -1,13 +1,11 @@
 """Whether a model was scored on problems that it could have been trained on. It must not be.
 
-Two checks of every held-out problem that was scored, neither of which asks the code that draws
-problems whether it kept to its split:
+Two checks of every held-out problem that was scored. Neither relies on the code that draws:
 
-1.  The split is worked out again, one problem at a time, with the operands in either order where
-    they commute (`HeldOut.in_train`). For the arithmetic tasks that is
-    another implementation of the rule, on Python integers; the rule itself is the same. A problem
-    drawn into the wrong split, or written otherwise than it was drawn, shows.
-2.  Problems are drawn as training draws them (`Task.batch`), and the scored ones are looked for
+1.  The split is computed again, one problem at a time, with the operands in either order where
+    they commute (`HeldOut.in_train`). For arithmetic that is a second implementation of the same
+    rule, on Python integers. It finds problems drawn into the wrong split or written wrongly.
+2.  Problems are drawn as training draws them (`Task.batch`), and the scored ones are searched for
     among them. That relies on no rule at all, but finds a rare leak only by chance.
 
 Problems of cells too small to be held out (`seen`) are no part of this: those are all in train.
@@ -30,9 +28,9 @@ NAMED = 3  # offending problems in a message
 
 @dataclass(frozen=True)
 class Contamination:
-    """What was found.
+    """The result of the checks.
 
-    problems  held-out problems that were scored, all of which were looked at
+    problems  held-out problems that were scored; all were checked
     drawable  how many of them training can draw; None: the task cannot tell
     drawn     how many problems were drawn as training draws them
     met       how many of the held-out problems were among these

@@ -1,4 +1,4 @@
-"""Scoring a run: what `addgpt eval` finds out about it, and the files it writes.
+"""Scoring a run: the results of `addgpt eval`, and the files it writes.
 
     eval.csv           exact match of each cell, as counts
     errors.csv         some wrong answers, and why each is wrong (see `addgpt.evaluation.mistakes`)
@@ -6,10 +6,9 @@
     examples.csv       some right answers of each operation, with the work that led to them
     eval.json          how, when and where this was scored, and the check for contamination
 
-Another split than test has its name in the names of the files: `eval-val.csv`. What is stored of
-the same checkpoint is not replaced by a score of another evaluation seed, which is written beside
-it, to `eval-seed5.csv` and so on, nor by one on fewer problems (`eval-quick.csv`), which goes once
-there is a full score.
+Another split than test has its name in the names of the files: `eval-val.csv`. A stored
+score of the same checkpoint is kept: one with another evaluation seed is written beside it, to
+`eval-seed5.csv` and so on, one on fewer problems to `eval-quick.csv`, which a full score removes.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from addgpt.runs.files import (
     write_checked,
 )
 from addgpt.runs.provenance import command_line, versions
-from addgpt.runs.run import RESULTS, SHIPPED, Run
+from addgpt.runs.run import CONFIG, Run
 from addgpt.task import Graded, Task
 
 QUICK = "-quick"  # the end of the names of files with a score on fewer problems
@@ -87,7 +86,7 @@ class Scorecard:
         check_clean(self.contamination)
 
     def _beside(self, folder: Path) -> tuple[str, str]:
-        """What the names of the files end with, for what is stored to stay; what to tell of it."""
+        """What the names of the files end with, for what is stored to stay; a note about it."""
         suffix, note = "", ""
         stored, seed = self._stored(folder)
         if self._same(stored) and seed not in (None, self.facts["evaluation_seed"]):
@@ -119,7 +118,7 @@ def score_run(
     per_cell: int | None = None,
     split: str = "test",
     seed: int = 0,
-    watch: Callable[[CellResult], None] = lambda result: None,
+    on_cell: Callable[[CellResult], None] = lambda result: None,
     show: Callable[[Iterable, int, str], Iterable] = lambda rows, total, what: rows,
 ) -> Scorecard:
     """Score all cells of a run, say why answers are wrong, and check for contamination.
@@ -127,8 +126,8 @@ def score_run(
     Args:
         per_cell: problems of each cell; `usual_size` by default.
         seed: of the problems.
-        watch: called with each cell's problems and outcomes.
-        show: passes the cells on and tells a person how far it is.
+        on_cell: called with each cell's problems and outcomes.
+        show: passes the cells on and shows progress.
 
     Raises:
         ValueError: the task has no cells.
@@ -144,7 +143,7 @@ def score_run(
     for result in show(results, len(cells), f"scoring {run.name}"):
         tally.add(result)
         audit.add(result)
-        watch(result)
+        on_cell(result)
         rows.append(facts | result.row())
     contamination = audit.result(seed)
     found = {
@@ -199,11 +198,12 @@ class Store:
 
     Those of the run that comes with the package go to the results of whoever scores it.
 
-    Whether they can be is found out before the work; if not, that is told and nothing is stored.
+    Folders are checked before the work; if one cannot be written to, a warning says so and nothing
+    is stored.
 
     Args:
         out: the folder for the scores of one run; of several runs, a folder each in it.
-        tell: is given a line for a person.
+        tell: called with each line for the user.
     """
 
     def __init__(self, runs: Sequence[Run], out: Path | None, tell: Callable[[str], None]) -> None:
@@ -211,19 +211,22 @@ class Store:
         self.folders: dict[Path, Path] = {}
         self.failure: RunError | None = None
         for run in runs:
-            own = Path(RESULTS) / run.name if run.path == SHIPPED else run.path
-            folder = own if out is None else out / run.name if len(runs) > 1 else out
+            folder = run.scores if out is None else out / run.name if len(runs) > 1 else out
             try:
                 check_writable(folder)
+                if run.path != run.scores == folder and _others(run, folder):
+                    raise RunError(f"{folder} holds another run")
                 self.folders[run.path] = folder
             except RunError as error:
                 tell(f"{error}; scores are shown and not stored: choose an --out")
 
     def put(self, run: Run, write: Callable[[Path], Path | str], line: str = "") -> None:
-        """Have `write` store the scores of a run in a folder, and tell where, as it says."""
+        """Have `write` store the scores of a run in its folder, and report where."""
         try:
-            if run.path in self.folders:
-                line += f"written: {write(self.folders[run.path])}"
+            if folder := self.folders.get(run.path):
+                if run.path != run.scores == folder:  # figures and reports read the settings there
+                    write_checked(folder, {CONFIG: (run.path / CONFIG).read_bytes()})
+                line += f"written: {write(folder)}"
         except RunError as error:
             self.failure = error
         if line:
@@ -233,6 +236,12 @@ class Store:
         """Raise what kept scores from being stored, once they are shown."""
         if self.failure:
             raise self.failure
+
+
+def _others(run: Run, folder: Path) -> bool:
+    """Whether a folder holds another run than the one whose scores are to go there."""
+    config = folder / CONFIG
+    return config.exists() and config.read_bytes() != (run.path / CONFIG).read_bytes()
 
 
 def read_findings(folder: Path, split: str = "test") -> tuple[list[dict], dict] | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from addgpt.evaluation.intervals import percent, share, wilson
@@ -22,6 +23,14 @@ WIDEST_TABLE = 400  # characters, where no terminal sets a bound
 def console() -> Console:
     """Where tables go: stdout, as wide as the terminal, or as a table needs if there is none."""
     return Console(width=None if sys.stdout.isatty() else WIDEST_TABLE, soft_wrap=False)
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print a table; on a terminal that it does not fit on, without the lines between cells."""
+    room = console.options.update(max_width=WIDEST_TABLE)
+    if Measurement.get(console, room, table).maximum > console.width:
+        table.box, table.pad_edge, table.padding = None, False, (0, 1, 0, 0)
+    console.print(table)
 
 
 def table_of(
@@ -42,13 +51,13 @@ def print_eval(console: Console, rows: Sequence[Row], options: Row | None = None
     for op in dict.fromkeys(row["op"] for row in rows):
         grid = [row for row in rows if row["op"] == op and row["stratum"] == "all"]
         longest = max(max(row["len_a"], row["len_b"]) for row in grid) if grid else 0
-        if 0 < longest <= WIDEST_GRID:
-            console.print(_grid_table(op, grid))
+        if 0 < longest <= WIDEST_GRID and any(row["len_b"] for row in grid):
+            print_table(console, _grid_table(op, grid))
         elif grid:
-            console.print(_length_table(op, grid))
+            print_table(console, _length_table(op, grid))
         strata = [row for row in rows if row["op"] == op and row["stratum"] != "all"]
         if strata:
-            console.print(_strata_table(op, strata))
+            print_table(console, _strata_table(op, strata))
     split = "trained on" if {row["split"] for row in rows} == {"train"} else "held out"
     groups: dict[str, list[Row]] = {f"{split}, all cells": [], "longer than trained on": []}
     for row in rows:
@@ -62,14 +71,15 @@ def print_eval(console: Console, rows: Sequence[Row], options: Row | None = None
 
 def _grid_table(op: str, rows: Sequence[Row]) -> Table:
     lengths = sorted({row["len_b"] for row in rows})
-    names = ("digits of a", *(f"b: {length}" for length in lengths))
-    table = table_of(f"a {escape(op)} b: exact match in % (Wilson 95 % interval)", names)
+    names = ("", *(f"b: {length}" for length in lengths))
+    title = f"a {escape(op)} b: exact match in % by digits (Wilson 95 % interval)"
+    table = table_of(title, names, left=[""])
     for len_a in sorted({row["len_a"] for row in rows}):
         texts = []
         for len_b in lengths:
             cell = [r for r in rows if (r["len_a"], r["len_b"]) == (len_a, len_b)]
             texts.append("\n".join(_cell_text(r) for r in cell))
-        table.add_row(str(len_a), *texts)
+        table.add_row(f"a: {len_a}", *texts)
     if any(row["seen"] for row in rows):
         table.caption = "* all problems of so small a cell are in training"
     return table
@@ -81,26 +91,39 @@ def _cell_text(row: Row) -> str:
     return f"{percent(row['answer_correct'], row['n'])}{mark}\n{low}-{high}\nn={row['n']}"
 
 
+def _operation(op: str, row: Row) -> str:
+    """`a + b`, or `parity of a` where an operation has one operand."""
+    return escape(f"a {op} b" if int(row["len_b"]) else f"{op} of a")
+
+
+def _lengths(row: Row) -> str:
+    """`3+3`, or `3` where an operation has one operand."""
+    a, b = row["len_a"], row["len_b"]
+    return f"{a}{row['op']}{b}" if b else str(a)
+
+
 def _length_table(op: str, rows: Sequence[Row]) -> Table:
+    by = "the longer operand" if any(row["len_b"] for row in rows) else "operand length"
     names = ("digits", "cells", "n", "right", "exact match", "worst cell")
-    table = table_of(f"a {escape(op)} b: exact match by the longer operand", names)
+    table = table_of(f"{_operation(op, rows[0])}: exact match by {by}", names)
     for length in sorted({max(row["len_a"], row["len_b"]) for row in rows}):
         part = [row for row in rows if max(row["len_a"], row["len_b"]) == length]
         right, n = (sum(row[key] for row in part) for key in ("answer_correct", "n"))
         worst = min(part, key=lambda row: row["answer_correct"] / row["n"])
-        where = f"{worst['len_a']}{op}{worst['len_b']}: "
-        where += f"{worst['answer_correct']}/{worst['n']}"
+        where = f"{_lengths(worst)}: {worst['answer_correct']}/{worst['n']}"
         table.add_row(str(length), str(len(part)), f"{n:,}", f"{right:,}", share(right, n), where)
     return table
 
 
 def _strata_table(op: str, rows: Sequence[Row]) -> Table:
     names = ("stratum", "digits", "n", "right", "exact match")
-    table = table_of(f"a {escape(op)} b: exact match by stratum", names, left=["stratum"])
+    title = f"{_operation(op, rows[0])}: exact match by stratum"
+    table = table_of(title, names, left=["stratum"])
     for row in rows:
         right, n = row["answer_correct"], row["n"]
-        size = f"{row['len_a']}{op}{row['len_b']}"
-        table.add_row(escape(row["stratum"]), size, f"{n:,}", f"{right:,}", share(right, n))
+        table.add_row(
+            escape(row["stratum"]), _lengths(row), f"{n:,}", f"{right:,}", share(right, n)
+        )
     return table
 
 
@@ -115,7 +138,8 @@ def print_mistakes(console: Console, counts: Sequence[Row], facts: Row) -> None:
 
 def _print_kinds(console: Console, counts: Sequence[Row], facts: Row) -> None:
     lucky = facts["answer_correct"] - facts["trace_correct"]
-    note = f"{lucky:,} right answers follow a wrong trace" if lucky else ""
+    follow = "right answer follows" if lucky == 1 else "right answers follow"
+    note = f"{lucky:,} {follow} a wrong trace" if lucky else ""
     if not counts:
         console.print("no answer is wrong" + (f"; {note}" if note else ""))
         return
@@ -129,8 +153,9 @@ def _print_kinds(console: Console, counts: Sequence[Row], facts: Row) -> None:
     sizes = {group: sum(row["n"] for row in rows) for group, rows in groups.items()}
     for (op, kind), n in sorted(sizes.items(), key=lambda item: (item[0][0], -item[1])):
         where = _most_frequent(groups[op, kind])
-        table.add_row(escape(f"a {op} b"), kind, f"{n:,}", f"{percent(n, wrong)} %", where)
-    console.print(table)
+        name = _operation(op, groups[op, kind][0])
+        table.add_row(name, kind, f"{n:,}", f"{percent(n, wrong)} %", where)
+    print_table(console, table)
 
 
 def _most_frequent(counts: Sequence[Row]) -> str:

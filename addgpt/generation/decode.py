@@ -165,7 +165,7 @@ class _Reader:
         self.cache.keep(index)
 
     def _last_window(self, tokens: np.ndarray) -> Tensor:
-        """The cache is of no use once the first tokens fall away: all later ones looked at them."""
+        """Without the cache, which holds tokens that have attended to those that fall away."""
         new, ids = self._tensor(tokens), self._tensor(self.positions(tokens, 1))
         return self.model(new, ids, at=self._last(new))[:, -1].float()
 

@@ -27,7 +27,7 @@ class AttentionContext:
     context whose queries stand at those places: the block then reads x (B, T, C), whose keys and
     values all count, but computes for S places alone and returns (B, S, C). This saves nearly all
     of the last block while a prompt is read. A model that is called without `at` has T queries
-    in each block, and the same logits: what watches activations calls it so.
+    in each block, and the same logits: hooks on activations rely on that.
 
     start             which key, counted from 0, is the first query's own; each sees the keys up to
                       its own

@@ -1,9 +1,9 @@
 """The ladder of models below the GPT, as in makemore (Karpathy 2022).
 
 A recurrent network, a window of the last tokens, and two bigrams. They are called as `GPT` is, so
-decoding and scoring know no architecture. The GRU and the MLP are told what the GPT is: ids that
-the task gives enter by learned embeddings, of the token read and, with `next_ids`, of the slot to
-be filled. Which tokens they see, and how, is their own.
+decoding and scoring know no architecture. The GRU and the MLP get the same position ids as the
+GPT, as learned embeddings: those of the token read and, with `next_ids`, of the slot to be filled.
+Which tokens they see, and how, is their own.
 
 Shapes: B rows, T tokens, L id levels, V tokens of the alphabet, C channels (`width`), N tokens of
 the window.

@@ -12,11 +12,11 @@ from torch import Tensor
 from addgpt.model.build import Model
 from addgpt.task import Batch
 
-# Bound memory: rows are settled in groups of about so many tokens, or pairs of query and key.
+# Bound memory: rows are processed in groups of about so many tokens, or pairs of query and key.
 TOKENS_AT_ONCE = 1 << 15
 PAIRS_AT_ONCE = 1 << 24
 CPU_TOKENS_AT_ONCE = 1 << 12  # on a CPU: its caches then hold what a block works on
-NARROW_BELOW = 0.7  # share of scored places below which only their logits are worked out
+NARROW_BELOW = 0.7  # share of scored places below which only their logits are computed
 
 
 def forward(model: Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:

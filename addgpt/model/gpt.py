@@ -60,7 +60,7 @@ class Attention(Part):
     def project(self, x: Tensor, context: AttentionContext) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of all heads in one product (EX1 of the lecture).
 
-        A head is a slice of one tall matrix: multiply once, then tell the heads apart by a view.
+        A head is a slice of one tall matrix: multiply once, then split it into heads by a view.
         """
         if context.places is None:
             query, key, value = split_heads(self.qkv(x), 3, self.heads)
@@ -166,7 +166,7 @@ class GPT(nn.Module):
         Args:
             tokens: (B, T) int64.
             ids: (B, T + 1, L) position ids of the tokens and of the slot after the last; with
-                `next_ids` off the last one is not looked at.
+                `next_ids` off the last one is ignored.
             cache: keys, values and ids of earlier tokens; extended by these.
             at: (B, S) places whose logits are wanted: the last block works for these alone. With
                 a cache only while nothing has been read yet.

@@ -48,8 +48,8 @@ class LearnedIds(Scheme):
 
 class RotaryIds(Scheme):
     """Queries and keys turn by an angle for each id; levels share the channels of a head (Heo et
-    al. 2024, arXiv:2403.13298). With `next_ids` a query looks from the slot it is about to fill;
-    a level of `rotary2` turns further channels by the id just read."""
+    al. 2024, arXiv:2403.13298). With `next_ids` a query has the position of the slot to
+    fill; a level of `rotary2` turns further channels by the id just read."""
 
     rates: Tensor
 

@@ -29,7 +29,7 @@ def frequencies(pairs: int, fastest: float, span: float) -> Tensor:
 
 
 def rotary_levels(config: GPTConfig) -> list[int]:
-    """The id levels that rotate; one by which queries look from two slots counts twice."""
+    """The id levels that rotate; one that gives queries two positions counts twice."""
     scheme = config.scheme
     both = [level for level, way in enumerate(scheme) if way in ("rotary", "rotary2")]
     return both + [level for level, way in enumerate(scheme) if way == "rotary2"]

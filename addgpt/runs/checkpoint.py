@@ -103,12 +103,12 @@ def outline(config: ModelConfig) -> Model:
 
 
 def shapes(config: ModelConfig) -> dict[str, torch.Size]:
-    """The shapes of a model's weights by name, worked out without allocating them."""
+    """The shapes of a model's weights by name, without allocating them."""
     return {name: tensor.shape for name, tensor in outline(config).state_dict().items()}
 
 
 def weight_count(config: ModelConfig) -> int:
-    """Number of weights, worked out without allocating them."""
+    """Number of weights, without allocating them."""
     return sum(map(math.prod, shapes(config).values()))
 
 

@@ -28,7 +28,7 @@ LEAST_DISK = 1 << 30  # bytes
 
 
 class Finding(NamedTuple):
-    """What was looked at, what was found, and what to do about it if it is not well."""
+    """What was checked, what was found, and what to do about it."""
 
     what: str
     found: str
@@ -202,8 +202,8 @@ def _runs(results: Path) -> Iterator[Finding]:
     end, sound = time.monotonic() + CHECK_SECONDS, 0
     for number, path in enumerate(runs):
         if time.monotonic() > end:
-            left = f"{len(runs) - number:,} runs were not looked at, for lack of time"
-            yield Finding("more runs", left, "addgpt doctor --results FOLDER looks at some of them")
+            left = f"{len(runs) - number:,} runs were not checked, for lack of time"
+            yield Finding("more runs", left, "addgpt doctor --results FOLDER checks some of them")
             break
         try:
             wrong = faults(path)

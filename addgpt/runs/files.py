@@ -47,7 +47,7 @@ class Unsupported(RunError):
 def whole_file(path: Path, keep: Path | None = None) -> Iterator[Path]:
     """A temporary name to write a file under; it gets its own once all of it is on the disk.
 
-    With `keep`, the old content stays under that name, and at no moment is there neither.
+    With `keep`, the old content stays under that name, and one of the two always exists.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     spare = path.with_name(f".{path.name}.{os.getpid()}.old.tmp")
@@ -185,7 +185,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         if not path.exists() and wanted is None:
             return []
         if not path.exists():
-            raise Damaged(path, f"missing; to go on without it, remove its line in {SUMS}")
+            raise Damaged(path, f"missing; to continue without it, remove its line in {SUMS}")
         *lines, _ = read_text(path).split("\n")
         if wanted in (None, *_digests(lines)):
             break

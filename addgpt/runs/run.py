@@ -57,9 +57,17 @@ class Run:
         cls._write_config(path, config)
         return cls(path)
 
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
     @property
     def name(self) -> str:
         return self.path.resolve().name
+
+    @property
+    def scores(self) -> Path:
+        """The folder of its scores: its own; of the shipped run, results/calculator."""
+        return Path(RESULTS) / self.name if self.path == SHIPPED else self.path
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -211,9 +219,16 @@ def is_empty(path: Path) -> bool:
 def run_path(name: str | Path) -> Path:
     """The folder of a run that a person names: a path, or `calculator`, which is the shipped one.
 
-    A folder of one's own that is called so: `./calculator`.
+    A folder of one's own that is called so: `./calculator`. A folder with nothing but the scores of
+    the shipped run stands for it.
     """
-    return SHIPPED if str(name) == "calculator" and not isinstance(name, Path) else Path(name)
+    path = Path(name)
+    if str(name) == SHIPPED.name and not isinstance(name, Path):
+        return SHIPPED
+    names = {file.name for file in path.glob("*")}
+    scores = "eval.csv" in names and not names & {MODEL, STATE, METRICS}
+    there = path.resolve() == Path(RESULTS, SHIPPED.name).resolve()
+    return SHIPPED if scores and there else path
 
 
 def free_folder(task: str, options: Mapping[str, Any], seed: int) -> Path:

@@ -31,7 +31,7 @@ from addgpt.task_lookup import task_class
 
 ATTEMPTS = 3  # at a run whose Ray worker is lost
 STOP = ".stop"  # a file in the folder of a sweep: Ray's tasks are to save and stop
-POLL_SECONDS = 0.2  # between looks of a Ray task at its run, and at that file
+POLL_SECONDS = 0.2  # between checks of a Ray task on its run, and on that file
 
 
 def usable_cores() -> list[int]:

@@ -89,7 +89,7 @@ def _grid(path: Path, data: dict[str, Any]) -> Grid:
         raise _wrong("per_cell", per_cell)
     out = Path(data.get("out", f"results/{path.stem}"))
     if ".." in out.parts:  # a file from a stranger keeps to its place
-        raise UsageError(f"out must not climb out of a folder by .., as {str(out)!r} does")
+        raise UsageError(f"out must not contain .., as {str(out)!r} does")
     cases = data.get("case", []) + _cases_of(data, path.parent)
     combinations = _combinations(data.get("grid", {}), cases, MOST // len(seeds))
     common, score = _texts(data.get("set", {})), data.get("eval", True)
@@ -123,7 +123,7 @@ def _combinations(grid: dict[str, Any], cases: list, most: int) -> tuple[Combina
     found: dict[str, Combination] = {}
     for one in [*_products(grid), *map(_case, cases)] or [Combination("all", "seed=", {})]:
         if found.setdefault(one.stem.lower(), one) is not one:  # for some file systems the same
-            raise UsageError(f"{one.name!r} is there twice; each combination needs its own name")
+            raise UsageError(f"{one.name!r} appears twice; each combination needs its own name")
         if len(one.stem) > LONGEST_NAME:
             raise UsageError(f"{one.name!r} is too long for a folder; make it a [[case]] instead")
     return tuple(found.values())

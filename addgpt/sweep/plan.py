@@ -1,4 +1,4 @@
-"""From a grid to its runs, and what is left to do of each."""
+"""From a grid to its runs, and the remaining work of each."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Planned:
         return run
 
     def commands(self, path: Path) -> list[list[str]]:
-        """What is left to do of the run in a folder, as the words after `addgpt`."""
+        """The remaining work of the run in a folder, as the words after `addgpt`."""
         found = [["train", "--resume", "--out", str(path)]] if self.status != "score" else []
         if self.grid.score:
             cells = ["--per-cell", str(self.grid.per_cell)] if self.grid.per_cell else []

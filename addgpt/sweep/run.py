@@ -1,6 +1,6 @@
-"""Carries a sweep out: hands what is left to do to an engine, and keeps `sweep.json`.
+"""Runs a sweep: hands the remaining work to an engine, and keeps `sweep.json`.
 
-Finished runs are skipped, others resumed; a run that fails is noted and the rest goes on.
+Finished runs are skipped, others resumed; a run that fails is noted and the others continue.
 `sweep.json`, beside the run folders, has a row for each of them.
 """
 
@@ -24,16 +24,16 @@ from addgpt.training.signals import stop_requests
 
 FILE = "sweep.json"
 LAST_BYTES = 1 << 12  # of metrics.jsonl that hold its last line
-POLL_SECONDS = 0.05  # between looks at the processes and run folders
+POLL_SECONDS = 0.05  # between checks of the processes and run folders
 
 
 def run_sweep(
     grid: Grid, planned: Sequence[Planned], engine: LocalEngine | RayEngine
 ) -> tuple[list[Row], bool]:
-    """Carry out what is left to do; returns the rows of sweep.json, and whether it was cut short.
+    """Do the remaining work; returns the rows of sweep.json, and whether it was interrupted.
 
     Ctrl-C and the like have the runs save and stop; a second Ctrl-C stops them at once, by
-    KeyboardInterrupt. Raises RunError if another process is at the same sweep.
+    KeyboardInterrupt. Raises RunError if another process is running the same sweep.
     """
     check_writable(grid.out)
     rows = {one.name: _row(one) for one in planned}
@@ -92,7 +92,7 @@ def _progress(job: Planned) -> Row:
             news = {key: last[key] for key in ("step", "seconds", "val_exact") if key in last}
             trained = job.grid.score and job.trained(last["step"], last.get("val_exact"))
             return news | ({"state": "scoring"} if trained else {})
-    except (OSError, IndexError, ValueError, TypeError, KeyError):  # no damage is told of here
+    except (OSError, IndexError, ValueError, TypeError, KeyError):  # damage is reported elsewhere
         return {}
 
 

@@ -60,7 +60,7 @@ class Worker:
 
     def poll(self) -> str | None:
         """None as long as a run goes on; then "" or, if a command failed, why."""
-        code = self.process.poll() if self.process else 0  # before the look at its log
+        code = self.process.poll() if self.process else 0  # before its log is read
         if self.log is None or not self.log.exists():
             return ""
         return None if code is None else _reason(code, self.log)

@@ -105,7 +105,9 @@ def plan(config: RunConfig, examples: int | None = None) -> Plan:
     """The cost of training, of all steps or of so many examples."""
     if isinstance(config.model, TableConfig):
         name = config.model.architecture
-        raise UsageError(f"architecture={name} looks rows up: it has no products to count")
+        raise UsageError(
+            f"architecture={name} looks rows up in a table: there are no matrix products to count"
+        )
     task, train = load_task(config.task, config.options), config.train
     batch = task.batch(np.random.default_rng(0), train.batch_size, "train")
     count = -(-SAMPLE // train.batch_size)

@@ -108,7 +108,9 @@ def joined() -> Iterator[World]:
     world, ended = World(rank, size, int(os.environ.get("LOCAL_RANK", rank))), False
     try:
         yield world
-        with contextlib.suppress(WorkerLost):  # all work is done: who is gone by now is not missed
+        with contextlib.suppress(
+            WorkerLost
+        ):  # all work is done: a worker that stopped by now does not matter
             world.sum([0.0])  # no one closes the connection while a worker is still in an exchange
             ended = True
     finally:

@@ -29,7 +29,7 @@ from addgpt.training.signals import stop_requests
 __all__ = ["Diverged", "Interrupted", "TrainState", "VAL_SEED", "WorkerLost", "train"]
 
 VAL_SEED = 1_000_003  # the evaluation set has its own stream, whatever the training seed
-DROPOUT = 1  # fourth part of a seed, which tells what the model draws (dropout) from its problems
+DROPOUT = 1  # fourth part of a seed: the model's random numbers (dropout), not those of problems
 
 
 class Interrupted(Exception):
@@ -72,13 +72,13 @@ def train(
 
     Args:
         on_step: called after every step.
-        weights: what to start from instead of random weights, if the run has no checkpoint.
+        weights: initial weights instead of random ones, if the run has no checkpoint.
         world: the workers that train together. All of them call this; the main one writes.
 
     Raises:
         Interrupted: after saving, on Ctrl-C, SIGTERM or SIGHUP.
         Diverged: the loss is NaN or infinite; the last good checkpoint stays.
-        WorkerLost: another worker is gone; what was learned up to then is saved.
+        WorkerLost: another worker stopped; all steps up to then are saved.
     """
     config = run.config
     device = pick_device(config.train.device, world.local)

@@ -84,7 +84,7 @@ def check_reach(config: RunConfig) -> None:
 def check_prompt(task: Task) -> None:
     """Raise ValueError if a task scores its prompt: a prefix LM would see its own answers."""
     batch = task.batch(np.random.default_rng(0), 8, "train")
-    if (batch.scored.argmax(1) < 2).any():  # one token alone has nothing to look ahead to
+    if (batch.scored.argmax(1) < 2).any():  # a prompt of one token has no next slot
         raise UsageError(
             f"prefix=true lets the prompt see all of itself, and task {task.name} scores its "
             "prompt; set prefix=false"

@@ -18,7 +18,9 @@ from addgpt.evaluation.intervals import percent
 if TYPE_CHECKING:  # counting needs no torch
     from addgpt.training.loop import TrainState
 
-PLAIN_SECONDS = 30.0  # between plain lines, where nobody looks at a terminal
+WIDTH, NARROW = 110, 60  # characters that a line needs with a note, and without
+BESIDES = 14  # characters of a narrow line besides its note
+PLAIN_SECONDS = 30.0  # between plain lines, where stderr is no terminal
 
 
 def least_loss(smoothing: float, vocab: int) -> float:
@@ -48,7 +50,9 @@ class TrainingProgress:
         self.quiet = quiet
         self.smoothed = smoothed
         self.live = not quiet and sys.stderr.isatty()
-        self.bar = _bar("{task.fields[note]}") if self.live else None
+        self.bar = _bar("{task.fields[note]}", WIDTH) if self.live else None
+        narrow = self.bar is not None and self.bar.console.width < WIDTH
+        self.room = self.bar.console.width - BESIDES if self.bar and narrow else WIDTH
         if self.bar:
             self.row = self.bar.add_task("train", total=None, note="")
         self.told = 0.0
@@ -93,14 +97,16 @@ class TrainingProgress:
     def _note(self, state: TrainState) -> str:
         pace = state.examples / state.seconds if state.seconds else 0
         smoothed = f" ({self.smoothed:.4f} of it label smoothing)" if self.smoothed else ""
-        parts = [f"loss {state.loss:.4f}{smoothed}"]
+        loss, val = f"loss {state.loss:.4f}", ""
         if "val_exact" in state.validation:
-            parts.append(f"val exact {percent(state.validation['val_exact'], 1)} %")
+            val = f"  val exact {percent(state.validation['val_exact'], 1)} %"
         elif "val_loss" in state.validation:
-            parts.append(f"val loss {state.validation['val_loss']:.4f}")
+            val = f"  val loss {state.validation['val_loss']:.4f}"
         if state.contexts:
-            parts.append(f"{state.wrong:,} of {state.contexts:,} contexts wrong")
-        return "  ".join([*parts, f"{pace:,.0f} examples/s"])
+            val += f"  {state.wrong:,} of {state.contexts:,} contexts wrong"
+        full = loss + smoothed + val
+        notes = [f"{full}  {pace:,.0f} examples/s", full, loss + val]
+        return next((note for note in notes if len(note) <= self.room), notes[-1])
 
 
 def counted(
@@ -113,14 +119,18 @@ def counted(
     if not sys.stderr.isatty():
         yield from items
         return
-    with _bar("") as bar:
+    with _bar("", NARROW) as bar:
         row = bar.add_task(what, total=total)
         for item in items:
             yield item
             bar.advance(row, size(item))
 
 
-def _bar(note: str) -> Progress:
-    columns = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%")]
-    columns += [TextColumn(note), TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn()]
-    return Progress(*columns, console=Console(stderr=True))
+def _bar(note: str, width: int) -> Progress:
+    """A live line; on a terminal of fewer characters than `width`, numbers alone."""
+    console = Console(stderr=True)
+    percentage, left = TextColumn("{task.percentage:3.0f}%"), TimeRemainingColumn(compact=True)
+    if console.width < width:
+        return Progress(percentage, TextColumn(note), left, console=console)
+    columns = (TextColumn("{task.description}"), BarColumn(), percentage, TextColumn(note))
+    return Progress(*columns, TimeElapsedColumn(), TextColumn("ETA"), left, console=console)

@@ -1,4 +1,4 @@
-"""Studies: what a page of docs/ was worked out from, and how its figure is drawn.
+"""Studies: the numbers behind a page of docs/, and how its figure is drawn.
 
 Each is a module with three functions: `collect(*places)` makes a table of folders of runs (or of
 files of such tables), `draw(table)` a figure, `describe(table)` a text. `addgpt study NAME` calls
@@ -17,6 +17,10 @@ STUDIES = {
     "ablation": (
         "sweeps with a case `default`: addgpt sweep ablation-add",
         "what each case differs from `default`, seed by seed",
+    ),
+    "attention": (
+        "results/reference/attention.csv, which benchmarks/attention.py writes",
+        "exact match by length of full, window and reads attention",
     ),
     "efficiency": (
         "addgpt sweep sample-efficiency",

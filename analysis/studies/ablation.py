@@ -299,7 +299,7 @@ def _spread(values: np.ndarray, measure: Measure) -> dict[str, float]:
 
 
 def paired(one: np.ndarray, base: np.ndarray, step: float = 0.0) -> dict[str, float]:
-    """The mean of differences and its 95 % interval by Student's t; NaN where it cannot be told.
+    """The mean of differences and its 95 % interval by Student's t; NaN where it is not defined.
 
     Rounding to a step has the variance step^2 / 12, on either side.
     """

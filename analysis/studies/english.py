@@ -110,7 +110,7 @@ def apart(pieces: Iterable[str], held_out: str) -> tuple[list[str], list[str]]:
 
 
 def collect(sources: dict[str, Iterable[str]], held_out: str) -> tuple[str, list[str]]:
-    """The text of all sources, shuffled, and what there is to tell of each of them."""
+    """The text of all sources, shuffled, and a line about each of them."""
     everything: list[str] = []
     told = []
     for name, pieces in sources.items():
@@ -126,7 +126,7 @@ def collect(sources: dict[str, Iterable[str]], held_out: str) -> tuple[str, list
 
 
 def write(out: Path, without: Path | None = None, root: Path = Path("/")) -> list[str]:
-    """Write the text to a file; returns what there is to tell of each source.
+    """Write the text to a file; returns a line about each source.
 
     Args:
         without: a text whose last tenth stays unknown.

@@ -29,7 +29,7 @@ from tasks.common import sources
 CHUNK = 1 << 20  # bytes read at a time
 TRAIN = 0.9  # share of the text, from its start, as in nanoGPT; the rest is held out
 MAX_SYMBOLS = 1 << 16
-VERIFIED = 1 << 30  # bytes of tokens up to which a checksum is worked out each time
+VERIFIED = 1 << 30  # bytes of tokens up to which a checksum is computed each time
 MAGIC = b"addgpt 1"
 
 
@@ -122,7 +122,7 @@ def _load(files: tuple[Path, ...], stamp: tuple) -> Corpus:
 
 
 def _stamp(files: tuple[Path, ...]) -> tuple[tuple[str, int, int], ...]:
-    """What tells that a file is another one: path, size, and date in nanoseconds."""
+    """Identifies a version of a file: path, size, and date in nanoseconds."""
     states = [(file, file.stat()) for file in files]
     return tuple((str(file.resolve()), at.st_size, at.st_mtime_ns) for file, at in states)
 

@@ -1,4 +1,4 @@
-"""Problems of one binary operation on Python integers: asked, read back, told apart, drawn."""
+"""Problems of one binary operation on Python integers: asked, read back, classified, drawn."""
 
 from __future__ import annotations
 

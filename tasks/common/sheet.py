@@ -109,7 +109,7 @@ class Sheet:
 
     Args:
         lengths: of each operand, (B,) numbers of digits. Rows of equal lengths have the same slots
-            and ids, which are worked out once for all of them.
+            and ids, which are computed once for all of them.
         ids: what the col id of a digit is: see `IDS`.
         hints: whether a letter before each digit says its column.
     """

@@ -117,7 +117,7 @@ def _downloaded(url: str, name: str, sha256: str | None = None) -> Path:
     import pooch
     import requests
 
-    pooch.get_logger().setLevel("WARNING")  # it tells of each download; the bar does so here
+    pooch.get_logger().setLevel("WARNING")  # it logs each download; the bar shows it here
     try:
         with Bar(f"downloading {name}") as bar:
             fetch = pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16)

@@ -51,7 +51,7 @@ def check_apart(a: Sequence[Run], b: Sequence[Run]) -> None:
 
 
 def repeats(runs: Iterable[Run]) -> list[str]:
-    """What to tell of runs that are the same training over again, of which only one counts."""
+    """Warnings about runs that repeat another run; only one of them counts."""
     first: dict[tuple[str, int], Path] = {}
     told = []
     for run in runs:
@@ -63,7 +63,7 @@ def repeats(runs: Iterable[Run]) -> list[str]:
 
 
 def mixtures(runs: Sequence[Run]) -> list[str]:
-    """What to tell of runs that are pooled as if they were seeds of one recipe, and are not."""
+    """Warnings about runs that are pooled as seeds of one recipe, but differ in more."""
     recipes = [recipe.recipe_of(run.config) for run in runs]
     told = []
     for name in dict.fromkeys(name for one in recipes for name in one):
@@ -95,8 +95,8 @@ def score_together(
             )
     for run in runs:
         marker = Marker(graded(run.task()))
-        watch = {"watch": marker.add} if several else {}
-        card = score_run(run, per_cell, split, seed, show=show, **watch)
+        on_cell = {"on_cell": marker.add} if several else {}
+        card = score_run(run, per_cell, split, seed, show=show, **on_cell)
         marks = marker.marks if several else None
         yield card, _as_scored(run, card.rows, marks)
 
@@ -109,8 +109,8 @@ def check_alike(
     Problems follow from the task and its options, the settings of the evaluation and the cell. Only
     where tasks or options differ, `per_cell` problems are drawn of each cell, or where cells are
     many, of about `CELLS_COMPARED` of them, and compared as a person types them: so runs of
-    different formats or traces go together. `statistics.check_same` looks at all that was scored,
-    afterwards.
+    different formats or traces go together. Afterwards `statistics.check_same` compares
+    all that was scored.
     """
     first, *others = runs
     task = first.task()
@@ -128,12 +128,12 @@ def check_alike(
 
 def read_scored(run: Run, split: str = "test") -> Scored:
     """A run as its eval.csv says that it was scored. Raises RunError."""
-    file = file_of(run.path, "eval.csv", split)
+    file = file_of(run.scores, "eval.csv", split)
     if not file.is_file():
-        raise RunError(f"{run.path} has no {file.name}; addgpt eval without --stored writes it")
+        raise RunError(f"{run.scores} has no {file.name}; addgpt eval without --stored writes it")
     rows = read_eval(file)
-    found = read_facts(run.path, split)
-    facts = file_of(run.path, "eval.json", split)
+    found = read_facts(run.scores, split)
+    facts = file_of(run.scores, "eval.json", split)
     try:
         evaluation_seed = found["evaluation_seed"] if found else None
         leaked = contaminated(found)
@@ -169,11 +169,11 @@ def _paths(name: str) -> list[Path]:
     path = run_path(name)
     if path.is_dir() and not (path / "config.json").exists():
         below = sorted(file.parent for file in path.glob("*/config.json"))
-        return [folder for folder in below if not folder.name.startswith(".")] or [path]
+        return [run_path(one) for one in below if not one.name.startswith(".")] or [path]
     if path.exists() or not any(sign in name for sign in "*?["):
         return [path]
     found = [Path(match) for match in sorted(glob(name))]
-    found = [folder for folder in found if (folder / "config.json").exists()]
+    found = [run_path(folder) for folder in found if (folder / "config.json").exists()]
     if not found:
         raise UsageError(f"no run matches {name}")
     return found
@@ -192,7 +192,7 @@ def _asked(task: Task, per_cell: int, split: str, seed: int) -> list[str]:
 
 
 def _difference(one: Task, other: Task) -> str:
-    """What tells two tasks apart, of which the second is another one."""
+    """How two tasks differ."""
     if type(one) is not type(other):
         return f"tasks {one.name} and {other.name}"
     pairs = [

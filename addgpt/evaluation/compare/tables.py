@@ -23,7 +23,7 @@ from addgpt.evaluation.compare.statistics import (
     longer,
 )
 from addgpt.evaluation.intervals import percent
-from addgpt.evaluation.tables import table_of
+from addgpt.evaluation.tables import print_table, table_of
 from addgpt.task import Cell
 
 SHOWN = 10  # cells in a table of the worst or the most different
@@ -78,7 +78,7 @@ def print_spread(console: Console, runs: Sequence[Scored]) -> None:
     for (op, kind), spread in by_kind(runs).items():
         table.add_row(escape(f"a {op} b"), GROUPS[kind], f"{spread.n:,}", *_spread_texts(spread))
     if table.row_count:
-        console.print(table)
+        print_table(console, table)
     _print_worst(console, runs)
     console.print(headline(runs))
 
@@ -100,7 +100,7 @@ def _print_worst(console: Console, runs: Sequence[Scored]) -> None:
         table.add_row(*texts, *_spread_texts(spread), worst)
     if seen.intersection(cell for cell, _ in cells[:SHOWN]):
         table.caption = "* all problems of so small a cell are in training"
-    console.print(table)
+    print_table(console, table)
 
 
 def print_comparison(
@@ -126,7 +126,7 @@ def print_comparison(
         table.add_row(name, f"{part.cells:,}", f"{part.n:,}", *_difference_texts(part))
     sampled = "problems" if max(comparison.runs) == 1 else "problems and of seeds"
     table.caption = f"the interval allows for sampling of {sampled}; * significant: it leaves out 0"
-    console.print(table)
+    print_table(console, table)
     _print_most_different(console, comparison)
     if comparison.caveat():
         console.print(comparison.caveat(), soft_wrap=True)
@@ -144,7 +144,7 @@ def _print_most_different(console: Console, comparison: Comparison) -> None:
     for cell, part in cells[:SHOWN]:
         table.add_row(*_cell_texts(cell), f"{part.n:,}", *_difference_texts(part))
     table.caption = "each interval is of its cell alone: of many cells, some leave out 0 by chance"
-    console.print(table)
+    print_table(console, table)
 
 
 def group_facts(runs: Sequence[Scored]) -> dict[str, Any]:
