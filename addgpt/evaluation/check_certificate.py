@@ -2,10 +2,11 @@
 
 Nothing here is shared with what wrote it: the model is run anew, in float64, with a bound on how
 far that is from exact arithmetic, whatever the order of sums (Higham 2002, Accuracy and Stability
-of Numerical Algorithms, chapter 3: a sum of n products is off by at most n u / (1 - n u) of the sum of
-their sizes). Checked: weights, contexts and certificate belong together; one token is right in each
-context, and wins by more than the bound; what is right in rows of a kind is what slots see as the
-token just written. Not checked: that no context is missing, and that what is right is arithmetic.
+of Numerical Algorithms, chapter 3: a sum of n products is off by at most n u / (1 - n u) of the
+sum of their sizes). Checked: weights, contexts and certificate belong together; one token is right
+in each context, and wins by more than the bound; what is right in rows of a kind is what slots see
+as the token just written. Not checked: that no context is missing, and that what is right is
+arithmetic.
 """
 
 from __future__ import annotations
