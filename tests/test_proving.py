@@ -18,7 +18,7 @@ from addgpt.training.learners import GradientLearner
 from addgpt.training.loop import Interrupted, Loop, train
 from addgpt.training.progress import TrainingProgress
 from addgpt.training.proving import Proving
-from tests.test_parallel import ends, workers
+from tests.helpers.processes import ends, workers
 
 SMALL = {
     "digits": "2", "trace": "carry", "attention": "reads", "layers": "1", "width": "16",
