@@ -222,7 +222,7 @@ def test_larger_sheets_bring_no_new_layout(local):
     ],
 )
 def test_a_trace_that_is_not_local_has_no_pattern(name, options):
-    with pytest.raises(UsageError, match="needs a trace that is local"):
+    with pytest.raises(UsageError, match="needs a local trace"):
         configured(name, options, "reads")
 
 

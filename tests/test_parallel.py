@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from addgpt.task_lookup import load_task
 from addgpt.training.distributed import WorkerLost, World, joined
 from addgpt.training.loop import train
 from addgpt.training.preflight import check_shares
-from tests.helpers.processes import ends, wait_for, workers
+from tests.helpers.processes import ends, free_port, wait_for, workers
 
 pytestmark = pytest.mark.slow
 
