@@ -7,7 +7,7 @@ the rules the proof that a model is right: see addgpt/evaluation/certificate.py.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,7 +16,7 @@ import numpy as np
 
 from addgpt.config.errors import UsageError
 from addgpt.config.gpt import NO_PLACE
-from addgpt.task import Cell
+from addgpt.task import Cell, Graded
 
 Values = np.ndarray | None  # tokens, (N,), one of each context; None: nothing stands there
 
@@ -60,7 +60,7 @@ def not_local(attention: str) -> UsageError:
     )
 
 
-class LocalTrace(ABC):
+class LocalTrace(Graded):
     """A task whose traces are local. The last level of its position ids is the kind of a row."""
 
     @abstractmethod

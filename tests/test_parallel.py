@@ -19,7 +19,7 @@ from addgpt.task_lookup import load_task
 from addgpt.training.distributed import WorkerLost, World, joined
 from addgpt.training.loop import train
 from addgpt.training.preflight import check_shares
-from tests.helpers.processes import Training, wait_for
+from tests.helpers.processes import ends, free_port, wait_for, workers
 
 pytestmark = pytest.mark.slow
 
@@ -29,25 +29,6 @@ SMALL = {
     "eval_every": "4", "eval_size": "31", "save_every": "4", "warmup": "2", "threads": "1",
     "optimizer": "muon", "device": "cpu",
 }  # fmt: skip
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
-def workers(count: int, out: Path, settings: dict, *more: str) -> list[Training]:
-    """What torchrun starts, each with its own stderr, without torchrun's own output."""
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(count)}
-    return [
-        Training(out, settings, *more, place=place | {"RANK": str(n), "LOCAL_RANK": str(n)})
-        for n in range(count)
-    ]
-
-
-def ends(trainings: list[Training]) -> list[tuple[int, str]]:
-    return [training.end() for training in trainings]
 
 
 @pytest.fixture(scope="module")

@@ -40,29 +40,36 @@ def summary(found: dict[str, Any]) -> str:
     width = max(map(len, found["rows"]))
     lines = [f"{'row':<{width}}  {'contexts':>9}  {'wrong':>6}  smallest margin"]
     for name, row in found["rows"].items():
-        lines.append(f"{name:<{width}}  {row['contexts']:>9,}  {row['wrong']:>6,}  {row['margin']:.2f}")
+        lines.append(
+            f"{name:<{width}}  {row['contexts']:>9,}  {row['wrong']:>6,}  {row['margin']:.2f}"
+        )
     lines.append("")
     for failure in found["failures"]:
         seen = ", ".join(failure["seen"])
         problem = f"; try {failure['problem']}" if failure["problem"] else ""
         lines.append(f"wrong: {failure['row']} after {seen}: right is {failure['right']}{problem}")
-    tried = found["tried"]
-    if tried["unlisted"]:
-        lines.append(f"{tried['unlisted']} of {tried['slots']:,} contexts met in long problems were not listed")
+    lines.append(verdict(found))
     if found["proved"]:
-        lines.append(proved(found))
         lines.append(
             f"rounding: at most {found['float32']['bound']:.2g} of a margin in float32, "
-            f"{found['float64']['bound']:.1g} in float64; met in long problems: {tried['deviation']:.1g}"
+            f"{found['float64']['bound']:.1g} in float64; "
+            f"met in problems: {found['tried']['deviation']:.1g}"
         )
-    else:
-        lines.append(f"not proved: {found['wrong']:,} of {found['contexts']:,} contexts wrong")
     return "\n".join(lines)
 
 
-def proved(found: dict[str, Any]) -> str:
+def verdict(found: dict[str, Any]) -> str:
     """What a certificate says, in one line."""
-    return (
-        f"right for every problem of any length: {found['contexts']:,} contexts, "
-        f"smallest margin {found['margin']:.2f}"
-    )
+    contexts, tried = f"{found['contexts']:,} contexts", found["tried"]
+    if found["proved"]:
+        margin = f"smallest margin {found['margin']:.2f}"
+        return f"right for every problem of any length: {contexts}, {margin}"
+    if tried["unlisted"]:
+        met = f"{tried['unlisted']:,} of {tried['slots']:,} slots of random problems"
+        return f"not proved: {met} are not as listed; the rules of the trace are wrong"
+    if found["wrong"]:
+        return f"not proved: {found['wrong']:,} of {contexts} wrong"
+    bound, deviation = found["float32"]["bound"], tried["deviation"]
+    if deviation > bound:
+        return f"not proved: logits change by {deviation:.2g} with what cannot be seen"
+    return f"not proved: rounding may be {bound:.2g}, more than a margin"

@@ -24,7 +24,9 @@ from addgpt.config.errors import UsageError
 @click.option("--init-from", metavar="RUN", help="Start from this run's model.")
 @click.option("--stop-at", help="Stop once val exact match reaches this share, such as 0.999.")
 @click.option(
-    "--until-certified", is_flag=True, help="Train on what is wrong until the model is proved right."
+    "--until-certified",
+    is_flag=True,
+    help="Train on what is wrong until the model is proved right.",
 )
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any other setting.")
 def command(
@@ -142,14 +144,10 @@ def _train(out: Path, init_from: str | None, world) -> None:
 
 def _certify(run) -> None:
     """Write the certificate of a run that was trained for one, and say what it says."""
-    from addgpt.cli.certify import proved
+    from addgpt.cli.certify import verdict
     from addgpt.evaluation.certify import certify
 
-    found = certify(run)
-    if not found["proved"]:
-        click.echo(f"not proved yet: {found['wrong']:,} of {found['contexts']:,} contexts are wrong")
-    else:
-        click.echo(proved(found))
+    click.echo(verdict(certify(run)))
 
 
 def _score(validation: dict[str, Any], n: int) -> str:

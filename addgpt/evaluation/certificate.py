@@ -16,34 +16,36 @@ import torch
 
 from addgpt.config.architectures import GPTConfig
 from addgpt.config.errors import UsageError
-from addgpt.evaluation.contexts import Example, Layout, Look, contexts, layouts
+from addgpt.evaluation.contexts import Example, Layout, Lister, Look
 from addgpt.locality import LocalTrace
 from addgpt.model.gpt import GPT
-from addgpt.model.local import LocalAttention
 from addgpt.task import Batch
 
 SETTLED = 2  # sizes in a row that bring no new layout
 LARGEST = 12  # by which there must have been none
 FAR = 20_000  # an id so far away that nothing sees it
 AT_ONCE = 4096
-DRAWN = 20_000  # problems of one size among which a context is searched for
+DRAWN, AT_A_TIME = 20_000, 2000  # problems of one layout among which a context is searched for
+KNOWN: dict[str, tuple] = {  # parts of a model that rounding.py and check_certificate.py know
+    "next_ids": (True,), "content": (True,), "tied": (False,), "share": ("none",),
+    "norm_place": ("before",), "norm": ("rms", "plain", "none"), "activation": ("geglu", "relu2"),
+    "kv_heads": (0,), "rank": (0,), "embed_rank": (0,),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Judged:
-    """All contexts that look alike to the model but for their tokens, and how it did.
+class Group:
+    """All contexts that look alike to the model but for their tokens.
 
     look      the layout, as far as the model tells; its slots are in rows of a kind
     examples  where slots like these were met
     tokens    (N, R) what is seen; right  (N,) the right next tokens
-    margin    (N,) by how much the right token's logit is above the next best
     """
 
     look: Look
     examples: list[Example]
     tokens: np.ndarray
     right: np.ndarray
-    margin: np.ndarray
 
     @property
     def kind(self) -> int:
@@ -51,11 +53,27 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Proof:
-    """What became of all contexts.
+class Listed:
+    """All contexts of a trace.
 
     `size` is the longest operand of which all layouts were looked at; the last ones brought none.
     """
+
+    groups: list[Group]
+    layouts: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Judged(Group):
+    """How a model did in a group: (N,) by how much the right token's logit is above the next."""
+
+    margin: np.ndarray
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What became of all contexts."""
 
     judged: list[Judged]
     layouts: int
@@ -67,16 +85,17 @@ class Proof:
 
     def below(self, margin: float) -> int:
         """How many contexts are won by no more than this."""
-        return sum(int((some.margin <= margin).sum()) for some in self.judged)
+        return sum(int((~(some.margin > margin)).sum()) for some in self.judged)
 
     @property
     def smallest(self) -> float:
-        """The smallest margin."""
-        return min(float(some.margin.min()) for some in self.judged)
+        """The smallest margin; not a number if a logit is none."""
+        return float(np.min([some.margin.min() for some in self.judged]))
 
 
-def check_certifiable(config: Any) -> None:
-    """Raise UsageError, saying why, for a model whose slots may see more than a bounded context."""
+def check_certifiable(task: Any, config: Any) -> None:
+    """Raise UsageError, saying why, where nothing can be proved: a slot may see more than a bounded
+    context, or the model has parts that the bounds on rounding do not know."""
     if not isinstance(config, GPTConfig):
         raise UsageError(f"architecture={config.architecture} has no attention to be local")
     if config.attention == "full":
@@ -84,45 +103,78 @@ def check_certifiable(config: Any) -> None:
     if config.depth > 1:
         raise UsageError(f"{config.depth} blocks see further than one; a certificate needs one")
     if config.position != "none":
-        raise UsageError(f"position={config.position} tells the place in the text apart: no end of it")
-    for level, scheme in enumerate(config.scheme):
-        if scheme not in ("relative", "none") and level < len(config.levels) - 1:
-            raise UsageError(f"level_position={scheme} on level {level + 1} tells ids of any size apart")
+        raise UsageError(
+            f"position={config.position} tells the place in the text apart: no end of it"
+        )
+    for level, scheme in enumerate(config.scheme, start=1):
+        last = level == len(config.levels)  # the kinds of rows: they are few
+        if scheme not in (("relative", "none", "learned") if last else ("relative", "none")):
+            valid = "learned, relative or none" if last else "relative or none"
+            told = f"level_position={scheme} on level {level}"
+            raise UsageError(f"{told} tells ids apart in ways without an end; choose {valid}")
+    for name, known in KNOWN.items():
+        if (own := getattr(config, name)) not in known:
+            ways = " or ".join(map(str, known)).lower()
+            raise UsageError(f"a certificate needs {name}={ways}, not {str(own).lower()}")
+    if not isinstance(task, LocalTrace) or not task.rules():
+        raise UsageError(f"task {task.name} with these options writes no local trace")
 
 
-def all_layouts(task: LocalTrace, config: GPTConfig) -> tuple[dict[Layout, Example], int]:
+def list_contexts(task: LocalTrace, config: GPTConfig) -> Listed:
+    """All contexts of the slots of right traces. Raises UsageError where there is no end of them,
+    or too many."""
+    lister = Lister(task, config)
+    found, size = _all_layouts(lister)
+    alike: dict[Look, list[Layout]] = {}
+    for layout in found:
+        alike.setdefault(layout.look, []).append(layout)
+    groups = []
+    for look, some in alike.items():
+        tokens, right = (np.concatenate(x) for x in zip(*map(lister.contexts, some), strict=True))
+        _, first, back = np.unique(_as_one(tokens), return_index=True, return_inverse=True)
+        if (right[first][back] != right).any():
+            what = lister.names[look[0]]
+            raise UsageError(f"{what}: in two slots the same is seen, but not the same is right")
+        examples = [found[layout] for layout in some]
+        groups.append(Group(look, examples, tokens[first], right[first]))
+    return Listed(groups, len(found), size)
+
+
+def _all_layouts(lister: Lister) -> tuple[dict[Layout, Example], int]:
     """Each layout with an example, over growing sizes until none is new, and the largest size."""
-    local, found, quiet = LocalAttention(config), {}, 0
+    found: dict[Layout, Example] = {}
+    quiet = 0
     for size in range(1, LARGEST + 1):
         before = len(found)
-        for layout, example in layouts(task, local, size):
+        for layout, example in lister.layouts(size):
             found.setdefault(layout, example)
         quiet = quiet + 1 if len(found) == before else 0
         if quiet == SETTLED:
             return found, size
-    raise UsageError(f"operands of {LARGEST} digits still bring new layouts: the trace is not local")
+    raise UsageError(
+        f"operands of {LARGEST} digits still bring new layouts: the trace is not local"
+    )
 
 
-def prove(model: GPT, task: LocalTrace) -> Proof:
-    """All contexts of a model, judged. Raises UsageError where there is no end of them."""
-    check_certifiable(model.config)
-    found, size = all_layouts(task, model.config)
-    alike: dict[Look, list[tuple[Layout, Example]]] = {}
-    for layout, example in found.items():
-        alike.setdefault(layout.look, []).append((layout, example))
-    judged = []
-    for look, some in alike.items():
-        parts = [contexts(task, layout) for layout, _ in some]
-        both = np.concatenate([np.column_stack(part) for part in parts])
-        both = np.unique(both, axis=0)
-        tokens, right = both[:, :-1], both[:, -1]
-        if len(np.unique(tokens, axis=0)) < len(tokens):
-            what = task.row_names()[look[0]]
-            raise UsageError(f"{what}: in two slots the same is seen, but not the same is right")
-        examples = [example for _, example in some]
-        won = margin(model, examples[0], tokens, right)
-        judged.append(Judged(look, examples, tokens, right, won))
-    return Proof(judged, len(found), size)
+def _as_one(tokens: np.ndarray) -> np.ndarray:
+    """(N,) the rows (N, R) of tokens, each as one item that can be sorted."""
+    rows = np.ascontiguousarray(tokens)
+    return rows.view(f"V{rows.shape[1]}")[:, 0]
+
+
+def prove(model: GPT, task: LocalTrace, listed: Listed | None = None) -> Proof:
+    """All contexts of a model, judged. Raises UsageError where there is no end of them.
+
+    Args:
+        listed: what `list_contexts` gave for this task and model, if that is known.
+    """
+    check_certifiable(task, model.config)
+    listed = listed or list_contexts(task, model.config)
+    judged = [
+        Judged(**vars(group), margin=margin(model, group.examples[0], group.tokens, group.right))
+        for group in listed.groups
+    ]
+    return Proof(judged, listed.layouts, listed.size)
 
 
 def margin(model: GPT, example: Example, tokens: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -160,12 +212,14 @@ def spaced(example: Example) -> np.ndarray:
 
 def problems_with(
     task: LocalTrace, judged: Judged, rows: np.ndarray, rng: np.random.Generator, most: int
-) -> list[Batch]:
+) -> list[list[Batch]]:
     """For each context (row of `judged.tokens`), up to `most` problems of train that contain it."""
-    wanted = {judged.tokens[row].tobytes(): row for row in rows}
-    found: dict[int, list[Batch]] = {row: [] for row in rows}
-    for example in judged.examples:
-        batch = task.batch(rng, DRAWN, "train", task.cell_like(example.prompt))
+    wanted = {judged.tokens[row].tobytes(): row for row in rows.tolist()}
+    found: dict[int, list[Batch]] = {row: [] for row in wanted.values()}
+    for example in judged.examples * (DRAWN // AT_A_TIME):
+        if all(len(some) == most for some in found.values()):
+            break
+        batch = task.batch(rng, AT_A_TIME, "train", task.cell_like(example.prompt))
         if not len(batch) or batch.tokens.shape[1] <= example.places[-1]:
             continue
         seen = np.ascontiguousarray(batch.tokens[:, example.places].astype(np.uint8))
@@ -173,4 +227,4 @@ def problems_with(
             row = wanted.get(text)
             if row is not None and len(found[row]) < most:
                 found[row].append(batch.rows([index]))
-    return [found[row] for row in rows]
+    return [found[row] for row in rows.tolist()]

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from addgpt.config.architectures import GPTConfig
 from addgpt.config.errors import UsageError
 from addgpt.locality import LAST, LocalTrace, Read, Rule
 from addgpt.model.local import LocalAttention
@@ -79,141 +80,152 @@ class Example:
     prompt: str
 
 
-def layouts(task: LocalTrace, local: LocalAttention, size: int) -> Iterator[tuple[Layout, Example]]:
-    """The layouts of all slots that are written in problems of one size. Raises UsageError where a
-    slot does not see what its rule reads."""
-    rules = task.rules()
-    for prompt, values, given in task.sheets(size):
-        ids = given.astype(np.int64)
-        seen = local.places(torch.from_numpy(ids)[None])[0].numpy()
-        index = {tuple(own): place for place, own in enumerate(ids.tolist())}
-        text = "".join(task.alphabet[token] for token in prompt)
+class Lister:
+    """Lists layouts and contexts of a task; what it works out of the rules, it works out once."""
 
-        def read_by(slot: int) -> list[int | None]:
-            own, found = ids[slot], []
-            for read in rules[own[-1]].reads:
-                place = slot - 1 if read == LAST else index.get(_wanted(own, read), slot)
-                found.append(place if place < slot else None)
-            return found
+    def __init__(self, task: LocalTrace, config: GPTConfig) -> None:
+        self.task, self.rules, self.names = task, task.rules(), task.row_names()
+        self.local, self.vocab = LocalAttention(config), len(task.alphabet)
+        self._possible = functools.cache(self._all_possible)
+        self._relation = functools.cache(self._all_related)
 
+    def layouts(self, size: int) -> Iterator[tuple[Layout, Example]]:
+        """The layouts of all slots that are written in problems of one size. Raises UsageError
+        where a slot does not see what its rule reads."""
+        for sheet in self.task.sheets(size):
+            yield from self._of_sheet(*sheet)
+
+    def _of_sheet(
+        self, prompt: np.ndarray, values: list[range], given: np.ndarray
+    ) -> Iterator[tuple[Layout, Example]]:
+        ids, first = given.astype(np.int64), len(prompt)
+        own = list(map(tuple, ids.tolist()))
+        seen = self.local.places(torch.from_numpy(ids)[None])[0].tolist()
+        text = "".join(self.task.alphabet[token] for token in prompt)
+        index: dict[tuple[int, ...], int] = {}
+        for place, some in enumerate(own):
+            index[some] = -1 if some in index else place
+        reads: list[list[int | None]] = [[] for _ in prompt]
         possible: list[Possible] = [tuple((value,) for value in some) for some in values]
-        for slot in range(len(prompt), len(ids)):
-            read = [None if place is None else possible[place] for place in read_by(slot)]
-            possible.append(_possible(task, int(ids[slot, -1]), tuple(read)))
-        for slot in range(len(prompt), len(ids)):
-            kind = int(ids[slot, -1])
-            if kind not in rules:
-                raise UsageError(f"the trace has no rule for rows of {task.row_names()[kind]}")
-            places = sorted(place for place in seen[slot - 1].tolist() if place >= 0)
+        for slot in range(first, len(own)):
+            reads.append(self._read_by(own, index, slot, text))
+            there = tuple(None if place is None else possible[place] for place in reads[slot])
+            possible.append(self._possible(own[slot][-1], there))
+        for slot in range(first, len(own)):
+            places = sorted(place for place in seen[slot - 1] if place >= 0)
             number = {place: order for order, place in enumerate(places)}
-            reads = read_by(slot)
-            if any(place is not None and place not in number for place in reads):
-                what = task.row_names()[kind]
+            if any(place is not None and place not in number for place in reads[slot]):
+                what = self.names[own[slot][-1]]
                 raise UsageError(f"{text}: a slot of {what} does not see all that it has to read")
-
-            def described(place: int) -> Seen:
-                written = place >= len(prompt)
-                inner = read_by(place) if written else []
-                return Seen(
-                    int(ids[place, -1]),
-                    int(ids[place + 1, -1]),
-                    tuple(_apart(own, there) for own, there in zip(ids[slot], ids[place, :-1])),
-                    () if written else tuple(values[place]),
-                    tuple(p if p is None else number.get(p, possible[p]) for p in inner),
+            described = [
+                Seen(
+                    own[place][-1],
+                    own[place + 1][-1],
+                    tuple(map(apart, own[slot][:-1], own[place])),
+                    () if place >= first else tuple(values[place]),
+                    tuple(p if p is None else number.get(p, possible[p]) for p in reads[place]),
                 )
-
-            layout = Layout(
-                kind,
-                tuple(map(described, places)),
-                tuple(place if place is None else number[place] for place in reads),
-            )
+                for place in places
+            ]
+            read = tuple(place if place is None else number[place] for place in reads[slot])
             where = np.array(places)
-            yield layout, Example(where, ids[where], ids[where + 1], text)
+            example = Example(where, ids[where], ids[where + 1], text)
+            yield Layout(own[slot][-1], tuple(described), read), example
+
+    def _read_by(self, own: list[tuple], index: dict, slot: int, text: str) -> list[int | None]:
+        """Where each read of a slot's rule stands; None: nothing is there, or not yet."""
+        kind, found = own[slot][-1], []
+        if kind not in self.rules:
+            raise UsageError(f"the trace has no rule for rows of {self.names[kind]}")
+        for read in self.rules[kind].reads:
+            place = slot - 1 if read == LAST else index.get(_wanted(own[slot], read), slot)
+            if place < 0:
+                what = self.names[kind]
+                raise UsageError(f"{text}: two tokens have the ids that a slot of {what} reads")
+            found.append(place if place < slot else None)
+        return found
+
+    def contexts(self, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
+        """(N, R) tokens that can be seen together in a right trace, and (N,) the right next token.
+
+        Raises UsageError where there are too many.
+        """
+        table = np.zeros((1, 0), np.uint8)
+        for seen in layout.seen:
+            if seen.values:
+                possible = np.zeros((len(table), self.vocab), bool)
+                possible[:, list(seen.values)] = True
+            else:
+                sources = [read for read in dict.fromkeys(seen.reads) if isinstance(read, int)]
+                relation = self._relation(seen.kind, seen.reads, tuple(sources))
+                possible = relation[tuple(table[:, source] for source in sources)]
+                possible = np.broadcast_to(possible, (len(table), self.vocab))
+            if np.count_nonzero(possible) > MAX_CONTEXTS:
+                what = self.names[layout.kind]
+                raise UsageError(f"{what}: slots see too much, more contexts than can be listed")
+            row, token = possible.nonzero()
+            table = np.column_stack([table[row], token.astype(np.uint8)])
+        rule = self.rules[layout.kind]
+        values = [None if place is None else table[:, place] for place in layout.reads]
+        if rule.given is not None:
+            keep = np.broadcast_to(rule.given(*values), len(table))
+            table = table[keep]
+            values = [value if value is None else value[keep] for value in values]
+        right = np.broadcast_to(np.asarray(rule.token(*values)), len(table)).astype(np.uint8)
+        return table, right
+
+    def _all_related(self, kind: int, there: tuple, sources: tuple[int, ...]) -> np.ndarray:
+        """Which tokens a rule can make, (V, ..., V) true: by each of the seen sources, the token
+        last. `there` are the `reads` of a seen token."""
+        anything = tuple((token,) for token in range(self.vocab))
+        values, token = self._made(
+            kind, tuple(anything if isinstance(x, int) else x for x in there)
+        )
+        relation = np.zeros((self.vocab,) * (len(sources) + 1), bool)
+        relation[(*(values[there.index(source)] for source in sources), token)] = True
+        return relation
+
+    def _all_possible(self, kind: int, there: tuple[Possible | None, ...]) -> Possible:
+        """What can stand in a slot, by what can stand where each of its reads is."""
+        values, token = self._made(kind, there)
+        constants = [values[i] for i in _constants(self.rules[kind])]
+        nothing = np.zeros(len(token), int)
+        rows = np.column_stack([*(nothing if x is None else x for x in constants), token])
+        return tuple(sorted(set(map(tuple, rows.tolist()))))
+
+    def _made(self, kind: int, there: tuple) -> tuple[list, np.ndarray]:
+        """All combinations of what the reads of a rule can be, and the token that each makes."""
+        rule = self.rules[kind]
+        chain, constants = _chain(rule, kind), _constants(rule)
+        grid = _grid([[0] if some is None else sorted({x[-1] for x in some}) for some in there])
+        count = len(grid[0]) if grid else 1
+        keep = np.ones(count, bool)
+        below = () if chain is None else there[chain]
+        if (
+            chain is not None and below and len(below[0]) > 1
+        ):  # of the same row, so with the same constants
+            known = np.zeros((self.vocab,) * len(below[0]), bool)
+            known[tuple(np.array(below).T)] = True
+            keep &= known[tuple(grid[i] for i in (*constants, chain))]
+        values = [None if some is None else value for some, value in zip(there, grid, strict=True)]
+        if rule.given is not None:
+            keep &= rule.given(*values)
+        token = np.broadcast_to(np.asarray(rule.token(*values)), count).astype(int)
+        return [value if value is None else value[keep] for value in values], token[keep]
 
 
-def met(batch: Batch, row: int, seen: np.ndarray, place: int) -> tuple[Look, Example, np.ndarray]:
-    """The context in which a row of a batch writes the token after `place`, where (R,) `seen` are
-    the places that it sees: as far as the model tells, where, and the tokens."""
-    places = np.sort(seen[seen >= 0])
-    ids = batch.positions[row].astype(np.int64)
-    slot = ids[place + 1]
+def met(batch: Batch, row: int, seen: np.ndarray) -> tuple[Look, Example, np.ndarray]:
+    """The context in which a row of a batch writes a token, where (R,) `seen` are the places that
+    it sees, -1 for none: as far as the model tells, where, and the tokens."""
+    places, ids = np.sort(seen[seen >= 0]), batch.positions[row]
+    own, after = ids[places].astype(np.int64), ids[places + 1].astype(np.int64)
+    slot = after[-1].tolist()
     look = tuple(
-        (int(ids[p, -1]), int(ids[p + 1, -1]), tuple(map(_apart, slot[:-1], ids[p, :-1])))
-        for p in places
+        (one[-1], next_one[-1], tuple(map(apart, slot[:-1], one)))
+        for one, next_one in zip(own.tolist(), after.tolist(), strict=True)
     )
-    example = Example(places, ids[places], ids[places + 1], "")
-    return (int(slot[-1]), look), example, batch.tokens[row, places].astype(np.uint8)
-
-
-def contexts(task: LocalTrace, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
-    """(N, R) tokens that can be seen together in a right trace, and (N,) the right next token."""
-    rules, vocab = task.rules(), len(task.alphabet)
-    table = np.zeros((1, 0), np.uint8)
-    for seen in layout.seen:
-        if seen.values:
-            possible = np.zeros((len(table), vocab), bool)
-            possible[:, list(seen.values)] = True
-        else:
-            sources = [read for read in dict.fromkeys(seen.reads) if isinstance(read, int)]
-            relation = _relation(task, seen.kind, seen.reads, tuple(sources))
-            possible = relation[tuple(table[:, source] for source in sources)]
-            possible = np.broadcast_to(possible, (len(table), vocab))
-        if np.count_nonzero(possible) > MAX_CONTEXTS:
-            what = task.row_names()[layout.kind]
-            raise UsageError(f"{what}: slots see too much, more contexts than can be listed")
-        row, token = possible.nonzero()
-        table = np.column_stack([table[row], token.astype(np.uint8)])
-    rule = rules[layout.kind]
-    values = [None if place is None else table[:, place] for place in layout.reads]
-    if rule.given is not None:
-        keep = np.broadcast_to(rule.given(*values), len(table))
-        table = table[keep]
-        values = [value if value is None else value[keep] for value in values]
-    right = np.broadcast_to(np.asarray(rule.token(*values)), len(table)).astype(np.uint8)
-    return table, right
-
-
-@functools.lru_cache(4096)
-def _relation(task: LocalTrace, kind: int, there: tuple, sources: tuple[int, ...]) -> np.ndarray:
-    """Which tokens a rule can make, (V, ..., V) true: by each of the seen sources, the token last.
-
-    `there` are the `reads` of a seen token.
-    """
-    vocab = len(task.alphabet)
-    anything = tuple((token,) for token in range(vocab))
-    values, token = _made(task, kind, tuple(anything if isinstance(x, int) else x for x in there))
-    relation = np.zeros((vocab,) * (len(sources) + 1), bool)
-    relation[(*(values[there.index(source)] for source in sources), token)] = True
-    return relation
-
-
-@functools.lru_cache(4096)
-def _possible(task: LocalTrace, kind: int, there: tuple[Possible | None, ...]) -> Possible:
-    """What can stand in a slot, by what can stand where each of its reads is."""
-    values, token = _made(task, kind, there)
-    constants = [values[i] for i in _constants(task.rules()[kind])]
-    nothing = np.zeros(len(token), int)
-    rows = np.column_stack([*(nothing if x is None else x for x in constants), token])
-    return tuple(map(tuple, np.unique(rows, axis=0).tolist()))
-
-
-def _made(task: LocalTrace, kind: int, there: tuple) -> tuple[list, np.ndarray]:
-    """All combinations of what the reads of a rule can be, and the token that each makes."""
-    rule = task.rules()[kind]
-    chain, constants = _chain(rule, kind), _constants(rule)
-    grid = _grid([[0] if some is None else sorted({x[-1] for x in some}) for some in there])
-    count = len(grid[0]) if grid else 1
-    keep = np.ones(count, bool)
-    below = None if chain is None else there[chain]
-    if below is not None and len(below[0]) > 1:  # of the same row, so with the same constants
-        known = np.zeros((len(task.alphabet),) * len(below[0]), bool)
-        known[tuple(np.array(below).T)] = True
-        keep &= known[tuple(grid[i] for i in (*constants, chain))]
-    values = [None if some is None else value for some, value in zip(there, grid, strict=True)]
-    if rule.given is not None:
-        keep &= rule.given(*values)
-    token = np.broadcast_to(np.asarray(rule.token(*values)), count).astype(int)
-    return [value if value is None else value[keep] for value in values], token[keep]
+    example = Example(places, own, after, "")
+    return (slot[-1], look), example, batch.tokens[row, places].astype(np.uint8)
 
 
 def _grid(axes: list[list[int]]) -> list[np.ndarray]:
@@ -229,17 +241,21 @@ def _chain(rule: Rule, kind: int) -> int | None:
 
 def _constants(rule: Rule) -> list[int]:
     """Which reads are the same tokens for all of a row."""
-    return [i for i, read in enumerate(rule.reads) if read != LAST and read.col is None and not read.step]
+    return [
+        i
+        for i, read in enumerate(rule.reads)
+        if read != LAST and read.col is None and not read.step
+    ]
 
 
-def _wanted(own: np.ndarray, read: Read) -> tuple[int, ...]:
+def _wanted(own: tuple[int, ...], read: Read) -> tuple[int, ...]:
     """The ids that a read looks for; such as no token has where there is nothing to look for."""
     place = []
-    for mine, apart in zip(own[:-1].tolist(), read[1:], strict=True):
-        place.append(0 if apart is None else mine - apart if mine and mine - apart > 0 else -1)
+    for mine, off in zip(own[:-1], read[1:], strict=True):
+        place.append(0 if off is None else mine - off if mine and mine - off > 0 else -1)
     return (*place, read.kind)
 
 
-def _apart(own: int, there: int) -> int | None:
+def apart(own: int, there: int) -> int | None:
     """How far apart two ids are, as far as relative ids tell."""
-    return None if there == 0 else int(np.clip(own - there, -NEAR, NEAR))
+    return None if there == 0 else max(-NEAR, min(NEAR, own - there))

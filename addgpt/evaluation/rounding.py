@@ -26,7 +26,7 @@ AT_ONCE = 512
 
 
 class Roundings:
-    """The places where the forward pass rounds: zeros that are added, and how far off each can be."""
+    """Where the forward pass rounds: zeros that are added, and how far off each can be."""
 
     def __init__(self) -> None:
         self.zeros: list[Tensor] = []
@@ -56,7 +56,9 @@ def gamma(n: int) -> float:
     return n * U / (1 - n * U)
 
 
-def rounding_bound(model: GPT, example: Example, tokens: np.ndarray, right: np.ndarray) -> np.ndarray:
+def rounding_bound(
+    model: GPT, example: Example, tokens: np.ndarray, right: np.ndarray
+) -> np.ndarray:
     """(N,) how much rounding can take from the lead of the right token over the nearest others."""
     w = {name: x.detach().double().cpu() for name, x in model.state_dict().items()}
     out = []

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from addgpt.device import compute_dtype, pick_device, prepare, seed_dropout, usable_cores
-from addgpt.evaluation.certificate import check_certifiable
 from addgpt.model.build import build
 from addgpt.model.forward import loss_and_exact
+from addgpt.model.gpt import GPT
 from addgpt.runs.checkpoint import load_weights
 from addgpt.runs.run import STATE, Run, RunError
 from addgpt.task import Task
@@ -87,6 +87,7 @@ def train(
     with lock, randomness, stop_requests() as stop:
         loop = Loop(run, weights, world)
         try:
+            loop.prove()  # of a run that had been trained without
             while not loop.finished:
                 loop.advance()
                 if loop.due(config.train.eval_every):
@@ -132,8 +133,7 @@ class Loop:
         self.reached = False
         self.proving: Proving | None = None
         if self.settings.until_certified:
-            check_certifiable(self.config.model)
-            self.proving = Proving(self.task, self.settings, self.config.seed)
+            self.proving = Proving(self.task, self.config)
         self.saved: int | None = None  # step of what this process saved last
         if checkpoint is not None:
             self._resume(*checkpoint)
@@ -161,7 +161,7 @@ class Loop:
 
     @property
     def finished(self) -> bool:
-        return self.state.step >= self.state.steps or self.reached
+        return self.state.step >= self.state.steps or (self.reached and self.proving is None)
 
     @property
     def validated(self) -> bool:
@@ -181,11 +181,11 @@ class Loop:
         rng = np.random.default_rng((self.config.seed, step, 0))
         seed_dropout(self.device, _dropout_seed(self.config.seed, step, self.world.rank))
         batch = self.task.batch(rng, self.settings.batch_size, "train")
-        if self.settings.score_prompt:
-            batch = batch.with_prompt_scored()
         share = optim.rate(step, self.settings)
         if self.proving is not None and self.proving.round:
             batch, share = self.proving.mixed(batch, rng), self.proving.rate(step)
+        if self.settings.score_prompt:
+            batch = batch.with_prompt_scored()
         value = self.learner.learn(batch, step, share)
         state.step += 1
         if self.settings.ema:
@@ -218,16 +218,18 @@ class Loop:
             self.run.log(row)
 
     def prove(self) -> None:
-        """At the end of a round of training until proved: judge, and go on if need be."""
-        if self.proving is None or self.state.step < self.state.steps:
+        """At the end of the steps, or of a round of training until proved: judge, and go on if need
+        be. `stop_at` ends the steps that were asked for, not the rounds after them."""
+        proving, state = self.proving, self.state
+        if proving is None or not (
+            state.step >= state.steps or (self.reached and not proving.round)
+        ):
             return
         self.kept.eval()
-        more = self.proving.judge(self.kept)
-        proof = self.proving.proof
-        assert proof is not None
-        self.state.contexts, self.state.wrong = proof.contexts, proof.below(0)
-        if more:
-            self.state.steps = self.proving.ends
+        assert isinstance(self.kept, GPT)
+        proving.judge(self.kept, state.step, self.world)
+        state.steps, state.contexts, state.wrong = proving.ends, proving.contexts, proving.wrong
+        if not self.finished:
             self.save()
 
     def _good_enough(self, exact: float) -> bool:
@@ -268,6 +270,7 @@ class Loop:
             if self.proving is not None:
                 self.proving.restore(tensors)
                 state.steps = self.proving.ends
+                state.contexts, state.wrong = self.proving.contexts, self.proving.wrong
             for key in ("step", "examples", "tokens"):
                 setattr(state, key, int(progress[key]))
             state.seconds = float(progress["seconds"])

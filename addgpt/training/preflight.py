@@ -8,6 +8,7 @@ from addgpt.config.architectures import GPTConfig
 from addgpt.config.errors import UsageError
 from addgpt.config.schema import RunConfig
 from addgpt.device import memory, pick_device
+from addgpt.evaluation.certificate import check_certifiable, list_contexts
 from addgpt.evaluation.exact_match import check_reference
 from addgpt.runs.checkpoint import weight_count
 from addgpt.task import Graded, Task
@@ -28,6 +29,9 @@ def check_trainable(config: RunConfig, world: World = ALONE) -> None:
     check_memory(config, world)
     check_reach(config)
     task = load_task(config.task, config.options)
+    if config.train.until_certified:
+        check_certifiable(task, config.model)
+        list_contexts(task, config.model)  # type: ignore[arg-type]
     if isinstance(task, Graded):
         check_reference(task, task.batch(np.random.default_rng(0), CHECKED, "val"))
     if config.model.prefix:

@@ -7,17 +7,28 @@ batch are problems of the train split that contain them.
 
 from __future__ import annotations
 
-from dataclasses import replace
+import base64
+import dataclasses
+from functools import cached_property
 
 import numpy as np
 import torch
+from safetensors.torch import load, save
 from torch import Tensor
 
-from addgpt.config.schema import TrainConfig
-from addgpt.evaluation.certificate import Proof, problems_with, prove
-from addgpt.locality import LocalTrace
+from addgpt.config.schema import RunConfig
+from addgpt.evaluation.certificate import (
+    Judged,
+    Listed,
+    Proof,
+    check_certifiable,
+    list_contexts,
+    problems_with,
+    prove,
+)
 from addgpt.model.gpt import GPT
 from addgpt.task import Batch
+from addgpt.training.distributed import World
 
 ENOUGH = 0.5  # margin at which a context is safe
 SHARE = 0.25  # of a batch that are problems with weak contexts
@@ -25,21 +36,29 @@ WEAKEST, EACH = 500, 4  # contexts that are trained on in a round, and problems 
 RATE = 0.1  # of the peak rate, at which a round starts
 ROUND, MAX_ROUNDS = 0.2, 12  # steps of a round over those asked for; rounds at most
 STREAM = 2  # fourth part of a seed, for what is drawn here
+POOL = ("tokens", "scored", "positions")
 
 
 class Proving:
-    """The rounds of a training. Its state are arrays, kept in the checkpoint."""
+    """The rounds of a training. Raises UsageError where nothing can be proved.
 
-    def __init__(self, task: LocalTrace, settings: TrainConfig, seed: int) -> None:
-        self.task, self.settings, self.seed = task, settings, seed
-        self.round, self.began, self.ends = 0, 0, settings.steps
-        self.end = task.alphabet.index(task.end)
+    round     0 during the steps that were asked for
+    began     the step at which the round began, and `ends` the one at which it ends
+    contexts  of the trace, and `wrong` how many of them the model got wrong when last judged
+    pool      problems with weak contexts, of which part of each batch is made
+    """
+
+    def __init__(self, task, config: RunConfig) -> None:
+        check_certifiable(task, config.model)
+        self.task, self.config, self.settings = task, config, config.train
+        self.round, self.began, self.ends = 0, 0, self.settings.steps
+        self.contexts = self.wrong = 0
         self.pool: Batch | None = None
-        self.proof: Proof | None = None
 
-    @property
-    def proved(self) -> bool:
-        return self.proof is not None and self.proof.smallest > ENOUGH
+    @cached_property
+    def listed(self) -> Listed:
+        """All contexts, the same in all rounds."""
+        return list_contexts(self.task, self.config.model)  # type: ignore[arg-type]
 
     def rate(self, step: int) -> float:
         """Learning rate in a round, as a share of the peak rate."""
@@ -48,52 +67,71 @@ class Proving:
 
     def mixed(self, batch: Batch, rng: np.random.Generator) -> Batch:
         """A batch of which a part are problems with weak contexts."""
-        if self.pool is None or not len(self.pool):
-            return batch
         count = int(SHARE * len(batch))
+        if self.pool is None or not count:
+            return batch
         chosen = self.pool.rows(rng.integers(0, len(self.pool), count))
-        batch = replace(batch, problems=chosen.problems)  # which no step asks for
-        return Batch.stacked([batch.rows(np.arange(len(batch) - count)), chosen], self.end)
+        return self._joined([batch.rows(np.arange(len(batch) - count)), chosen])
 
-    def judge(self, model: GPT) -> bool:
-        """Judge all contexts; start another round and say so, unless all are safe."""
-        self.proof = prove(model, self.task)
-        if self.proved or self.round >= MAX_ROUNDS:
-            return False
-        rng = np.random.default_rng((self.seed, self.ends, 0, STREAM))
-        self.pool = self._weak(rng)
-        self.round, self.began = self.round + 1, self.ends
-        self.ends += max(1, int(ROUND * self.settings.steps))
-        return True
+    def judge(self, model: GPT, step: int, world: World) -> None:
+        """At the end of a round judge all contexts, and have another round unless all are safe.
 
-    def _weak(self, rng: np.random.Generator) -> Batch | None:
-        """Problems of train that contain the weakest contexts."""
-        assert self.proof is not None
-        margins = np.sort(np.concatenate([some.margin for some in self.proof.judged]))
-        limit = float(margins[min(WEAKEST, len(margins) - 1)])
+        The main worker judges and tells the others, so that all go the same way.
+        """
+        if world.main:
+            self._judge(model, step)
+        told = base64.b64encode(save(self.state())).decode() if world.main else ""
+        if world.size > 1:
+            self.restore(load(base64.b64decode(world.broadcast(told))))
+
+    def _judge(self, model: GPT, step: int) -> None:
+        proof = prove(model, self.task, self.listed)
+        self.contexts, self.wrong, self.ends = proof.contexts, proof.below(0), step
+        if proof.below(ENOUGH) and self.round < MAX_ROUNDS:
+            rng = np.random.default_rng((self.config.seed, step, 0, STREAM))
+            self.pool = self._weak(proof, rng)
+            self.round, self.began = self.round + 1, step
+            self.ends = step + max(1, int(ROUND * self.settings.steps))
+
+    def _weak(self, proof: Proof, rng: np.random.Generator) -> Batch | None:
+        """Problems as in training that contain the weakest contexts."""
+        margins = np.concatenate([some.margin for some in proof.judged])
+        weakest = np.argsort(margins, kind="stable")[:WEAKEST]
+        chosen = np.zeros(len(margins), bool)
+        chosen[weakest] = True
         found: list[Batch] = []
-        for some in self.proof.judged:
-            rows = np.flatnonzero(some.margin <= limit)
-            if len(rows):
-                for problems in problems_with(self.task, some, rows, rng, EACH):
-                    found += problems
-        if not found:
-            return None
-        return replace(Batch.stacked(found, self.end), problems=np.empty(0, object))
+        for some in map(self._in_range, proof.judged):
+            rows, chosen = np.flatnonzero(chosen[: len(some.margin)]), chosen[len(some.margin) :]
+            for problems in problems_with(self.task, some, rows, rng, EACH):
+                found += problems
+        return self._joined(found) if found else None
+
+    def _in_range(self, some: Judged) -> Judged:
+        """A group with examples of such lengths alone as training draws."""
+        task = self.task
+        kept = [x for x in some.examples if task.in_train_range(task.parse(x.prompt))]
+        return dataclasses.replace(some, examples=kept)
+
+    def _joined(self, batches: list[Batch]) -> Batch:
+        joined = Batch.stacked(batches, self.task.alphabet.index(self.task.end))
+        return dataclasses.replace(joined, problems=np.empty(0, object))  # no step asks for them
 
     def state(self) -> dict[str, Tensor]:
         """What resuming needs."""
-        numbers = torch.tensor([self.round, self.began, self.ends])
-        found = {"proving.round": numbers}
+        asked = self.settings.steps
+        numbers = [self.round, self.began, self.ends, self.contexts, self.wrong, asked]
+        found = {"proving.numbers": torch.tensor(numbers)}
         if self.pool is not None:
-            for name in ("tokens", "scored", "positions"):
-                found[f"proving.{name}"] = torch.from_numpy(getattr(self.pool, name))
+            arrays = {f"proving.{name}": getattr(self.pool, name) for name in POOL}
+            found |= {name: torch.from_numpy(array) for name, array in arrays.items()}
         return found
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Take back what `state` gave."""
-        if "proving.round" in state:
-            self.round, self.began, self.ends = state["proving.round"].tolist()
-        if "proving.tokens" in state:
-            names = ("tokens", "scored", "positions")
-            self.pool = Batch(*(state[f"proving.{name}"].numpy() for name in names))
+        """Take back what `state` gave, and go on for longer if more steps are asked for now."""
+        if "proving.numbers" in state:
+            numbers = state["proving.numbers"].tolist()
+            self.round, self.began, self.ends, self.contexts, self.wrong, asked = numbers
+            self.ends += max(0, self.settings.steps - asked)
+            there = "proving.tokens" in state
+            arrays = (state[f"proving.{name}"].numpy() for name in POOL)
+            self.pool = Batch(*arrays) if there else None

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from addgpt.locality import LocalTrace, Rule
-from addgpt.task import Batch, Cell, Explained, Graded, HeldOut, Problem, UsageError
+from addgpt.task import Batch, Cell, Explained, HeldOut, Problem, UsageError
 from tasks.common.arithmetic import Arithmetic
 from tasks.common.sheet import ALPHABET, DIGITS, END
 
@@ -28,7 +28,7 @@ def of_part(name: str) -> Callable[..., Any]:
     return method
 
 
-class Mixture(Graded, HeldOut, Explained, LocalTrace):
+class Mixture(LocalTrace, HeldOut, Explained):
     """Problems of several operations, each written and judged as its own task does."""
 
     alphabet: ClassVar[str] = ALPHABET

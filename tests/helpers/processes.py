@@ -5,6 +5,7 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -72,3 +73,22 @@ def wait_for(condition, seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def workers(count: int, out: Path, settings: dict, *more: str) -> list[Training]:
+    """What torchrun starts, each with its own stderr, without torchrun's own output."""
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(count)}
+    return [
+        Training(out, settings, *more, place=place | {"RANK": str(n), "LOCAL_RANK": str(n)})
+        for n in range(count)
+    ]
+
+
+def ends(trainings: list[Training]) -> list[tuple[int, str]]:
+    return [training.end() for training in trainings]
