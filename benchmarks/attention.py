@@ -83,8 +83,7 @@ def main() -> None:
     options = parser.parse_args()
     chosen = options.tasks.split(",")
     jobs = [
-        (*job, options.share)
-        for job in itertools.product(chosen, ATTENTION, range(options.seeds))
+        (*job, options.share) for job in itertools.product(chosen, ATTENTION, range(options.seeds))
     ]
     jobs.sort(key=lambda job: (job[1] != "full", job[0] != "div"))  # the longest first
     rows = []

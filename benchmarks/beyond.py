@@ -1,6 +1,6 @@
 """How right a calculator is far beyond what it was trained on, and how long that takes.
 
-    python -m benchmarks.beyond calculator --out results/reference/calculator-beyond.csv
+python -m benchmarks.beyond calculator --out results/reference/calculator-beyond.csv
 """
 
 from __future__ import annotations

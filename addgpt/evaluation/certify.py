@@ -69,6 +69,7 @@ def certify(run: Run, say: Callable[[str], None] = lambda text: None) -> dict[st
         "run": run.name,
         "task": run.config.task,
         "options": run.config.options,
+        "operations": list(dict.fromkeys(cell.op for cell in task.cells())),
         "end": task.alphabet.index(task.end),
         "seed": run.config.seed,
         "parameters": model.parameter_count(),
