@@ -11,7 +11,6 @@ from typing import Any
 
 import click
 
-
 RESULTS_OF = {"+": "sum", "-": "difference", "*": "product", "/": "quotient"}
 
 
