@@ -271,7 +271,7 @@ class Arithmetic(Operation, LocalTrace):
         raise UsageError(f"pool={self.pool} is too large: {len(keep)} distinct problems were found")
 
     def rules(self) -> dict[int, Rule]:
-        """As of `LocalTrace`: none where columns are not told apart by the difference of their ids."""
+        """As of `LocalTrace`: none where ids do not tell columns apart by their difference."""
         return self.local_rules() if self.ids == "coupled" and not self.spread else {}
 
     def local_rules(self) -> dict[int, Rule]:
@@ -296,9 +296,9 @@ class Arithmetic(Operation, LocalTrace):
             sheet = self.write(one, one, np.array([len_a]), np.array([len_b]))
             prompt = self.encode(f"{'1' * len_a}{self.op}{'1' * len_b}=")
             values = [range(token, token + 1) for token in prompt.tolist()]
-            for start, length, least in ((0, len_a, 0), (len_a + 1, len_b, self.least_b)):
-                values[start : start + length] = [range(10)] * length
-                values[start] = range(least if length == 1 else 1, 10)
+            for first, length, least in ((0, len_a, 0), (len_a + 1, len_b, self.least_b)):
+                values[first : first + length] = [range(10)] * length
+                values[first] = range(least if length == 1 else 1, 10)
             yield prompt, values, sheet.positions()[0]
 
     # How it is done.

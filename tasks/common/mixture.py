@@ -64,7 +64,9 @@ class Mixture(Graded, HeldOut, Explained, LocalTrace):
         return {kind: rule for rules in each for kind, rule in rules.items()} if all(each) else {}
 
     def row_names(self) -> dict[int, str]:
-        return {kind: name for part in self.parts.values() for kind, name in part.row_names().items()}
+        return {
+            kind: name for part in self.parts.values() for kind, name in part.row_names().items()
+        }
 
     def long_cells(self) -> list[Cell]:
         return [cell for part in self.parts.values() for cell in part.long_cells()]
