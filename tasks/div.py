@@ -77,8 +77,8 @@ class Div(Arithmetic):
 
     trace: str = setting(
         "carry",
-        "carry: 8, 4, 2, 1 times the divisor, each digit followed by its carry; doubling: no carries; "
-        "estimate: guess and correct; none",
+        "carry: 8, 4, 2, 1 times the divisor, each digit followed by its carry; "
+        "doubling: digits alone; estimate: guess and correct; none",
         TRACES,
     )
 
@@ -414,8 +414,8 @@ def _column(seen: tuple, signed: bool):
 
 def _less_than_divisor(digit, divisor, sign, carry):
     """Where the divisor has no digit: the last try brings a row that is less than twice the
-    divisor, in size, to less than the divisor. So its top digit, 0 or 1, or 8 or 9 where it stands as ten's
-    complement, becomes 0 or 9: a 1 is borrowed from, an 8 receives a carry."""
+    divisor, in size, to less than the divisor. So its top digit, 0 or 1, or 8 or 9 where it stands
+    as ten's complement, becomes 0 or 9: a 1 is borrowed from, an 8 receives a carry."""
     if divisor is not None:
         return np.full(len(digit), True)
     minus = (digit == 9) | ((digit == 8) & (carry == 1))

@@ -51,7 +51,8 @@ class Mul(Arithmetic):
 
     trace: str = setting(
         "carry",
-        "carry: products and running sums, each digit followed by its carry; rows: no carries; none",
+        "carry: products and running sums, each digit followed by its carry; rows: digits alone; "
+        "none",
         TRACES,
     )
 

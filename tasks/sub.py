@@ -59,7 +59,8 @@ class Sub(Arithmetic):
 
     trace: str = setting(
         "carry",
-        "carry: the signed difference first, each digit followed by its borrow; borrow: no borrows; none",
+        "carry: the signed difference first, each digit followed by its borrow; "
+        "borrow: digits alone; none",
         ("carry", "borrow", "none"),
     )
     sign: str = setting("before", "where the sign stands with trace=none", ("before", "after"))
