@@ -18,6 +18,10 @@ STUDIES = {
         "sweeps with a case `default`: addgpt sweep ablation-add",
         "what each case differs from `default`, seed by seed",
     ),
+    "attention": (
+        "results/reference/attention.csv, which benchmarks/attention.py writes",
+        "exact match by length of full, window and reads attention",
+    ),
     "efficiency": (
         "addgpt sweep sample-efficiency",
         "exact match by number of training problems, a line per format",
