@@ -107,8 +107,8 @@ class GPTConfig(LevelledConfig):
     def _check_local(self) -> None:
         """Raise UsageError for what needs to see all tokens."""
         if self.position in ("alibi", "fire"):
-            ways = "none, learned, sinusoidal or rotary"
-            raise UsageError(f"attention={self.attention} goes with position={ways}")
+            name = f"position={self.position}"
+            raise UsageError(f"{name} needs attention=full, not {self.attention}")
         for name in ("prefix", "log_scale"):
             if getattr(self, name):
                 raise UsageError(f"{name}=true needs attention=full, not {self.attention}")
