@@ -11,8 +11,8 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $(READY)
 
-demo: $(READY)  ## train the 3-digit adder, evaluate it, draw the figure
-	$(BIN)/addgpt train --task add --digits 3 --out results/demo --resume
+demo: $(READY)  ## train the 3-digit adder until it is proved right, evaluate it, draw the figure
+	$(BIN)/addgpt train --task add --digits 3 --until-certified --out results/demo --resume
 	$(BIN)/addgpt eval results/demo
 	$(BIN)/addgpt figures results/demo
 	@echo 'Open results/demo/accuracy_grid.png and results/demo/training_curve.png. Next:'

@@ -52,6 +52,14 @@ class Rule:
     given: Callable[..., np.ndarray] | None = None
 
 
+def not_local(attention: str) -> UsageError:
+    """What to say to who asks for local attention where no trace is local."""
+    return UsageError(
+        f"attention={attention} needs a local trace: trace=carry where the task has that, or "
+        "add_trace, sub_trace, mul_trace and div_trace=carry; else attention=full"
+    )
+
+
 class LocalTrace(ABC):
     """A task whose traces are local. The last level of its position ids is the kind of a row."""
 
@@ -85,7 +93,10 @@ class LocalTrace(ABC):
         `NO_PLACE` is among them where a token without an id on that level is read.
         """
         reads = [read for rule in self.rules().values() for read in rule.reads if read != LAST]
-        levels = ({read.col for read in reads} | {0, None}, {read.step for read in reads} | {0, None})
+        levels = (
+            {read.col for read in reads} | {0, None},
+            {read.step for read in reads} | {0, None},
+        )
         sorted_levels = (sorted(NO_PLACE if x is None else x for x in some) for some in levels)
         return (*map(tuple, sorted_levels), ())
 
@@ -93,7 +104,7 @@ class LocalTrace(ABC):
         """What `attention` shows a slot, as `GPTConfig.visible` has it. Raises UsageError."""
         rules = self.rules()
         if not rules:
-            raise UsageError(f"attention={attention} needs a trace that is local; this one is not")
+            raise not_local(attention)
         if attention == "window":
             return self.windows()
         return tuple(

@@ -36,7 +36,7 @@ TOO_LARGE = 10**MAX_DIGITS
 
 
 class Problem(NamedTuple):
-    """An operation on non-negative integers. As text, `12+34`."""
+    """An operation on two non-negative integers, or the sum of more. As text, `12+34`."""
 
     op: str
     operands: tuple[int, ...]
@@ -58,7 +58,8 @@ class Answer(NamedTuple):
 class Cell(NamedTuple):
     """One cell of the evaluation grid: an operation, two operand lengths, a stratum.
 
-    Lengths are in decimal digits; of an operation on one operand, `len_b` is 0.
+    Lengths are in decimal digits; of an operation on one operand, `len_b` is 0. Of sums of many
+    numbers, `len_a` is how many there are and `len_b` the length of the longest.
     """
 
     op: str
@@ -244,6 +245,7 @@ class Graded(Task):
     included. Its batches say which `problems` they ask: no prompt is ever read back.
     """
 
+    operands_at_most: ClassVar[int] = 2  # of a problem
     hidden: ClassVar[str] = ""  # characters that people need not see in what the model writes
 
     @abstractmethod
@@ -294,6 +296,11 @@ class Graded(Task):
         Ids are those of `positions`. None where the task does not know the work.
         """
         return None
+
+    def cell_of(self, problem: Problem) -> Cell:
+        """The cell that a problem is in."""
+        a, b = (*(len(str(operand)) for operand in problem.operands), 0)[:2]
+        return Cell(problem.op, a, b)
 
     def in_train_range(self, problem: Problem) -> bool:
         """Whether the operands are of lengths that training draws."""

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from addgpt.cli.main import main
 from addgpt.config.architectures import GPTConfig
+from addgpt.config.gpt import NO_PLACE
 from addgpt.model.build import build
 from addgpt.model.forward import next_token_loss
 from addgpt.runs.checkpoint import outline
@@ -56,7 +57,7 @@ def test_flops_of_a_plain_transformer_are_those_of_the_textbook(rows, length, la
 )  # fmt: skip
 def test_flops_without_memory_are_those_of_the_real_model(kind):
     """torch counts on real tensors, with attention as plain products, what we count on outlines."""
-    config = configure("add", SMALL)
+    config = configure("add", SMALL | {"attention": "full"})
     model = replace(config.model, **kind)
     batch = load_task("add", config.options).batch(np.random.default_rng(0), 7, "train")
     real = build(model)
@@ -66,6 +67,30 @@ def test_flops_without_memory_are_those_of_the_real_model(kind):
         first = counter.get_total_flops()
         next_token_loss(logits, targets).backward()
     assert cost.flops(outline(model), batch) == (first, counter.get_total_flops())
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_local_attention_costs_what_the_keys_in_sight_cost(layers):
+    """A digit of a sum sees itself and one more: 2 keys a token where full attention has all 8."""
+    visible = ((5, 5, 0, NO_PLACE),)  # digits of the sum of the slot's column
+    config = configure("add", SMALL | {"layers": layers, "attention": "reads"})
+    model = replace(config.model, visible=visible)
+    positions = np.zeros((2, 9, 3), np.int16)
+    positions[:, :, 0], positions[:, :, 2] = [0, 0, 0, 1, 2, 3, 1, 2, 3], 5
+    batch = replace(full_batch(2, 9), positions=positions)
+    found, training = cost.flops(outline(model), batch)
+    full = cost.flops(outline(replace(model, attention="full", visible=())), batch)[0]
+    assert full - found == 2 * 8 * layers * (8 - 2) * 4 * 32  # rows, tokens, blocks, keys, width
+    assert training == 3 * found
+
+
+@pytest.mark.parametrize(("attention", "most"), [("full", 3.0), ("reads", 1.05)])
+def test_a_token_of_a_long_problem_costs_no_more_with_local_attention(attention, most):
+    settings = {"digits": "12", "width": "16", "layers": "1", "trace": "carry"}
+    rows = cost.by_length(configure("mul", settings | {"attention": attention}))
+    short, long = (row.training / row.tokens for row in (rows[3], rows[-1]))
+    assert most / 1.5 < long / short < most * 1.5
+    assert (long / short < 1.1) == (attention == "reads")
 
 
 def test_a_plan_adds_up_what_training_does(toy_run):

@@ -25,7 +25,7 @@ SHAPES = {
 def case(request, toy_model):
     """A task, a random model of it, and prompts of equal length."""
     name, config = SHAPES[request.param]
-    task = load_task(name, {"digits": 3})
+    task = load_task(name, {"digits": 3} | ({"trace": "rows"} if name == "mul" else {}))
     model = toy_model(seed=2, context=80, levels=task.levels, **config)
     model.head.weight.data[task.alphabet.index(task.end)] *= 2  # rows end at different steps
     batch = task.batch(np.random.default_rng(0), 200, "val")

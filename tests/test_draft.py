@@ -130,7 +130,7 @@ def test_drafts_that_do_not_fit_are_decoded(half_trained, decoded, monkeypatch, 
     prompts = prompts_of(task.batch(np.random.default_rng(3), 100, "train"))
     limit = 2 if bound == "limit" else 20
     if bound == "memory":
-        monkeypatch.setattr(draft, "PAIRS_AT_ONCE", 3)
+        monkeypatch.setattr(draft, "pairs_at_once", lambda config: 3)
     if bound == "vocab":
         monkeypatch.setattr(model, "config", replace(model.config, vocab=3))
     outcome = draft.verify_or_write(model, task, prompts, limit)

@@ -338,7 +338,7 @@ def test_a_task_that_scores_its_prompt_cannot_have_a_prefix_model(tmp_path):
     with pytest.raises(ValueError, match="task shakespeare scores its prompt; set prefix=false"):
         check_trainable(configure("shakespeare", plain | {"prefix": "true"}))
     check_trainable(configure("shakespeare", plain))
-    check_trainable(configure("add", {"prefix": "true"}))
+    check_trainable(configure("add", {"prefix": "true", "attention": "full"}))
 
 
 # The catalogue.
@@ -350,6 +350,7 @@ def samples(value: str) -> list[str]:
 
 LEARNED, ALIBI = {"position": "learned"}, {"position": "alibi"}
 EXTRA = {"content": ALIBI, "inject": {"loops": "2"}, "random_index": LEARNED}
+VISIBLE = {"full": (), "window": ((0,), (0,), ()), "reads": ((1, 1, 0, 0), (2, 1, 1, 0))}
 OF_GPT = [(field, value) for field, value, _ in features_of(GPTConfig) if field != "architecture"]
 MODEL_FEATURES = sorted(set(OF_GPT))  # what an architecture is: tests/test_baselines.py
 
@@ -371,7 +372,8 @@ def test_every_feature_of_the_model_changes_what_it_computes(toy_model, field, v
     tokens, ids = inputs()
     found = []
     for config in (on, off):
-        model = toy_model(**dataclasses.asdict(config)).train()
+        told = {"visible": VISIBLE[config.attention]}
+        model = toy_model(**dataclasses.asdict(config) | told).train()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             found.append(model(tokens, ids, prompt=torch.tensor([4, 4])).detach())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -10,6 +11,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from addgpt.calculator.expression import brief
+from addgpt.config.architectures import ModelConfig
 from addgpt.config.errors import UsageError
 from addgpt.generation import decode
 from addgpt.generation.decode import EXTRA_TOKENS, Generated
@@ -17,8 +19,11 @@ from addgpt.generation.verify import verify_or_write
 from addgpt.model.build import Model
 from addgpt.task import Answer, Graded, Problem
 
-MAX_TOKENS = 8_000  # of work for one operation
-MAX_PAIRS = 2_500  # digits of one operand times digits of the other, for * and /
+# An operation may take about a minute of one core, by the figures of two blocks of width 128. That
+# bounds memory as well: what is kept of a token is a few KB.
+SECONDS = 60
+A_TOKEN = 5e-4  # seconds that a token takes, whatever stands before it
+A_PAIR = 3.5e-7  # seconds for each token that it looks back at, where it looks at all of them
 TOKENS_AT_ONCE = 1 << 16  # of all rows that are decoded together: bounds memory
 MIN_BATCH = 16  # rows that are worth a batch of their own
 
@@ -58,6 +63,7 @@ class Asker:
     def __init__(self, model: Model | None, task: Graded, write: Write | None = None) -> None:
         self.task = task
         self._context = model.config.longest if model is not None else None
+        self._most = most_tokens(model.config if model is not None else None)
         if write is not None:
             self._alone = self._together = write
         elif model is not None:
@@ -69,7 +75,7 @@ class Asker:
 
     def check(self, problem: Problem) -> str:
         """The prompt of a problem. Raises UsageError for one that cannot be asked."""
-        _check_work(problem)
+        _check_work(problem, self._most)
         return self.task.prompt(problem)
 
     def ask(self, problems: Iterable[Problem], together: bool) -> dict[Problem, Written | str]:
@@ -90,7 +96,7 @@ class Asker:
             trained = self.task.in_train_range(problem)
             groups.setdefault((len(prompt), trained), []).append((problem, prompt))
         for (start, trained), group in groups.items():
-            slots = max(1, self._longest - start) if trained else MAX_TOKENS
+            slots = max(1, self._longest - start) if trained else self._most
             size = max(1, 50 * TOKENS_AT_ONCE // (start + slots))  # rows whose ids fit into memory
             for place in range(0, len(group), size):
                 asked, prompts = zip(*group[place : place + size], strict=True)
@@ -107,9 +113,11 @@ class Asker:
     ) -> None:
         """Have (B, T) prompts continued, in batches of bounded size and similar length."""
         task, limits = self.task, self._limits(prompts, slots)
-        fits = (limits >= 1) & (limits <= MAX_TOKENS)
+        fits = (limits >= 1) & (limits <= self._most)
         for row in np.flatnonzero(~fits).tolist():
-            found[problems[row]] = f"too long for this model: {brief(str(problems[row]))}"
+            what = brief(str(problems[row]))
+            fault = f"too long for this model: {what}"
+            found[problems[row]] = fault if limits[row] < 1 else _too_much(what, self._most)
         rows = np.flatnonzero(fits)
         rows = rows[np.argsort(limits[rows], kind="stable")]
         for index in _batches(rows, limits + prompts.shape[1]):
@@ -148,17 +156,31 @@ class Asker:
         return self.task.longest()  # a task writes its longest problem to find out
 
 
-def _check_work(problem: Problem) -> None:
-    """Refuse what would be too much to write, before any of it is laid out."""
-    op, (a, b) = problem.op, (len(str(operand)) for operand in problem.operands)
+def most_tokens(config: ModelConfig | None) -> int:
+    """How many tokens a model writes in `SECONDS`: their work grows with their number where
+    attention is local, else with its square."""
+    if config is not None and config.local:
+        return round(SECONDS / A_TOKEN)
+    return round((math.sqrt(A_TOKEN**2 + 2 * A_PAIR * SECONDS) - A_TOKEN) / A_PAIR)
+
+
+def _too_much(what: str, most: int) -> str:
+    return (
+        f"too much work: {what} takes more than {most:,} tokens, "
+        f"which this model writes in about {SECONDS} s"
+    )
+
+
+def _check_work(problem: Problem, most: int) -> None:
+    """Refuse what would be too much to write, before any of it is laid out: * and / work on each
+    pair of digits."""
+    op = problem.op
     if op in "+-":
         return
+    a, b = (len(str(operand)) for operand in problem.operands)
     rows = b if op == "*" else max(1, a - b + 1)  # partial products, or steps
-    if rows * (a if op == "*" else b) > MAX_PAIRS:
-        raise UsageError(
-            f"too much work: {a:,} digits {op} {b:,} digits; the most is {MAX_PAIRS:,} pairs "
-            "of digits"
-        )
+    if rows * (a if op == "*" else b) > most:
+        raise UsageError(_too_much(f"{a:,} digits {op} {b:,} digits", most))
 
 
 def _batches(rows: np.ndarray, lengths: np.ndarray) -> Iterator[np.ndarray]:

@@ -68,8 +68,22 @@ class Operation(NamedTuple):
     left: int
     right: int
 
+    @property
+    def operands(self) -> tuple[int, ...]:
+        return self.left, self.right
 
-Node = Number | Negation | Operation
+
+class Addition(NamedTuple):
+    """The sum of more than two earlier results, none of which is negative."""
+
+    operands: tuple[int, ...]
+
+    @property
+    def op(self) -> str:
+        return "+"
+
+
+Node = Number | Negation | Operation | Addition
 Expression = tuple[Node, ...]
 
 
@@ -114,27 +128,65 @@ def evaluate(expression: Expression) -> list[Answer]:
         elif isinstance(node, Negation):
             values.append(negative(values[node.of]))
         else:
-            left, right = whole(values[node.left]), whole(values[node.right])
-            if max(abs(left), abs(right)) >= TOO_LARGE:
+            operands = [whole(values[place]) for place in node.operands]
+            if max(map(abs, operands)) >= TOO_LARGE:
                 raise UsageError(f"an intermediate result has more than {MAX_DIGITS:,} digits")
-            values.append(apply(node.op, left, right))
+            values.append(apply(node.op, *operands))
     return values
+
+
+def joined(expression: Expression, values: list[Answer]) -> Expression:
+    """The same, sums of sums as one `Addition` each, where no number in them is negative.
+
+    `values` are those of its nodes.
+
+    >>> for node in joined(parse("1+2+3"), evaluate(parse("1+2+3"))):
+    ...     print(node)
+    Number(value=1)
+    Number(value=2)
+    Number(value=3)
+    Addition(operands=(0, 1, 2))
+    """
+    terms: dict[int, tuple[int, ...]] = {}  # what a sum is the sum of
+    inner: set[int] = set()  # sums that are part of another
+    for index, node in enumerate(expression):
+        if isinstance(node, Operation) and node.op == "+":
+            found = sum((terms.get(place, (place,)) for place in node.operands), ())
+            if all(values[place].whole >= 0 for place in found):
+                terms[index] = found
+                inner.update(place for place in node.operands if place in terms)
+    out: list[Node] = []
+    new: dict[int, int] = {}
+    for index, node in enumerate(expression):
+        if index in inner:
+            continue
+        if isinstance(node, Negation):
+            node = Negation(new[node.of])
+        elif len(terms.get(index, ())) > 2:
+            node = Addition(tuple(new[place] for place in terms[index]))
+        elif isinstance(node, Operation):
+            node = Operation(node.op, new[node.left], new[node.right])
+        new[index] = len(out)
+        out.append(node)
+    return tuple(out)
 
 
 def problems(expression: Expression, values: Sequence[Answer]) -> tuple[Problem, ...]:
     """What its operations ask without signs (-3+5 is 5-3), given the `values` of its nodes."""
-    sides = ((n.op, values[n.left], values[n.right]) for n in expression if type(n) is Operation)
-    return tuple(unsigned(op, left.whole, right.whole).problem for op, left, right in sides)
+    asked = (node for node in expression if isinstance(node, Operation | Addition))
+    sides = ((node.op, [values[place].whole for place in node.operands]) for node in asked)
+    return tuple(unsigned(op, *numbers).problem for op, numbers in sides)
 
 
 def negative(value: Answer) -> Answer:
     return Answer(-value.whole, -value.rest)
 
 
-def apply(op: str, left: int, right: int) -> Answer:
+def apply(op: str, *operands: int) -> Answer:
     """One exact operation. Raises UsageError for a division by zero."""
     if op == "+":
-        return Answer(left + right)
+        return Answer(sum(operands))
+    left, right = operands
     if op == "-":
         return Answer(left - right)
     if op == "*":
@@ -169,7 +221,7 @@ def rounds(expression: Expression) -> list[list[int]]:
         elif isinstance(node, Negation):
             level.append(level[node.of])
         else:
-            level.append(1 + max(level[node.left], level[node.right]))
+            level.append(1 + max(level[place] for place in node.operands))
     out: list[list[int]] = [[] for _ in range(max(level, default=-1) + 1)]
     for index, turn in enumerate(level):
         out[turn].append(index)
@@ -182,13 +234,20 @@ def brief(number: int | str, of: str = "digits", most: int = 24) -> str:
     return text if len(text) <= most else f"{text[:8]}...{text[-8:]} ({len(text):,} {of})"
 
 
-def unsigned(op: str, a: int, b: int) -> Question:
+def unsigned(op: str, *numbers: int) -> Question:
     """An operation on signed numbers as one on non-negative numbers.
+
+    Of a sum of more than two none may be negative.
 
     >>> unsigned("+", -3, 5)
     Question(problem=Problem(op='-', operands=(5, 3)), sign=1, rest_sign=1, reduction='-3 + 5')
     """
-    reduction = f"{a} {op} {b}" if b >= 0 else f"{a} {op} ({b})"
+    first, *others = numbers
+    reduction = f" {op} ".join([str(first), *(str(x) if x >= 0 else f"({x})" for x in others)])
+    if len(numbers) > 2:
+        assert min(numbers) >= 0, numbers
+        return Question(Problem(op, numbers), 1, 1, reduction)
+    a, b = numbers
     x, y = abs(a), abs(b)
     if op in "*/":
         sign = 1 if (a < 0) == (b < 0) else -1

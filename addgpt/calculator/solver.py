@@ -12,7 +12,15 @@ from dataclasses import dataclass
 
 from addgpt.calculator import expression
 from addgpt.calculator.ask import Asker, Write, Written
-from addgpt.calculator.expression import OPERATORS, Negation, Number, Operation, Question, brief
+from addgpt.calculator.expression import (
+    OPERATORS,
+    Addition,
+    Negation,
+    Number,
+    Operation,
+    Question,
+    brief,
+)
 from addgpt.config.errors import UsageError
 from addgpt.model.build import Model
 from addgpt.task import Answer, Explained, Graded, Problem, Task
@@ -101,7 +109,8 @@ class Calculator:
 
     def pose(self, texts: Iterable[str]) -> list[Job]:
         """Expressions to be worked out; in their `error`, what is wrong with them as typed."""
-        return [Job(text, self._asker.check) for text in texts]
+        joined = self.task.operands_at_most > 2
+        return [Job(text, self._asker.check, joined) for text in texts]
 
     def work_out(self, jobs: Sequence[Job]) -> list[Solution]:
         """The second half of `solve_many`, whose first is `pose`."""
@@ -136,7 +145,7 @@ class Calculator:
 class Job:
     """One expression while it is worked out. `check` raises UsageError for what cannot be asked."""
 
-    def __init__(self, text: str, check: Callable[[Problem], object]) -> None:
+    def __init__(self, text: str, check: Callable[[Problem], object], joined: bool = False) -> None:
         self.text = text
         self.error: str | None = None
         self.stuck: str | None = None
@@ -146,6 +155,9 @@ class Job:
             self.nodes = expression.parse(text)
             # Errors of the expression itself are reported before the model is asked.
             self.exact = expression.evaluate(self.nodes)
+            if joined:
+                self.nodes = expression.joined(self.nodes, self.exact)
+                self.exact = expression.evaluate(self.nodes)
             self.asked = expression.problems(self.nodes, self.exact)
             for problem in self.asked:
                 check(problem)
@@ -159,12 +171,15 @@ class Job:
         """The operations of a round, each with its node's index."""
         for index in self._nodes(turn):
             node = self.nodes[index]
-            if isinstance(node, Operation):
-                left, right = self.values[node.left], self.values[node.right]
-                if left.rest or right.rest:
-                    self.stuck = "after a mistake, the model could not go on: inexact division"
+            if isinstance(node, Operation | Addition):
+                values = [self.values[place] for place in node.operands]
+                numbers = [value.whole for value in values]
+                negative = isinstance(node, Addition) and min(numbers) < 0
+                if negative or any(value.rest for value in values):
+                    what = "a negative number in a sum" if negative else "inexact division"
+                    self.stuck = f"after a mistake, the model could not go on: {what}"
                     return
-                yield index, expression.unsigned(node.op, left.whole, right.whole)
+                yield index, expression.unsigned(node.op, *numbers)
 
     def take(self, index: int, question: Question, written: Written | str) -> None:
         """Enter what the model wrote, or why it was not asked."""
@@ -203,9 +218,8 @@ class Job:
     def _refused(self, index: int, reason: str) -> None:
         """A problem that cannot be asked: who brought it about, the typist or the model?"""
         node = self.nodes[index]
-        assert isinstance(node, Operation), node
-        sides = (node.left, node.right)
-        if all(self.values[side] == self.exact[side] for side in sides):
+        assert isinstance(node, Operation | Addition), node
+        if all(self.values[place] == self.exact[place] for place in node.operands):
             self.error = self.error or reason
         else:
             self.stuck = self.stuck or f"after a mistake, the model could not go on: {reason}"

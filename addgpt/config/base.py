@@ -67,6 +67,11 @@ class BaseConfig:
         return 0
 
     @property
+    def local(self) -> bool:
+        """Whether each token sees but a few others: nothing is worked out for all pairs then."""
+        return False
+
+    @property
     def prefix(self) -> bool:
         """Whether the prompt sees all of itself."""
         return False

@@ -92,7 +92,7 @@ class GPTConfig(LevelledConfig):
             raise UsageError(f"level_position may hold relative at most {MAX_RELATIVE} times")
         if not self.content:
             self._check_without_content()
-        if self.attention != "full":
+        if self.local:
             self._check_local()
         if self.inject and self.loops == 1:
             raise UsageError("inject=true needs loops of at least 2")
@@ -107,16 +107,33 @@ class GPTConfig(LevelledConfig):
     def _check_local(self) -> None:
         """Raise UsageError for what needs to see all tokens."""
         if self.position in ("alibi", "fire"):
-            name = f"position={self.position}"
-            raise UsageError(f"{name} needs attention=full, not {self.attention}")
+            raise UsageError(
+                f"position={self.position} needs attention=full; attention={self.attention} goes "
+                "with position=none, learned, sinusoidal or rotary"
+            )
         for name in ("prefix", "log_scale"):
             if getattr(self, name):
                 raise UsageError(f"{name}=true needs attention=full, not {self.attention}")
 
     def check_sizes(self) -> None:
         super().check_sizes()
-        if (self.attention != "full") != bool(self.visible):
-            raise UsageError(f"attention={self.attention} needs to be told by the task what it sees")
+        if not self.local and self.visible:
+            raise UsageError("visible goes with attention=window or reads, not full")
+        if self.local and not self._visible_fits():
+            raise UsageError(
+                f"attention={self.attention} is told by its task what it sees: visible does not "
+                f"fit {len(self.levels)} levels of ids"
+            )
+
+    def _visible_fits(self) -> bool:
+        """Whether `visible` is of the shape that `LocalAttention` takes."""
+        count = len(self.levels)
+        if self.attention == "window":
+            return len(self.visible) == count and any(self.visible)
+        kinds = self.levels[-1] if count else 0
+        return bool(self.visible) and all(
+            len(row) == count + 1 and max(row[:2]) < kinds for row in self.visible
+        )
 
     def _check_without_content(self) -> None:
         """Raise ValueError for what needs queries and keys, and where nothing else says."""
@@ -130,6 +147,10 @@ class GPTConfig(LevelledConfig):
                 "content=false needs positions that decide the attention: position=alibi or fire, "
                 "or level_position with relative"
             )
+
+    @property
+    def local(self) -> bool:
+        return self.attention != "full"
 
     @property
     def longest(self) -> int | None:

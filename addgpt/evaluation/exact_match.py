@@ -44,7 +44,9 @@ def score(model: Model, task: Graded, batch: Batch, fast: bool = True) -> Outcom
     exact = exact_rows(model, batch) if fast else np.zeros(rows, bool)
     answer, trace, unterminated = exact.copy(), exact.copy(), np.zeros(rows, bool)
     wrong: dict[int, str] = {}
-    for index in groups(batch, np.flatnonzero(~exact), TOKENS_AT_ONCE, equal_prompts=True):
+    for index in groups(
+        model.config, batch, np.flatnonzero(~exact), TOKENS_AT_ONCE, equal_prompts=True
+    ):
         start = int(batch.scored[index[0]].argmax())
         limits = np.minimum(batch.lengths[index] + EXTRA_TOKENS, longest) - start
         out = write(model, task, batch.tokens[index, :start], int(limits.max()))

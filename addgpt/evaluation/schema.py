@@ -57,7 +57,10 @@ def is_longer(row: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
 
     Such cells are held out, too, but counted apart: they ask for something else.
     """
-    return max(row["len_a"], row["len_b"]) > trained_length(options, row["op"])
+    trained = trained_length(options, row["op"])
+    if "operands" in options:  # len_a is how many there are
+        return row["len_a"] > options["operands"] or row["len_b"] > trained
+    return max(row["len_a"], row["len_b"]) > trained
 
 
 def csv_rows(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from addgpt.config.architectures import ModelConfig
 from addgpt.model.build import Model, cache_of
-from addgpt.model.kv_cache import Cache
+from addgpt.model.kv_cache import LocalCache
 from addgpt.task import Batch, Task
 
 MIN_UNFINISHED = 0.75  # share of the rows that are read, at which the finished ones are dropped
@@ -61,7 +61,7 @@ def generate(
     inside, unfinished = np.arange(rows), np.ones(rows, bool)  # rows that are read, finished or not
     reader = _Reader(model, positions, rows, start + limit)
     for now in range(limit):
-        logits = reader.logits(tokens[inside, : start + now])
+        logits = reader.logits(tokens[inside, reader.read : start + now])
         chosen, chance = _choose(logits, temperature, top_k, rng)
         written[inside, now], probability[inside, now] = chosen, chance
         unfinished &= chosen != end
@@ -102,7 +102,11 @@ def stream(
     tokens = np.concatenate([prompt, np.zeros(limit, prompt.dtype)])[None]
     reader = _Reader(model, positions, 1, start + limit, window)
     for now in range(start, start + limit):
-        chosen, _ = _choose(reader.logits(tokens[:, :now]), temperature, top_k, rng)
+        if window is None or now <= window:
+            logits = reader.logits(tokens[:, reader.read : now])
+        else:
+            logits = reader.logits_afresh(tokens[:, now - window : now])
+        chosen, _ = _choose(logits, temperature, top_k, rng)
         tokens[:, now] = chosen
         yield int(chosen[0])
         if chosen[0] == end:
@@ -140,22 +144,24 @@ class _Reader:
         self, model: Model, positions: Positions, rows: int, length: int, window: int | None = None
     ) -> None:
         self.model, self.positions = model, positions
-        self.length, self.window = length, window or length
+        self.length = length
         self.device = next(model.parameters()).device
-        self.cache = cache_of(model.config, rows, min(length, self.window), self.device)
+        self.cache = cache_of(model.config, rows, min(length, window or length), self.device)
         self.ids = torch.zeros((rows, 0, 0), dtype=torch.long)
 
+    @property
+    def read(self) -> int:
+        """How many tokens of each row were read."""
+        return self.cache.used
+
     def logits(self, tokens: np.ndarray) -> Tensor:
-        """(B, V) logits of the token after (B, T) tokens, the ones read before among them."""
-        now = tokens.shape[1]
-        if now > self.window:
-            return self._last_window(tokens[:, now - self.window :])
-        read = self.cache.used
+        """(B, V) logits of the token after (B, T) tokens, which follow those read before."""
+        read, now = self.read, self.read + tokens.shape[1]
         if not read:
             self.ids = self._tensor(self.positions(tokens, self.length - now))
-            if isinstance(self.cache, Cache):
+            if isinstance(self.cache, LocalCache):
                 self.cache.plan(self.ids)
-        new, ids = self._tensor(tokens[:, read:]), self.ids[:, read : now + 1]
+        new, ids = self._tensor(tokens), self.ids[:, read : now + 1]
         return self.model(new, ids, self.cache, self._last(new))[:, -1].float()
 
     def keep(self, rows: np.ndarray) -> None:
@@ -164,8 +170,9 @@ class _Reader:
         self.ids = self.ids[index]
         self.cache.keep(index)
 
-    def _last_window(self, tokens: np.ndarray) -> Tensor:
-        """Without the cache, which holds tokens that have attended to those that fall away."""
+    def logits_afresh(self, tokens: np.ndarray) -> Tensor:
+        """(B, V) logits of the token after (B, T) tokens, as if nothing stood before them: without
+        the cache, which holds tokens that have attended to those that fall away."""
         new, ids = self._tensor(tokens), self._tensor(self.positions(tokens, 1))
         return self.model(new, ids, at=self._last(new))[:, -1].float()
 

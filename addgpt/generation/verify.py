@@ -11,7 +11,7 @@ import numpy as np
 
 from addgpt.generation.decode import Generated, batch_within_tables, write
 from addgpt.model.build import Model
-from addgpt.model.forward import PAIRS_AT_ONCE, all_hit, passes
+from addgpt.model.forward import all_hit, pairs_at_once, passes
 from addgpt.task import Batch, Graded
 
 
@@ -24,7 +24,7 @@ def verify_or_write(model: Model, task: Graded, prompts: np.ndarray, limit: int)
     tokens = np.full((rows, limit), task.alphabet.index(task.end), prompts.dtype)
     probability = np.ones((rows, limit), np.float32)
     settled = np.zeros(rows, bool)
-    fits = np.flatnonzero(_usable(draft, prompts, limit, model.config.vocab))
+    fits = np.flatnonzero(_usable(model, draft, prompts, limit))
     size = int(length[fits].max(initial=0))
     tokens[fits, :size] = draft.tokens[fits, start : start + size]
     settled[fits], probability[fits, :size] = _verified(model, draft.rows(fits), size)
@@ -38,12 +38,14 @@ def verify_or_write(model: Model, task: Graded, prompts: np.ndarray, limit: int)
     return Generated(tokens, length, terminated, probability)
 
 
-def _usable(draft: Batch, prompts: np.ndarray, limit: int, vocab: int) -> np.ndarray:
+def _usable(model: Model, draft: Batch, prompts: np.ndarray, limit: int) -> np.ndarray:
     """(B,) which drafts start with what was asked, and can be read by the model in one pass."""
     start, length = prompts.shape[1], draft.lengths
     fits = (length - start <= limit) & (length > start)
-    fits &= length**2 <= PAIRS_AT_ONCE  # all pairs of tokens at once, which decoding never holds
-    fits &= (draft.tokens < vocab).all(1)  # a sum's hints may be one more than were trained
+    fits &= length**2 <= pairs_at_once(model.config)  # which decoding never holds at once
+    fits &= (draft.tokens < model.config.vocab).all(
+        1
+    )  # a sum's hints may be one more than were trained
     return fits & (draft.tokens[:, :start] == prompts).all(1)
 
 

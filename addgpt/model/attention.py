@@ -37,12 +37,13 @@ class AttentionContext:
     angles            of queries, (B or 1, 1, S, P), and of keys, (B or 1, 1, T, P): what they are
                       rotated by; None: no rotation
     bias              (B or 1, H, S, K) what is added to the products of queries and keys, or
-                      all there is in position-only attention; None: nothing
+                      all there is in position-only attention; with `seen`, (B, 1 or H, S, R) of
+                      those keys. None: nothing
     reference_length  length at which log scaling changes nothing; 0: no log scaling
     device            where new tensors go
     cache             keys and values of earlier tokens; None: there are none
-    seen              (B, S, R) which keys local attention shows each query, its own among them, -1
-                      where there are fewer; None: all up to its own. Biases are of these, then
+    seen              (B, S, R) which keys local attention shows each query, its own among them;
+                      any, with a bias of -inf, where there are fewer. None: all up to its own
     """
 
     start: int
@@ -70,7 +71,7 @@ class AttentionContext:
         """(B, H, S, D) what queries (B, H, S, D) find among keys and values (B, G, K, D)."""
         if self.logit_scale is not None:
             query = query * self.logit_scale
-        if self.seen is not None:
+        if self.seen is not None and self.bias is not None:
             return attend_few(query, key, value, self.seen, self.bias, scale)
         return attend(query, key, value, self.mask, scale)
 
@@ -108,7 +109,7 @@ class AttentionContext:
         return (self.visible.log() / math.log(max(2, self.reference_length)))[:, None, :, None]
 
     def weigh(self, value: Tensor) -> Tensor:
-        """(B, H, S, D) sums of values (B, G, K, D), weighted by biases alone: there must be some."""
+        """(B, H, S, D) sums of values (B, G, K, D), weighted by biases alone, which there are."""
         if self.seen is not None:
             assert self.bias is not None
             return _sum_few(self.bias, value, self.seen)
@@ -162,31 +163,31 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale
 
 
 def attend_few(
-    query: Tensor, key: Tensor, value: Tensor, seen: Tensor, bias: Tensor | None, scale: float
+    query: Tensor, key: Tensor, value: Tensor, seen: Tensor, bias: Tensor, scale: float
 ) -> Tensor:
-    """`attend`, but each query sees the keys at `seen` (B, S, R) alone; bias (B, H, S, R)."""
+    """`attend`, but each query sees the keys at `seen` (B, S, R) alone; bias (B, 1 or H, S, R)."""
     rows, heads, count, size = query.shape
-    keys = _few(key, seen).view(*seen.shape, key.shape[1], 1, size)  # (B, S, R, G, 1, D)
+    keys = _few(key, seen)  # (B, S, R, G, 1, D)
     query = query.transpose(1, 2).reshape(rows, count, 1, key.shape[1], -1, size)
-    products = (query * keys).sum(-1).flatten(3).permute(0, 3, 1, 2) * scale  # (B, H, S, R)
-    return _sum_few(products if bias is None else products + bias.to(query.dtype), value, seen)
+    products = (query * keys).sum(-1).flatten(3).permute(0, 3, 1, 2)  # (B, H, S, R)
+    if scale != 1:
+        products = products * scale
+    return _sum_few(products + bias.to(query.dtype), value, seen)
 
 
 def _sum_few(logits: Tensor, value: Tensor, seen: Tensor) -> Tensor:
     """(B, H, S, D) sums of the values at `seen`, weighted by the softmax of (B, H, S, R) logits."""
-    weights = logits.masked_fill((seen < 0)[:, None], -torch.inf).softmax(-1)
-    groups, size = value.shape[1], value.shape[-1]
-    values = _few(value, seen).view(*seen.shape, groups, 1, size)  # (B, S, R, G, 1, D)
-    weights = weights.permute(0, 2, 3, 1).unflatten(3, (groups, -1))[..., None]
-    return (weights * values).sum(2).flatten(2, 3).transpose(1, 2)
+    weights = logits.softmax(-1).permute(0, 2, 3, 1).unflatten(3, (value.shape[1], -1))[..., None]
+    return (weights * _few(value, seen)).sum(2).flatten(2, 3).transpose(1, 2)
 
 
 def _few(x: Tensor, seen: Tensor) -> Tensor:
-    """(B S R, G D) what stands at `seen` (B, S, R) in x (B, G, K, D)."""
-    rows, _, count, _ = x.shape
-    first = torch.arange(rows, device=x.device)[:, None, None] * count
-    flat = x.transpose(1, 2).reshape(rows * count, -1)
-    return flat.index_select(0, (seen.clamp(min=0) + first).flatten())
+    """(B, S, R, G, 1, D) what stands at `seen` (B, S, R) in x (B, G, K, D)."""
+    rows, groups, count, size = x.shape
+    if rows > 1:
+        seen = seen + torch.arange(rows, device=x.device)[:, None, None] * count
+    flat = x.transpose(1, 2).reshape(rows * count, -1)  # a view of a `LocalCache`, else a copy
+    return flat.index_select(0, seen.flatten()).view(*seen.shape, groups, 1, size)
 
 
 def weighted_sum(weights: Tensor, value: Tensor) -> Tensor:

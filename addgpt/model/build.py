@@ -7,7 +7,7 @@ import torch
 from addgpt.config.architectures import GPTConfig, GRUConfig, MLPConfig, ModelConfig
 from addgpt.model.baselines import GRU, Baseline, Bigram, Counts, Memory, WindowMLP
 from addgpt.model.gpt import GPT
-from addgpt.model.kv_cache import Cache
+from addgpt.model.kv_cache import Cache, LocalCache
 from addgpt.model.variants import gpt_of
 
 Model = GPT | Baseline
@@ -27,5 +27,5 @@ def build(config: ModelConfig, seed: int | None = 0) -> Model:
 def cache_of(config: ModelConfig, rows: int, length: int, device: torch.device) -> Cache | Memory:
     """What the model of a config carries along while it reads at most `length` tokens."""
     if isinstance(config, GPTConfig):
-        return Cache(config, rows, length, device)
+        return (LocalCache if config.local else Cache)(config, rows, length, device)
     return Memory()

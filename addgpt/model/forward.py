@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from addgpt.model.build import Model
+from addgpt.config.architectures import ModelConfig
+from addgpt.model.build import Model, cache_of
+from addgpt.model.kv_cache import LocalCache
 from addgpt.task import Batch
 
 # Bound memory: rows are processed in groups of about so many tokens, or pairs of query and key.
@@ -99,12 +102,36 @@ def passes(model: Model, batch: Batch) -> Iterator[tuple[np.ndarray, torch.Tenso
     """The rows of a batch in groups of bounded size: which they are, and `forward` of them."""
     on_cpu = next(model.parameters()).device.type == "cpu"
     tokens = CPU_TOKENS_AT_ONCE if on_cpu else TOKENS_AT_ONCE
-    for index in groups(batch, np.arange(len(batch)), tokens):
-        yield index, *forward(model, batch.rows(index))
+    for index in groups(model.config, batch, np.arange(len(batch)), tokens):
+        rows = batch.rows(index)
+        long = model.config.local and rows.tokens.shape[1] > tokens
+        yield index, *(_in_pieces(model, rows, tokens) if long else forward(model, rows))
+
+
+def _in_pieces(model: Model, batch: Batch, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """`forward` of few long rows, so many tokens at a time: only a cache grows with their length,
+    where attention is local."""
+    tokens, ids, targets = tensors(batch, next(model.parameters()).device)
+    rows, length = tokens.shape
+    cache = cache_of(model.config, rows, length, tokens.device)
+    assert isinstance(cache, LocalCache), cache
+    cache.plan(ids)
+    pieces = [slice(start, start + size) for start in range(0, length, size)]
+    logits = [model(tokens[:, p], ids[:, p.start : p.stop + 1], cache) for p in pieces]
+    return torch.cat(logits, 1), targets
+
+
+def pairs_at_once(config: ModelConfig) -> int:
+    """How many pairs of query and key a pass may hold; local attention holds none."""
+    return sys.maxsize if config.local else PAIRS_AT_ONCE
 
 
 def groups(
-    batch: Batch, rows: np.ndarray, tokens: int, equal_prompts: bool = False
+    config: ModelConfig,
+    batch: Batch,
+    rows: np.ndarray,
+    tokens: int,
+    equal_prompts: bool = False,
 ) -> Iterator[np.ndarray]:
     """Rows in groups of so many tokens, of similar (and if asked for, equal prompt) length."""
     lengths, prompt = batch.lengths, batch.scored.argmax(1)
@@ -112,7 +139,7 @@ def groups(
     start = 0
     while start < len(order):
         longest = int(lengths[order[start:]].max())
-        size = max(1, min(tokens // longest, PAIRS_AT_ONCE // longest**2))
+        size = max(1, min(tokens // longest, pairs_at_once(config) // longest**2))
         group = order[start : start + size]
         if equal_prompts:
             group = group[prompt[group] == prompt[group[0]]]

@@ -206,7 +206,7 @@ class GPT(nn.Module):
             reference_length=c.context if c.log_scale else 0,
             device=slots.ids.device,
             cache=slots.cache,
-            seen=slots.seen,
+            seen=None if slots.seen is None else slots.seen.clamp(min=0),
         )
 
     def init_weights(self, generator: torch.Generator) -> None:

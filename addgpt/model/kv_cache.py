@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from addgpt.config.architectures import GPTConfig
 
+Angles = tuple[Tensor, Tensor]  # as of addgpt/model/rotary.py
 SPARE_TOKENS = 3  # that a cache has room for: with 4 it took twice as long to read
+
+
+class Effects(NamedTuple):
+    """What positions do to T tokens, worked out beforehand.
+
+    added   (B, T, C) what is added to the embeddings
+    angles  of queries, and of keys; None: no rotation
+    bias    (B, 1 or H, T, R) what is added to the products of queries and keys
+    seen    (B, T, R) which keys these are
+    """
+
+    added: Tensor
+    angles: tuple[Angles, Angles] | None
+    bias: Tensor
+    seen: Tensor
+
+    def part(self, first: int, last: int) -> Effects:
+        """Those of some tokens."""
+        angles, part = self.angles, slice(first, last)
+        if angles is not None:
+            (a, b), (c, d) = angles
+            angles = (a[:, :, part], b[:, :, part]), (c[:, :, part], d[:, :, part])
+        return Effects(self.added[:, part], angles, self.bias[:, :, part], self.seen[:, part])
 
 
 class Cache:
@@ -25,8 +49,6 @@ class Cache:
         shape = (c.depth, 1 + c.content, rows, c.key_heads, 0, c.width // c.heads)
         self.store = torch.empty(shape, device=device)
         self.ids: Tensor | None = None
-        self._planned: Tensor | None = None
-        self._seen: Tensor | None = None
         self.length, self.used = length, 0
 
     def extend(self, depth: int, *parts: Tensor) -> tuple[Tensor, ...]:
@@ -43,27 +65,10 @@ class Cache:
         self.ids = ids if self.ids is None else torch.cat((self.ids[:, : self.used], ids), 1)
         return self.ids
 
-    def plan(self, ids: Tensor) -> None:
-        """Say beforehand which ids (B, T + 1, L) all tokens will have: local attention asks."""
-        self._planned = ids
-
-    @property
-    def planned(self) -> Tensor:
-        assert self._planned is not None, "local attention needs Cache.plan before it reads"
-        return self._planned
-
-    def seen_by(self, places: Callable[[Tensor], Tensor]) -> Tensor:
-        """(B, T, R) which keys each token sees, by their planned ids: worked out once."""
-        if self._seen is None:
-            self._seen = places(self.planned)
-        return self._seen
-
     def keep(self, rows: Tensor) -> None:
         """Drop all rows but these."""
         self.store = self.store[:, :, rows]
-        for name in ("ids", "_planned", "_seen"):
-            kept = getattr(self, name)
-            setattr(self, name, kept if kept is None else kept[rows])
+        self.ids = self.ids if self.ids is None else self.ids[rows]
 
     def _make_room(self, end: int) -> None:
         size = min(
@@ -72,3 +77,40 @@ class Cache:
         grown = self.store.new_empty(*self.store.shape[:4], size, self.store.shape[5])
         grown[..., : self.used, :] = self.store[..., : self.used, :]
         self.store = grown
+
+
+class LocalCache(Cache):
+    """The cache of local attention: a token of a long text costs what one of a short text costs.
+
+    The few keys of a query are gathered, so there is room for all tokens from the start, a token's
+    heads side by side. All ids are known beforehand, and what follows from them is worked out for
+    many tokens at a time.
+
+    ids      (B, T + 1, L) that all tokens will have
+    seen     (B, T, R) which keys these see; None: not worked out yet
+    effects  what positions do to some tokens, from number `first` on; None: not worked out yet
+    """
+
+    def __init__(self, config: GPTConfig, rows: int, length: int, device: torch.device) -> None:
+        super().__init__(config, rows, length, device)
+        depth, parts, _, heads, _, size = self.store.shape
+        self.store = torch.empty((depth, parts, rows, length, heads, size), device=device)
+        self.seen: Tensor | None = None
+        self.effects: Effects | None = None
+        self.first = 0
+
+    def plan(self, ids: Tensor) -> None:
+        """Say beforehand which ids (B, T + 1, L) all tokens will have."""
+        self.ids = ids
+
+    def extend(self, depth: int, *parts: Tensor) -> tuple[Tensor, ...]:
+        """Append (B, G, T, D) keys and values; return (B, G, K, D) with room for those to come."""
+        layer = self.store[depth].transpose(2, 3).unbind()
+        for kept, part in zip(layer, parts, strict=True):
+            kept[:, :, self.used : self.used + part.shape[2]] = part
+        return layer
+
+    def keep(self, rows: Tensor) -> None:
+        super().keep(rows)
+        self.seen = self.seen if self.seen is None else self.seen[rows]
+        self.effects = None

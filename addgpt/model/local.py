@@ -49,8 +49,11 @@ class LocalAttention:
         """(B, T, R) which keys each query sees, its own first; -1 where there are fewer.
 
         Args:
-            ids: (B, T + 1, L) of the tokens and of the slot after the last.
+            ids: (B, T + 1, L) of the tokens and of the slot after the last. On the `meta` device,
+                where they have no values, the answer has a shape alone: R is 1.
         """
+        if ids.is_meta:
+            return ids[:, :-1, :1]
         keys = ids[:, :-1]
         wanted = self._wanted(ids[:, 1:] if self.from_target else keys)  # (B, T, Q, n)
         code = _coded(keys[:, :, self.levels], ids)

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from addgpt.config.architectures import GPTConfig
-from addgpt.model.kv_cache import Cache
+from addgpt.model.kv_cache import Cache, Effects
 from addgpt.model.layers import Embedding, draw, gather
 from addgpt.model.rotary import (
     INDEX_WAVES,
@@ -43,6 +43,7 @@ class Slots:
     index  (K + 1,) the index in the text, from the first token ever read; None: nothing asks for it
     start  which index is the first token's of this pass
     seen   (B, T, R) which keys each token sees, -1 where there are fewer: local attention
+    known  what positions do to these tokens, where that was worked out beforehand
     """
 
     ids: Tensor
@@ -50,15 +51,16 @@ class Slots:
     start: int
     cache: Cache | None = None
     seen: Tensor | None = None
+    known: Effects | None = None
 
     def ids_of_keys(self, levels: list[int]) -> Tensor:
         """(B, 1, K, n) ids on some levels of all keys, or (B, T, R, n) of those that are seen."""
-        own = self.ids[:, :-1, levels]
         if self.seen is None:
+            own = self.ids[:, :-1, levels]
             return (own if self.cache is None else self.cache.remember(own))[:, None]
-        if self.cache is not None:
-            own = self.cache.planned[:, :, levels]
-        return gather(own, self.seen.clamp(min=0).flatten(1)).unflatten(1, self.seen.shape[1:])
+        ids = self.ids if self.cache is None or self.cache.ids is None else self.cache.ids
+        found = gather(ids, self.seen.clamp(min=0).flatten(1))[:, :, levels]
+        return found.unflatten(1, self.seen.shape[1:])
 
     @property
     def end(self) -> int:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from addgpt.config.architectures import GPTConfig
-from addgpt.model.kv_cache import Cache
+from addgpt.model.kv_cache import Cache, Effects, LocalCache
 from addgpt.model.local import LocalAttention
 from addgpt.model.position_ids import LearnedIds, RelativeIds, RotaryIds
 from addgpt.model.positions import INDEX_SCHEMES, Scheme, Slots
@@ -21,6 +21,9 @@ ID_SCHEMES: dict[str, tuple[Any, tuple[str, ...]]] = {
 }
 
 
+AHEAD = 1 << 11  # tokens of all rows whose positions are worked out together while decoding
+
+
 class Schemes(nn.ModuleDict):
     """The schemes by name: `index`, and the ids' `learned`, `rotary`, `relative`."""
 
@@ -28,7 +31,7 @@ class Schemes(nn.ModuleDict):
         super().__init__()
         self.reads_index = config.position != "none"
         self.random_index = config.random_index
-        self.local = None if config.attention == "full" else LocalAttention(config)
+        self.local = LocalAttention(config) if config.local else None
         if self.reads_index:
             self["index"] = INDEX_SCHEMES[config.position](config)
         for name, (cls, ways) in ID_SCHEMES.items():
@@ -45,37 +48,68 @@ class Schemes(nn.ModuleDict):
         Their index in the text is 0, 1, 2, ..., or in training a random choice in order
         (`random_index`).
         """
+        if isinstance(cache, LocalCache):
+            return self._slots_ahead(cache, ids.shape[1] - 1)
         start = cache.used if cache is not None else 0
         index, count = None, start + ids.shape[1]
         if self.reads_index and self.training and self.random_index:
             index = random_index(count, self.random_index).to(ids.device)
         elif self.reads_index:
             index = torch.arange(count, device=ids.device)
-        seen = None
-        if self.local is not None and cache is None:
-            seen = self.local.places(ids)
-        elif self.local is not None:
-            seen = cache.seen_by(self.local.places)[:, start : start + ids.shape[1] - 1]
+        seen = None if self.local is None else self.local.places(ids)
         return Slots(ids, index, start, cache, seen)
+
+    def _slots_ahead(self, cache: LocalCache, count: int) -> Slots:
+        """Where the next tokens stand whose ids were planned, and what positions do to them."""
+        assert cache.ids is not None and self.local is not None, "LocalCache.plan comes first"
+        start, end, known = cache.used, cache.used + count, cache.effects
+        if known is None or end > cache.first + known.added.shape[1]:
+            if cache.seen is None:
+                cache.seen = self.local.places(cache.ids)
+            last = min(max(end, start + AHEAD // len(cache.ids)), cache.ids.shape[1] - 1)
+            index = torch.arange(last + 1, device=cache.ids.device) if self.reads_index else None
+            ids, seen = cache.ids[:, start : last + 1], cache.seen[:, start:last]
+            known = self._effects(Slots(ids, index, start, cache, seen))
+            cache.effects, cache.first = known, start
+        part = known.part(start - cache.first, end - cache.first)
+        return Slots(cache.ids[:, start : end + 1], None, start, cache, part.seen, part)
+
+    def _effects(self, slots: Slots) -> Effects:
+        rates = next(self.parameters(), slots.ids)
+        x = torch.zeros(1, slots.ids.shape[1] - 1, 1, dtype=rates.dtype, device=rates.device)
+        bias, seen = self.bias(slots), slots.seen
+        assert bias is not None and seen is not None
+        return Effects(self.embed(x, slots), self.rotate(slots), bias, seen)
 
     def embed(self, x: Tensor, slots: Slots) -> Tensor:
         """(B, T, C) embeddings, the vectors of all schemes added."""
+        if slots.known is not None:
+            return x + slots.known.added
         for scheme in self.each():
             x = scheme.embed(x, slots)
         return x
 
     def rotate(self, slots: Slots) -> tuple[Angles, Angles] | None:
         """What queries and keys are rotated by: each scheme turns channels of its own."""
+        if slots.known is not None:
+            return slots.known.angles
         return joined([found for one in self.each() if (found := one.rotate(slots)) is not None])
 
     def bias(self, slots: Slots) -> Tensor | None:
-        """(B or 1, H, S, K) the sum of the biases of all schemes."""
+        """(B or 1, H, S, K) the sum of the biases of all schemes; with local attention (B, 1 or H,
+        S, R), -inf where fewer keys are seen."""
+        if slots.known is not None:
+            return slots.known.bias
         total = None
         for scheme in self.each():
             found = scheme.bias(slots)
             if found is not None:
                 total = found if total is None else total + found
-        return total
+        if slots.seen is None:
+            return total
+        hidden = (slots.seen < 0)[:, None]
+        total = torch.zeros(hidden.shape, device=hidden.device) if total is None else total
+        return total.masked_fill(hidden, -torch.inf)
 
     def init_weights(self, generator: torch.Generator, std: float, late: bool = False) -> None:
         """Fill the schemes' parameters: embeddings at first, biases `late`, after the blocks'."""

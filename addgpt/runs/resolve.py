@@ -15,7 +15,7 @@ from addgpt.config.architectures import (
 from addgpt.config.errors import UsageError
 from addgpt.config.schema import RunConfig, TrainConfig, trained
 from addgpt.config.settings import names_of, to_dict, unknown, with_settings
-from addgpt.locality import LocalTrace
+from addgpt.locality import LocalTrace, not_local
 from addgpt.task import Task
 from addgpt.task_lookup import lasting, load_task, task_class
 
@@ -73,9 +73,9 @@ def configure(
         levels=task.levels,
     )
     built = with_model_settings(base, model)
-    if isinstance(built, GPTConfig) and built.attention != "full":
+    if isinstance(built, GPTConfig) and built.local:
         if not isinstance(task, LocalTrace):
-            raise UsageError(f"attention={built.attention} needs a task that has local traces")
+            raise not_local(built.attention)
         built = replace(built, visible=task.visible(built.attention))
     learned = trained(built.architecture, recipe.train)
     return RunConfig(

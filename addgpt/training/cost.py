@@ -4,7 +4,8 @@ Operations are those of the matrix products, counted on the model itself without
 `FlopCounterMode` on tensors that have shapes but no memory); a product of (m, k) and (k, n) is
 2 m k n. A common estimate is 6 a weight and token for training and 2 for a forward pass (Kaplan
 et al. 2020, arXiv:2001.08361); ours also count attention and padding, and leave out what the last
-block saves where few tokens are scored.
+block saves where few tokens are scored. Local attention looks at a few keys of each token, however
+long the text is; those are counted from the ids.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from addgpt.config.architectures import ModelConfig, TableConfig
+from addgpt.config.architectures import GPTConfig, ModelConfig, TableConfig
 from addgpt.config.errors import UsageError
 from addgpt.config.schema import RunConfig
 from addgpt.device import autocast, compute_dtype, pick_device, prepare
 from addgpt.evaluation.exact_match import evaluation_problems
 from addgpt.model.build import Model, build
 from addgpt.model.forward import forward, next_token_loss
+from addgpt.model.local import LocalAttention
 from addgpt.runs.checkpoint import outline
 from addgpt.task import Batch, Graded
 from addgpt.task_lookup import load_task
@@ -83,7 +86,21 @@ def flops(model: Model, batch: Batch) -> tuple[int, int]:
         logits, targets = forward(model, batch)
         first = counter.get_total_flops()
         next_token_loss(logits, targets).backward()
-    return first, counter.get_total_flops()
+    few = _local_attention(model, batch, logits.shape[1]) if model.config.local else 0
+    # Backward: the gradients of both factors of each product.
+    return first + few, counter.get_total_flops() + 3 * few
+
+
+def _local_attention(model: Model, batch: Batch, places: int) -> int:
+    """FLOPs of the products of queries with the keys they see, and of weights with values, where
+    the last block has so many queries a row."""
+    config = model.config
+    assert isinstance(config, GPTConfig)
+    rows, length, seen = (
+        LocalAttention(config).places(torch.from_numpy(batch.positions).long()).shape
+    )
+    queries = rows * (length * (config.depth - 1) + places)
+    return 2 * (1 + config.content) * queries * seen * config.width
 
 
 def by_length(config: RunConfig) -> list[Cost]:

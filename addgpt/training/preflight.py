@@ -43,7 +43,7 @@ def check_memory(config: RunConfig, world: World = ALONE) -> None:
     rows = min(train.micro_batch or train.batch_size, -(-train.batch_size // world.size))
     tokens = model.context // 4  # of a row, at the least
     kept = rows * tokens * model.depth * model.width * PER_TOKEN
-    if isinstance(model, GPTConfig) and "relative" in model.scheme:
+    if isinstance(model, GPTConfig) and "relative" in model.scheme and not model.local:
         # The longest pass decides, and a batch has problems that are at least half as long.
         kept += rows * (model.context // 2) ** 2 * model.heads * PER_PAIR
     drawn = (train.batch_size + train.eval_size) * tokens * (2 + 2 * len(model.levels))

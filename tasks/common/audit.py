@@ -6,20 +6,24 @@ code nor numpy nor digit matrices. So a slip in either shows as soon as both are
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 MASK = (1 << 64) - 1
 CHUNK = 10**18
 HELD_OUT = 20  # of 100 problems
 SMALL = 1000  # cells of fewer problems are not split
 
 
-def in_train(a: int, b: int, op: str, commutes: bool) -> bool:
-    """Whether `a op b`, where `op` is one character, belongs to train."""
-    if _count(a) * _count(b) < SMALL:
+def in_train(operands: Sequence[int], op: str, commutes: bool) -> bool:
+    """Whether `a op b`, or `a op b op c`, where `op` is one character, belongs to train."""
+    if math.prod(map(_count, operands)) < SMALL:
         return True
-    first, second = _hash(a), _hash(b)
-    if commutes and second < first:
-        first, second = second, first
-    return _mix(3 * first + _mix(second + ord(op))) % 100 < 100 - HELD_OUT
+    *others, last = sorted(map(_hash, operands)) if commutes else map(_hash, operands)
+    state = _mix(last + ord(op))
+    for other in reversed(others):
+        state = _mix(3 * other + state)
+    return state % 100 < 100 - HELD_OUT
 
 
 def _count(number: int) -> int:

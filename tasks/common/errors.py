@@ -20,8 +20,8 @@ def of_number(problem: Problem, truth: int, answer: int) -> ErrorType:
         return ErrorType("sign")
     op, right, wrong = problem.op, str(abs(truth)), str(abs(answer))
     digit = lowest_wrong(right, wrong)
-    same_sign = (truth < 0) == (answer < 0)
-    if digit and op in "+-" and same_sign and only_carries(*problem.operands, op, wrong):
+    same_sign, two = (truth < 0) == (answer < 0), len(problem.operands) == 2
+    if digit and op in "+-" and same_sign and two and only_carries(*problem.operands, op, wrong):
         return ErrorType("carry" if op == "+" else "borrow", digit)
     return ErrorType("digit" if len(right) == len(wrong) else "length", digit)
 

@@ -53,6 +53,7 @@ class Mixture(Graded, HeldOut, Explained, LocalTrace):
     equivalent, in_train, in_train_range, in_eval_range, seen, evaluation_set = map(
         of_part, "equivalent in_train in_train_range in_eval_range seen evaluation_set".split()
     )
+    cell_of = of_part("cell_of")
 
     @property
     def levels(self) -> tuple[int, ...]:

@@ -37,7 +37,7 @@ class Operation(Graded, HeldOut, Explained):
         """The operand lengths that are scored."""
 
     @abstractmethod
-    def compute(self, a: int, b: int) -> Answer:
+    def compute(self, a: int, b: int, /) -> Answer:
         """The right answer by Python integers."""
 
     def numbers(self, problem: Problem, completion: str) -> list[list[int]]:
@@ -60,18 +60,20 @@ class Operation(Graded, HeldOut, Explained):
         """What the rows of a trace are, by the character that ends each; the last is the answer."""
         return {}
 
-    def check(self, problem: Problem) -> tuple[int, int]:
+    def check(self, problem: Problem) -> tuple[int, ...]:
         """The operands of a problem. Raises UsageError unless it can be asked."""
         if problem.op != self.op:
             raise UsageError(f"this model does {self.op}, not {problem.op}")
-        a, b = problem.operands
-        if max(a, b) >= TOO_LARGE:
+        most, count = self.operands_at_most, len(problem.operands)
+        if not 2 <= count <= most:
+            valid = "2" if most == 2 else f"2 to {most:,}"
+            raise UsageError(f"this model takes {valid} operands, not {count:,}")
+        if max(problem.operands) >= TOO_LARGE:
             raise UsageError(f"operands may have at most {MAX_DIGITS} digits")
-        return a, b
+        return problem.operands
 
     def prompt(self, problem: Problem) -> str:
-        a, b = self.check(problem)
-        return f"{a}{self.op}{b}="
+        return f"{self.op.join(map(str, self.check(problem)))}="
 
     def truth(self, problem: Problem) -> Answer:
         return self.compute(*self.check(problem))
@@ -91,7 +93,7 @@ class Operation(Graded, HeldOut, Explained):
         return [problem, Problem(self.op, (b, a))] if self.commutes else [problem]
 
     def in_train(self, problem: Problem) -> bool:
-        return audit.in_train(*self.check(problem), self.op, self.commutes)
+        return audit.in_train(self.check(problem), self.op, self.commutes)
 
     def error_type(self, problem: Problem, answer: Answer) -> ErrorType:
         return errors.of_number(problem, self.truth(problem).whole, answer.whole)

@@ -14,6 +14,7 @@ positions. Decoding works them out from zeros of the same lengths, and sees what
 
 from __future__ import annotations
 
+import math
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ from tasks.common.ids import ALPHABET
 END = "#"
 DIGITS = 10  # the first so many characters
 LEVELS = 3
+LARGEST_TABLE = 1 << 20  # of combinations of lengths
 SIGNS = np.array([ALPHABET.index("+"), ALPHABET.index("-")], np.uint8)  # not negative, negative
 
 
@@ -70,10 +72,14 @@ class Kind(IntEnum):
     SIGN_2 = 36
     SIGN_1 = 37
     SUM_CARRY = 38  # what a column of a running sum carries
+    # Of sums of many numbers.
+    SUBTOTAL = 39  # the first number, then running sums
+    SUBTOTAL_CARRY = 40
+    STOP = 41  # what ends a row
 
 
 KINDS = Kind.REMAINDER + 1
-ALL_KINDS = len(Kind) + 1
+ALL_KINDS = Kind.SUM_CARRY + 1  # of operations on two numbers
 
 
 class _Block(NamedTuple):
@@ -170,9 +176,9 @@ class Sheet:
         token = np.array([[ALPHABET.index(char)]]) if isinstance(char, str) else char
         self.number(token, kind, exists=exists, col=col, step=step)
 
-    def equals(self) -> None:
+    def equals(self, kind: int = Kind.EQUALS, step: int = 0) -> None:
         """Write `=`; from here on, the model is scored."""
-        self.symbol("=", Kind.EQUALS)
+        self.symbol("=", kind, step=step)
         self._prompt_columns = self._columns
 
     def batch(self) -> Batch:
@@ -268,8 +274,12 @@ def _place_in_run(digit: np.ndarray) -> np.ndarray:
 def _distinct(lengths: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray]:
     """(K,) one row for each combination of lengths, and (B,) which of them each row is like.
 
-    As `np.unique` does, which sorts and takes several times as long.
+    As `np.unique` does, which sorts and takes several times as long. It has to, where there are too
+    many combinations for a table.
     """
+    if math.prod(int(some.max()) + 1 for some in lengths) > LARGEST_TABLE:
+        both = np.unique(np.stack(lengths, 1), axis=0, return_index=True, return_inverse=True)[1:]
+        return both[0], both[1].reshape(-1)
     key = np.zeros(len(lengths[0]), np.int64)
     for some in lengths:
         key = key * (int(some.max()) + 1) + some

@@ -18,8 +18,29 @@ def split_of(a: np.ndarray, b: np.ndarray, salt: int, commutes: bool) -> np.ndar
     if commutes:
         first, second = np.minimum(first, second), np.maximum(first, second)
     with np.errstate(over="ignore"):
-        share = _mix(first * np.uint64(3) + _mix(second + np.uint64(salt)))
-        share -= share // np.uint64(100) * np.uint64(100)  # quicker than % in numpy
+        return _split(_mix(first * np.uint64(3) + _mix(second + np.uint64(salt))))
+
+
+def split_of_many(operands: np.ndarray, counts: np.ndarray, salt: int) -> np.ndarray:
+    """(B,) the same for sums of the first `counts` of (B, K, n) operands, in any order.
+
+    Of two operands it is what `split_of` says.
+    """
+    rows, most, width = operands.shape
+    there = np.arange(most) < counts[:, None]
+    hashes = _hash(operands.reshape(rows * most, width)).reshape(rows, most)
+    # Largest first. What is not there is sorted among zeros, of which the hash is 0.
+    hashes = np.sort(np.where(there, hashes, np.uint64(0)), 1)[:, ::-1]
+    with np.errstate(over="ignore"):
+        state = _mix(hashes[:, 0] + np.uint64(salt))
+        for place in range(1, most):
+            mixed = _mix(hashes[:, place] * np.uint64(3) + state)
+            state = np.where(there[:, place], mixed, state)
+    return _split(state)
+
+
+def _split(hashes: np.ndarray) -> np.ndarray:
+    share = hashes - hashes // np.uint64(100) * np.uint64(100)  # quicker than % in numpy
     return (share >= 100 - VAL - TEST).astype(np.int8) + (share >= 100 - TEST)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,21 +9,14 @@ import numpy as np
 from addgpt.calculator.solver import Calculator
 from addgpt.task import Task
 from addgpt.task_lookup import load_task
-from tasks.common import digits
 
-HINTS = re.compile(r"[^-0-9+*/=]")  # the letters before digits that say their columns
 ALL = {"calc": {"digits": 4, "sum_digits": 6}}
 
 
 def written(task: Task, prompt: str) -> str:
     """What a perfect model writes after a prompt: the task's own work."""
-    op, sides = task.parse(HINTS.sub("", prompt))
-    part = task.part(op) if hasattr(task, "parts") else task
-    lengths = [np.array([len(str(side))]) for side in sides]
-    width = max(len(str(side)) for side in sides)
-    a, b = (digits.from_int(side, width)[None] for side in sides)
-    sheet = part.write(a, b, *lengths).batch()
-    return task.decode(sheet.tokens[0])[len(prompt) :]
+    work = task.reference(task.encode(prompt)[None])
+    return task.decode(work.tokens[0])[len(prompt) :]
 
 
 def oracle(task: Task, spoil=lambda prompt, completion: completion):

@@ -102,20 +102,49 @@ class Naive:
             keys = [self.turn(wk @ x, t, t) for t, x in enumerate(read)]
             values = [wv @ x for x in read]
             for t, q in enumerate(queries):
-                seen = max(t + 1, self.prompt if t < self.prompt else 0)
-                sharp = math.log(seen) / math.log(config.context) if config.log_scale else 1.0
+                seen = self.seen(t)
+                sharp = math.log(len(seen)) / math.log(config.context) if config.log_scale else 1.0
                 scores = np.array(
                     [
                         (self.score(name, head, q, keys[s]) + self.bias(head, t, s)) * sharp
-                        for s in range(seen)
+                        for s in seen
                     ]
                 )
                 weights = np.exp(scores - scores.max())
                 weights /= weights.sum()
                 mixed[t][head * size : (head + 1) * size] = sum(
-                    w * values[s] for s, w in enumerate(weights)
+                    w * values[s] for s, w in zip(seen, weights, strict=True)
                 )
         return [self.matrix(f"{name}.attention.out.weight") @ x for x in mixed]
+
+    def seen(self, t: int) -> list[int]:
+        """The places whose tokens place `t` sees."""
+        most = max(t + 1, self.prompt if t < self.prompt else 0)
+        return [s for s in range(most) if s == t or self.in_sight(t, s)]
+
+    def in_sight(self, t: int, s: int) -> bool:
+        """Whether local attention shows place `t` another place, by their ids."""
+        config = self.config
+        slot, key = self.ids[t + config.next_ids], self.ids[s]
+        if config.attention == "window":
+            levels = zip(slot, key, config.visible, strict=True)
+            return all(not some or any(self.apart(*two, n) for n in some) for *two, some in levels)
+        if config.attention == "reads":
+            return any(
+                slot[-1] == reader
+                and key[-1] == read
+                and all(map(self.apart, slot[:-1], key[:-1], differences))
+                for reader, read, *differences in config.visible
+            )
+        return True
+
+    @staticmethod
+    def apart(slot: int, key: int, difference: int) -> bool:
+        """Whether two ids differ by so much. Only ids that are not 0 do; 2^15 asks for a key of 0,
+        whatever the slot is."""
+        if difference == 2**15:
+            return key == 0
+        return slot != 0 and key != 0 and slot - key == difference
 
     def projections(self, name: str, head: int, size: int) -> list[np.ndarray]:
         """The matrices of one head: its query's, and those of the keys and values it reads."""

@@ -1,0 +1,96 @@
+"""How fast a model writes and reads by length, where each token sees all before it, and few.
+
+    python -m benchmarks.local_attention
+    python -m benchmarks.local_attention --quick
+
+One block of width 128, untrained, and the work of products. `written` is decoding of one row token
+by token, `read` one pass over the same work, as a draft is checked; memory is the most that the
+process had in use. The reference is full attention.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+from collections.abc import Callable
+
+import numpy as np
+
+from addgpt.config.architectures import GPTConfig
+from addgpt.generation.decode import generate
+from addgpt.model.build import Model, build
+from addgpt.model.forward import loss
+from addgpt.runs.resolve import configure
+from addgpt.task import Problem
+from addgpt.task_lookup import load_task
+from benchmarks import timing
+
+LONGEST, SIZES, QUICK, ROUNDS = 100, (5, 20, 50), (5, 10), 3
+NO_TOKEN = 255  # as the end mark: untrained models write to the limit
+LOCAL = ("reads", "window")
+CARRY = {f"{op}_trace": "carry" for op in ("add", "sub", "mul", "div")}
+
+
+def measure(options: argparse.Namespace) -> list[timing.Row]:
+    rounds, sizes = (1, QUICK) if options.quick else (ROUNDS, SIZES)
+    rows = []
+    if not options.quick:
+        rows += rates(LONGEST, LOCAL, rounds)  # full attention would take gigabytes
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        timing.say(f"memory of local attention: at most {most:,.0f} MiB")
+    for size in sizes:
+        rows += rates(size, (*LOCAL, "full"), rounds)
+    return rows
+
+
+def rates(size: int, patterns: tuple[str, ...], rounds: int) -> list[timing.Row]:
+    """Tokens a second of products of so many digits."""
+    work: dict[str, Callable[[], object]] = {}
+    for name in patterns:
+        task, model = _model(name)
+        rng = np.random.default_rng(size)
+        a, b = (int("".join(map(str, rng.integers(1, 10, size)))) for _ in range(2))
+        prompt = task.encode(task.prompt(Problem("*", (a, b))))[None]
+        batch = task.reference(prompt)
+        count = int(batch.lengths[0]) - prompt.shape[1]
+        work[f"{name} written"] = _writing(model, task, prompt, count)
+        work[f"{name} read"] = _reading(model, batch)
+    times = timing.interleave(work, rounds)
+    found = {key: [count / t for t in took] for key, took in times.items()}
+    for key, values in found.items():
+        timing.say(f"{size}x{size} {key}: {np.median(values):,.0f} tokens a second")
+    return [
+        timing.Row(
+            f"{size}x{size} product, {name}",
+            f"tokens {way} a second",
+            found[f"{name} {way}"],
+            found.get(f"full {way}", ()),
+            note=f"{count:,} tokens",
+        )
+        for name in LOCAL
+        for way in ("written", "read")
+    ]
+
+
+def _writing(model: Model, task, prompt: np.ndarray, count: int) -> Callable[[], object]:
+    return lambda: generate(model, task.positions, prompt, count, NO_TOKEN)
+
+
+def _reading(model: Model, batch) -> Callable[[], object]:
+    return lambda: loss(model, batch)
+
+
+def _model(attention: str):
+    """The calculator's task and an untrained model of it."""
+    settings = CARRY | {"digits": 4, "sum_digits": 5, "layers": 1, "attention": attention}
+    config = configure("calc", settings)
+    assert isinstance(config.model, GPTConfig)
+    return load_task(config.task, config.options), build(config.model).eval()
+
+
+def main() -> None:
+    timing.main(timing.parser(__doc__).parse_args(), measure)
+
+
+if __name__ == "__main__":
+    main()
