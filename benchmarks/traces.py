@@ -28,12 +28,18 @@ from addgpt.training.loop import train
 
 DESIGNS = {
     "add": ({"format": "plain"}, {"format": "reverse"}, {"trace": "carry"}),
-    "sub": ({"trace": "none", "sign": "before"}, {"trace": "none", "sign": "after"}, {}),
+    "sub": (
+        {"trace": "none", "sign": "before"},
+        {"trace": "none", "sign": "after"},
+        {"trace": "borrow"},
+        {"trace": "carry"},
+    ),
     "mul": ({"trace": "none"}, {"trace": "rows"}, {"trace": "carry"}),
-    "div": ({"trace": "none"}, {"trace": "doubling"}, {"trace": "estimate"}),
+    "div": ({"trace": "none"}, {"trace": "doubling"}, {"trace": "estimate"}, {"trace": "carry"}),
 }
 SHAPE = {"layers": "2", "width": "128", "batch_size": "64", "muon_lr": "0.02", "lr": "0.003"}
 SHAPE |= {"threads": "1", "level_position": "rotary,rotary,learned"}
+SHAPE |= {"attention": "full", "label_smoothing": "0", "micro_batch": "0"}
 WARM, TIMED = 3, 8
 
 

@@ -268,11 +268,7 @@ class Add(Arithmetic):
     def draw(self, problem: Problem, completion: str) -> str:
         above = []
         if self.trace == "carry" and self.format != "plain":
-            carries = paper.digits(completion)[1::2][::-1]
-            marks = carries.replace("0", " ").rstrip()
-            if marks.strip():
-                shift = len(carries) - len(marks) + 1
-                above = [paper.Line(marks.strip(), shift, remark="carried")]
+            above = paper.carried(paper.digits(completion)[1::2], "carried")
         return self.on_paper(problem, completion, above)
 
     def strata(self) -> list[Cell]:

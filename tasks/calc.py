@@ -6,7 +6,7 @@ drawn in training. Sums and differences may be longer than products and quotient
 >>> task = Calc(digits=3, sum_digits=4)
 >>> str(task.truth(task.parse("1 / 3"))), task.prompt(task.parse("5 - 7"))
 ('0 remainder 1', '5-7=')
->>> str(task.read(task.parse("12*34"), "840,630,040;=8040#"))
+>>> str(task.read(task.parse("12*34"), "80400,804000;60300,014000;=8040#"))
 '408'
 """
 

@@ -4,30 +4,39 @@ The default trace first doubles the divisor three times (2, 4 and 8 times, each 
 Then, for each digit of the quotient, highest first, the next digit of the dividend is brought down
 and 8 times the divisor is taken away; then 4, 2 and 1 times, taken away where the row before ended
 positive (`+`), added where it ended negative (`-`), as in non-restoring binary division. A negative
-row is written as ten's complement. Last comes the rest, with the divisor added once more if the
-row before was negative, and the digit of the quotient, which the four signs determine. Every token
-is a copy, a doubling or a one-digit sum or difference; how many there are follows from the operand
-lengths alone.
+row is written as ten's complement, and each digit of a row is followed by what its column carries
+or borrows. The four signs determine the digit of the quotient, which comes next; last comes the
+rest, with the divisor added once more if the row before was negative. Every token is a copy, a
+doubling or a one-digit sum or difference; how many there are follows from the lengths of the
+operands alone.
 
 >>> import numpy as np
 >>> task = Div(digits=2)
 >>> a, b = np.array([[7, 1]]), np.array([[5, 0]])  # 17 / 5, lowest digit first
 >>> batch = task.write(a, b, np.array([2]), np.array([1])).batch()
->>> task.decode(batch.tokens[0])
+>>> for step in task.decode(batch.tokens[0]).split(";"):
+...     print(step)
+17/5=01,02,04,1061-1080-1090-6090-0,11
+7071-7090-7001+2000+3,20
+=03r2#
+
+Other traces: `doubling` writes the same rows without what is carried, and the digit of the quotient
+after the rest; `estimate` guesses each digit from the leading digits (at most one too high), writes
+the guess times the divisor, the difference and, where that is negative, corrects it (after Knuth,
+The Art of Computer Programming 4.3.1); `none` writes quotient and remainder only:
+
+>>> task = Div(digits=2, trace="doubling")
+>>> task.decode(task.write(a, b, np.array([2]), np.array([1])).batch().tokens[0])
 '17/5=01,02,04,16-18-19-69-10;77-79-70+20+23;=03r2#'
 >>> task = Div(digits=2, trace="none")
 >>> task.read(task.parse("17/5"), "03r2#"), task.truth(task.parse("15/5"))
 (Answer(whole=3, rest=2), Answer(whole=3, rest=0))
-
-Other traces: `estimate` guesses each digit from the leading digits (at most one too high), writes
-the guess times the divisor, the difference and, where that is negative, corrects it (after Knuth,
-The Art of Computer Programming 4.3.1); `none` writes quotient and remainder only.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -68,8 +77,8 @@ class Div(Arithmetic):
 
     trace: str = setting(
         "carry",
-        "doubling: 8, 4, 2, 1 times the divisor; carry: the same, each digit followed by its carry; "
-        "estimate: guess and correct; none",
+        "carry: 8, 4, 2, 1 times the divisor, each digit followed by its carry; "
+        "doubling: digits alone; estimate: guess and correct; none",
         TRACES,
     )
 
@@ -151,13 +160,24 @@ class Div(Arithmetic):
         return [quotient, rest[::-1]]
 
     def labels(self) -> dict[str, str]:
-        first = "multiple" if self.trace == "doubling" else "product"
+        first = "product" if self.trace == "estimate" else "multiple"
         return {",": first, "+": "try", "-": "try", ";": "rest"}
 
+    def rows(self, problem: Problem, completion: str) -> list[Row]:
+        rows = super().rows(problem, completion)
+        if self.trace != "carry":
+            return rows
+        after = range(len(MULTIPLES), len(rows))  # a comma there ends a digit of the quotient
+        digits = {place: "digit" for place in after if rows[place].label == "multiple"}
+        return [row._replace(label=digits.get(place, row.label)) for place, row in enumerate(rows)]
+
     def is_copy(self, problem: Problem, rows: list[Row], row: int, place: int) -> bool:
-        """A rest repeats the row before it where that is positive; a digit follows it."""
-        rest = rows[row].label == "rest" and place < len(rows[row].text) - 2
-        return rest and rows[row - 1].text.endswith("+")
+        """A rest repeats the last try where that is positive; what a column carries is no copy."""
+        if rows[row].label != "rest":
+            return False
+        if self.trace == "carry":  # the digit of the quotient stands between
+            return rows[row - 2].text.endswith("+") and not place % 2
+        return rows[row - 1].text.endswith("+") and place < len(rows[row].text) - 2
 
     def error_type(self, problem: Problem, answer: Answer) -> ErrorType:
         """The digit has a q before it where the quotient is wrong, else an r for the remainder."""
@@ -181,11 +201,12 @@ class Div(Arithmetic):
             lines += [f"{n} * {b} = {table[n]:>{width}}" for n in table if n > 1] + [""]
         count = max(len(a) - len(b) + 1, 0)  # digits of the quotient
         down, rest = a[len(a) - count :], a[: len(a) - count]
+        rows = _digits_alone(rows) if self.trace == "carry" else rows
         for place, work in enumerate(_steps(rows)):
             digit = down[place] if place < len(down) else paper.MISSING
             current = (rest + digit).lstrip("0") or "0"
             lines.append(f"{current:>{width + 2}}   bring down {digit}")
-            step = _drawn_tries if self.trace == "doubling" else _drawn_guess
+            step = _drawn_guess if self.trace == "estimate" else _drawn_tries
             more, rest = step(work, table, width)
             lines += [*more, ""]
         return "\n".join([*lines, f"= {self.shown(problem, completion)}"])
@@ -392,9 +413,9 @@ def _column(seen: tuple, signed: bool):
 
 
 def _less_than_divisor(digit, divisor, sign, carry):
-    """Where the divisor has no digit: the last try brings a row that is less than twice the divisor,
-    in size, to less than the divisor. So its top digit, 0 or 1, or 8 or 9 where it stands as ten's
-    complement, becomes 0 or 9: a 1 is borrowed from, an 8 receives a carry."""
+    """Where the divisor has no digit: the last try brings a row that is less than twice the
+    divisor, in size, to less than the divisor. So its top digit, 0 or 1, or 8 or 9 where it stands
+    as ten's complement, becomes 0 or 9: a 1 is borrowed from, an 8 receives a carry."""
     if divisor is not None:
         return np.full(len(digit), True)
     minus = (digit == 9) | ((digit == 8) & (carry == 1))
@@ -476,7 +497,18 @@ def _value(number: np.ndarray, shift: np.ndarray, count: np.ndarray) -> np.ndarr
     return total
 
 
-def _steps(rows: list[Row]) -> Iterator[list[Row]]:
+def _digits_alone(rows: list[Row]) -> Iterator[Row]:
+    """The rows of steps without what is carried, the digit of the quotient after the rest."""
+    digit = ""
+    for label, text in rows:
+        if label == "digit":
+            digit = paper.digits(text)
+        elif label in ("try", "rest"):
+            number = paper.digits(text)[::2]
+            yield Row(label, number + (digit if label == "rest" else "") + text[-1])
+
+
+def _steps(rows: Iterable[Row]) -> Iterator[list[Row]]:
     """The rows of each step, which ends with its rest."""
     step: list[Row] = []
     for row in rows:

@@ -1,21 +1,27 @@
 """Multiplication of two non-negative integers, as a person does it on paper.
 
 For each digit of b, lowest first: a times that digit (ends with `,`), then the running sum (ends
-with `;`). A running sum is written from the place of its own digit upwards: what lies below is
-settled. All numbers are written lowest digit first, shifted by their position ids, not by zeros:
+with `;`), each digit followed by what its column carries; the top digit of a product is the last
+carry. A running sum is written from the place of its own digit upwards: what lies below is settled.
+All numbers are written lowest digit first, shifted by their position ids, not by zeros:
 
 >>> import numpy as np
 >>> task = Mul(digits=2)
 >>> a, b = np.array([[2, 1]]), np.array([[4, 3]])  # 12 * 34, lowest digit first
 >>> batch = task.write(a, b, np.array([2]), np.array([2])).batch()
 >>> task.decode(batch.tokens[0])  # 12*4 = 048; 12*3 = 036; 36 + 4 (of 48) = 040; answer 0408
-'12*34=840,630,040;=8040#'
+'12*34=80400,804000;60300,014000;=8040#'
 >>> problem = task.parse("12*34")
->>> task.read(problem, "840,630,040;=8040#"), task.truth(problem)
+>>> task.read(problem, "80400,804000;60300,014000;=8040#"), task.truth(problem)
 (Answer(whole=408, rest=0), Answer(whole=408, rest=0))
 
-With `trace=carry` product and sum are one row, each digit followed by the carry it leaves, and with
-`trace=none` only the product is written (`12*34=8040#`).
+With `trace=rows` the carries are left out, and the first running sum, which is the first product:
+
+>>> task = Mul(digits=2, trace="rows")
+>>> task.decode(task.write(a, b, np.array([2]), np.array([2])).batch().tokens[0])
+'12*34=840,630,040;=8040#'
+
+With `trace=none` only the product is written (`12*34=8040#`).
 """
 
 from __future__ import annotations
@@ -45,7 +51,8 @@ class Mul(Arithmetic):
 
     trace: str = setting(
         "carry",
-        "rows: products and running sums; carry: the same, each digit followed by its carry; none",
+        "carry: products and running sums, each digit followed by its carry; rows: digits alone; "
+        "none",
         TRACES,
     )
 
@@ -146,44 +153,39 @@ class Mul(Arithmetic):
         return {",": "product", ";": "running"}
 
     def is_copy(self, problem: Problem, rows: list[Row], row: int, place: int) -> bool:
-        """A product by 1 repeats a; a running sum with a product by 0 the one before."""
-        if self.trace != "rows":
+        """A product by 1 repeats a; a running sum with a product by 0 the one before, the first one
+        the first product. What a column carries is no copy."""
+        if self.trace == "none" or (self.trace == "carry" and place % 2):
             return False
-        digit = str(problem.operands[1])[::-1][(row + 1) // 2]
+        if self.trace == "carry" and row == 1:
+            return True
+        factor = row // 2 if self.trace == "carry" else (row + 1) // 2
+        digit = str(problem.operands[1])[::-1][factor]
         return digit == ("0" if rows[row].label == "running" else "1")
 
     def draw(self, problem: Problem, completion: str) -> str:
         rows = [row for row in self.rows(problem, completion) if row.label != "answer"]
-        work = self._drawn_rows if self.trace == "rows" else self._drawn_carries
-        below = [*work(problem, rows), paper.Rule("=")] if rows else []
+        below = [*self._drawn(problem, rows), paper.Rule("=")] if rows else []
         return self.on_paper(problem, completion, below=below)
 
-    def _drawn_rows(self, problem: Problem, rows: list[Row]) -> Iterator[paper.Line | paper.Rule]:
+    def _drawn(self, problem: Problem, rows: list[Row]) -> Iterator[paper.Line | paper.Rule]:
         """Products and running sums, each product one place further left."""
         settled = last = ""  # digits below the running sum, lowest first; the row before
         place = 0
         for label, text in rows:
-            digits = paper.digits(text)
+            digits, carries = paper.digits(text), ""
+            if self.trace == "carry":
+                digits, carries = digits[::2], digits[1::2][::-1]
+            carries = f", carries {carries}" if carries.strip("0") else ""
             if label == "product":
-                sign = "+" if place else ""
-                remark = _factor(problem, place)
+                sign, remark = "+" if place else "", _factor(problem, place) + carries
                 yield paper.Line(paper.number(digits), place, sign, remark)
                 last = last or digits
                 place += 1
-            else:
-                settled, last = settled + last[:1], digits
+            elif self.trace == "rows" or place > 1 or digits != last:
+                settled, last = settled + last[:1] * (self.trace == "rows" or place > 1), digits
                 yield paper.Rule()
-                yield paper.Line(paper.number(settled + digits), remark="so far")
-
-    def _drawn_carries(self, problem: Problem, rows: list[Row]) -> Iterator[paper.Line]:
-        """Running sums whose digits are each followed by a carry; the last carry is the top."""
-        settled = ""
-        for place, row in enumerate(rows):
-            text = paper.digits(row.text)
-            digits = text[0::2]
-            remark = f"with {_factor(problem, place)}, carries {text[1::2]}"
-            yield paper.Line(paper.number(settled + digits), remark=remark)
-            settled += digits[:1]
+                yield paper.Line(paper.number(settled + digits), remark="so far" + carries)
 
     def columns(self) -> int:
         return self.digits + 2 if self.trace != "none" else 2 * self.digits + 2

@@ -2,17 +2,24 @@
 
 The sign is known only once the last borrow is, and the digits of a negative difference depend on
 the sign. So the default trace first writes the difference as if the borrow could be paid (ten's
-complement), lowest digit first, then the sign, then the magnitude:
+complement), lowest digit first, each digit followed by what its column borrows; then the sign, then
+the magnitude:
 
 >>> import numpy as np
 >>> task = Sub(digits=3)
 >>> a, b = np.array([[2, 1, 0]]), np.array([[5, 4, 3]])  # 12 - 345, lowest digit first
 >>> batch = task.write(a, b, np.array([2]), np.array([3])).batch()
 >>> task.decode(batch.tokens[0])  # 12 - 345 + 1000 = 667, negative, 1000 - 667 = 333
-'12-345=766-333#'
+'12-345=716161-333#'
 >>> problem = task.parse("12 - 345")
->>> task.read(problem, "766-333#"), task.truth(problem)
+>>> task.read(problem, "716161-333#"), task.truth(problem)
 (Answer(whole=-333, rest=0), Answer(whole=-333, rest=0))
+
+With `trace=borrow` the borrows are left out:
+
+>>> task = Sub(digits=3, trace="borrow")
+>>> task.decode(task.write(a, b, np.array([2]), np.array([3])).batch().tokens[0])
+'12-345=766-333#'
 
 With `trace=none` only the sign and the magnitude are written, in the order that `sign` says:
 `12-345=-333#` (before) or `12-345=333-#` (after).
@@ -52,7 +59,8 @@ class Sub(Arithmetic):
 
     trace: str = setting(
         "carry",
-        "borrow: the signed difference first; carry: the same, each digit followed by its borrow; none",
+        "carry: the signed difference first, each digit followed by its borrow; "
+        "borrow: digits alone; none",
         ("carry", "borrow", "none"),
     )
     sign: str = setting("before", "where the sign stands with trace=none", ("before", "after"))
@@ -124,16 +132,19 @@ class Sub(Arithmetic):
 
     def draw(self, problem: Problem, completion: str) -> str:
         first, answer = (row.text for row in (self.rows(problem, completion) * 2)[:2])
-        below = []
+        above, below = [], []
         if self.trace != "none" and first != answer:
-            signed = paper.digits(first)[:: 2 if self.trace == "carry" else 1][::-1]
+            signed = paper.digits(first)
+            if self.trace == "carry":
+                above, signed = paper.carried(signed[1::2], "borrowed"), signed[::2]
+            signed = signed[::-1]
             if answer.startswith("-"):
                 # Ten's complement: the last borrow was from a column that is not there.
                 remark = f"with 1{'0' * len(signed)} borrowed; without it:"
                 below = [paper.Line(signed, remark=remark)]
             elif signed != paper.digits(answer)[::-1]:
                 below = [paper.Line(signed)]
-        return self.on_paper(problem, completion, below=below)
+        return self.on_paper(problem, completion, above, below)
 
     def strata(self) -> list[Cell]:
         return super().strata() + self.chains()

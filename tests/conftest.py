@@ -40,12 +40,18 @@ FORMATS = {
         {"hints": True},
         {"hints": True, "format": "plain", "trace": "carry"},
     ],
-    "sub": [{}, {"trace": "none"}, {"trace": "none", "sign": "after"}],
-    "mul": [{}, {"trace": "carry"}, {"trace": "none"}],
-    "div": [{}, {"trace": "estimate"}, {"trace": "none"}],
+    "sub": [{}, {"trace": "borrow"}, {"trace": "none"}, {"trace": "none", "sign": "after"}],
+    "mul": [{}, {"trace": "rows"}, {"trace": "none"}],
+    "div": [{}, {"trace": "doubling"}, {"trace": "estimate"}, {"trace": "none"}],
 }
 BINARY = [(name, options) for name, formats in FORMATS.items() for options in formats]
-MIXTURES = [("calc", {}), ("calc", {"mul_trace": "carry", "div_trace": "estimate"})]
+OTHER_TRACES = {
+    "add_trace": "none",
+    "sub_trace": "borrow",
+    "mul_trace": "rows",
+    "div_trace": "estimate",
+}
+MIXTURES = [("calc", {}), ("calc", OTHER_TRACES)]
 ROW = re.compile(r"([0-9]+)([-+*/])([0-9]+)=(.*)")
 HINT = re.compile(r"[^-0-9+*/=#r,;]")
 

@@ -180,7 +180,7 @@ def test_batches_are_bounded(monkeypatch):
 
 def test_a_wrong_answer_goes_into_the_next_operation():
     def spoil(prompt, completion):
-        return "05#" if prompt == "12+34=" else completion
+        return "0050#" if prompt == "12+34=" else completion
 
     solution = perfect(spoil=spoil).solve("(12+34)*2")
     assert (solution.answer, solution.truth, solution.correct) == ("100", "92", False)
@@ -205,8 +205,8 @@ def test_unreadable_writing_is_shown_and_marked_wrong(text):
 
 def test_a_model_that_goes_wrong_may_get_stuck_but_the_person_is_not_blamed():
     def spoil(prompt, completion):
-        quotient = "000,000,000,000+000+000+000+000;=10r1#"
-        return {"12-5=": "00+00#", "20/10=": quotient}.get(prompt, completion)
+        quotient = "000,000,000,000000+000000+000000+000000+0,0000;=10r1#"
+        return {"12-5=": "0000+00#", "20/10=": quotient}.get(prompt, completion)
 
     by_zero, inexact = perfect(spoil=spoil).solve_many(["70/(12-5)", "1+20/10"])
     for solution, words in ((by_zero, "division by zero"), (inexact, "inexact")):

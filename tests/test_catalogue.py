@@ -7,7 +7,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from addgpt.cli.main import main
-from addgpt.config.architectures import CONFIGS, FROM_TASK
+from addgpt.config.architectures import CONFIGS, TOLD
 from addgpt.config.schema import TrainConfig
 from addgpt.config.settings import features_of, names_of
 from addgpt.task_lookup import task_class, task_names
@@ -46,7 +46,7 @@ def test_the_page_of_settings_holds_what_the_command_prints():
     assert any(re.match(r"lr +0\.003 +at least 0 +AdamW's peak rate", line) for line in lines)
     assert any(re.match(r"dropout +0\.0 +\[0, 1\) +share of channels", line) for line in lines)
     for cls in (*CONFIGS.values(), TrainConfig):  # all but what the task gives
-        for name in set(names_of(cls)) - set(FROM_TASK):
+        for name in set(names_of(cls)) - set(TOLD):
             assert any(line.startswith(f"{name} ") for line in lines), name
     tables = CliRunner().invoke(main, ["settings", "--markdown"]).output.strip()
     page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")

@@ -39,12 +39,19 @@ def diagnosed(right, name, options, problem, written, terminated=True):
 
 
 # What is right, for reading the cases:
-#     128+367=594#                52-17=53+53#          12-345=766-333#
-#     12*34=840,630,040;=8040#    12*41=210,840,940;=2940#
+#     128+367=594#              52-17=5130+53#          12-345=716161-333#
+#     12*34=80400,804000;60300,014000;=8040#            12*41=20100,201000;80400,904000;=2940#
+#     17/5=01,02,04,1061-1080-1090-6090-0,11;7071-7090-7001+2000+3,20;=03r2#
+# without carries:
+#     52-17=53+53#              12-345=766-333#
+#     12*34=840,630,040;=8040#  12*41=210,840,940;=2940#
 #     17/5=01,02,04,16-18-19-69-10;77-79-70+20+23;=03r2#
 PLAIN, CARRY = {"format": "plain"}, {"trace": "carry"}
 DETAILED = {"format": "plain", "trace": "detailed"}
 NONE, AFTER = {"trace": "none"}, {"trace": "none", "sign": "after"}
+BORROW, ROWS, DOUBLING = ({"trace": name} for name in ("borrow", "rows", "doubling"))
+OTHERS = {"sub_trace": "borrow", "mul_trace": "rows", "div_trace": "doubling", "add_trace": "none"}
+TRIES = "01,02,04,1061-1080-1090-6090-0,11;7071-7090-7001+2000+3,20;"
 DIVISION = "01,02,04,16-18-19-69-10;77-79-70+20+23;"
 
 
@@ -73,44 +80,66 @@ DIVISION = "01,02,04,16-18-19-69-10;77-79-70+20+23;"
         ("add", CARRY, "128+367", "519070#", "digit", "2", None, 4),
         ("add", CARRY | PLAIN, "128+367", "519040=475#", "answer", "1", None, 8),
         ("add", CARRY | PLAIN, "128+367", "517040=475#", "trace", "1", 1, 2),
-        ("sub", {}, "12-345", "766+333#", "sign", "", None, 3),
-        ("sub", {}, "52-17", "54+54#", "borrow", "1", 1, 1),  # 45: a borrow is lost
-        ("sub", {}, "52-17", "56+56#", "trace", "1", 1, 1),
-        ("sub", {}, "52-17", "53-54#", "answer", "1", None, 2),
-        ("sub", {}, "12-345", "766-433#", "answer", "0", None, 4),
-        ("sub", {}, "12-345", "766-3333#", "length", "3", None, 7),
-        ("sub", {}, "12-345", "766#", "unreadable", "", None, 3),
+        ("sub", {}, "12-345", "716161+333#", "sign", "", None, 6),
+        ("sub", {}, "52-17", "5140+54#", "borrow", "1", 1, 2),
+        ("sub", {}, "52-17", "5160+56#", "trace", "1", 1, 2),
+        ("sub", {}, "52-17", "5030+54#", "borrow", "1", 1, 1),
+        ("sub", {}, "52-17", "5130-54#", "answer", "1", None, 4),
+        ("sub", {}, "12-345", "716161#", "unreadable", "", None, 6),
+        ("sub", BORROW, "12-345", "766+333#", "sign", "", None, 3),
+        ("sub", BORROW, "52-17", "54+54#", "borrow", "1", 1, 1),  # 45: a borrow is lost
+        ("sub", BORROW, "52-17", "56+56#", "trace", "1", 1, 1),
+        ("sub", BORROW, "52-17", "53-54#", "answer", "1", None, 2),
+        ("sub", BORROW, "12-345", "766-433#", "answer", "0", None, 4),
+        ("sub", BORROW, "12-345", "766-3333#", "length", "3", None, 7),
+        ("sub", BORROW, "12-345", "766#", "unreadable", "", None, 3),
         ("sub", NONE, "12-345", "+333#", "sign", "", None, 0),
         ("sub", NONE, "52-17", "+54#", "borrow", "1", None, 2),
         ("sub", NONE, "52-17", "+59#", "digit", "1", None, 2),
         ("sub", AFTER, "12-345", "333+#", "sign", "", None, 3),
         ("sub", AFTER, "12-345", "373-#", "digit", "1", None, 1),
-        ("mul", {}, "12*34", "940,630,040;=9040#", "trace", "0", 1, 0),
-        ("mul", {}, "12*34", "840,630,050;=8050#", "trace", "2", 3, 9),
-        ("mul", {}, "12*34", "840,630,040;=8140#", "answer", "1", None, 14),
-        ("mul", {}, "12*34", "840,630,040;=80#", "length", "2", None, 15),
-        ("mul", {}, "12*34", "840,#", "unreadable", "", 2, 4),
-        ("mul", {}, "12*41", "120,840,850;=1850#", "copy", "0", 1, 0),
-        ("mul", {}, "12*41", "210,850,950;=2950#", "trace", "2", 2, 5),
-        ("mul", CARRY, "12*34", "8050;0740;=8140#", "trace", "1", 1, 2),
+        ("mul", {}, "12*34", "90400,904000;60300,014000;=9040#", "trace", "0", 1, 0),
+        ("mul", {}, "12*34", "81400,804000;60300,014000;=8140#", "trace", "1", 1, 1),
+        ("mul", {}, "12*34", "80400,804000;60300,015000;=8050#", "trace", "2", 4, 21),
+        ("mul", {}, "12*34", "80400,804000;60300,014000;=8140#", "answer", "1", None, 28),
+        ("mul", {}, "12*34", "80400,804000;60300,014000;=80#", "length", "2", None, 29),
+        ("mul", {}, "12*41", "10100,201000;80400,904000;=1940#", "copy", "0", 1, 0),
+        ("mul", {}, "12*41", "21100,201000;80400,904000;=1940#", "trace", "0", 1, 1),
+        ("mul", {}, "12*41", "20100,101000;80400,904000;=1940#", "copy", "0", 2, 6),
+        ("mul", {}, "12*41", "20100,211000;80400,904000;=1940#", "trace", "0", 2, 7),
+        ("mul", ROWS, "12*34", "940,630,040;=9040#", "trace", "0", 1, 0),
+        ("mul", ROWS, "12*34", "840,630,050;=8050#", "trace", "2", 3, 9),
+        ("mul", ROWS, "12*34", "840,630,040;=8140#", "answer", "1", None, 14),
+        ("mul", ROWS, "12*34", "840,630,040;=80#", "length", "2", None, 15),
+        ("mul", ROWS, "12*34", "840,#", "unreadable", "", 2, 4),
+        ("mul", ROWS, "12*41", "120,840,850;=1850#", "copy", "0", 1, 0),
+        ("mul", ROWS, "12*41", "210,850,950;=2950#", "trace", "2", 2, 5),
         ("mul", NONE, "12*34", "8140#", "digit", "1", None, 1),
         ("mul", NONE, "12*34", "80#", "length", "2", None, 2),
-        ("div", {}, "17/5", DIVISION + "=03r1#", "answer", "r0", None, 43),
-        ("div", {}, "17/5", DIVISION + "=04r2#", "answer", "q0", None, 41),
-        ("div", {}, "17/5", DIVISION + "=04r1#", "answer", "q0", None, 41),
-        ("div", {}, "17/5", DIVISION + "=13r2#", "length", "q1", None, 40),
-        ("div", {}, "17/5", DIVISION + "=03r21#", "length", "r1", None, 44),
-        ("div", {}, "17/5", DIVISION + "=r2#", "unreadable", "", None, 40),
-        ("div", {}, "17/5", DIVISION[:-3] + "33;=03r3#", "copy", "r0", 13, 36),
-        ("div", {}, "17/5", DIVISION[:-3] + "24;=04r2#", "trace", "q0", 13, 37),
-        ("div", {}, "17/5", "03," + DIVISION[3:] + "=03r3#", "trace", "r0", 1, 1),
+        ("div", {}, "17/5", TRIES + "=03r1#", "answer", "r0", None, 63),
+        ("div", {}, "17/5", TRIES + "=04r2#", "answer", "q0", None, 61),
+        ("div", {}, "17/5", TRIES + "=13r2#", "length", "q1", None, 60),
+        ("div", {}, "17/5", TRIES[:-3] + "30;=03r3#", "copy", "r0", 15, 56),
+        ("div", {}, "17/5", TRIES[:-3] + "21;=04r2#", "trace", "q0", 15, 57),
+        ("div", {}, "17/5", TRIES[:-5] + "4,20;=04r2#", "trace", "q0", 14, 54),
+        ("div", {}, "17/5", TRIES.replace("0,11;", "0,21;") + "=03r3#", "trace", "r0", 9, 31),
+        ("div", {}, "17/5", "03," + TRIES[3:] + "=03r3#", "trace", "r0", 1, 1),
+        ("div", DOUBLING, "17/5", DIVISION + "=03r1#", "answer", "r0", None, 43),
+        ("div", DOUBLING, "17/5", DIVISION + "=04r2#", "answer", "q0", None, 41),
+        ("div", DOUBLING, "17/5", DIVISION + "=04r1#", "answer", "q0", None, 41),
+        ("div", DOUBLING, "17/5", DIVISION + "=13r2#", "length", "q1", None, 40),
+        ("div", DOUBLING, "17/5", DIVISION + "=03r21#", "length", "r1", None, 44),
+        ("div", DOUBLING, "17/5", DIVISION + "=r2#", "unreadable", "", None, 40),
+        ("div", DOUBLING, "17/5", DIVISION[:-3] + "33;=03r3#", "copy", "r0", 13, 36),
+        ("div", DOUBLING, "17/5", DIVISION[:-3] + "24;=04r2#", "trace", "q0", 13, 37),
+        ("div", DOUBLING, "17/5", "03," + DIVISION[3:] + "=03r3#", "trace", "r0", 1, 1),
         ("div", NONE, "17/5", "03r1#", "digit", "r0", None, 3),
         ("div", NONE, "17/5", "03r0#", "digit", "r0", None, 3),
         ("div", NONE, "17/5", "3#", "unreadable", "", None, 0),
-        ("calc", {}, "128+367", "584#", "carry", "1", None, 1),
-        ("calc", {}, "12-345", "766+333#", "sign", "", None, 3),
-        ("calc", {}, "12*41", "120,840,850;=1850#", "copy", "0", 1, 0),
-        ("calc", {}, "17/5", DIVISION + "=04r2#", "answer", "q0", None, 41),
+        ("calc", OTHERS, "128+367", "584#", "carry", "1", None, 1),
+        ("calc", OTHERS, "12-345", "766+333#", "sign", "", None, 3),
+        ("calc", OTHERS, "12*41", "120,840,850;=1850#", "copy", "0", 1, 0),
+        ("calc", OTHERS, "17/5", DIVISION + "=04r2#", "answer", "q0", None, 41),
     ],
 )
 def test_hand_made_mistakes(right, name, options, problem, written, kind, digit, line, place):
@@ -131,10 +160,16 @@ def test_without_an_end_mark_nothing_is_judged(right, written):
 
 def test_a_running_sum_repeats_the_one_before_where_the_product_is_nothing(right):
     target = right(load_task("mul", {"digits": 3}), "12*304")
+    assert target == "80400,804000;00000,400000;60300,603000;=84630#"
+    for old, new, kind, place in (("40", "50", "copy", 19), ("40", "41", "trace", 20)):
+        written = target.replace(f",{old}0000;", f",{new}0000;").replace("=84", "=85")
+        found = diagnosed(right, "mul", {}, "12*304", written)
+        assert (found.kind, found.line, found.place, found.digit) == (kind, 4, place, "1")
+    target = right(load_task("mul", {"digits": 3} | ROWS), "12*304")
     assert target == "840,000,400;630,630;=84630#"
-    found = diagnosed(right, "mul", {}, "12*304", "840,000,410;630,640;=84640#")
+    found = diagnosed(right, "mul", ROWS, "12*304", "840,000,410;630,640;=84640#")
     assert (found.kind, found.line, found.place, found.digit) == ("copy", 3, 9, "3")
-    found = diagnosed(right, "mul", {}, "12*304", "840,000,400;630,640;=84640#")
+    found = diagnosed(right, "mul", ROWS, "12*304", "840,000,400;630,640;=84640#")
     assert (found.kind, found.line, found.place, found.digit) == ("trace", 5, 17, "3")
 
 

@@ -105,15 +105,15 @@ def test_wrong_rows_come_with_what_the_model_wrote(scored):
 @pytest.mark.parametrize(
     ("text", "answer", "trace", "unterminated"),
     [
-        ("766-333#", True, True, False),
-        ("765-333#", True, False, False),  # a slip in the work, the right answer
-        ("766-334#", False, False, False),
-        ("766+333#", False, False, False),
-        ("766-333333#", False, False, False),
-        ("766-333000#", True, False, False),
+        ("716161-333#", True, True, False),
+        ("716151-333#", True, False, False),  # a slip in the work, the right answer
+        ("716161-334#", False, False, False),
+        ("716161+333#", False, False, False),
+        ("716161-333333#", False, False, False),
+        ("716161-333000#", True, False, False),
         ("-r=;,#", False, False, False),
         ("#", False, False, False),
-        ("766-333", False, False, True),
+        ("716161-333", False, False, True),
     ],
 )
 def test_answer_and_trace_are_counted_apart(matrices, text, answer, trace, unterminated):

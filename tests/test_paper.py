@@ -26,12 +26,15 @@ def test_layout_of_sums_and_differences():
     carried = ["   1    carried", "  128", "+ 367", "-----", "  495"]
     assert shown("128+367", "add", {"trace": "carry"}) == carried
     assert shown("345-12", "sub") == ["  345", "-  12", "-----", "  333"]
-    negative = shown("12-345", "sub")
+    borrowed, *negative = shown("12-345", "sub")
+    assert borrowed == "  111    borrowed" and negative == shown(
+        "12-345", "sub", {"trace": "borrow"}
+    )
     assert negative[3].split()[:3] == ["667", "with", "1000"] and negative[4] == "  -333"
 
 
 def test_layout_of_a_product():
-    assert shown("123*456", "mul") == [
+    drawn = [
         "    123",
         "*   456",
         "-------",
@@ -45,12 +48,17 @@ def test_layout_of_a_product():
         "=======",
         "  56088",
     ]
+    assert shown("123*456", "mul", {"trace": "rows"}) == drawn
+    carries = {3: "011", 4: "011", 7: "001", 9: "0011"}  # of lines in which there are any
+    for line, digits in carries.items():
+        drawn[line] += f", carries {digits}"
+    assert shown("123*456", "mul") == drawn
     assert shown("12*34", "mul", {"trace": "none"}) == ["   12", "*  34", "-----", "  408"]
-    assert shown("12*34", "mul", {"trace": "carry"})[-3].split()[0] == "408"
 
 
 def test_layout_of_a_division():
     lines = shown("17/5", "div")
+    assert lines == shown("17/5", "div", {"trace": "doubling"})  # carries are not drawn
     assert lines[2:5] == ["2 * 5 =  10", "4 * 5 =  20", "8 * 5 =  40"]
     assert lines[6:12] == [
         "    1   bring down 1",
@@ -85,21 +93,39 @@ def test_any_text_is_drawn_and_its_rows_leave_nothing_out(any_task, a, op, b, co
 
 def test_drawings_show_what_the_model_wrote_not_what_is_right():
     task, problem = load_task("calc"), Problem("*", (12, 34))
-    wrong = task.draw(problem, "850,630,040;=8040#").split("\n")
+    wrong = task.draw(problem, "80500,804000;60300,014000;=8040#").split("\n")
     assert wrong[3] == "   58   12 * 4" and wrong[-1] == "  408"
-    cut = task.draw(problem, "850,6").split("\n")
+    first = task.draw(problem, "80400,904000;60300,014000;=8040#").split("\n")
+    assert first[3:6] == ["   48   12 * 4", "-----", "   49   so far"]  # is not what it sums up
+    cut = task.draw(problem, "80500,6").split("\n")
     assert cut[3:] == ["  58   12 * 4", "====", "   ?"]
 
 
 def test_rows_are_labelled():
+    assert labels("*", "80400,804000;60300,014000;=8040#") == ["product", "running"] * 2 + [
+        "answer"
+    ]
     task = load_task("calc")
-    labels = [row.label for row in task.rows(Problem("*", (12, 34)), "840,630,040;=8040#")]
-    assert labels == ["product", "product", "running", "answer"]
-    rows = task.rows(Problem("-", (12, 345)), "766-333#")
-    assert rows == [("signed", "766"), ("answer", "-333#")]
+    rows = task.rows(Problem("-", (12, 345)), "716161-333#")
+    assert rows == [("signed", "716161"), ("answer", "-333#")]
+    division = "01,02,04,1061-1080-1090-6090-0,11;7071-7090-7001+2000+3,20;=03r2#"
+    steps = (["try"] * 4 + ["digit", "rest"]) * 2
+    assert labels("/", division) == ["multiple"] * 3 + steps + ["answer"]
+
+
+def test_rows_of_other_traces_are_labelled():
+    traces = {"sub_trace": "borrow", "mul_trace": "rows", "div_trace": "doubling"}
+    product = ["product", "product", "running", "answer"]
+    assert labels("*", "840,630,040;=8040#", traces) == product
+    assert labels("-", "766-333#", traces) == ["signed", "answer"]
     division = "01,02,04,16-18-19-69-10;77-79-70+20+23;=03r2#"
-    labels = [row.label for row in task.rows(Problem("/", (17, 5)), division)]
-    assert labels == ["multiple"] * 3 + (["try"] * 4 + ["rest"]) * 2 + ["answer"]
+    steps = (["try"] * 4 + ["rest"]) * 2
+    assert labels("/", division, traces) == ["multiple"] * 3 + steps + ["answer"]
+
+
+def labels(op: str, completion: str, options: dict | None = None) -> list[str]:
+    rows = load_task("calc", options or {}).rows(Problem(op, (12, 34)), completion)
+    return [row.label for row in rows]
 
 
 def test_each_digit_of_an_answer_is_found_where_it_was_written(any_task, read_rows):

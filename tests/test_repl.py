@@ -36,7 +36,7 @@ def spoil(prompt, text):
     if prompt == "77*77=":
         print("at work", flush=True)
         time.sleep(60)
-    return "92#" if prompt == "6+7=" else text
+    return "9020#" if prompt == "6+7=" else text
 
 def open_model(path):
     if path != "other":
@@ -194,7 +194,7 @@ def test_piped_lines_give_one_line_each_in_order(monkeypatch):
     monkeypatch.setattr("addgpt.calculator.repl.CHUNK", 7)
     lines = ["12+34\n", "17/5\n", "\n", "1/0\n", "1.5\n", "-3*4", "9999999+1\r\n", "6+7\n", "é\n"]
     lines *= 3
-    calculator = perfect(spoil=lambda prompt, text: "92#" if prompt == "6+7=" else text)
+    calculator = perfect(spoil=lambda prompt, text: "9020#" if prompt == "6+7=" else text)
     out = io.StringIO()
     notes = []
     tally = run_lines(calculator, lines, out, notes.append)
@@ -238,11 +238,12 @@ def test_show():
         "       5",
         "    *  2",
         "    ----",
-        "      10   5 * 2",
+        "      10   5 * 2, carries 1",
         "    ====",
         "      10",
         "",
         "-3 + 10 = 7   by 10-3   least certain token: 0.50",
+        "      1    borrowed",
         "      10",
         "    -  3",
         "    ----",
@@ -253,7 +254,7 @@ def test_show():
 
 
 def test_notes():
-    calculator = perfect(spoil=lambda prompt, text: "92#" if prompt == "6+7=" else text)
+    calculator = perfect(spoil=lambda prompt, text: "9020#" if prompt == "6+7=" else text)
     assert notes(calculator.solve("1+1")) == []
     assert notes(calculator.solve("6+7")) == ["wrong: the right answer is 13"]
     assert notes(calculator.solve("0*(6+7)")) == [
@@ -277,10 +278,13 @@ def test_notes():
         ("add", {"hints": True}, "128+367"),
         ("sub", {}, "345-12"),
         ("sub", {}, "12-345"),
+        ("sub", {"trace": "borrow"}, "12-345"),
         ("sub", {"trace": "none"}, "12-345"),
         ("mul", {}, "12*34"),
+        ("mul", {"trace": "rows"}, "12*34"),
         ("div", {}, "9876/54"),
         ("div", {}, "9877/83"),
+        ("div", {"trace": "doubling"}, "9876/54"),
         ("div", {"trace": "none"}, "84/2"),
     ],
 )

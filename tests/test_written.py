@@ -32,6 +32,17 @@ class Reader:
         """A number of `size` digits, least significant first."""
         return int(self.take(rf"[0-9]{{{size}}}")[::-1])
 
+    def with_carries(self, number: int, carries: list[int]) -> None:
+        """A number, each digit followed by what its column carries or borrows, lowest first."""
+        for place, carry in enumerate(carries):
+            assert int(self.take("[0-9]")) == number // 10**place % 10
+            assert int(self.take("[0-9]")) == carry
+
+
+def tens(columns: int) -> list[int]:
+    """10, 100, ...: what is below one is in so many of the lowest columns."""
+    return [10 ** (place + 1) for place in range(columns)]
+
 
 def check_add(task, a: int, b: int, read: Reader) -> None:
     if task.trace == "detailed":
@@ -39,8 +50,7 @@ def check_add(task, a: int, b: int, read: Reader) -> None:
     body = read.take("[0-9]+")
     if task.trace == "carry":
         body, carries = body[0::2], body[1::2]
-        tens = [10 ** (k + 1) for k in range(len(body))]
-        assert [int(c) for c in carries] == [(a % t + b % t) // t for t in tens]
+        assert [int(c) for c in carries] == [(a % t + b % t) // t for t in tens(len(body))]
         if task.format == "plain":
             size = max(len(str(a)), len(str(b)))
             assert body[::-1] == str((a + b) % 10**size).zfill(size)
@@ -70,7 +80,9 @@ def check_sub(task, a: int, b: int, read: Reader) -> None:
     size = max(len(str(a)), len(str(b)))
     if task.trace == "borrow":
         assert read.low_first(size) == (a - b) % 10**size
-    if task.trace == "borrow" or task.sign == "before":
+    elif task.trace == "carry":
+        read.with_carries((a - b) % 10**size, [a % t < b % t for t in tens(size)])
+    if task.trace != "none" or task.sign == "before":
         assert read.take("[-+]") == "-+"[a >= b]
     assert read.low_first(size) == abs(a - b)
     if task.trace == "none" and task.sign == "after":
@@ -88,10 +100,12 @@ def check_mul(task, a: int, b: int, read: Reader) -> None:
                 assert read.low_first(size + 1) == a * digit + settled
                 read.take(";")
         elif task.trace == "carry":
-            for place in range(1, size + 1):
-                part = (a % 10**place) * digit + settled % 10**place
-                assert int(read.take("[0-9]")) == part // 10 ** (place - 1) % 10
-                assert int(read.take("[0-9]")) == part // 10**place
+            product, columns = a * digit, tens(size)
+            read.with_carries(product, [a % t * digit // t for t in columns])
+            assert int(read.take("[0-9]")) == product // 10**size
+            read.take(",")
+            carries = [(product % t + settled % t) // t for t in tens(size + 1)]
+            read.with_carries(product + settled, carries)
             read.take(";")
     if task.trace != "none":
         read.take("=")
@@ -101,12 +115,13 @@ def check_mul(task, a: int, b: int, read: Reader) -> None:
 def check_div(task, a: int, b: int, read: Reader) -> None:
     size = len(str(b))
     count = max(len(str(a)) - size + 1, 0)
-    if task.trace == "doubling":
+    if task.trace in ("doubling", "carry"):
         for multiple in (2, 4, 8):
             assert read.low_first(size + 1) == multiple * b
             read.take(",")
+    check_step = check_tries_with_carries if task.trace == "carry" else check_division_step
     for step in range(count if task.trace != "none" else 0):
-        check_division_step(task.trace, a // 10 ** (count - 1 - step), b, read)
+        check_step(task.trace, a // 10 ** (count - 1 - step), b, read)
     if task.trace != "none":
         read.take("=")
     assert read.take("[0-9]+") == str(a // b).zfill(max(count, 1))
@@ -136,6 +151,28 @@ def check_division_step(trace: str, prefix: int, b: int, read: Reader) -> None:
         signed_row()
     assert read.low_first(size) == prefix % b
     assert int(read.take("[0-9]")) == prefix // b % 10
+    read.take(";")
+
+
+def check_tries_with_carries(trace: str, prefix: int, b: int, read: Reader) -> None:
+    """The same where each digit is followed by what its column carries or borrows."""
+    size = len(str(b))
+    value = 10 * (prefix // 10 % b) + prefix % 10
+    for multiple in (8, 4, 2, 1):
+        row, other = value % 10 ** (size + 1), multiple * b
+        if value >= 0:
+            carries = [row % t < other % t for t in tens(size + 1)]
+            value -= other
+        else:
+            carries = [(row % t + other % t) // t for t in tens(size + 1)]
+            value += other
+        read.with_carries(value % 10 ** (size + 1), carries)
+        assert read.take("[-+]") == ("-" if value < 0 else "+")
+    assert int(read.take("[0-9]")) == prefix // b % 10
+    read.take(",")
+    row, given_back = value % 10 ** (size + 1), b if value < 0 else 0
+    carries = [(row % t + given_back % t) // t for t in tens(size)]
+    read.with_carries(prefix % b, carries)
     read.take(";")
 
 
@@ -303,13 +340,19 @@ def test_what_is_read_has_the_shape_of_the_right_trace(binary, matrices, data, a
     ("name", "options", "text"),
     [
         ("mul", {}, "r-+/=5#"),  # no rows at all
-        ("mul", {}, "840,630,040;840,=8040#"),  # one too many
-        ("mul", {}, "840,63,040;=8040#"),  # one too short
-        ("mul", {"trace": "carry"}, "8000;6304=8040#"),
+        ("mul", {}, "80400,804000;60300,014000;60300,=8040#"),  # one too many
+        ("mul", {}, "80400,804000;6030,014000;=8040#"),  # one too short
+        ("mul", {"trace": "rows"}, "840,630,040;840,=8040#"),
+        ("mul", {"trace": "rows"}, "840,63,040;=8040#"),
         ("div", {}, "=00r21#"),
+        ("div", {}, "086,,=00r21#"),
+        ("div", {"trace": "doubling"}, "86,631,272,;=00r21#"),
         ("div", {"trace": "estimate"}, "340,21+21;=00r21#"),
-        ("sub", {}, "6-22#"),
-        ("sub", {}, "00-00#"),  # a negative zero
+        ("sub", {}, "8171-2#2#"),
+        ("sub", {}, "81-22#"),
+        ("sub", {}, "0000-00#"),  # a negative zero
+        ("sub", {"trace": "borrow"}, "6-22#"),
+        ("sub", {"trace": "borrow"}, "00-00#"),
         ("sub", {"trace": "none"}, "-00#"),
         ("sub", {"trace": "none", "sign": "after"}, "00-#"),
         ("add", {"trace": "detailed"}, "x=64#"),
@@ -349,9 +392,10 @@ def outcome(task, problem, text):
 
 
 MIXTURES = [
-    {"digits": 4, "sum_digits": 4, "mul_trace": mul, "div_trace": div}
+    {"digits": 4, "sum_digits": 4, "mul_trace": mul, "div_trace": div, "sub_trace": sub}
     for mul in ("rows", "carry", "none")
-    for div in ("doubling", "estimate", "none")
+    for div in ("doubling", "carry", "estimate", "none")
+    for sub in ("borrow", "carry", "none")
 ]
 
 

@@ -21,7 +21,7 @@ def command(markdown: bool) -> None:
     \b
     Example:
       addgpt features
-      addgpt train --task add --set position=alibi --set kv_heads=1
+      addgpt train --task add --set attention=full --set position=alibi
     """
     rows = list(catalogue())
     if markdown:

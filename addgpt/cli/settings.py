@@ -44,7 +44,7 @@ def command(task: str | None, markdown: bool) -> None:
 
 def sections(task: str | None = None) -> Iterator[tuple[str, list[Row]]]:
     """The settings of each architecture and of training, or the options of a task."""
-    from addgpt.config.architectures import CONFIGS, FROM_TASK
+    from addgpt.config.architectures import CONFIGS, TOLD
     from addgpt.config.schema import TrainConfig
     from addgpt.task_lookup import task_class
 
@@ -54,7 +54,7 @@ def sections(task: str | None = None) -> Iterator[tuple[str, list[Row]]]:
     for cls in dict.fromkeys(CONFIGS.values()):
         names = [name for name, config in CONFIGS.items() if config is cls]
         title = "Model, " + " or ".join(f"architecture={name}" for name in names)
-        yield title, [row for row in _rows(cls) if row[0] not in FROM_TASK]
+        yield title, [row for row in _rows(cls) if row[0] not in TOLD]
     yield "Training", list(_rows(TrainConfig))
 
 

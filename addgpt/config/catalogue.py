@@ -312,3 +312,11 @@ SCORE_PROMPT: Features = {
         "the loss of training counts the tokens of the prompt, too",
     )
 }
+UNTIL_CERTIFIED: Features = {
+    "true": Feature(
+        "hard examples until proved",
+        "Shrivastava et al. 2016, arXiv:1604.03540",
+        "then rounds with problems that hold what is wrong, until all that a slot can see is right "
+        "(the end is our own)",
+    )
+}

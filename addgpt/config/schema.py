@@ -52,7 +52,9 @@ class TrainConfig:
         0.0, "stop once val exact match reaches this (0: never)", low=0.0, high=1.0
     )
     until_certified: bool = setting(
-        False, "after these steps, train on what is still wrong until the model is proved right"
+        False,
+        "after these steps, train on what is still wrong until the model is proved right",
+        features=catalogue.UNTIL_CERTIFIED,
     )
     device: str = setting("auto", "where to train", ("auto", "cpu", "cuda", "mps"))
     precision: str = setting(

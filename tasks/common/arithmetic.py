@@ -271,7 +271,7 @@ class Arithmetic(Operation, LocalTrace):
         raise UsageError(f"pool={self.pool} is too large: {len(keep)} distinct problems were found")
 
     def rules(self) -> dict[int, Rule]:
-        """As of `LocalTrace`: none where columns are not told apart by the difference of their ids."""
+        """As of `LocalTrace`: none where ids do not tell columns apart by their difference."""
         return self.local_rules() if self.ids == "coupled" and not self.spread else {}
 
     def local_rules(self) -> dict[int, Rule]:

@@ -50,6 +50,12 @@ def drawn(lines: list[Line | Rule]) -> str:
     return "\n".join(out)
 
 
+def carried(marks: str, remark: str) -> list[Line]:
+    """A line with what the columns pass on, given lowest first, each over the column it is for."""
+    shown = marks[::-1].replace("0", " ").rstrip()
+    return [Line(shown.lstrip(), len(marks) - len(shown) + 1, remark=remark)] if shown else []
+
+
 def digits(text: str) -> str:
     """The digits of a text, in its order."""
     return "".join(char for char in text if char in "0123456789")
