@@ -25,6 +25,7 @@ SECONDS = 60
 A_TOKEN = 5e-4  # seconds that a token takes, whatever stands before it
 A_PAIR = 3.5e-7  # seconds for each token that it looks back at, where it looks at all of them
 TOKENS_AT_ONCE = 1 << 16  # of all rows that are decoded together: bounds memory
+LONG = 24  # characters of a prompt, from which on a single problem has a draft, too
 MIN_BATCH = 16  # rows that are worth a batch of their own
 
 Write = Callable[[np.ndarray, int], Generated]
@@ -39,8 +40,10 @@ class Written:
     completion     all that the model wrote, end mark included
     answer         its answer to `problem`; None where none can be read
     truth          the right answer to `problem`
-    probabilities  the model's probability of each token of the completion
-    covered        whether the operands are of lengths that the model was trained or is scored on
+    probabilities  the model's probability of each token of the completion, as a share of the most
+                   that label smoothing in training leaves
+    covered        whether the operands are of lengths that the model was trained or is scored on,
+                   or it is proved right for any
     finished       whether the model wrote its end mark in time
     """
 
@@ -60,8 +63,16 @@ class Written:
 class Asker:
     """Has a model, or `write` in its place, continue the prompts of a task's problems."""
 
-    def __init__(self, model: Model | None, task: Graded, write: Write | None = None) -> None:
-        self.task = task
+    def __init__(
+        self,
+        model: Model | None,
+        task: Graded,
+        write: Write | None = None,
+        smoothing: float = 0.0,
+        proved: bool = False,
+    ) -> None:
+        self.task, self.proved = task, proved
+        self._surest = 1 - smoothing + smoothing / len(task.alphabet)
         self._context = model.config.longest if model is not None else None
         self._most = most_tokens(model.config if model is not None else None)
         if write is not None:
@@ -81,10 +92,10 @@ class Asker:
     def ask(self, problems: Iterable[Problem], together: bool) -> dict[Problem, Written | str]:
         """What the model writes about each problem, or why it cannot be asked.
 
-        One problem is decoded token by token; for several `together`, the right work is a draft
-        that the model confirms, so that only what it would write otherwise takes as many passes.
+        A short problem is decoded token by token; for several `together`, or for a long one, the
+        right work is a draft that the model confirms, so that only what it would write otherwise
+        takes as many passes.
         """
-        write = self._together if together else self._alone
         found: dict[Problem, Written | str] = {}
         groups: dict[tuple[int, bool], list[tuple[Problem, np.ndarray]]] = {}
         for problem in dict.fromkeys(problems):
@@ -96,6 +107,7 @@ class Asker:
             trained = self.task.in_train_range(problem)
             groups.setdefault((len(prompt), trained), []).append((problem, prompt))
         for (start, trained), group in groups.items():
+            write = self._together if together or start > LONG else self._alone
             slots = max(1, self._longest - start) if trained else self._most
             size = max(1, 50 * TOKENS_AT_ONCE // (start + slots))  # rows whose ids fit into memory
             for place in range(0, len(group), size):
@@ -128,6 +140,7 @@ class Asker:
             for place, row in enumerate(index.tolist()):
                 problem, text = problems[row], task.decode(out.tokens[place, : length[place]])
                 shown = [i for i, char in enumerate(text) if char not in task.hidden]
+                sure = np.minimum(out.probability[place, shown] / self._surest, 1)
                 completion, answer = "".join(text[i] for i in shown), None
                 if finished[place]:
                     with contextlib.suppress(UsageError):
@@ -137,8 +150,8 @@ class Asker:
                     completion=completion,
                     answer=answer,
                     truth=task.truth(problem),
-                    probabilities=tuple(out.probability[place, shown].tolist()),
-                    covered=task.in_eval_range(problem),
+                    probabilities=tuple(sure.tolist()),
+                    covered=self.proved or task.in_eval_range(problem),
                     finished=bool(finished[place]),
                 )
 

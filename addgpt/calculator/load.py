@@ -43,4 +43,6 @@ def load_calculator(name: Path | str | None = None) -> Calculator:
         task = run.task()
     except UsageError as error:
         raise UsageError(f"{run.path}: {error}") from error
-    return Calculator(run.model(), task, run.name)
+    smoothing = run.config.train.label_smoothing
+    proved = run.proved()
+    return Calculator(run.model(), task, run.name, smoothing=smoothing, proved=proved)

@@ -78,10 +78,18 @@ class Calculator:
         task: what it was trained on. UsageError if that is not arithmetic.
         name: the model's name in messages.
         write: writes completions in place of the model, for tests.
+        smoothing: the label smoothing that it was trained with.
+        proved: whether it has a certificate.
     """
 
     def __init__(
-        self, model: Model | None, task: Task, name: str = "", write: Write | None = None
+        self,
+        model: Model | None,
+        task: Task,
+        name: str = "",
+        write: Write | None = None,
+        smoothing: float = 0.0,
+        proved: bool = False,
     ) -> None:
         self.name = name or task.name
         self.operators = operators(task)
@@ -91,7 +99,7 @@ class Calculator:
                 "as Python means them"
             )
         self.task = task
-        self._asker = Asker(model, task, write)
+        self._asker = Asker(model, task, write, smoothing, proved)
 
     def solve(self, text: str) -> Solution:
         """Solve one expression. Raises UsageError, in one line, if it has no answer."""

@@ -29,9 +29,9 @@ from addgpt.model.gpt import GPT
 from addgpt.model.local import LocalAttention
 from addgpt.runs.files import write_checked
 from addgpt.runs.provenance import versions
-from addgpt.runs.run import MODEL, Run, RunError
+from addgpt.runs.run import CERTIFICATE, MODEL, Run, RunError
 
-CERTIFICATE, CONTEXTS = "certificate.json", "certificate.npz"
+CONTEXTS = "certificate.npz"
 TRIED = 400  # slots of each long problem on which the proof is tried out
 SHORT = 300  # problems of lengths as in training on which it is tried out
 SHOWN = 10  # failing contexts for which a problem is searched for

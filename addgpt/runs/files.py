@@ -244,7 +244,7 @@ def write_checked(
             spare = folder / keep[name] if name in keep else None
             files.enter_context(_replaced(folder / name, content, spare))
         record(folder, dict.fromkeys(fresh))
-    fresh |= {name: _digest(folder / name) for name in grown if (folder / name).is_file()}
+    fresh |= {name: digest(folder / name) for name in grown if (folder / name).is_file()}
     record(folder, fresh)
 
 
@@ -281,7 +281,7 @@ def checksums(folder: Path) -> dict[str, str]:
 
 def check(path: Path) -> None:
     """Raise RunError unless a file has the checksum that SHA256SUMS has of it, if any."""
-    while (wanted := checksums(path.parent).get(path.name)) and _digest(path) != wanted:
+    while (wanted := checksums(path.parent).get(path.name)) and digest(path) != wanted:
         if checksums(path.parent).get(path.name) == wanted:  # else it was replaced meanwhile
             raise Damaged(path, f"damaged: its content does not match its checksum in {SUMS}")
 
@@ -297,7 +297,7 @@ def read_checked(path: Path) -> str:
     return read_text(path)
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

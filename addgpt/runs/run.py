@@ -28,6 +28,7 @@ from addgpt.task import Task
 from addgpt.task_lookup import load_task, short
 
 CONFIG, METRICS, MODEL = "config.json", "metrics.jsonl", "model.safetensors"
+CERTIFICATE = "certificate.json"
 STATE, PREVIOUS = "state.safetensors", "state.previous.safetensors"
 
 RESULTS = "results"  # where runs are kept unless it is said where
@@ -83,6 +84,14 @@ class Run:
             with self.locked():
                 self._write_config(self.path, config)
             self.config = config
+
+    def proved(self) -> bool:
+        """Whether there is a certificate of these weights, and it holds (`addgpt certify`)."""
+        try:
+            found = json.loads(files.read_checked(self.path / CERTIFICATE))
+            return found["proved"] is True and found["weights"] == files.digest(self.path / MODEL)
+        except (RunError, OSError, ValueError, KeyError, TypeError):
+            return False
 
     def task(self) -> Task:
         """The task, with its options. Raises ValueError if this version has none such."""
