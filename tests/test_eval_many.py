@@ -99,7 +99,8 @@ def test_runs_of_several_recipes_are_not_passed_off_as_seeds_of_one(folder):
     result = run("eval", folder / "rev-0", folder / "plain-0", "--stored")
     assert result.exit_code == 0
     named = f"{folder / 'rev-0'}, {folder / 'plain-0'}"
-    told = f"not seeds of one recipe (options.format reverse and plain): {named}"
+    differ = "options.format reverse and plain, model.attention window and full"
+    told = f"not seeds of one recipe ({differ}): {named}"
     assert result.stderr.strip() == told
 
 

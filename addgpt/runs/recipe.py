@@ -17,6 +17,8 @@ from addgpt.config.settings import to_dict
 ASIDE = ("train.device", "train.threads", "train.save_every")
 # Nor how often val is scored, unless that can end the training (`stop_at`).
 VALIDATION = ("train.eval_every", "train.eval_size")
+# What follows from other settings, and is not told where recipes differ.
+DERIVED = ("model.vocab", "model.context", "model.levels", "model.visible")
 
 
 def recipe(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,6 @@ DAMAGE = (
 )  # fmt: skip
 ERRORS = ("op", "problem", "truth", "answer", "kind", "target", "written")
 EXAMPLES = ("op", "problem", "truth", "written")
-DERIVED = ("model.vocab", "model.context", "model.levels")  # from the task's options
 MOST_SETTINGS = 5  # in the title of a group
 
 Progress = Callable[[Iterable, int, str], Iterable]
@@ -161,7 +160,7 @@ def _title(run: RunData, others: list[RunData]) -> str:
     """The task, its number of digits, and in what it differs from other groups of the task."""
     mine = run.recipe
     peers = [one.recipe for one in others if one.config["task"] == run.config["task"]]
-    told = [key for key in mine if key not in DERIVED]
+    told = [key for key in mine if key not in recipe.DERIVED]
     differing = [key for key in told if any(peer.get(key) != mine[key] for peer in peers)]
     keys = [key for key in mine if key.startswith("options.") and key.endswith("digits")]
     keys = list(dict.fromkeys([*keys, *differing]))

@@ -107,7 +107,11 @@ def _section(group: Group, drawings: Drawings) -> dict[str, Any]:
         "group": group,
         "facts": _facts(group),
         "time": _durations(_seconds(group)).partition(" (")[0],
-        "settings": {key: _plain(value) for key, value in group.runs[0].recipe.items()},
+        "settings": {
+            key: _plain(value)
+            for key, value in group.runs[0].recipe.items()
+            if key != "model.visible"  # hundreds of numbers, which the task and attention say
+        },
         "headline": numbers.headline(group),
         "losses": numbers.losses(group),
         "unscored": _unscored(group),

@@ -65,12 +65,13 @@ def repeats(runs: Iterable[Run]) -> list[str]:
 def mixtures(runs: Sequence[Run]) -> list[str]:
     """Warnings about runs that are pooled as seeds of one recipe, but differ in more."""
     recipes = [recipe.recipe_of(run.config) for run in runs]
-    told = []
+    told = {}
     for name in dict.fromkeys(name for one in recipes for name in one):
         values = dict.fromkeys(str(one.get(name, "none")) for one in recipes)
-        told += [f"{name} {' and '.join(values)}"] if len(values) > 1 else []
+        told |= {name: f"{name} {' and '.join(values)}"} if len(values) > 1 else {}
+    causes = [text for name, text in told.items() if name not in recipe.DERIVED]
     names = ", ".join(str(run.path) for run in runs)
-    return [f"not seeds of one recipe ({', '.join(told)}): {names}"] if told else []
+    return [f"not seeds of one recipe ({', '.join(causes or told)}): {names}"] if told else []
 
 
 def score_together(
