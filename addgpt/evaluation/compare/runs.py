@@ -65,7 +65,7 @@ def repeats(runs: Iterable[Run]) -> list[str]:
 def mixtures(runs: Sequence[Run]) -> list[str]:
     """Warnings about runs that are pooled as seeds of one recipe, but differ in more."""
     recipes = [recipe.recipe_of(run.config) for run in runs]
-    told = {}
+    told: dict[str, str] = {}
     for name in dict.fromkeys(name for one in recipes for name in one):
         values = dict.fromkeys(str(one.get(name, "none")) for one in recipes)
         told |= {name: f"{name} {' and '.join(values)}"} if len(values) > 1 else {}
