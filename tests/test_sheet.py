@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.common.sheet import ALPHABET, KINDS, LEVELS, Kind, Sheet
+from tasks.common.sheet import ALL_KINDS, ALPHABET, KINDS, LEVELS, Kind, Sheet
 
 END = ALPHABET.index("#")
 
@@ -93,7 +93,8 @@ def test_dtypes_are_those_of_the_contract():
 def test_digits_are_their_own_token_ids_and_kinds_are_never_no_position():
     assert ALPHABET[:10] == "0123456789"
     assert len(set(ALPHABET)) == len(ALPHABET)
-    assert min(Kind) == 1 and max(Kind) == KINDS - 1
+    assert sorted(Kind) == list(range(1, len(Kind) + 1))
+    assert Kind.REMAINDER < KINDS <= Kind.DOWN and ALL_KINDS == Kind.SUBTOTAL
 
 
 @pytest.mark.parametrize("size", [1, 3, 9])

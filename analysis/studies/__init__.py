@@ -20,7 +20,7 @@ STUDIES = {
     ),
     "attention": (
         "results/reference/attention.csv, which benchmarks/attention.py writes",
-        "exact match by length of full, window and reads attention",
+        "exact match by length of each pattern of attention",
     ),
     "efficiency": (
         "addgpt sweep sample-efficiency",
