@@ -145,6 +145,6 @@ def test_relative_ids_are_told_apart_to_four_and_heads_start_unlike():
     assert not torch.allclose(table[0, 0], table[0, 1])
     ids = torch.tensor([[50]])
     keys = torch.tensor([[46, 45, 1, 54, 55, 98, 49, 0]])
-    bias = model.positions["relative"].of_ids(ids[..., None], keys[..., None])  # (1, H, 1, 8)
+    bias = model.positions["relative"].of_ids(ids[..., None], keys[:, None, :, None])
     wanted = table[0][:, [8, 8, 8, 0, 0, 0, 5, 9]]
     assert torch.equal(bias.detach()[0, :, 0], wanted)

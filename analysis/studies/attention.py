@@ -16,9 +16,11 @@ from analysis import load, style
 from analysis.studies import common
 
 TIMES = (1, 2, 5, 10)  # lengths scored, over the trained one
-COLUMNS = "task trace digits attention seed steps seconds examples_99 seconds_99 val_exact".split()
-COLUMNS += [f"{what}_{times}x" for times in TIMES for what in ("right", "n")]
-COLUMNS += ["contexts", "wrong", "margin"]
+COLUMNS = [
+    *"task trace digits attention seed steps seconds examples_99 seconds_99 val_exact".split(),
+    *(f"{what}_{times}x" for times in TIMES for what in ("right", "n")),
+    *"contexts wrong margin".split(),
+]
 
 
 def collect(*files: str | Path) -> pd.DataFrame:
