@@ -91,10 +91,14 @@ def test_settings_that_need_more_memory_than_there_is_are_refused(toy_run):
 def test_biases_of_ids_are_counted_among_what_training_needs(monkeypatch):
     """Products of 120x120 digits take 30,000 tokens, hence 900 million pairs a row."""
     monkeypatch.setattr("addgpt.training.preflight.memory", lambda: 24 << 30)
-    check_memory(configure("mul", {"digits": "40"}))
-    check_memory(configure("mul", {"digits": "120", "level_position": "rotary,rotary,learned"}))
+    full = {"trace": "rows", "attention": "full"}
+    check_memory(configure("mul", full | {"digits": "40"}))
+    check_memory(
+        configure("mul", full | {"digits": "120", "level_position": "rotary,rotary,learned"})
+    )
     with pytest.raises(ValueError, match="GiB or more to train"):
-        check_memory(configure("mul", {"digits": "120"}))
+        check_memory(configure("mul", full | {"digits": "120"}))
+    check_memory(configure("mul", {"digits": "120"}))  # each token sees a few others
 
 
 @pytest.mark.parametrize(
@@ -229,7 +233,8 @@ def test_expected_shapes_are_those_of_the_model(toy_run):
     """For several kinds of models: what is worked out without memory is what is made."""
     base = toy_run().config.model
     kinds = [{}, {"position": "learned"}, {"position": "sinusoidal"}, {"position": "rotary"},
-             {"tied": True}, {"norm": "layer"}, {"qk_norm": False}, {"position": "fire"},
+             {"tied": True}, {"norm": "layer"}, {"qk_norm": False},
+             {"position": "fire", "attention": "full", "visible": ()},
              {"activation": "swiglu"}, {"rank": 3}, {"loops": 2}, {"share": "qk"}]  # fmt: skip
     from dataclasses import replace
 
@@ -246,7 +251,7 @@ def test_a_suite_and_a_grid_write_inside_their_folders(tmp_path, name):
 
     grid = tmp_path / "grid.toml"
     grid.write_text(f'task = "add"\nout = "{name}"\n')
-    assert "climb" in refused(lambda: load_grid(str(grid)))
+    assert "must not contain .." in refused(lambda: load_grid(str(grid)))
     grid.write_text(f'task = "add"\n[[case]]\nname = "{name}"\nset = {{digits = 2}}\n')
     refused(lambda: load_grid(str(grid)))
 

@@ -140,8 +140,8 @@ def test_the_terminal_says_how_much_of_the_loss_is_label_smoothing(tmp_path, cap
         tmp_path / "b", "--task", "add", "--digits", "2", settings=(*TINY, "label_smoothing=0")
     )
     assert "smoothing" not in plain.stderr
-    state = SimpleNamespace(step=1, steps=2, loss=0.7, seconds=1.0, examples=8, validation={})
-    TrainingProgress(smoothed=0.59)(state)
+    facts = {"step": 1, "steps": 2, "loss": 0.7, "seconds": 1.0, "examples": 8, "contexts": 0}
+    TrainingProgress(smoothed=0.59)(SimpleNamespace(**facts, validation={}))
     assert "loss 0.7000 (0.5900 of it label smoothing)" in capsys.readouterr().err
 
 
@@ -151,6 +151,7 @@ def test_a_narrow_terminal_shows_loss_and_exact_match(width, shown, monkeypatch)
     monkeypatch.setattr(sys, "stderr", Terminal())
     validation = {"step": 400, "val_exact": 0.971}
     facts = {"step": 400, "steps": 1200, "loss": 0.7, "seconds": 1.0, "examples": 8000}
+    facts |= {"contexts": 0}
     with TrainingProgress(smoothed=0.59) as progress:
         progress(SimpleNamespace(**facts, validation=validation))
     line = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", sys.stderr.getvalue()).splitlines()[-1]

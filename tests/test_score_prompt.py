@@ -81,7 +81,7 @@ def test_it_is_off_by_default_and_val_is_as_ever(tmp_path):
         loops[whole] = Loop(Run.create(tmp_path / str(whole), config))
     learned = []
     for loop in loops.values():
-        loop.learner.learn = lambda batch, step: learned.append(batch) or 0.0
+        loop.learner.learn = lambda batch, step, share: learned.append(batch) or 0.0
         loop.advance()
     default, full = learned
     assert (default.scored == batch_of(loops[False].task, (0, 0, 0)).scored).all()
@@ -91,6 +91,6 @@ def test_it_is_off_by_default_and_val_is_as_ever(tmp_path):
 
 
 def test_a_prefix_that_sees_its_own_prompt_is_not_scored_on_it():
-    config = configure("add", TINY | {"prefix": True, "score_prompt": True})
+    config = configure("add", TINY | {"attention": "full", "prefix": True, "score_prompt": True})
     with pytest.raises(UsageError, match="no score_prompt=true"):
         check_trainable(config)

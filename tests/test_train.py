@@ -244,9 +244,9 @@ def test_the_batches_of_training_are_those_of_seed_and_step(toy_run, monkeypatch
     run, drawn = toy_run(seed=7, steps=3), []
     learn = GradientLearner.learn
 
-    def note(learner, batch, step):
+    def note(learner, batch, *args):
         drawn.append(batch.tokens)
-        return learn(learner, batch, step)
+        return learn(learner, batch, *args)
 
     monkeypatch.setattr(GradientLearner, "learn", note)
     train(run)
