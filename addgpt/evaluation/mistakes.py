@@ -15,11 +15,11 @@
 So a kind that explains the whole answer comes before the place where it went wrong, and a wrong
 trace before its consequences. In the formats of the tasks that come with addgpt:
 
-    unterminated  128+367=  59459459459…       unreadable  12-345=  766#         no sign
-    sign          12-345=   766+333#           carry       128+367= 584#         485: lost the 1
-    borrow        52-17=    54+54#             copy        12*41=   120,…        12 is 210
-    trace         12*34=    940,…              length      12*34=   …040;=80#
-    answer        12*34=    …040;=8140#        digit       128+367= 794#
+    unterminated  128+367=  59459459459…       unreadable  12-345=  716161#      no sign
+    sign          12-345=   716161+333#        carry       128+367= 584#         485: lost the 1
+    borrow        52-17=    5140+54#           copy        12*41=   10100,…      12 is 20100
+    trace         12*34=    90400,…            length      12*34=   …014000;=80#
+    answer        12*34=    …014000;=8140#     digit       128+367= 794#
 
 Which sums are carry slips, which characters of a trace repeat earlier ones and what is a line, the
 task says (`error_type`, `is_copy` and `rows` of `addgpt.task.Explained`). Besides its kind, a
