@@ -35,37 +35,23 @@ The Art of Computer Programming 4.3.1); `none` writes quotient and remainder onl
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from addgpt.locality import LAST, Read, Rule
+from addgpt.locality import Rule
 from addgpt.task import Answer, Cell, ErrorType, Problem, Recipe, Row, UsageError, setting
 from tasks.common import digits, paper
+from tasks.common import division_drawn as drawn
 from tasks.common.arithmetic import Arithmetic, local_recipe, traced_recipe
+from tasks.common.division_rules import CARRY_OF, MULTIPLES, SIGN_OF, TRIES, division_rules
 from tasks.common.errors import lowest_wrong
 from tasks.common.operation import NUMBER, row_of, sizes
-from tasks.common.rules import COMMA, END, EQUALS, MINUS, PLUS, SEMICOLON, R, carries, either, of
+from tasks.common.rules import carries
 from tasks.common.sheet import ALL_KINDS, SIGNS, Kind, Sheet
 
 TRACES = ("carry", "doubling", "estimate", "none")
-TRIES = ((3, 8, Kind.TRY_8), (2, 4, Kind.TRY_4), (1, 2, Kind.TRY_2), (0, 1, Kind.TRY_1))
-MULTIPLES = (Kind.TWICE, Kind.FOUR, Kind.EIGHT)
-CARRY_OF = {
-    Kind.TRY_8: Kind.CARRY_8,
-    Kind.TRY_4: Kind.CARRY_4,
-    Kind.TRY_2: Kind.CARRY_2,
-    Kind.TRY_1: Kind.CARRY_1,
-}
-SIGN_OF = {
-    Kind.TRY_8: Kind.SIGN_8,
-    Kind.TRY_4: Kind.SIGN_4,
-    Kind.TRY_2: Kind.SIGN_2,
-    Kind.TRY_1: Kind.SIGN_1,
-}
 
 
 @dataclass(frozen=True)
@@ -201,12 +187,12 @@ class Div(Arithmetic):
             lines += [f"{n} * {b} = {table[n]:>{width}}" for n in table if n > 1] + [""]
         count = max(len(a) - len(b) + 1, 0)  # digits of the quotient
         down, rest = a[len(a) - count :], a[: len(a) - count]
-        rows = _digits_alone(rows) if self.trace == "carry" else rows
-        for place, work in enumerate(_steps(rows)):
+        rows = drawn.digits_alone(rows) if self.trace == "carry" else rows
+        for place, work in enumerate(drawn.steps(rows)):
             digit = down[place] if place < len(down) else paper.MISSING
             current = (rest + digit).lstrip("0") or "0"
             lines.append(f"{current:>{width + 2}}   bring down {digit}")
-            step = _drawn_guess if self.trace == "estimate" else _drawn_tries
+            step = drawn.guess if self.trace == "estimate" else drawn.tries
             more, rest = step(work, table, width)
             lines += [*more, ""]
         return "\n".join([*lines, f"= {self.shown(problem, completion)}"])
@@ -364,102 +350,6 @@ class _Work:
         return rest, digit
 
 
-def division_rules() -> dict[int, Rule]:
-    """Of `trace=carry`. A try subtracts after a `+` and adds after a `-`; the first subtracts."""
-    rules = {}
-    for source, kind in zip((Kind.B, *MULTIPLES), MULTIPLES, strict=False):
-        reads = (Read(source, 0), Read(source, 1))
-        rules[kind] = Rule(reads, _double)
-    brought_down = (Read(Kind.REST, 1, 1), Read(Kind.A, 1, 1), Read(Kind.DOWN, 0, 0))
-    before: tuple[Kind, ...] = ()
-    for _, weight, kind in TRIES:
-        multiple = dict(zip((1, 2, 4, 8), (Kind.B, *MULTIPLES), strict=True))[weight]
-        carry, sign = Read(CARRY_OF[kind], 1, 0), [Read(SIGN_OF[k], None, 0) for k in before[-1:]]
-        number = [Read(k, 0, 0) for k in before[-1:]] or brought_down
-        reads = (*number, Read(multiple, 0), *sign, carry)
-        column = functools.partial(_column, signed=bool(sign))
-        small = _less_than_divisor if weight == 1 else None
-        rules[kind] = Rule(reads, lambda *seen, f=column: f(seen) % 10, small)
-        rules[CARRY_OF[kind]] = Rule(reads, lambda *seen, f=column: abs(f(seen) // 10), small)
-        given = _eight_fits if weight == 4 else None
-        rules[SIGN_OF[kind]] = Rule((*sign, LAST), _sign, given)
-        before = (*before, kind)
-    reads = (Read(Kind.TRY_1, 0, 0), Read(Kind.B, 0), Read(Kind.SIGN_1, None, 0))
-    reads = (*reads, Read(Kind.CARRY_REST, 1, 0))
-    rules[Kind.REST] = Rule(reads, lambda *seen: _rest(SEMICOLON, seen, lambda x: x % 10))
-    rules[Kind.CARRY_REST] = Rule(reads, lambda *seen: _rest(COMMA, seen, lambda x: x // 10))
-    signs = tuple(Read(SIGN_OF[kind], None, 0) for _, _, kind in TRIES)
-    rules[Kind.DIGIT] = Rule(signs, _digit, _at_most_nine)
-    rules[Kind.QUOTIENT] = Rule((Read(Kind.DIGIT, None, 0),), of)
-    copied = (Read(Kind.REST, 0, 0), Read(Kind.A, 0, 0))
-    rules[Kind.EQUALS], rules[Kind.OPERATOR] = Rule((), lambda: EQUALS), Rule((), lambda: R)
-    rules[Kind.REMAINDER] = Rule(copied, _remainder)
-    return rules
-
-
-def _double(digit, below):
-    if digit is None and below is None:
-        return COMMA
-    return (2 * of(digit) + (of(below) > 4)) % 10
-
-
-def _column(seen: tuple, signed: bool):
-    """The total of a column of a try: of what stands there, a multiple and what was carried."""
-    *front, carry = seen
-    sign = front.pop() if signed else None
-    *number, multiple = front
-    change = np.where(sign == MINUS, 1, -1) if signed else -1
-    return sum(of(digit) for digit in number) + change * (of(multiple) + of(carry))
-
-
-def _less_than_divisor(digit, divisor, sign, carry):
-    """Where the divisor has no digit: the last try brings a row that is less than twice the
-    divisor, in size, to less than the divisor. So its top digit, 0 or 1, or 8 or 9 where it stands
-    as ten's complement, becomes 0 or 9: a 1 is borrowed from, an 8 receives a carry."""
-    if divisor is not None:
-        return np.full(len(digit), True)
-    minus = (digit == 9) | ((digit == 8) & (carry == 1))
-    return np.where(sign == MINUS, minus, (digit == 0) | ((digit == 1) & (carry == 1)))
-
-
-def _sign(*seen):
-    """After a `+` a borrow makes a row negative; after a `-` a carry makes it positive."""
-    *sign, carry = seen
-    after_minus = sign[0] == MINUS if sign else False
-    return either((carry == 1) != after_minus, MINUS, PLUS)
-
-
-def _eight_fits(sign, carry):
-    """A digit of the quotient is at most 9: where 8 times the divisor fits, 12 times does not."""
-    return (sign == MINUS) | (carry == 1)
-
-
-def _rest(mark: int, seen: tuple, part):
-    digit, divisor, sign, carry = seen
-    if digit is None:
-        return mark
-    return part(of(digit) + np.where(sign == MINUS, of(divisor), 0) + of(carry))
-
-
-def _digit(eight, four, two, one):
-    """The digit that the signs of the four tries stand for."""
-    signs = [np.where(sign == MINUS, -1, 1) for sign in (eight, four, two)]
-    return 8 + 4 * signs[0] + 2 * signs[1] + signs[2] - (one == MINUS)
-
-
-def _at_most_nine(*signs):
-    """What is left of a step is less than the divisor, so ten times that and a digit holds it at
-    most nine times."""
-    digit = _digit(*signs)
-    return (digit >= 0) & (digit < 10)
-
-
-def _remainder(rest, dividend):
-    if rest is None and dividend is None:
-        return END
-    return rest if dividend is None else dividend
-
-
 def _multiples(rng, a, b, len_a, len_b, sparse: bool) -> np.ndarray:
     """Dividends b q (with `sparse`, q mostly zeros, plus a rest) where they have len_a digits."""
     width = a.shape[1]
@@ -495,56 +385,3 @@ def _value(number: np.ndarray, shift: np.ndarray, count: np.ndarray) -> np.ndarr
         digit = np.take_along_axis(number, index, 1)
         total = total * 10 + np.where(place < count, digit, 0)[:, 0]
     return total
-
-
-def _digits_alone(rows: list[Row]) -> Iterator[Row]:
-    """The rows of steps without what is carried, the digit of the quotient after the rest."""
-    digit = ""
-    for label, text in rows:
-        if label == "digit":
-            digit = paper.digits(text)
-        elif label in ("try", "rest"):
-            number = paper.digits(text)[::2]
-            yield Row(label, number + (digit if label == "rest" else "") + text[-1])
-
-
-def _steps(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """The rows of each step, which ends with its rest."""
-    step: list[Row] = []
-    for row in rows:
-        if row.label in ("product", "try", "rest"):
-            step.append(row)
-        if row.label == "rest":
-            yield step
-            step = []
-
-
-def _drawn_tries(step: list[Row], table: dict[int, str], width: int) -> tuple[list[str], str]:
-    """8, 4, 2 and 1 times the divisor, taken away after a `+`, given back after a `-`."""
-    lines, sign = [], "-"
-    for multiple, row in zip((8, 4, 2, 1), step[:-1], strict=False):
-        multiple = table.get(multiple, paper.MISSING)
-        lines.append(f"{sign} {multiple:>{width}} = {paper.signed(row.text):>{width + 1}}")
-        sign = "+" if row.text.endswith("-") else "-"
-    last, rest = _drawn_rest(step[-1], sign == "+", table[1], width)
-    return [*lines, last], rest
-
-
-def _drawn_guess(step: list[Row], table: dict[int, str], width: int) -> tuple[list[str], str]:
-    """A guess, its product with the divisor, the difference, and a correction if negative."""
-    parts = {row.label: row.text for row in step}
-    guess, product = parts.get("product", "")[:1] or paper.MISSING, parts.get("product", "")[1:]
-    left = parts.get("try", "")
-    first = (
-        f"- {paper.number(product):>{width}} = {paper.signed(left):>{width + 1}}"
-        f"   guess {guess}: {guess} * {table[1]}"
-    )
-    last, rest = _drawn_rest(step[-1], left.endswith("-"), table[1], width)
-    return [first, last], rest
-
-
-def _drawn_rest(row: Row, again: bool, divisor: str, width: int) -> tuple[str, str]:
-    """The last line of a step, which may give the divisor back, and the rest in it."""
-    rest, digit = paper.number(row.text[:-2]), paper.digits(row.text[-2:-1]) or paper.MISSING
-    given_back = f"+ {divisor:>{width}}" if again else " " * (width + 2)
-    return f"{given_back} = {rest:>{width + 1}}   digit {digit}", rest

@@ -101,6 +101,13 @@ def test_drawings_show_what_the_model_wrote_not_what_is_right():
     assert cut[3:] == ["  58   12 * 4", "====", "   ?"]
 
 
+def test_a_digit_of_a_quotient_that_is_not_written_is_not_drawn():
+    work = "01,02,04,1061-1080-1090-6090-0,11;7071-7090-7001+2000+20;"
+    lines = load_task("div").draw(Problem("/", (17, 5)), work).split("\n")
+    digits = [line.split()[-1] for line in lines if "digit" in line and "bring" not in line]
+    assert digits == ["0", "?"] and lines[-1] == "= ?"
+
+
 def test_rows_are_labelled():
     assert labels("*", "80400,804000;60300,014000;=8040#") == ["product", "running"] * 2 + [
         "answer"
