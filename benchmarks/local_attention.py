@@ -11,8 +11,9 @@ process had in use. The reference is full attention.
 from __future__ import annotations
 
 import argparse
-import resource
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -31,12 +32,19 @@ LOCAL = ("reads", "window")
 CARRY = {f"{op}_trace": "carry" for op in ("add", "sub", "mul", "div")}
 
 
+def peak_memory() -> float:
+    """MiB that this process had in use at most, as Linux counts."""
+    found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    assert found, "no VmHWM in /proc/self/status"
+    return int(found[1]) / 1024
+
+
 def measure(options: argparse.Namespace) -> list[timing.Row]:
     rounds, sizes = (1, QUICK) if options.quick else (ROUNDS, SIZES)
     rows = []
     if not options.quick:
         rows += rates(LONGEST, LOCAL, rounds)  # full attention would take gigabytes
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        most = peak_memory()
         timing.say(f"memory of local attention: at most {most:,.0f} MiB")
     for size in sizes:
         rows += rates(size, (*LOCAL, "full"), rounds)
