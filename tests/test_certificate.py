@@ -76,7 +76,7 @@ def test_a_certificate_says_what_was_proved(original):
     )
     done = CliRunner().invoke(command, [str(original.path)])
     assert done.exit_code == 0
-    assert "right for every problem of any length: 684 contexts" in done.stdout
+    assert "right for every sum of any length: 684 contexts" in done.stdout
     done = CliRunner().invoke(command, [str(original.path), "--json"])
     assert json.loads(done.stdout)["proved"] and done.stderr == ""
 
