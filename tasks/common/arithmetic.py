@@ -17,7 +17,7 @@ from addgpt.task import MAX_DIGITS, SPLITS, Batch, Cell, Problem, Recipe, UsageE
 from tasks.common import digits, problems, splits
 from tasks.common.ids import ALPHABET, IDS, OFFSET, SPREAD, moved
 from tasks.common.operation import Operation
-from tasks.common.sheet import END, KINDS, LEVELS, Kind, Sheet, start
+from tasks.common.sheet import END, KINDS, LEVELS, Sheet, start
 
 EQUALS = ALPHABET.index("=")
 OPERATORS = ALPHABET.index("+"), ALPHABET.index("/")
@@ -40,11 +40,8 @@ def share_setting(default: float, what: str) -> Any:
 
 
 def local_recipe(steps: int) -> Recipe:
-    """What works for local traces: one block that sees what each row reads.
-
-    Label smoothing keeps a gradient where all is right already: without it, training that goes on
-    wanders (docs/log.md).
-    """
+    """What works for local traces. Without label smoothing, training that goes on where all is
+    right already wanders (docs/log.md)."""
     recipe = traced_recipe(steps, True)
     local = {"layers": 1, "width": 96, "attention": "reads"}
     return Recipe(recipe.model | local, recipe.train | {"label_smoothing": 0.1})
@@ -277,9 +274,6 @@ class Arithmetic(Operation, LocalTrace):
     def local_rules(self) -> dict[int, Rule]:
         """The rules of a trace that is local; by default it is not."""
         return {}
-
-    def row_names(self) -> dict[int, str]:
-        return {kind: kind.name.lower().replace("_", " ") for kind in Kind}
 
     def long_cells(self) -> list[Cell]:
         return [Cell(self.op, *lengths) for lengths in self.long]

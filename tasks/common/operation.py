@@ -20,6 +20,7 @@ from addgpt.task import (
     UsageError,
 )
 from tasks.common import audit, errors, paper
+from tasks.common.sheet import Kind
 
 NUMBER = f"([0-9]{{1,{MAX_CHARACTERS}}})"  # of an answer, which may have too many digits or too few
 
@@ -39,6 +40,10 @@ class Operation(Graded, HeldOut, Explained):
     @abstractmethod
     def compute(self, a: int, b: int, /) -> Answer:
         """The right answer by Python integers."""
+
+    def row_names(self) -> dict[int, str]:
+        """What people call the rows of each kind."""
+        return {kind: kind.name.lower().replace("_", " ") for kind in Kind}
 
     def numbers(self, problem: Problem, completion: str) -> list[list[int]]:
         """Where each number of the answer stands: the places of its digits, highest first.
