@@ -238,7 +238,9 @@ class _Repl:
         self._say([("", self._about())])
 
     def _about(self) -> str:
-        return f"{self.calculator.name}: whole numbers, trained on {reach(self.calculator)}"
+        proved = "; proved for any length" if self.calculator.proved else ""
+        trained = f"trained on {reach(self.calculator)}"
+        return f"{self.calculator.name}: whole numbers, {trained}{proved}"
 
     def _say(self, text: Styled) -> None:
         from prompt_toolkit import print_formatted_text

@@ -99,6 +99,7 @@ class Calculator:
                 "as Python means them"
             )
         self.task = task
+        self.proved = proved
         self._asker = Asker(model, task, write, smoothing, proved)
 
     def solve(self, text: str) -> Solution:

@@ -19,8 +19,8 @@ def command(expression: tuple[str, ...], model: str | None, steps: bool) -> None
 
     Without an expression: a prompt; with lines piped in: one answer a line. Python checks each
     answer. Division truncates toward zero and leaves a remainder, which ends an expression:
-    17/5 is 3 remainder 2, 17/5+1 is an error. The model of the package was trained on
-    operands of up to 20 digits for + and -, 12 for * and /.
+    17/5 is 3 remainder 2, 17/5+1 is an error. The model of the package is proved
+    right for whole numbers of any length: docs/certificate.md.
 
     Exit code 1: an answer was wrong or unreadable (of piped lines, stderr says which). Otherwise 2:
     bad input, in any line.

@@ -22,7 +22,7 @@ def command(run: str, as_json: bool) -> None:
 
     All that a slot of a right trace can see is listed, the model is run in each of these contexts,
     and the right token must win by more than rounding can change. The certificate is written to the
-    run folder. Exit code 1 if there is none.
+    run folder. Exit code 1 if it does not hold, 2 if nothing can be proved of such a model.
 
     \b
     Example:
@@ -63,7 +63,7 @@ def summary(found: dict[str, Any]) -> str:
     lines.append(verdict(found))
     if found["proved"]:
         lines.append(
-            f"rounding: at most {found['float32']['bound']:.2g} of a margin in float32, "
+            f"rounding: at most {found['float32']['bound']:.2g} logits in float32, "
             f"{found['float64']['bound']:.1g} in float64; "
             f"met in problems: {found['tried']['deviation']:.1g}"
         )

@@ -137,17 +137,23 @@ def _train(out: Path, init_from: str | None, world) -> None:
             f"{run.path}: {_score(end.validation, run.config.train.eval_size)} "
             f"after {end.step:,} steps, {end.seconds:.1f} s of training"
         )
-        if run.config.train.until_certified:
-            _certify(run)
+        proved = not run.config.train.until_certified or _certify(run)
         _tell_next(run)
+        if not proved:
+            sys.exit(1)
 
 
-def _certify(run) -> None:
-    """Write the certificate of a run that was trained for one, and say what it says."""
+def _certify(run) -> bool:
+    """Write the certificate of a run that was trained for one, and say what it says: whether it
+    holds."""
     from addgpt.cli.certify import verdict
     from addgpt.evaluation.certify import certify
 
-    click.echo(verdict(certify(run)))
+    found = certify(run)
+    click.echo(verdict(found))
+    if not found["proved"]:
+        click.echo(f"what is wrong: addgpt certify {shlex.quote(str(run.path))}", err=True)
+    return bool(found["proved"])
 
 
 def _score(validation: dict[str, Any], n: int) -> str:

@@ -30,6 +30,7 @@ KNOWN: dict[str, list] = {
     "tied": [False], "content": [True], "norm_place": ["before"], "norm": ["rms", "plain", "none"],
     "rank": [0], "embed_rank": [0], "kv_heads": [0], "next_ids": [True],
     "activation": ["geglu", "relu2"], "attention": ["window", "reads"],
+    "log_scale": [False], "prefix": [False],
 }  # fmt: skip
 
 
@@ -140,6 +141,8 @@ def check(folder: Path) -> dict[str, float]:
     for name, file in (("weights", "model.safetensors"), ("listed", "certificate.npz")):
         if hashlib.sha256((folder / file).read_bytes()).hexdigest() != told[name]:
             raise ValueError(f"the certificate is of another {file}")
+    if hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest() != told["model"]:
+        raise ValueError("the certificate is of a model with other settings")
     *levels, kind = config["level_position"]
     odd = {name: config[name] for name, known in KNOWN.items() if config[name] not in known}
     if odd or not {*levels} <= {"relative", "none"} or kind not in ("learned", "relative", "none"):

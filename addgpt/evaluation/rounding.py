@@ -92,7 +92,7 @@ def _forward(model: GPT, w: dict[str, Tensor], r: Roundings, tokens: Tensor, exa
     for side, where in (("own", ids), ("target", after))[: 1 + c.next_ids]:
         for table, level in enumerate(learned):
             added = w[f"positions.learned.{side}.{table}.weight"][where[:, level]]
-            x = r.relative(x + added, U)
+            x = r.at(x + added, U * (x.abs() + added.abs()))
     read, block = norm(x, "blocks.0.attention_norm"), "blocks.0.attention."
     qkv = [r.linear(read, part) for part in w[block + "qkv.weight"]]
     q, k, v = (part.unflatten(-1, (c.heads, -1)) for part in qkv)  # (N, R, H, D)

@@ -8,6 +8,7 @@ a file; metrics.jsonl grows by whole lines. Their checksums stand in SHA256SUMS 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -89,7 +90,10 @@ class Run:
         """Whether there is a certificate of these weights, and it holds (`addgpt certify`)."""
         try:
             found = json.loads(files.read_checked(self.path / CERTIFICATE))
-            return found["proved"] is True and found["weights"] == files.digest(self.path / MODEL)
+            same = found["model"] == digest_of(to_dict(self.config.model))
+            same &= digest_of(found["options"]) == digest_of(self.config.options)
+            same &= found["weights"] == files.digest(self.path / MODEL)
+            return same and found["proved"] is True
         except (RunError, OSError, ValueError, KeyError, TypeError):
             return False
 
@@ -194,6 +198,11 @@ class Run:
             return load_run_config(table)
         except ValueError as error:
             raise files.Unsupported(f"{file}: {error}") from None
+
+
+def digest_of(settings: Mapping[str, Any]) -> str:
+    """A checksum of settings, whatever their order."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def initial_weights(path: Path, config: RunConfig) -> dict[str, torch.Tensor]:
