@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from addgpt.cli.certify import command, summary, verdict
 from addgpt.config.errors import UsageError
+from addgpt.config.gpt import NO_PLACE
 from addgpt.evaluation import certificate, check_certificate
 from addgpt.evaluation.certificate import list_contexts, logits_in, margin, prove, spaced
 from addgpt.evaluation.certify import certify
@@ -211,6 +212,18 @@ def test_the_checker_refuses_models_it_does_not_know(certified, name, value):
     (certified.path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="this checker does not know"):
         check(certified.path)
+
+
+def test_a_certificate_is_of_what_a_slot_sees_too(certified):
+    certify(certified)
+    assert Run(certified.path).proved()
+    config = json.loads((certified.path / "config.json").read_text())
+    config["model"]["visible"] = [[0, 1, 2, NO_PLACE], *config["model"]["visible"][1:]]
+    (certified.path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="of a model with other settings"):
+        check(certified.path)
+    (certified.path / "SHA256SUMS").unlink()  # or the run is refused as damaged
+    assert not Run(certified.path).proved()
 
 
 def test_where_the_checker_disagrees_nothing_is_proved(certified, monkeypatch):

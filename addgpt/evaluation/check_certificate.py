@@ -141,12 +141,12 @@ def check(folder: Path) -> dict[str, float]:
     for name, file in (("weights", "model.safetensors"), ("listed", "certificate.npz")):
         if hashlib.sha256((folder / file).read_bytes()).hexdigest() != told[name]:
             raise ValueError(f"the certificate is of another {file}")
-    if hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest() != told["model"]:
-        raise ValueError("the certificate is of a model with other settings")
     *levels, kind = config["level_position"]
     odd = {name: config[name] for name, known in KNOWN.items() if config[name] not in known}
     if odd or not {*levels} <= {"relative", "none"} or kind not in ("learned", "relative", "none"):
         raise ValueError(f"this checker does not know {odd or config['level_position']}")
+    if hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest() != told["model"]:
+        raise ValueError("the certificate is of a model with other settings")
     w = {name: x.astype(np.float64) for name, x in load_file(folder / "model.safetensors").items()}
     listed = np.load(folder / "certificate.npz")
     looks, said, last = (set[tuple]() for _ in range(3))
