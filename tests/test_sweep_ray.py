@@ -161,7 +161,7 @@ def test_runs_and_scores_are_those_of_single_runs(address, tmp_path):
 
 
 def test_a_stopped_sweep_is_saved_and_resumed(swept, tmp_path):
-    file = write_grid(tmp_path, "eval = false\nseeds = [0, 1, 2]", **SETTINGS | {"steps": 400})
+    file = write_grid(tmp_path, "eval = false\nseeds = [0, 1, 2]", **SETTINGS | {"steps": 800})
     first = tmp_path / "runs" / "seed=0"
 
     def stop() -> None:
@@ -170,11 +170,11 @@ def test_a_stopped_sweep_is_saved_and_resumed(swept, tmp_path):
 
     rows, stopped = swept(file, stop)
     assert stopped and [row["state"] for row in rows.values()] == ["interrupted"] * 2 + ["waiting"]
-    assert 0 < Run(first).progress()["step"] < 400
+    assert 0 < Run(first).progress()["step"] < 800
     rows, stopped = swept(file)
     assert not stopped and {row["state"] for row in rows.values()} == {"done"}
     for seed in (0, 2):
-        whole = alone(tmp_path / f"whole{seed}", seed, steps=400)
+        whole = alone(tmp_path / f"whole{seed}", seed, steps=800)
         assert tensors(tmp_path / "runs" / f"seed={seed}") == tensors(whole)
 
 
