@@ -19,6 +19,7 @@ import torch
 
 from addgpt.config.architectures import ModelConfig
 from addgpt.config.errors import UsageError
+from addgpt.config.external import ExternalConfig
 from addgpt.config.schema import RunConfig, load_run_config
 from addgpt.config.settings import to_dict
 from addgpt.model.build import Model, build
@@ -183,7 +184,10 @@ class Run:
 
     @staticmethod
     def _write_config(path: Path, config: RunConfig) -> None:
-        files.write_checked(path, {CONFIG: json.dumps(to_dict(config), indent=2) + "\n"})
+        settings = to_dict(config)
+        if isinstance(config.model, ExternalConfig):
+            del settings["train"]
+        files.write_checked(path, {CONFIG: json.dumps(settings, indent=2) + "\n"})
 
     def _read_config(self) -> RunConfig:
         file = self.path / CONFIG
