@@ -32,9 +32,7 @@ class NotKnown(Contamination):
     met: int = 0
 
     def __str__(self) -> str:
-        return (
-            "contamination: not checked; what a model of others was trained on is not known here"
-        )
+        return "contamination: not checked; what a model of others was trained on is not known here"
 
 
 class Grader:

@@ -19,6 +19,15 @@ from addgpt.task import Task
 from addgpt.task_lookup import lasting, short
 
 KINDS = ("hf", "api", "answers")
+# What replies follow from.
+KEPT = (
+    "source",
+    "model",
+    "endpoint",
+    "template",
+    "shots",
+    "max_tokens",
+)  # what replies follow from
 
 
 def is_external(name: str) -> bool:
@@ -70,16 +79,13 @@ def open_folder(how: ExternalConfig, task_name: str, task: Task, out: Path | Non
     old = run.config.model
     if not isinstance(old, ExternalConfig):
         raise RunError(f"{path} holds a run of ours; choose another --out")
-    if (run.config.task, run.config.options) != (config.task, config.options):
+    if run.config.task != config.task or run.task() != task:
         raise RunError(f"{path} holds answers to other problems; choose another --out")
-    now = replace(how, params=how.params or old.params)
-    if replace(old, answer=now.answer, params=now.params) != now:
-        names = ("source", "model", "endpoint", "template", "shots", "max_tokens")
-        other = [name for name in names if getattr(old, name) != getattr(now, name)]
+    other = [name for name in KEPT if getattr(old, name) != getattr(how, name)]
+    if other:
         told = ", ".join(f"{name} {getattr(old, name)!r}" for name in other)
-        raise RunError(f"{path} holds answers of {told}; choose another --out")
-    if old != now:
-        run.reconfigure(replace(run.config, model=now))
+        raise RunError(f"{path} holds replies of {told}; choose another --out")
+    run.reconfigure(replace(run.config, model=replace(how, params=how.params or old.params)))
     return run
 
 

@@ -1,0 +1,1 @@
+"""Runs served on this machine: as an endpoint that other programs ask."""
