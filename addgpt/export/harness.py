@@ -40,11 +40,8 @@ def export_harness(run: Run, out: Path, per_cell: int, seed: int = 0) -> dict[st
         for problem, (prompt, completion) in zip(batch.problems, task.texts(batch), strict=True):
             longest = max(longest, len(completion))
             row = {"problem": task.text(problem), "prompt": prompt}
-            row |= {
-                "completion": completion.removesuffix(task.end),
-                "cell": "-".join(map(str, cell)),
-            }
-            rows.append(row | {"seen": source == "train"})
+            row["completion"] = completion.removesuffix(task.end)
+            rows.append(row | cell._asdict() | {"seen": source == "train"})
     new_folder(out)
     name = f"addgpt_{run.name}".replace("-", "_")
     settings = {

@@ -83,8 +83,13 @@ def export_onnx(run: Run, out: Path) -> dict[str, Any]:
     with torch.inference_mode():
         ours = model(given["tokens"], given["ids"])
     _write(model, given, out / MODEL)
-    about = {"run": run.name, "task": task.name, "alphabet": task.alphabet, "end": task.end}
-    shapes = {name: ["B", "T", "R"][: x.ndim] for name, x in given.items()}
+    about: dict[str, Any] = {
+        "run": run.name,
+        "task": task.name,
+        "alphabet": task.alphabet,
+        "end": task.end,
+    }
+    shapes: dict[str, list] = {name: ["B", "T", "R"][: x.ndim] for name, x in given.items()}
     shapes["ids"] = ["B", "T + 1", given["ids"].shape[2]]
     about |= {"inputs": shapes}
     write_atomically(out / ABOUT, json.dumps(about, indent=2) + "\n")
@@ -107,7 +112,7 @@ def inputs(model: Model, batch: Batch) -> dict[str, Tensor]:
 
 def _write(model: Model, given: dict[str, Tensor], path: Path) -> None:
     dim = torch.export.Dim
-    rows, length, few = dim("B", min=1), dim("T", min=2), dim("R", min=2)
+    rows, length, few = dim("B", min=2), dim("T", min=2), dim("R", min=2)
     axes: dict[str, Any] = {"tokens": {0: rows, 1: length}, "ids": {0: rows, 1: length + 1}}
     if "seen" in given:
         axes["seen"] = {0: rows, 1: length, 2: few}
@@ -125,3 +130,23 @@ def _write(model: Model, given: dict[str, Tensor], path: Path) -> None:
             external_data=False,
             verbose=False,
         )
+    _with_long_indices(path)
+
+
+def _with_long_indices(path: Path) -> None:
+    """Have all indices be int64: torch looks things up by int32, too, ONNX's GatherND does not."""
+    import onnx
+
+    model = onnx.load(path)
+    nodes = []
+    for node in model.graph.node:
+        if node.op_type == "GatherND":
+            index = f"{node.input[1]}_{node.name}_long"
+            nodes.append(
+                onnx.helper.make_node("Cast", [node.input[1]], [index], to=onnx.TensorProto.INT64)
+            )
+            node.input[1] = index
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    write_atomically(path, model.SerializeToString())
