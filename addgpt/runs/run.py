@@ -110,6 +110,8 @@ class Run:
 
     def load(self) -> tuple[Model, dict[str, Any]]:
         """The trained model, and its step, examples and seconds; the file is read once."""
+        if isinstance(self.config.model, ExternalConfig):
+            build(self.config.model)  # which says that there is none
         tensors, progress = read_tensors(self.path / MODEL)
         check_fits(tensors, self.config.model, self.path / MODEL)  # before a model is made
         model = build(self.config.model)

@@ -21,7 +21,7 @@ from addgpt.task import MAX_CHARACTERS, Answer, Graded, Problem
 
 WHOLE = r"(?:(?<![0-9])[-\u2212])?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)"
 DECIMALS = r"(?:\.[0-9]+)?"
-REST = rf"(?:\s*(?:,|and\b|with\b)?\s*(?:an?\s+|the\s+)?(?:remainder|rem|r)\.?\s*(?:of\b|is\b|=|:)?\s*({WHOLE}))?"  # noqa: E501
+REST = rf"(?:\s*,?\s*(?:and\s+|with\s+)?(?:an?\s+|the\s+)?(?:remainder|rem|r)\.?\s*(?:of\b|is\b|=|:)?\s*({WHOLE}))?"  # noqa: E501
 NUMBER = re.compile(f"({WHOLE})({DECIMALS})")
 QUOTIENT = re.compile(f"({WHOLE})({DECIMALS}){REST}", re.IGNORECASE)
 SYMBOLS = {"*": r"[*×x·]", "/": r"[/÷:]", "-": r"[-\u2212]"}  # as replies write an operator
