@@ -177,7 +177,7 @@ def test_a_run_of_replies_is_scored_as_any_run(tmp_path, toy_run):
     train(ours)
     (_, theirs), (_, mine) = score_together([run, ours], per_cell=10)
     assert theirs.marks.keys() == mine.marks.keys()
-    assert all(theirs.marks[cell].asked == mine.marks[cell].asked for cell in mine.marks)
+    assert all(theirs.marks[cell].problems == mine.marks[cell].problems for cell in mine.marks)
 
 
 def test_a_folder_keeps_to_what_it_was_asked(tmp_path):
