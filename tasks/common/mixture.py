@@ -104,7 +104,7 @@ class Mixture(LocalTrace, HeldOut, Explained):
         self, rng: np.random.Generator, size: int, split: str, cell: Cell | None = None
     ) -> Batch:
         if cell is not None:
-            return self.part(cell.op).batch(rng, size, split, cell)
+            return self.part(cell).batch(rng, size, split, cell)
         counts = rng.multinomial(size, np.array(self.shares) / sum(self.shares))
         batches = []
         for part, count in zip(self.parts.values(), counts, strict=True):
