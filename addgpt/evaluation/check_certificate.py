@@ -165,8 +165,9 @@ def check(folder: Path) -> dict[str, float]:
         raise ValueError(f"{won}, rounding may be {bound.max():.3g}")
     if not len(looks) == len(margin) == told["contexts"]:
         raise ValueError(f"{len(looks)} different contexts are listed, not {told['contexts']}")
-    written = {kind for kind, _ in said}
-    if {token for kind, token in said ^ last if kind in written} - {told["end"]}:
+    before, written = {*map(tuple, told["begins"])}, {kind for kind, _ in said}
+    last = {(kind, token) for kind, token in last if kind in written}
+    if last - said - before or {token for _, token in said - last} - {told["end"]}:
         raise ValueError("what is right in some rows is not what is seen of them")
     found = {"margin": margin.min(), "bound": bound.max(), "room": (margin - bound).min()}
     return {"contexts": len(margin)} | {name: float(value) for name, value in found.items()}
