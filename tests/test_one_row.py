@@ -14,7 +14,7 @@ from addgpt.task_lookup import load_task
 STEPPED = [
     ("calc", {"digits": 2, "sum_digits": 2}),
     ("mul", {"attention": "window", "norm": "none"}),
-    ("sub", {"level_position": "relative,none,learned", "position": "sinusoidal"}),
+    ("sub", {"level_position": "relative,none,learned"}),
     ("sum", {"activation": "relu2", "tied": "true", "next_ids": "false"}),
     ("add", {"activation": "relu2"}),
 ]
