@@ -19,7 +19,8 @@ from addgpt.cli.main import RESULTS
 def command(results: Path, as_json: bool) -> None:
     """Check the installation, and the files of every run.
 
-    Versions, device, speed and extras come first, what to do comes last. Exit code 1 if something is broken.
+    Versions, device, speed and extras come first, what to do comes last. Exit code 1 if something
+    is broken.
 
     \b
     Example:

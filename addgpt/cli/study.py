@@ -29,8 +29,8 @@ def command(
     """Make the table and the figure of a study in docs/.
 
     PLACES are folders of runs, each evaluated, or files that --csv wrote. Without a NAME, the
-    studies are listed, with what each reads and draws. `english` is not a study: it makes the text that
-    pretraining reads, from Debian packages.
+    studies are listed, with what each reads and draws. `english` is not a study: it makes
+    the text that pretraining reads, from Debian packages.
 
     \b
     Example:
