@@ -15,9 +15,9 @@ from addgpt.config.errors import UsageError
 @click.option("--model", metavar="RUN", help="A run folder [calculator: that of the package].")
 @click.option("--steps", is_flag=True, help="Show the work as on paper.")
 def command(expression: tuple[str, ...], model: str | None, steps: bool) -> None:
-    """Calculate with a model: + - * / of whole numbers, and parentheses.
+    """Calculate with a model: + - * / and parentheses, whole numbers.
 
-    Without an expression: a prompt; with lines piped in: one answer a line. Python checks each
+    Without an expression it opens a prompt; piped lines get one answer each. Python checks each
     answer. Division truncates toward zero and leaves a remainder, which ends an expression:
     17/5 is 3 remainder 2, 17/5+1 is an error. The model of the package is proved
     right for whole numbers of any length: docs/certificate.md.
