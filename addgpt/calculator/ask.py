@@ -176,7 +176,8 @@ class Asker:
         if not 1 <= limit <= self._most:
             what = brief(str(problem))
             return f"too long for this model: {what}" if limit < 1 else _too_much(what, self._most)
-        text, chances = "", []
+        text = ""
+        chances: list[float] = []
         for token, chance in self._tokens(prompts, limit):
             char = self.task.decode(np.array([token]))
             text, chances = text + char, [*chances, chance]

@@ -49,8 +49,8 @@ class Decimals:
     def total(self, terms: Sequence[tuple[int, Value]]) -> Work:
         """The sum of numbers with a sign each, the first one's being 1."""
         numbers = [(sign, one(x)) for sign, x in terms]
-        most = min(sign if x.units >= 0 else -1 for sign, x in numbers)
-        if 2 < len(numbers) <= self.many and most > 0:
+        at_once = 2 < len(numbers) <= self.many
+        if at_once and all(sign > 0 and x.units >= 0 for sign, x in numbers):
             shown = [x for _, x in numbers]
             places = max(x.places for x in shown)
             ask = Ask("+", tuple(x.at(places) for x in shown), shown, places)

@@ -23,15 +23,20 @@ from addgpt.calculator.expression import (
     operands,
     parse,
 )
-from addgpt.calculator.numbers import Rules, Value, brief
+from addgpt.calculator.numbers import Number, Rules, Value, brief
 from addgpt.calculator.questions import Ask, Work, driven, exactly
 from addgpt.calculator.ratios import Fractions
 from addgpt.config.errors import UsageError
 from addgpt.task import Answer, Problem
 
 Arithmetic = Decimals | Fractions
-KINDS = {"decimal": Decimals, "remainder": Remainders, "fraction": Fractions}
+KINDS: dict[str, type[Arithmetic]] = {
+    "decimal": Decimals,
+    "remainder": Remainders,
+    "fraction": Fractions,
+}
 NO_NAMES: Mapping[str, Value] = {}
+NOTHING = Number(0)
 
 
 @dataclass(frozen=True)
@@ -137,21 +142,24 @@ class Job:
         self.arithmetic: Arithmetic = KINDS[rules.division](rules, many)
         self._check = check
         self._active: dict[int, tuple[Work, Sequence[Ask]]] = {}
+        self._ready: deque[int] = deque()
+        self._begun = False
         try:
             self.expression = parse(text, names)
-            self._values: list[Value | None] = [None] * len(self.expression.nodes)
+            self._values: list[Value] = [NOTHING] * len(self.expression.nodes)
             self._find_truth()
         except UsageError as error:
             self.error = str(error)
             return
         self.truth = self._values[-1]
-        self._values = [None] * len(self._values)
-        self._link()
 
     def questions(self) -> list[Ask]:
         """All that can be asked now; empty: the end."""
         if self.error is not None or self.stuck is not None:
             return []
+        if not self._begun:
+            self._begun = True
+            self._begin()
         return [ask for _, asks in self._active.values() for ask in asks]
 
     def take(self, asks: Sequence[Ask], written: Sequence[Written | str]) -> None:
@@ -182,7 +190,7 @@ class Job:
         if self.error is not None:
             return Solution(self.text, steps=steps, error=self.error)
         truth, result = str(self.truth), None if self.stuck is not None else self._values[-1]
-        answer = "" if result is None else str(result)
+        answer = "" if result is None else truth if result == self.truth else str(result)
         return Solution(
             self.text,
             answer,
@@ -241,20 +249,21 @@ class Job:
             return does.power(left, right)
         return does.floored("//" if node.op == "//" else "%", left, right)
 
-    def _link(self) -> None:
+    def _begin(self) -> None:
         """Find out which node waits for which, and start those that wait for none."""
         nodes = self.expression.nodes
-        self._parent: dict[int, int] = {}
+        self._values = [NOTHING] * len(nodes)
+        self._parent = [-1] * len(nodes)
         self._waits = [0] * len(nodes)
         for index, node in enumerate(nodes):
-            if node is not None:
-                needs = operands(node)
-                self._waits[index] = len(needs)
-                for need in needs:
-                    self._parent[need] = index
-        self._ready = deque(
-            index for index, node in enumerate(nodes) if node is not None and not self._waits[index]
-        )
+            if node is None:
+                continue
+            needs = operands(node)
+            self._waits[index] = len(needs)
+            for need in needs:
+                self._parent[need] = index
+            if not needs:
+                self._ready.append(index)
         self._start_ready()
 
     def _start_ready(self) -> None:
@@ -282,8 +291,8 @@ class Job:
 
     def _done(self, index: int, value: Value) -> None:
         self._values[index] = value
-        parent = self._parent.get(index)
-        if parent is not None:
+        parent = self._parent[index]
+        if parent >= 0:
             self._waits[parent] -= 1
             if not self._waits[parent]:
                 self._ready.append(parent)

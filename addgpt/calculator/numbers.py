@@ -77,7 +77,9 @@ class Ratio(NamedTuple):
     top: int
     bottom: int = 1
 
-    rounded = False
+    @property
+    def rounded(self) -> bool:
+        return False
 
     @property
     def value(self) -> int | Fraction:
@@ -96,7 +98,9 @@ class Quotient(NamedTuple):
     whole: Number
     rest: Number
 
-    rounded = False
+    @property
+    def rounded(self) -> bool:
+        return False
 
     @property
     def value(self) -> None:

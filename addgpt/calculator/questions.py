@@ -7,7 +7,6 @@ and returns its value. Whoever drives it decides who answers: the model, or Pyth
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 from addgpt.calculator.numbers import Quotient, Value, number
@@ -50,6 +49,8 @@ class Ask:
     rest_places  of the remainder of a division
     """
 
+    __slots__ = ("numbers", "op", "places", "question", "rest_places", "shown")
+
     def __init__(
         self,
         op: str,
@@ -60,13 +61,13 @@ class Ask:
     ) -> None:
         self.op, self.numbers, self.shown = op, numbers, shown
         self.places, self.rest_places = places, rest_places
-        if max(map(abs, numbers)) >= TOO_LARGE:
+        if max(numbers) >= TOO_LARGE or min(numbers) <= -TOO_LARGE:
             raise UsageError(
                 f"a number on the way has more than {MAX_DIGITS:,} digits, the most there are"
             )
         self.question = unsigned(op, *numbers)
 
-    @cached_property
+    @property
     def reduction(self) -> str:
         """The operation with its numbers, `-3 + 5`."""
         first, *others = map(str, self.shown)
@@ -92,8 +93,7 @@ def unsigned(op: str, *numbers: int) -> Question:
     >>> unsigned("+", -3, 5)
     Question(problem=Problem(op='-', operands=(5, 3)), sign=1, rest_sign=1)
     """
-    if len(numbers) > 2:
-        assert min(numbers) >= 0, numbers
+    if min(numbers) >= 0:
         return Question(Problem(op, numbers), 1, 1)
     a, b = numbers
     x, y = abs(a), abs(b)
@@ -167,8 +167,8 @@ def side_by_side(works: Sequence[Steps[Item]]) -> Steps[list[Item]]:
 
 def in_pairs(combine: Callable[[Item, Item], Steps[Item]], items: Sequence[Item]) -> Steps[Item]:
     """One item of many: neighbours are combined, then their results, and so on."""
-    while len(items) > 1:
+    while len(items) > 2:
         pairs = zip(items[::2], items[1::2], strict=False)
         done = yield from side_by_side([combine(*pair) for pair in pairs])
         items = [*done, *items[len(done) * 2 :]]
-    return items[0]
+    return (yield from combine(*items)) if len(items) == 2 else items[0]

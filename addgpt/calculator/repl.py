@@ -168,11 +168,12 @@ class _Repl:
         """`:digits 20`, or say what it is."""
         try:
             if text:
-                valid = f"digits must be a whole number, not {text!r}"
-                if rule == "digits" and not text.isdecimal():
-                    raise UsageError(valid)
-                value = int(text[:9]) if rule == "digits" else text
-                self.rules = replace(self.rules, **{rule: value})
+                if rule == "division":
+                    self.rules = replace(self.rules, division=text)
+                elif text.isdecimal():
+                    self.rules = replace(self.rules, digits=int(text[:9]))
+                else:
+                    raise UsageError(f"digits must be a whole number, not {text!r}")
             self._say([("", f"{rule}: {getattr(self.rules, rule)}")])
         except UsageError as error:
             self._say([("class:bad", f"error: {error}")])
