@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
@@ -187,6 +189,16 @@ def notes(solution: Solution) -> list[str]:
     return out
 
 
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Many small objects that all stay: looking for garbage among them takes a fifth of the time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def run_lines(
     calculator: Calculator,
     lines: Iterable[str],
@@ -200,7 +212,8 @@ def run_lines(
     tally = Tally()
     lines = iter(lines)
     while chunk := list(islice(lines, CHUNK)):
-        solved = calculator.solve_many(chunk)
+        with _no_collection():
+            solved = calculator.solve_many(chunk)
         told = tally.wrong
         for line, solution in enumerate(solved, tally.lines + 1):
             out.write(answer(solution) + "\n")
