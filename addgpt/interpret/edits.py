@@ -6,9 +6,9 @@ arXiv:2211.00593) and attention knockout (Geva et al. 2023, arXiv:2304.14767).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +18,7 @@ from addgpt.config.errors import UsageError
 from addgpt.config.gpt import GPTConfig
 from addgpt.model.hooks import READ_ONLY, point_names
 
-if TYPE_CHECKING:
-    from addgpt.interpret.activations import Activations
-
+Arrays = Mapping[str, np.ndarray]  # `Activations`
 PER_HEAD = ("query", "key", "value", "weights", "found")
 
 Places = Sequence[int] | np.ndarray | None
@@ -85,9 +83,7 @@ def zero(name: str, head: int | None = None, tokens: Places = None) -> Edit:
     return Edit(name, 0.0, head, tokens)
 
 
-def mean(
-    name: str, over: Sequence[Activations], head: int | None = None, tokens: Places = None
-) -> Edit:
+def mean(name: str, over: Sequence[Arrays], head: int | None = None, tokens: Places = None) -> Edit:
     """The mean over the tokens of other problems passes, the same at each token."""
     if not over:
         raise UsageError("mean needs the activations of at least one problem")
@@ -98,9 +94,7 @@ def mean(
     return Edit(name, value, head, tokens)
 
 
-def patch(
-    name: str, source: Activations, head: int | None = None, tokens: Places = None
-) -> Edit:
+def patch(name: str, source: Arrays, head: int | None = None, tokens: Places = None) -> Edit:
     """What passed with another problem passes, token by token; both have as many tokens."""
     return Edit(name, _of_head(source, name, head), head, tokens)
 
@@ -119,7 +113,7 @@ def check_name(name: str, config: GPTConfig) -> None:
         raise UsageError(f"unknown activation {name!r}; valid: {', '.join(valid)}")
 
 
-def _of_head(found: Activations, name: str, head: int | None) -> np.ndarray:
+def _of_head(found: Arrays, name: str, head: int | None) -> np.ndarray:
     values = found[name]
     per_head = name.partition(".")[0] in PER_HEAD
     return values[head] if per_head and head is not None else values

@@ -146,7 +146,7 @@ def _prompt(task: Task, problem: Problem | str) -> tuple[Problem | None, str]:
         raise UsageError(text if example in text else f"{text}; ask such as {example}") from None
 
 
-def _expected(task: Graded, prompt: np.ndarray) -> int:
+def _expected(task: Task, prompt: np.ndarray) -> int:
     """How many tokens the right work has."""
     right = task.reference(prompt[None]) if isinstance(task, Graded) else None
     return int(right.lengths[0]) - len(prompt) if right is not None else task.longest()
