@@ -160,3 +160,23 @@ def draw_spectrum(rows: Rows) -> Figure:
         axis.bar(part["frequency"], 100 * part["share"], color=style.COLOURS[0])
         axis.set(title=name, xlabel="frequency (waves over all numbers)", ylabel="power (%)")
     return figure
+
+
+@style.styled
+def draw_grokking(rows: Rows) -> Figure:
+    """Exact match on train and val, and losses with progress measures, over steps."""
+    table = pd.DataFrame(rows)
+    figure, axes = style.panels(2, 2, 4.6, 3.4)
+    for index, split in enumerate(("train", "val")):
+        axes[0].plot(table["step"], 100 * table[f"{split}_exact"], label=split, **style.line(index))
+    axes[0].set(ylabel="exact match (%)", ylim=(-2, 102))
+    axes[0].legend()
+    names = ("train_loss", "val_loss", "restricted", "excluded")
+    labels = ("train", "val", "restricted (val)", "excluded (train)")
+    for index, (name, label) in enumerate(zip(names, labels, strict=True)):
+        axes[1].plot(table["step"], table[name].clip(lower=1e-6), label=label, **style.line(index))
+    axes[1].set(ylabel="loss (nats)", yscale="log")
+    axes[1].legend()
+    for axis in axes:
+        axis.set(xlabel="step", xscale="log")
+    return figure

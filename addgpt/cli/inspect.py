@@ -26,6 +26,7 @@ PROBES = ("carry", "borrow", "sum")
 @click.option("--patch", is_flag=True, help="Which parts bring a carry into a problem without it.")
 @click.option("--probe", type=click.Choice(PROBES), help="What can be read off the stream.")
 @click.option("--fourier", is_flag=True, help="The spectrum of the embeddings of digits.")
+@click.option("--grokking", is_flag=True, help="Progress measures of modular sums, over steps.")
 @click.option("--examples", type=click.IntRange(2), default=500, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of problems.")
 @click.option("--out", multiple=True, type=click.Path(path_type=Path), help="File; repeatable.")
@@ -37,6 +38,7 @@ def command(
     patch: bool,
     probe: str | None,
     fourier: bool,
+    grokking: bool,
     examples: int,
     seed: int,
     out: tuple[Path, ...],
@@ -51,8 +53,9 @@ def command(
     Without: --ablate takes each head and MLP away on --examples held-out problems, everywhere and
     in single rows of the work; --patch puts each part's activation of a problem with a carry into
     one without; --probe reads carries, borrows or sums of two digits off the residual stream,
-    on held-out problems; --fourier shows the spectrum of the embeddings of digits. Of these, --out
-    takes .csv and .png.
+    on held-out problems; --fourier shows the spectrum of the embeddings of digits; --grokking
+    follows a run of --task modular with keep=log through its training. Of these, --out takes .csv
+    and .png.
 
     \b
     Example:
@@ -62,7 +65,7 @@ def command(
       addgpt inspect results/add-3 --probe carry
     """
     views = {"PROBLEM": problem, "--ablate": ablate, "--patch": patch, "--probe": probe,
-             "--fourier": fourier}  # fmt: skip
+             "--fourier": fourier, "--grokking": grokking}  # fmt: skip
     asked = [name for name, value in views.items() if value]
     if len(asked) != 1:
         said = f"not {' and '.join(asked)}" if asked else "none is given"
@@ -71,26 +74,7 @@ def command(
     if problem:
         _problem(run, problem, out, as_json)
         return
-    from addgpt.interpret.ablation import ablate as ablation
-    from addgpt.interpret.patching import patch_pairs
-    from addgpt.interpret.probes import probe as probed
-    from addgpt.interpret.probes import spectrum
-    from addgpt.interpret.sample import sample
-    from addgpt.interpret.subject import subject
-    from analysis import inside
-
-    of, drawn = subject(run), inside.draw_spectrum
-    if ablate:
-        rows, drawn = ablation(of, sample(of, examples, seed)), inside.draw_ablation
-        shown = _exact(rows)
-    elif patch:
-        rows, drawn = patch_pairs(of, examples, seed), inside.draw_patching
-        shown = rows
-    elif probe:
-        rows, drawn = probed(of, sample(of, examples, seed), probe), inside.draw_probes
-        shown = rows
-    else:
-        rows = shown = spectrum(of.model, getattr(of.task, "residues", 10))
+    rows, shown, drawn = _measured(run, ablate, patch, probe, fourier, examples, seed)
     from analysis import style
 
     writers: dict[str, Writer] = {
@@ -99,6 +83,37 @@ def command(
     }
     click.echo(json.dumps(rows, indent=1) if as_json else _table(shown))
     _write_all(out, writers)
+
+
+def _measured(
+    run: str, ablate: bool, patch: bool, probe: str | None, fourier: bool, examples: int, seed: int
+) -> tuple[Rows, Rows, Callable[[Rows], Any]]:
+    """Rows of a measure, those of them that are printed, and what draws them."""
+    from addgpt.interpret.ablation import ablate as ablation
+    from addgpt.interpret.grokking import grokking
+    from addgpt.interpret.patching import patch_pairs
+    from addgpt.interpret.probes import probe as probed
+    from addgpt.interpret.probes import spectrum
+    from addgpt.interpret.sample import sample
+    from addgpt.interpret.subject import subject
+    from addgpt.runs.run import Run, run_path
+    from analysis import inside
+
+    of = subject(run)
+    if ablate:
+        rows = ablation(of, sample(of, examples, seed))
+        return rows, _exact(rows), inside.draw_ablation
+    if patch:
+        rows = patch_pairs(of, examples, seed)
+        return rows, rows, inside.draw_patching
+    if probe:
+        rows = probed(of, sample(of, examples, seed), probe)
+        return rows, rows, inside.draw_probes
+    if fourier:
+        rows = spectrum(of.model, getattr(of.task, "residues", 10))
+        return rows, rows, inside.draw_spectrum
+    rows = grokking(Run(run_path(run)))
+    return rows, rows, inside.draw_grokking
 
 
 def _problem(run: str, problem: str, out: tuple[Path, ...], as_json: bool) -> None:

@@ -59,7 +59,8 @@ class Edit:
             if hidden is None:
                 hidden = _mask(keys, x.shape[-1], x.device)[:, None]
             left = x.masked_fill(hidden[:, None] & there, 0)
-            return left / left.sum(-1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
+            left = left / left.sum(-1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
+            return torch.where(there, left, x)
         value = torch.as_tensor(self.value, dtype=x.dtype, device=x.device)
         return torch.where(there, value, x)
 

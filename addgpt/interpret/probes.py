@@ -38,11 +38,11 @@ def probe(of: Subject, some: Sample, name: str) -> list[dict[str, Any]]:
         raise UsageError(f"{of.task.name} does not say what its columns carry; try add, sub, calc")
     problem, slot = np.nonzero(some.scored)
     labels, error = np.full(len(problem), -1), None
-    for at, (row, place) in enumerate(zip(problem.tolist(), slot.tolist(), strict=True)):
-        column = int(some.columns[row, place])
-        if column and int(some.targets[row, place]) < 10:  # digits have a column
+    for at, (which, slot_at) in enumerate(zip(problem.tolist(), slot.tolist(), strict=True)):
+        column = int(some.columns[which, slot_at])
+        if column and int(some.targets[which, slot_at]) < 10:  # digits have a column
             try:
-                labels[at] = fact(name, some.batch.problems[row], column)
+                labels[at] = fact(name, some.batch.problems[which], column)
             except UsageError as wrong:
                 error = wrong
     if (labels < 0).all():
