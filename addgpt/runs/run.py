@@ -30,6 +30,7 @@ from addgpt.task_lookup import load_task, short
 
 CONFIG, METRICS, MODEL = "config.json", "metrics.jsonl", "model.safetensors"
 CERTIFICATE = "certificate.json"
+KEPT = "kept"  # the folder of weights along the training (`keep=log`)
 STATE, PREVIOUS = "state.safetensors", "state.previous.safetensors"
 
 RESULTS = "results"  # where runs are kept unless it is said where
@@ -140,6 +141,22 @@ class Run:
         full = {f"model.{name}": tensor for name, tensor in weights.items()} | state
         contents = {STATE: packed(full, progress), MODEL: packed(weights, progress)}
         files.write_checked(self.path, contents, keep={STATE: PREVIOUS}, grown=[METRICS])
+
+    def keep(self, model: Model, progress: dict[str, Any]) -> None:
+        """Write the weights of a step to stay: kept/step-00000100.safetensors."""
+        folder = self.path / KEPT
+        folder.mkdir(exist_ok=True)
+        name = f"step-{int(progress['step']):08d}.safetensors"
+        files.write_checked(folder, {name: packed(dict(model.state_dict()), progress)})
+
+    def kept(self) -> Iterator[tuple[int, Model]]:
+        """The models along the training that were kept, with their steps. Raises RunError."""
+        for file in sorted((self.path / KEPT).glob("step-*.safetensors")):
+            tensors, progress = read_tensors(file)
+            check_fits(tensors, self.config.model, file)
+            model = build(self.config.model)
+            model.load_state_dict(tensors)
+            yield int(progress["step"]), model.eval()
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """What `save` was given: the tensors, weights under `model.`, and the progress."""
