@@ -1,0 +1,128 @@
+"""The local server: what the page asks for, and the answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from addgpt.calculator.solver import Calculator
+from addgpt.config.errors import UsageError
+from addgpt.runs.files import RunError
+from addgpt.serve import live
+from addgpt.serve.guard import Guard
+
+SECONDS = 60  # that one expression may take
+LONGEST = 2_000  # characters of an expression
+WAITING = 8  # requests that may wait for the model
+TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
+FILES = {
+    "": ("addgpt.serve", "static/index.html"),
+    "page.css": ("addgpt.serve", "static/page.css"),
+    "page.js": ("addgpt.serve", "static/page.js"),
+    "attention.css": ("addgpt.interpret", "attention.css"),
+    "attention.js": ("addgpt.interpret", "attention.js"),
+}
+
+
+class Pages:
+    """Answers the requests of the page; the model does one thing at a time."""
+
+    def __init__(self, calculator: Calculator, results: Path) -> None:
+        self.calculator, self.results = calculator, results
+        self.model, self.waiting = asyncio.Lock(), 0
+
+    def app(self, port: int) -> Guard:
+        routes = [Route(f"/{name}", self.file) for name in FILES]
+        routes += [
+            Route("/about", self.about),
+            Route("/solve", self.solve),
+            Route("/attention", self.attention, methods=["POST"]),
+            Route("/live", self.live),
+        ]
+        return Guard(Starlette(routes=routes), port)
+
+    async def file(self, request: Request) -> Response:
+        package, path = FILES[request.url.path.removeprefix("/")]
+        content = files(package).joinpath(path).read_text(encoding="utf-8")
+        return Response(content, media_type=TYPES[path.rpartition(".")[2]])
+
+    async def about(self, request: Request) -> Response:
+        proved = ", proved right for numbers of any length" if self.calculator.proved else ""
+        op = self.calculator.operators
+        text = f"{self.calculator.name}: {' '.join(op)}{proved}. Every digit is the model's."
+        return JSONResponse({"text": text, "example": "123*456" if "*" in op else f"345{op[0]}67"})
+
+    async def solve(self, request: Request) -> Response:
+        text = request.query_params.get("text", "")
+        if len(text) > LONGEST:
+            return PlainTextResponse(f"at most {LONGEST:,} characters", 413)
+        if self.waiting >= WAITING:
+            return PlainTextResponse("the model is busy", 503)
+        return StreamingResponse(self._told(text), media_type="text/event-stream")
+
+    async def _told(self, text: str) -> AsyncIterator[str]:
+        self.waiting += 1
+        try:
+            async with self.model:
+                pieces = events(self.calculator, text)
+                try:
+                    async for name, told in iterate_in_threadpool(pieces):
+                        yield f"event: {name}\ndata: {json.dumps(told)}\n\n"
+                finally:
+                    pieces.close()
+        finally:
+            self.waiting -= 1
+
+    async def attention(self, request: Request) -> Response:
+        try:
+            asked = json.loads(await request.body())
+            problem, completion = str(asked["problem"]), str(asked["completion"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return PlainTextResponse("a problem and its completion, as JSON", 400)
+        try:
+            async with self.model:
+                found = await run_in_threadpool(self._attention, problem, completion)
+            return JSONResponse(found)
+        except (UsageError, RunError) as error:
+            return PlainTextResponse(str(error), 400)
+
+    def _attention(self, problem: str, completion: str) -> dict[str, Any]:
+        raise UsageError("not yet")
+
+    async def live(self, request: Request) -> Response:
+        return JSONResponse(await run_in_threadpool(live.runs, self.results))
+
+
+def events(calculator: Calculator, text: str) -> Iterator[tuple[str, Any]]:
+    """What the page is told while an expression is worked out: the event's name, its data."""
+    yield "refused", "not yet"
+
+
+def serve(calculator: Calculator, results: Path, port: int) -> None:
+    """Serve until Ctrl-C. Raises RunError if the port cannot be had."""
+    sock = socket.socket()
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("127.0.0.1", port))
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RunError(f"cannot listen on port {port}: {reason}; --port 0 takes any") from None
+    port = sock.getsockname()[1]
+    print(f"http://127.0.0.1:{port}/  (Ctrl-C ends it)", flush=True)
+    app = Pages(calculator, results).app(port)
+    config = uvicorn.Config(app, log_level="warning", limit_concurrency=50, timeout_keep_alive=5)
+    with sock:
+        uvicorn.Server(config).run(sockets=[sock])
