@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from addgpt.calculator.expression import brief
 from addgpt.calculator.load import load_calculator
+from addgpt.calculator.numbers import Rules, brief
 from addgpt.config.errors import UsageError
 from addgpt.runs.files import RunError, read_text
 
@@ -49,7 +49,7 @@ def score_file(folder: Path, path: Path) -> tuple[list[dict[str, Any]], list[str
     """
     given, rows, notes = read_problems(path), [], []
     calculator = load_calculator(folder)
-    jobs = calculator.pose(problem.text for problem in given)
+    jobs = calculator.pose((problem.text for problem in given), Rules("remainder"))
     for problem, job in zip(given, jobs, strict=True):  # before the work
         if job.error:
             raise UsageError(f"{path}, line {problem.line}: {job.error}")

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from addgpt.locality import LocalTrace, Rule
-from addgpt.task import Batch, Cell, Explained, HeldOut, Problem, UsageError
+from addgpt.task import Batch, Cell, Explained, HeldOut, Place, Problem, UsageError
 from tasks.common.arithmetic import Arithmetic
 from tasks.common.sheet import ALPHABET, DIGITS, END
 
@@ -78,6 +78,9 @@ class Mixture(LocalTrace, HeldOut, Explained):
     def sheets(self, size: int) -> Iterator[tuple[np.ndarray, list[range], np.ndarray]]:
         for part in self.parts.values():
             yield from part.sheets(size)
+
+    def placed(self, text: str, ids: np.ndarray) -> list[Place]:
+        return next(iter(self.parts.values())).placed(text, ids)
 
     def longest(self) -> int:
         return max(part.longest() for part in self.parts.values())
