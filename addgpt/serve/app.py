@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from addgpt.calculator.solver import Calculator
+from addgpt.calculator.repl import answer, heading, notes
+from addgpt.calculator.solver import Calculator, Finished, StepFinished, StepStarted, TokenWritten
 from addgpt.config.errors import UsageError
+from addgpt.interpret.activations import read
+from addgpt.interpret.page import page_data
+from addgpt.interpret.subject import subject, written
 from addgpt.runs.files import RunError
 from addgpt.serve import live
 from addgpt.serve.guard import Guard
 
 SECONDS = 60  # that one expression may take
+TOGETHER = 0.03  # seconds for which tokens are gathered
 LONGEST = 2_000  # characters of an expression
 WAITING = 8  # requests that may wait for the model
 TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
@@ -100,15 +105,55 @@ class Pages:
             return PlainTextResponse(str(error), 400)
 
     def _attention(self, problem: str, completion: str) -> dict[str, Any]:
-        raise UsageError("not yet")
+        if self.calculator.model is None:
+            raise UsageError("there is no model to look into")
+        of = subject(self.calculator.model, self.calculator.task)
+        work = written(of, problem, completion)
+        return page_data(of, work, read(of, work), problem)
 
     async def live(self, request: Request) -> Response:
         return JSONResponse(await run_in_threadpool(live.runs, self.results))
 
 
-def events(calculator: Calculator, text: str) -> Iterator[tuple[str, Any]]:
-    """What the page is told while an expression is worked out: the event's name, its data."""
-    yield "refused", "not yet"
+def events(calculator: Calculator, text: str) -> Generator[tuple[str, Any], None, None]:
+    """What the page is told while an expression is worked out: the event's name, its data.
+
+    step     a step begins: its title, the problem
+    tokens   the next tokens that the model wrote, a few at a time
+    done     the step ends: its title, whether it is right, the work as on paper
+    answer   the end: the answer, whether it is right, and what else there is to say
+    refused  in place of an answer: why there is none
+    """
+    start, tokens = time.monotonic(), list[dict[str, Any]]()
+    told = start
+    for event in calculator.stream(text):
+        now = time.monotonic()
+        if now - start > SECONDS:
+            yield "refused", f"this takes more than {SECONDS} s; addgpt calc has no such limit"
+            return
+        if isinstance(event, TokenWritten):
+            chance = round(event.probability, 4)
+            wrong = event.correct is False
+            row = [event.row, event.label]
+            tokens.append({"char": event.char, "chance": chance, "wrong": wrong, "row": row})
+            if now - told < TOGETHER:
+                continue
+        if tokens:
+            yield "tokens", tokens
+            told, tokens = now, []
+        if isinstance(event, StepStarted):
+            yield "step", {"title": event.reduction, "problem": event.problem}
+        elif isinstance(event, StepFinished):
+            done = event.done
+            paper = calculator.explain(done)
+            yield "done", {"title": heading(done), "right": done.correct, "paper": paper}
+        elif isinstance(event, Finished):
+            solution = event.solution
+            if solution.error is not None:
+                yield "refused", solution.error
+            else:
+                said = {"text": answer(solution), "notes": notes(solution)}
+                yield "answer", said | {"right": bool(solution.correct)}
 
 
 def serve(calculator: Calculator, results: Path, port: int) -> None:

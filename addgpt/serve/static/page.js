@@ -58,6 +58,7 @@ $("ask").addEventListener("submit", (event) => {
   $("steps").replaceChildren();
   $("answer").className = "";
   $("answer").textContent = "…";
+  $("notes").textContent = "";
   $("go").disabled = true;
   $("stop").hidden = $("legend").hidden = false;
   source = new EventSource("solve?" + new URLSearchParams({ text: $("expression").value }));
@@ -69,6 +70,7 @@ $("ask").addEventListener("submit", (event) => {
     stop();
     $("answer").className = told.right ? "" : "bad";
     $("answer").textContent = told.text;
+    $("notes").textContent = told.notes.join("; ");
   });
   source.addEventListener("refused", (e) => fail(JSON.parse(e.data)));
   source.onerror = () => fail("the server does not answer");
@@ -84,25 +86,24 @@ function begin(told) {
 
 function write(token) {
   const now = step;
-  if (!now.row || now.row.name !== token.row) {
+  const [number, name] = token.row;
+  if (!now.row || now.row.number !== number) {
     const tokens = make("div", { class: "tokens" });
-    now.work.append(make("div", { class: "name" }, token.row), tokens);
-    now.row = { name: token.row, tokens };
+    now.work.append(make("div", { class: "name" }, name), tokens);
+    now.row = { number, tokens };
   }
   const place = now.count++;
   now.completion += token.char;
-  const sure = `${token.char}, probability ${token.chance.toFixed(3)}`;
-  const button = make("button", { class: `token ${tint(token.chance)}`, title: sure, "aria-pressed": "false", type: "button" }, token.char);
+  const sure = `${token.char}, ${token.wrong ? "wrong, " : ""}probability ${token.chance.toFixed(3)}`;
+  const button = make("button", { class: `token ${tint(token.chance)}${token.wrong ? " wrong" : ""}`, title: sure, "aria-label": sure, "aria-pressed": "false", type: "button" }, token.char);
   button.addEventListener("click", () => look(now, place, button));
   now.row.tokens.append(button);
 }
 
 function finish(told) {
-  const buttons = step.work.querySelectorAll(".token");
-  for (const place of told.wrong) buttons[place]?.classList.add("wrong");
   step.item.querySelector("h2").textContent = told.title;
   if (!told.right) step.item.querySelector("h2").className = "wrong";
-  step.item.append(make("details", {}, make("summary", {}, "as on paper"), make("pre", {}, told.paper)));
+  step.picture.before(make("details", {}, make("summary", {}, "as on paper"), make("pre", {}, told.paper)));
 }
 
 async function look(of, place, button) {
