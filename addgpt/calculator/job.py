@@ -23,7 +23,7 @@ from addgpt.calculator.expression import (
     operands,
     parse,
 )
-from addgpt.calculator.numbers import Number, Quotient, Rules, Value, brief
+from addgpt.calculator.numbers import Rules, Value, brief
 from addgpt.calculator.questions import Ask, Work, driven, exactly
 from addgpt.calculator.ratios import Fractions
 from addgpt.config.errors import UsageError

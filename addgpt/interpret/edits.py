@@ -30,8 +30,8 @@ class Edit:
     """What is put in place of an activation.
 
     name    of the point, such as `found.0`: see `addgpt.model.hooks`
-    value   what passes instead: numbers that broadcast to the activation without its axis of heads;
-            None: weights are kept but for `keys`
+    value   what passes instead: numbers that broadcast to (B, T, ...), or per head to
+            (B, H, T, ...), B problems (one, for most); None: weights are kept but for `keys`
     head    the head, counted from 0; None: all
     tokens  at which tokens (of weights, at which queries)
     keys    of weights: which keys these no longer see; the others' weights are scaled to sum to 1
@@ -61,8 +61,6 @@ class Edit:
             left = x.masked_fill(hidden[:, None] & there, 0)
             return left / left.sum(-1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
         value = torch.as_tensor(self.value, dtype=x.dtype, device=x.device)
-        if per_head and value.ndim == 3 and len(value) == len(x) != x.shape[1]:
-            value = value[:, None]
         return torch.where(there, value, x)
 
     def check(self, config: GPTConfig) -> None:

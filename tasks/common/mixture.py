@@ -53,7 +53,7 @@ class Mixture(LocalTrace, HeldOut, Explained):
     equivalent, in_train, in_train_range, in_eval_range, seen, evaluation_set = map(
         of_part, "equivalent in_train in_train_range in_eval_range seen evaluation_set".split()
     )
-    cell_of = of_part("cell_of")
+    cell_of, column_fact = map(of_part, "cell_of column_fact".split())
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -81,6 +81,12 @@ class Mixture(LocalTrace, HeldOut, Explained):
 
     def placed(self, text: str, ids: np.ndarray) -> list[Place]:
         return next(iter(self.parts.values())).placed(text, ids)
+
+    def pairs(
+        self, rng: np.random.Generator, size: int, op: str = "+"
+    ) -> list[tuple[Problem, Problem, int]]:
+        """As of the task of an operation."""
+        return self.part(op).pairs(rng, size)
 
     def longest(self) -> int:
         return max(part.longest() for part in self.parts.values())

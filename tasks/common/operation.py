@@ -22,7 +22,7 @@ from addgpt.task import (
     Row,
     UsageError,
 )
-from tasks.common import audit, errors, paper, written
+from tasks.common import audit, carries, errors, paper, written
 from tasks.common.sheet import Kind
 
 NUMBER = f"([0-9]{{1,{MAX_CHARACTERS}}})"  # of an answer, which may have too many digits or too few
@@ -120,6 +120,16 @@ class Operation(Graded, HeldOut, Explained):
 
     def placed(self, text: str, ids: np.ndarray) -> list[Place]:
         return written.placed(text, ids)
+
+    def column_fact(self, name: str, problem: Problem, column: int) -> int:
+        """What is true of a column: see `carries.column_fact`. Raises UsageError."""
+        return carries.column_fact(name, problem, column)
+
+    def pairs(
+        self, rng: np.random.Generator, size: int, op: str = ""
+    ) -> list[tuple[Problem, Problem, int]]:
+        """Pairs of problems that differ in one carry or borrow, and into which column."""
+        return carries.pairs(rng, size, op or self.op, self.digits)
 
     def on_paper(self, problem: Problem, completion: str, above=(), below=()) -> str:
         """A drawing: operands, answer, and lines above and below the operands."""
