@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from addgpt.calculator.repl import answer, heading, notes
+from addgpt.calculator.show import answer, heading, notes
 from addgpt.calculator.solver import Calculator, Finished, StepFinished, StepStarted, TokenWritten
 from addgpt.config.errors import UsageError
 from addgpt.interpret.activations import read
@@ -152,7 +152,7 @@ def events(calculator: Calculator, text: str) -> Generator[tuple[str, Any], None
             if solution.error is not None:
                 yield "refused", solution.error
             else:
-                said = {"text": answer(solution), "notes": notes(solution)}
+                said = {"text": answer(solution, terminal=True), "notes": notes(solution)}
                 yield "answer", said | {"right": bool(solution.correct)}
 
 
