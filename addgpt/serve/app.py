@@ -71,21 +71,22 @@ class Pages:
         return JSONResponse({"text": text, "example": "123*456" if "*" in op else f"345{op[0]}67"})
 
     async def solve(self, request: Request) -> Response:
-        text = request.query_params.get("text", "")
-        if len(text) > LONGEST:
-            return PlainTextResponse(f"at most {LONGEST:,} characters", 413)
-        if self.waiting >= WAITING:
-            return PlainTextResponse("the model is busy", 503)
-        return StreamingResponse(self._told(text), media_type="text/event-stream")
+        told = self._told(request.query_params.get("text", ""))
+        texts = (f"event: {name}\ndata: {json.dumps(data)}\n\n" async for name, data in told)
+        return StreamingResponse(texts, media_type="text/event-stream")
 
-    async def _told(self, text: str) -> AsyncIterator[str]:
+    async def _told(self, text: str) -> AsyncIterator[tuple[str, Any]]:
+        if len(text) > LONGEST or self.waiting >= WAITING:
+            long = f"at most {LONGEST:,} characters"
+            yield "refused", long if len(text) > LONGEST else "the model is busy; try again"
+            return
         self.waiting += 1
         try:
             async with self.model:
                 pieces = events(self.calculator, text)
                 try:
-                    async for name, told in iterate_in_threadpool(pieces):
-                        yield f"event: {name}\ndata: {json.dumps(told)}\n\n"
+                    async for piece in iterate_in_threadpool(pieces):
+                        yield piece
                 finally:
                     pieces.close()
         finally:
