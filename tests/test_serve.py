@@ -27,7 +27,7 @@ from tests.helpers.sweeps import SMALL, until
 uvicorn = pytest.importorskip("uvicorn", reason="pip install 'addgpt[web]'")
 
 from addgpt.serve.app import LONGEST, Pages  # noqa: E402
-from addgpt.serve.guard import LARGEST_BODY  # noqa: E402
+from addgpt.serve.local import LARGEST_BODY, Guard  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +42,7 @@ class Server:
         self.sock = socket.socket()
         self.sock.bind(("127.0.0.1", 0))
         self.port = self.sock.getsockname()[1]
-        app = Pages(load_calculator(), results).app(self.port)
+        app = Guard(Pages(load_calculator(), results).app(), self.port)
         self.server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.sock]})
         self.thread.start()

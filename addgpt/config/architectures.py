@@ -12,6 +12,7 @@ from typing import Any
 
 from addgpt.config.base import LAYERS, WIDTH, BaseConfig, LevelledConfig, architecture_setting
 from addgpt.config.errors import UsageError
+from addgpt.config.external import ExternalConfig
 from addgpt.config.gpt import GPTConfig
 from addgpt.config.settings import from_dict, names_of, setting, unknown, with_settings
 
@@ -59,7 +60,7 @@ class TableConfig(BaseConfig):
     architecture: str = architecture_setting("bigram", "counts")
 
 
-ModelConfig = GPTConfig | GRUConfig | MLPConfig | TableConfig
+ModelConfig = GPTConfig | GRUConfig | MLPConfig | TableConfig | ExternalConfig
 CONFIGS: dict[str, type[ModelConfig]] = {
     "gpt": GPTConfig, "gru": GRUConfig, "mlp": MLPConfig, "bigram": TableConfig,
     "counts": TableConfig,
@@ -76,7 +77,10 @@ def model_config(data: Mapping[str, Any]) -> ModelConfig:
     """The config that a plain dict holds. Raises ValueError."""
     if not isinstance(data, dict):
         raise UsageError(f"the model must be a table of settings, not {data!r}")
-    return from_dict(_class_of(data.get("architecture", "gpt")), data)
+    name = data.get("architecture", "gpt")
+    if name == "external":
+        return from_dict(ExternalConfig, data)
+    return from_dict(_class_of(name), data)
 
 
 def with_model_settings(config: ModelConfig, changes: Mapping[str, Any]) -> ModelConfig:

@@ -95,7 +95,7 @@ class RunConfig:
     task: str
     options: dict[str, Any]
     model: ModelConfig
-    train: TrainConfig
+    train: TrainConfig = TrainConfig()  # a model of others was trained elsewhere
     seed: int = 0
     command: str = ""
     versions: dict[str, str] = field(default_factory=dict)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 
 from addgpt.config.architectures import GPTConfig, GRUConfig, MLPConfig, ModelConfig
+from addgpt.config.errors import UsageError
+from addgpt.config.external import ExternalConfig
 from addgpt.model.baselines import GRU, Baseline, Bigram, Counts, Memory, WindowMLP
 from addgpt.model.gpt import GPT
 from addgpt.model.kv_cache import Cache, LocalCache
@@ -21,6 +23,8 @@ def build(config: ModelConfig, seed: int | None = 0) -> Model:
         return GRU(config, seed)
     if isinstance(config, MLPConfig):
         return WindowMLP(config, seed)
+    if isinstance(config, ExternalConfig):
+        raise UsageError(f"{config.source} is a model of others: there are its answers alone here")
     return (Counts if config.architecture == "counts" else Bigram)(config)
 
 

@@ -19,6 +19,7 @@ import torch
 
 from addgpt.config.architectures import ModelConfig
 from addgpt.config.errors import UsageError
+from addgpt.config.external import ExternalConfig
 from addgpt.config.schema import RunConfig, load_run_config
 from addgpt.config.settings import to_dict
 from addgpt.model.build import Model, build
@@ -110,6 +111,8 @@ class Run:
 
     def load(self) -> tuple[Model, dict[str, Any]]:
         """The trained model, and its step, examples and seconds; the file is read once."""
+        if isinstance(self.config.model, ExternalConfig):
+            build(self.config.model)  # which says that there is none
         tensors, progress = read_tensors(self.path / MODEL)
         check_fits(tensors, self.config.model, self.path / MODEL)  # before a model is made
         model = build(self.config.model)
@@ -200,7 +203,10 @@ class Run:
 
     @staticmethod
     def _write_config(path: Path, config: RunConfig) -> None:
-        files.write_checked(path, {CONFIG: json.dumps(to_dict(config), indent=2) + "\n"})
+        settings = to_dict(config)
+        if isinstance(config.model, ExternalConfig):
+            del settings["train"]
+        files.write_checked(path, {CONFIG: json.dumps(settings, indent=2) + "\n"})
 
     def _read_config(self) -> RunConfig:
         file = self.path / CONFIG

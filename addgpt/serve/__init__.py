@@ -1,1 +1,4 @@
-"""The calculator as a local web page, and runs while they train. Needs the extra `web`."""
+"""Runs served on this machine: the calculator as a web page, and an endpoint for other programs.
+
+Needs the extra `web`.
+"""

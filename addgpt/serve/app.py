@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import time
 from collections.abc import AsyncIterator, Generator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.requests import Request
@@ -26,7 +24,6 @@ from addgpt.interpret.page import page_data
 from addgpt.interpret.subject import subject, written
 from addgpt.runs.files import RunError
 from addgpt.serve import live
-from addgpt.serve.guard import Guard
 
 SECONDS = 60  # that one expression may take
 TOGETHER = 0.03  # seconds for which tokens are gathered
@@ -49,7 +46,7 @@ class Pages:
         self.calculator, self.results = calculator, results
         self.model, self.waiting = asyncio.Lock(), 0
 
-    def app(self, port: int) -> Guard:
+    def app(self) -> Starlette:
         routes = [Route(f"/{name}", self.file) for name in FILES]
         routes += [
             Route("/about", self.about),
@@ -57,7 +54,7 @@ class Pages:
             Route("/attention", self.attention, methods=["POST"]),
             Route("/live", self.live),
         ]
-        return Guard(Starlette(routes=routes), port)
+        return Starlette(routes=routes)
 
     async def file(self, request: Request) -> Response:
         package, path = FILES[request.url.path.removeprefix("/")]
@@ -155,20 +152,3 @@ def events(calculator: Calculator, text: str) -> Generator[tuple[str, Any], None
             else:
                 said = {"text": answer(solution, terminal=True), "notes": notes(solution)}
                 yield "answer", said | {"right": bool(solution.correct)}
-
-
-def serve(calculator: Calculator, results: Path, port: int) -> None:
-    """Serve until Ctrl-C. Raises RunError if the port cannot be had."""
-    sock = socket.socket()
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(("127.0.0.1", port))
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RunError(f"cannot listen on port {port}: {reason}; --port 0 takes any") from None
-    port = sock.getsockname()[1]
-    print(f"http://127.0.0.1:{port}/  (Ctrl-C ends it)", flush=True)
-    app = Pages(calculator, results).app(port)
-    config = uvicorn.Config(app, log_level="warning", limit_concurrency=50, timeout_keep_alive=5)
-    with sock:
-        uvicorn.Server(config).run(sockets=[sock])

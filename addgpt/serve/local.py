@@ -1,4 +1,4 @@
-"""Who may ask the local server: its own page alone.
+"""A server of this machine alone, and who may ask it: programs, and its own page.
 
 The server listens on 127.0.0.1, so nobody from outside reaches it. What is left is a page of
 another site in the same browser: it may send requests here, directly or by a name of its own that
@@ -8,8 +8,13 @@ it asks and for whom; what does not fit is refused. Other programs of this machi
 
 from __future__ import annotations
 
+import socket
+
+import uvicorn
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from addgpt.runs.files import RunError
 
 HEADERS = {
     "content-security-policy": (
@@ -63,3 +68,20 @@ class Guard:
         if "transfer-encoding" in told or not length.isdecimal() or int(length) > LARGEST_BODY:
             return "too large a request", 413
         return None
+
+
+def serve(app: ASGIApp, port: int, path: str = "/") -> None:
+    """Serve until Ctrl-C; prints the address. Raises RunError if the port cannot be had."""
+    sock = socket.socket()
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("127.0.0.1", port))
+    except OSError as error:
+        reason = f"{error.strerror}; --port 0 takes any"
+        raise RunError(f"cannot listen on port {port}: {reason}") from None
+    port = sock.getsockname()[1]
+    print(f"http://127.0.0.1:{port}{path}  (Ctrl-C ends it)", flush=True)
+    guarded = Guard(app, port)
+    config = uvicorn.Config(guarded, log_level="warning", limit_concurrency=50)
+    with sock:
+        uvicorn.Server(config).run(sockets=[sock])
