@@ -17,6 +17,7 @@ from addgpt.evaluation.schema import is_longer
 Row = Mapping[str, Any]
 
 WIDEST_GRID = 8  # operand lengths that still fit side by side
+MOST_WRONG = 50  # wrong answers of a file of problems that are shown
 WIDEST_TABLE = 400  # characters, where no terminal sets a bound
 
 
@@ -181,15 +182,25 @@ def loss_table(rows: Sequence[Row]) -> Table:
     return table
 
 
-def problems_text(file: object, rows: Sequence[Row]) -> str:
-    """Each problem of a file that was answered wrong, and how many were right."""
+def problems_text(what: str, rows: Sequence[Row]) -> str:
+    """The problems of a file that were answered wrong, many of them, and how many were right."""
     wrong = [
-        f"wrong: {row['problem']} = {row['answer']}, the model says {row['model']}"
+        f"wrong: {row['problem']} = {row['answer']}, the model says {row['model'] or 'nothing'}"
         for row in rows
         if not row["correct"]
     ]
     right, n = len(rows) - len(wrong), len(rows)
-    return "\n".join([*wrong, f"{file}: {right:,} of {n:,} right, {share(right, n)}"])
+    if len(wrong) > MOST_WRONG:
+        wrong[MOST_WRONG:] = [f"and {len(wrong) - MOST_WRONG:,} more; --json has all"]
+    return "\n".join([*wrong, f"{what}: {right:,} of {n:,} right, {share(right, n)}"])
+
+
+def groups_table(groups: Mapping[str, tuple[int, int]]) -> Table:
+    """Groups of problems: right, and of how many."""
+    table = table_of("", ("group", "n", "right", "exact match"), ["group"])
+    for group, (right, n) in groups.items():
+        table.add_row(escape(group or "-"), f"{n:,}", f"{right:,}", share(right, n))
+    return table
 
 
 def suite_table(title: str, rows: Sequence[Row]) -> Table:
