@@ -35,6 +35,7 @@ from addgpt.evaluation.tables import (
 from addgpt.model.forward import CPU_TOKENS_AT_ONCE
 from addgpt.runs.checkpoint import weight_count
 from addgpt.runs.run import Run
+from addgpt.training.preflight import check_reach
 from addgpt.training.progress import counted
 
 # Options that choose what is scored, and those that each excludes.
@@ -140,6 +141,8 @@ def command(
         check_file(choice.predictions)
     if far is not None:
         a, b = ([run.scored_on(far=far) for run in runs] for runs in (a, b))
+        for run in (*a, *b):
+            check_reach(run.config)
     if problems:
         if len(a) > 1:
             raise UsageError(f"--problems scores one run, not {len(a)}")

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,7 @@ class Run:
             raise UsageError(f"task {self.task().name} has no option {unknown[0]}")
         other = Run(self.path)
         other._task = load_task(self.config.task, self.config.options | options)
+        other.config = replace(self.config, options=to_dict(other._task))
         return other
 
     def model(self) -> Model:

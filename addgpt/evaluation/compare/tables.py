@@ -28,6 +28,7 @@ from addgpt.task import Cell
 
 SHOWN = 10  # cells in a table of the worst or the most different
 GROUPS = {"plain": "any problem", "special": "strata", "longer": "longer than trained on"}
+COUNTED = "counted, not paired by problem: stored scores say how many were right, not which"
 METHOD = (
     "paired by problem; variances of problems and of runs added, Welch's degrees of freedom, "
     "Bonett and Price's two added problems: see addgpt/evaluation/compare/statistics.py"
@@ -128,6 +129,8 @@ def print_comparison(
     table.caption = f"the interval allows for sampling of {sampled}; * significant: it leaves out 0"
     print_table(console, table)
     _print_most_different(console, comparison)
+    if not comparison.paired:
+        console.print(f"{COUNTED}; the intervals are wider for it", soft_wrap=True)
     if comparison.caveat():
         console.print(comparison.caveat(), soft_wrap=True)
 
@@ -163,7 +166,7 @@ def group_facts(runs: Sequence[Scored]) -> dict[str, Any]:
 def comparison_facts(comparison: Comparison) -> dict[str, Any]:
     """A comparison for JSON: shares in 0..1."""
     return {
-        "method": METHOD,
+        "method": METHOD if comparison.paired else METHOD.replace("paired by problem", COUNTED),
         "note": comparison.caveat(),
         "overall": comparison.overall.row(),
         "ops": [{"op": op} | part.row() for op, part in comparison.ops.items()],
