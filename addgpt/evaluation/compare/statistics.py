@@ -197,7 +197,7 @@ def by_kind(runs: Sequence[Scored]) -> dict[tuple[str, str], Spread]:
     beyond = longer_cells(runs)
 
     def kind(row: Mapping[str, Any]) -> tuple[str, str] | None:
-        plain = "plain" if row["stratum"] == "all" else "special"
+        plain = "plain" if row["stratum"] == "all" or not row["len_a"] else "special"
         known = "longer" if cell_of(row) in beyond else plain
         return None if row["seen"] else (row["op"], known)
 
@@ -243,7 +243,7 @@ def compare(a: Sequence[Scored], b: Sequence[Scored]) -> Comparison:
     beyond = longer_cells([*a, *b])
     cells = [cell_of(row) for row in a[0].rows if not row["seen"]]
     near, far = ([c for c in cells if (c in beyond) == which] for which in (False, True))
-    plain = [cell for cell in near if cell.stratum == "all"]
+    plain = [cell for cell in near if cell.stratum == "all" or not cell.len_a]
     if not plain:
         raise UsageError(f"{a[0].name} holds no problems out of training: nothing to compare")
     check_same([*a, *b])
@@ -253,7 +253,7 @@ def compare(a: Sequence[Scored], b: Sequence[Scored]) -> Comparison:
         return difference(*zip(*sides, strict=True), paired=paired)
 
     ops = dict.fromkeys(cell.op for cell in plain)
-    special = [cell for cell in near if cell.stratum != "all"]
+    special = [cell for cell in near if cell not in plain]
     return Comparison(
         runs=(len(a), len(b)),
         overall=contrast(plain),

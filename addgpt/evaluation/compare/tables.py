@@ -23,6 +23,7 @@ from addgpt.evaluation.compare.statistics import (
     longer,
 )
 from addgpt.evaluation.intervals import percent
+from addgpt.evaluation.schema import digits_of, operation
 from addgpt.evaluation.tables import print_table, table_of
 from addgpt.task import Cell
 
@@ -77,7 +78,7 @@ def print_spread(console: Console, runs: Sequence[Scored]) -> None:
     title = f"exact match in % of {len(runs)} runs on the same held-out problems"
     table = table_of(title, names, left=[""])
     for (op, kind), spread in by_kind(runs).items():
-        table.add_row(escape(f"a {op} b"), GROUPS[kind], f"{spread.n:,}", *_spread_texts(spread))
+        table.add_row(escape(operation(op)), GROUPS[kind], f"{spread.n:,}", *_spread_texts(spread))
     if table.row_count:
         print_table(console, table)
     _print_worst(console, runs)
@@ -118,7 +119,7 @@ def print_comparison(
     table = table_of(title, columns, left=[""])
     parts = {GROUPS["plain"]: comparison.overall}
     if len(comparison.ops) > 1:
-        parts |= {escape(f"  a {op} b"): part for op, part in comparison.ops.items()}
+        parts |= {escape(f"  {operation(op)}"): part for op, part in comparison.ops.items()}
     if comparison.special:
         parts[GROUPS["special"]] = comparison.special
     if comparison.longer:
@@ -186,7 +187,7 @@ def _spread_texts(spread: Spread) -> list[str]:
 
 
 def _cell_texts(cell: Cell) -> list[str]:
-    return [escape(f"{cell.len_a}{cell.op}{cell.len_b}"), escape(cell.stratum)]
+    return [escape(digits_of(*cell[:3])), escape(cell.stratum)]
 
 
 def _difference_texts(part: Difference) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from addgpt.config.errors import UsageError
 from addgpt.evaluation.exact_match import check_reference
-from addgpt.evaluation.schema import csv_text
+from addgpt.evaluation.schema import csv_text, digits_of
 from addgpt.task import SPLITS, Graded, HeldOut, Problem, Task
 
 MAX_ROUNDS = 50  # of drawing, after which there are no more distinct problems to be found
@@ -40,7 +40,7 @@ metadata:
 
 
 class Drawn(NamedTuple):
-    """A problem, the right answer, and the operand lengths, by which it is scored apart."""
+    """A problem, the right answer, and its operand lengths or group, by which it is scored apart."""
 
     problem: str
     answer: str
@@ -88,5 +88,5 @@ def lm_eval(drawn: Sequence[Drawn], name: str) -> dict[str, str]:
 
 def _drawn(task: Graded, problem: Problem) -> Drawn:
     cell = task.cell_of(problem)
-    lengths = f"{cell.len_a}{cell.op}{cell.len_b}" if cell.len_b else f"{cell.op} {cell.len_a}"
-    return Drawn(task.text(problem), str(task.truth(problem)), lengths)
+    group = digits_of(*cell[:3]) or cell.stratum
+    return Drawn(task.text(problem), str(task.truth(problem)), group)
