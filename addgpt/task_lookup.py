@@ -61,7 +61,7 @@ def task_class(name: str) -> type[Task]:
     an entry point of the group `addgpt.tasks`. Raises ValueError.
     """
     if is_file(name):
-        module, file = _own_module(Path(lasting(name))), name
+        module, file = own_module(name), name
     else:
         names = task_names()
         if name not in names:
@@ -95,12 +95,13 @@ def _only_task(module: ModuleType, file: str) -> type[Task]:
     return found[0]
 
 
-def _own_module(path: Path) -> ModuleType:
+def own_module(name: str) -> ModuleType:
     """The module that a file of one's own holds; its name ends with that of the file."""
+    path = Path(lasting(name))
     try:
         source = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"there is no task to read in {path}: {error.strerror}") from None
+        raise UsageError(f"there is nothing to read in {path}: {error.strerror}") from None
     digest = hashlib.sha256(source + str(path).encode()).hexdigest()[:12]
     name = f"task_{digest}.{path.stem}"
     if name not in sys.modules:

@@ -250,7 +250,8 @@ def compare(a: Sequence[Scored], b: Sequence[Scored]) -> Comparison:
 
     def contrast(part: Iterable[Cell]) -> Difference:
         sides = [[_stacked(group, cell) for group in (a, b)] for cell in part]
-        return difference(*zip(*sides, strict=True), paired=paired)
+        one, other = zip(*sides, strict=True)
+        return difference(one, other, paired)
 
     ops = dict.fromkeys(cell.op for cell in plain)
     special = [cell for cell in near if cell not in plain]

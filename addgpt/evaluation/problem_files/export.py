@@ -40,7 +40,7 @@ metadata:
 
 
 class Drawn(NamedTuple):
-    """A problem, the right answer, and its operand lengths or group, by which it is scored apart."""
+    """A problem, the right answer, and its operand lengths or group, to be scored apart."""
 
     problem: str
     answer: str
