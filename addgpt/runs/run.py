@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,16 @@ class Run:
         if self._task is None:
             self._task = load_task(self.config.task, self.config.options)
         return self._task
+
+    def scored_on(self, **options: Any) -> Run:
+        """The same run, to be scored on its task with other options. Raises ValueError."""
+        unknown = [name for name in options if name not in type(self.task()).options()]
+        if unknown:
+            raise UsageError(f"task {self.task().name} has no option {unknown[0]}")
+        other = Run(self.path)
+        other._task = load_task(self.config.task, self.config.options | options)
+        other.config = replace(self.config, options=to_dict(other._task))
+        return other
 
     def model(self) -> Model:
         """The trained model, in evaluation mode, on the CPU. Raises RunError."""
