@@ -59,7 +59,7 @@ WRITTEN = {
 
 
 def moved(
-    batch: Batch, rng: np.random.Generator, offset: int, spread: int, letters: int = 0
+    batch: Batch, rng: np.random.Generator, offset: int, spread: int, letters: int = len(HINTS)
 ) -> None:
     """Move the col ids of a batch, and the hints in its text, as training varies them.
 
