@@ -143,9 +143,14 @@ def test_what_is_wrong_is_said_in_one_line(words, message):
     assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
 
 
-def test_a_run_is_resumed_without_its_recipe(trained):
-    done = run_command("train", "--resume", "--out", str(trained.path), "--recipe", "window")
-    assert done.exit_code == 2 and "drop --recipe" in done.stderr
+def test_the_same_command_starts_and_resumes(tmp_path):
+    few = [f"--set={key}={value}" for key, value in (SMALL | {"width": 16}).items()]
+    words = ["train", "--resume", "--recipe", "cho2024-coupling", "--out", str(tmp_path / "run")]
+    assert run_command(*words, *few).exit_code == 0
+    done = run_command(*words, *few, "--set=steps=1")
+    assert done.exit_code == 0 and Run(tmp_path / "run").progress()["step"] == 1
+    done = run_command(*words[:2], "--recipe", "window", *words[4:])
+    assert done.exit_code == 2 and "keeps its task and model" in done.stderr
 
 
 @pytest.mark.parametrize("text", ["about = 3", "task = 'add'\nfoo = 1", "model = 3", "about = '"])

@@ -68,13 +68,11 @@ def command(
     if resume and out is None:
         raise UsageError("--resume needs --out, the folder of the run to resume")
     begun = out if resume and out is not None and not is_empty(out) else None
-    if recipe and begun is None:
+    if recipe:
         from addgpt.runs.published import with_recipe
 
         task, settings = with_recipe(recipe, task, settings)
         out = out or free_folder(recipe, {}, seed or 0)
-    elif recipe:
-        raise UsageError("a resumed run has its settings; drop --recipe")
     if previous and begun is None:
         raise UsageError("--previous is for --resume, and a run that has begun")
     with joined() as world:

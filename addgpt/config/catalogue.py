@@ -73,6 +73,11 @@ POSITION: Features = {
         "Press et al. 2022, arXiv:2108.12409",
         "attention falls with distance on a line, at another slope in each head",
     ),
+    "relative": Feature(
+        "relative positions",
+        "Raffel et al. 2020, arXiv:1910.10683",
+        "a trained bias for each distance, up to 64, is added to attention",
+    ),
     "fire": Feature(
         "FIRE",
         "Li et al. 2024, arXiv:2310.04418",
