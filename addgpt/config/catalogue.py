@@ -310,6 +310,13 @@ Z_LOSS: Features = {
         "X log(softmax sum)^2 is added to the loss, so that logits do not drift",
     )
 }
+CURRICULUM: Features = {
+    "N:option=X": Feature(
+        "curriculum",
+        "Bengio et al. 2009, doi:10.1145/1553374.1553380",
+        "from step N of training on, an option of the task is X",
+    )
+}
 SCORE_PROMPT: Features = {
     "true": Feature(
         "loss on the prompt",

@@ -144,8 +144,8 @@ class GPTConfig(LevelledConfig):
             raise UsageError("share applies to queries and keys; content=false has none")
         if not ways & {"alibi", "fire", "relative"}:
             raise UsageError(
-                "content=false needs positions that decide the attention: position=alibi, relative or "
-                "fire, or level_position with relative"
+                "content=false needs positions that decide the attention: position=alibi, relative "
+                "or fire, or level_position with relative"
             )
 
     @property
