@@ -4,15 +4,18 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import addgpt
 from addgpt.cli.main import main
 from addgpt.config.errors import UsageError
 from addgpt.runs import published
 from addgpt.runs.published import load_recipe, recipe_names, with_recipe
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
+from addgpt.sweep.grid import load_grid
 from addgpt.task_lookup import load_task, task_names
 from addgpt.training.loop import train
 
@@ -67,8 +70,6 @@ def test_each_writes_its_example_and_draws_rows_like_it(name):
     assert "".join(work) == recipe.example.here
     shape = re.escape(re.sub("[0-9]+", "0", re.sub("[A-Z](?=[0-9])", "", recipe.example.here)))
     if recipe.task == "add" and "trace" not in recipe.options:
-        import numpy as np
-
         batch = task.batch(np.random.default_rng(0), 50, "train")
         for start, rest in task.texts(batch):
             plain = re.sub("[^-0-9+*/=#$]", "", start + rest)
@@ -172,3 +173,32 @@ def test_the_page_holds_the_table_of_the_files_and_of_what_was_measured():
     page = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
     told = f"addgpt recipes --markdown --measured {MEASURED.relative_to(ROOT)}"
     assert table in page, f"put the output of `{told}` into docs/recipes.md"
+
+
+def test_a_sweep_has_recipes_for_cases(tmp_path):
+    grid = load_grid("recipes")
+    assert grid.task == "add" and len(grid.combinations) == 8
+    for one in grid.combinations:
+        config = configure("add", grid.common | one.settings)
+        wanted = configure("add", load_recipe(one.name).settings | {"far": (8, 10), "threads": 1})
+        assert config == wanted
+    file = tmp_path / "mine.toml"
+    file.write_text("task = 'add'\n[[case]]\nname = 'a'\nrecipe = 'window'\nset = {digits = 4}\n")
+    (one,) = load_grid(str(file)).combinations
+    assert one.settings == {"digits": "4", "attention": "window"}
+    for task, name, message in (
+        ("mul", "window", "is of task add"),
+        ("add", "w", "unknown recipe"),
+    ):
+        file.write_text(f"task = '{task}'\n[[case]]\nname = 'a'\nrecipe = '{name}'\n")
+        with pytest.raises(UsageError, match=message):
+            load_grid(str(file))
+
+
+def test_python_trains_a_recipe(tmp_path):
+    small = SMALL | {"width": 16, "out": tmp_path / "run", "quiet": True}
+    run = addgpt.train("add", recipe="press2022-alibi", **small)
+    assert (run.config.model.position, run.config.model.width) == ("alibi", 16)
+    assert run.task().operands == "reversed"
+    with pytest.raises(UsageError, match="is of task add, not mul"):
+        addgpt.train("mul", recipe="press2022-alibi", out=tmp_path / "other")
