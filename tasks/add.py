@@ -43,12 +43,12 @@ found and the carry it leaves:
 Theirs also states how many digits the operands have and names what it writes (`A->5 , C->1`), and
 has no zero before a column's sum.
 
-The problem can be written in other ways, too, alone or together. `operands=reversed` writes both
-numbers lowest digit first, `pad=equal` with zeros to equal length, `pad=4` to 4 digits at least,
-and `begin=true` puts a mark before it. With `format=padded`, whose sum has all of its digits, rows
-are as several papers have them:
+The problem can be written in other ways, too, alone or together. `reverse_operands=true` writes
+both numbers lowest digit first, `pad=equal` with zeros to equal length, `pad=4` to 4 digits at
+least, and `begin=true` puts a mark before it. With `format=padded`, whose sum has all of its
+digits, rows are as several papers have them:
 
->>> task = Add(digits=3, operands="reversed", pad="4", format="padded", begin=True)
+>>> task = Add(digits=3, reverse_operands=True, pad="4", format="padded", begin=True)
 >>> task.decode(task.write(a, b, np.array([3]), np.array([3])).batch().tokens[0])
 '$8210+7630=59400#'
 
@@ -88,9 +88,9 @@ from tasks.common.layout import (
     BEGIN,
     BLANK,
     BLANKS,
-    OPERANDS,
     PAD,
     PADS,
+    REVERSE_OPERANDS,
     Layout,
     parse_pad,
     spaced,
@@ -143,7 +143,9 @@ class Add(Arithmetic):
         ("none", "carry", "detailed"),
     )
     hints: bool = setting(False, "write each digit's column before it", features=WRITTEN)
-    operands: str = setting("plain", "which way round operands are written", OPERANDS)
+    reverse_operands: bool = setting(
+        False, "write operands lowest digit first", features=REVERSE_OPERANDS
+    )
     pad: str = setting(
         "none", f"zeros above operands: {PADS}; more where one is longer", features=PAD
     )
@@ -185,7 +187,7 @@ class Add(Arithmetic):
     @property
     def layout(self) -> Layout:
         begin = BEGIN if self.begin else ""
-        return Layout(self.operands == "reversed", parse_pad(self.pad), self.hints, begin)
+        return Layout(self.reverse_operands, parse_pad(self.pad), self.hints, begin)
 
     def _longest(self) -> int:
         """The digits that the longest operand of training is written with."""

@@ -26,11 +26,11 @@ FORMATS = [
     {"ids": "abacus"},
 ]
 LAYOUTS = [
-    {"operands": "reversed"},
+    {"reverse_operands": "true"},
     {"pad": "equal"},
     {"pad": "5"},
     {"begin": "true"},
-    {"operands": "reversed", "pad": "equal", "begin": "true"},
+    {"reverse_operands": "true", "pad": "equal", "begin": "true"},
 ]
 ALL = [written | layout for written, layout in itertools.product(FORMATS, LAYOUTS)]
 FEW = LAYOUTS[:-1] + [written | LAYOUTS[-1] for written in FORMATS]
@@ -50,7 +50,7 @@ def wanted(a: int, b: int, options: dict) -> str:
     sides = [str(n).zfill(longest if pad is None else pad) for n in (a, b)]
     top = max(map(len, sides)) + 1
     total = str(a + b).zfill(top if options.get("format") == "padded" else 1)[::-1]
-    if options.get("operands") == "reversed":
+    if options.get("reverse_operands"):
         sides = [side[::-1] for side in sides]
     total = total[::-1] if options.get("format") == "plain" else total
     return f"{'$' if options.get('begin') else ''}{sides[0]}+{sides[1]}={total}#"
@@ -83,7 +83,7 @@ def test_what_is_written_is_read_back(a, b, options):
     (work,) = task.texts(task.reference(task.encode(prompt)[None]))
     assert work[0] == prompt and task.read(problem, work[1]) == Answer(a + b)
     digits = re.sub("[^0-9+]", "", prompt).split("+")
-    if options.get("operands") == "reversed":
+    if options.get("reverse_operands"):
         digits = [side[::-1] for side in digits]
     assert list(map(int, digits)) == [a, b]
 
@@ -95,8 +95,8 @@ def test_digits_of_the_same_place_share_an_id_whichever_way_they_are_written():
         return batch.positions[0, :, 0].tolist()
 
     assert ids() == [2, 1, 0, 3, 2, 1, 0, 1, 2, 3, 4, 5]
-    assert ids(operands="reversed") == [1, 2, 0, 1, 2, 3, 0, 1, 2, 3, 4, 5]
-    assert ids(operands="reversed", ids="abacus") == [1, 2, 0, 1, 2, 3, 0, 1, 2, 3, 4, 0]
+    assert ids(reverse_operands=True) == [1, 2, 0, 1, 2, 3, 0, 1, 2, 3, 4, 5]
+    assert ids(reverse_operands=True, ids="abacus") == [1, 2, 0, 1, 2, 3, 0, 1, 2, 3, 4, 0]
     assert ids(pad="equal", begin=True) == [0, 3, 2, 1, 0, 3, 2, 1, 0, 1, 2, 3, 4, 5]
 
 
@@ -152,10 +152,10 @@ def test_hints_have_letters_for_what_padding_adds():
 
 def test_local_attention_is_of_the_usual_layout():
     assert load_task("add").rules()
-    assert not load_task("add", {"operands": "reversed"}).rules()
+    assert not load_task("add", {"reverse_operands": "true"}).rules()
 
 
 def test_a_padded_reversed_run_trains_and_answers(toy_run):
-    run = toy_run(operands="reversed", pad="3", begin="true", blanks=0.2, steps=4)
+    run = toy_run(reverse_operands=True, pad="3", begin="true", blanks=0.2, steps=4)
     assert train(run).step == 4
     assert Layout(True, 3, False, "$") == run.task().layout

@@ -121,8 +121,8 @@ def test_a_recipe_is_trained_with_settings_on_top(tmp_path):
     done = run_command(*words, *few)
     assert done.exit_code == 0, done.output
     config = Run(out).config
-    assert (config.task, config.options["operands"], config.options["ids"]) == (
-        "add", "reversed", "abacus",
+    assert (config.task, config.options["reverse_operands"], config.options["ids"]) == (
+        "add", True, "abacus",
     )  # fmt: skip
     assert (config.options["digits"], config.model.width, config.train.steps) == (3, 16, 1)
     assert (config.model.layers, config.train.label_smoothing) == (2, 0.0)
@@ -199,6 +199,6 @@ def test_python_trains_a_recipe(tmp_path):
     small = SMALL | {"width": 16, "out": tmp_path / "run", "quiet": True}
     run = addgpt.train("add", recipe="press2022-alibi", **small)
     assert (run.config.model.position, run.config.model.width) == ("alibi", 16)
-    assert run.task().operands == "reversed"
+    assert run.task().reverse_operands
     with pytest.raises(UsageError, match="is of task add, not mul"):
         addgpt.train("mul", recipe="press2022-alibi", out=tmp_path / "other")

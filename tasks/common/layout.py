@@ -15,13 +15,12 @@ OPERATORS = ALPHABET.index("+"), ALPHABET.index("/")
 PADS = "none, equal or a number of digits"
 BEGIN, BLANK = "$", " "
 
-OPERANDS = {
-    "plain": None,
-    "reversed": Feature(
+REVERSE_OPERANDS = {
+    "true": Feature(
         "reversed operands",
         "McLeish et al. 2024, arXiv:2405.17399",
         "operands, too, are written lowest digit first",
-    ),
+    )
 }
 PAD = {
     "equal": Feature(
