@@ -16,6 +16,7 @@ from addgpt.config.errors import UsageError
 
 @click.command("train")
 @click.option("--task", help="What to learn; `addgpt tasks` lists them.")
+@click.option("--recipe", metavar="NAME", help="A published recipe; `addgpt recipes` lists them.")
 @click.option("--digits", type=int, help="Longest operand; short for --set digits=N.")
 @click.option("--seed", type=click.IntRange(0), help="Of weights and problems [0].")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder [results/TASK-DIGITS].")
@@ -31,6 +32,7 @@ from addgpt.config.errors import UsageError
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any other setting.")
 def command(
     task: str | None,
+    recipe: str | None,
     digits: int | None,
     seed: int | None,
     out: Path | None,
@@ -43,19 +45,20 @@ def command(
 ) -> None:
     """Train a model on a task and keep the run in a folder.
 
-    The task's recipe is the default; --set changes options of the task (digits=5), the model
-    (width=128) and the training (steps=2000). Ctrl-C saves; --resume continues. Under torchrun, all
-    workers share each batch (docs/scaling.md).
+    The task's recipe is the default, or --recipe, a published one; --set changes options of the
+    task (digits=5), the model (width=128) and the training (steps=2000). Ctrl-C saves; --resume
+    continues. Under torchrun, all workers share each batch (docs/scaling.md).
 
     \b
     Example:
       addgpt train --task add --digits 3
       addgpt train --task mul --digits 4 --set steps=3000 --out results/mul-4
       addgpt train --resume --out results/mul-4
+      addgpt train --recipe mcleish2024-abacus --seed 1
       torchrun --nproc-per-node 2 -m addgpt train --task add --digits 3
     """
     from addgpt.runs import resolve as chosen
-    from addgpt.runs.run import is_empty
+    from addgpt.runs.run import free_folder, is_empty
     from addgpt.training.distributed import joined
 
     until = "true" if until_certified else None
@@ -65,6 +68,11 @@ def command(
     if resume and out is None:
         raise UsageError("--resume needs --out, the folder of the run to resume")
     begun = out if resume and out is not None and not is_empty(out) else None
+    if recipe:
+        from addgpt.runs.published import with_recipe
+
+        task, settings = with_recipe(recipe, task, settings)
+        out = out or free_folder(recipe, {}, seed or 0)
     if previous and begun is None:
         raise UsageError("--previous is for --resume, and a run that has begun")
     with joined() as world:

@@ -18,6 +18,7 @@ from addgpt.model.build import build
 from addgpt.model.forward import loss_and_exact
 from addgpt.model.gpt import GPT
 from addgpt.runs.checkpoint import load_weights
+from addgpt.runs.curriculum import curriculum
 from addgpt.runs.run import STATE, Run, RunError
 from addgpt.task import Task
 from addgpt.training import optim
@@ -118,6 +119,7 @@ class Loop:
         self.run, self.config, self.world = run, run.config, world
         self.settings = run.config.train
         self.task: Task = run.task()
+        self.curriculum = curriculum(self.task, self.settings.curriculum)
         self.device = pick_device(self.settings.device, world.local)
         checkpoint = run.state() if run.started else None  # before a model as the config says
         self.model = build(self.config.model, self.config.seed)
@@ -182,7 +184,7 @@ class Loop:
         state, step = self.state, self.state.step
         rng = np.random.default_rng((self.config.seed, step, 0))
         seed_dropout(self.device, _dropout_seed(self.config.seed, step, self.world.rank))
-        batch = self.task.batch(rng, self.settings.batch_size, "train")
+        batch = self.curriculum.at(step).batch(rng, self.settings.batch_size, "train")
         share = optim.rate(step, self.settings)
         if self.proving is not None and self.proving.round:
             batch, share = self.proving.mixed(batch, rng), self.proving.rate(step)

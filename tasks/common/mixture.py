@@ -14,9 +14,9 @@ import numpy as np
 
 from addgpt.locality import LocalTrace, Rule
 from addgpt.task import Batch, Cell, Explained, HeldOut, Place, Problem, UsageError
-from tasks.common.arithmetic import EQUALS, Arithmetic
+from tasks.common.arithmetic import Arithmetic
 from tasks.common.many import SUM, Many, part_of
-from tasks.common.rules import PLUS
+from tasks.common.rules import EQUALS, PLUS
 from tasks.common.sheet import ALPHABET, DIGITS, END
 
 Part = Arithmetic | Many
