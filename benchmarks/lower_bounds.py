@@ -35,8 +35,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--keep", action="append", default=[], metavar="NAME==VERSION")
-    parser.add_argument("tests", nargs="*", default=["-q", "-m", "not slow"])
-    asked = parser.parse_args()
+    words = sys.argv[1:]
+    end = words.index("--") if "--" in words else len(words)
+    asked, tests = parser.parse_args(words[:end]), words[end + 1 :] or ["-q", "-m", "not slow"]
     kept = dict(one.split("==") for one in asked.keep)
     venv.create(asked.folder, with_pip=True)
     python = str(next((asked.folder / name) for name in ("bin/python", "Scripts/python.exe")
@@ -49,7 +50,7 @@ def main() -> int:
     pip = [python, "-m", "pip", "install", "-q"]
     if subprocess.run([*pip, *pins, *TOOLS]).returncode:
         return 1
-    return subprocess.run([python, "-m", "pytest", *asked.tests], cwd=ROOT).returncode
+    return subprocess.run([python, "-m", "pytest", *tests], cwd=ROOT).returncode
 
 
 def lowest(python: str, name: str, version: str) -> str:
