@@ -24,8 +24,8 @@ from addgpt.config.errors import UsageError
 from addgpt.config.schema import check_settings, setting
 
 __all__ = [
-    "Answer", "Batch", "Cell", "ErrorType", "Explained", "Graded", "HeldOut", "Problem", "Recipe",
-    "Row", "SPLITS", "Task", "TextTask", "UsageError", "setting",
+    "Answer", "Batch", "Cell", "ErrorType", "Explained", "Graded", "HeldOut", "Place", "Problem",
+    "Recipe", "Row", "SPLITS", "Task", "TextTask", "UsageError", "setting",
 ]  # fmt: skip
 
 SPLITS = ("train", "val", "test")
@@ -91,6 +91,14 @@ class Row(NamedTuple):
 
     label: str
     text: str
+
+
+class Place(NamedTuple):
+    """Where a token stands on paper: rows from the top, columns to the right; `small`: a mark."""
+
+    row: int
+    column: int
+    small: bool = False
 
 
 @dataclass(frozen=True)
@@ -353,6 +361,10 @@ class Explained(ABC):
     @abstractmethod
     def draw(self, problem: Problem, completion: str) -> str:
         """The work as on paper, without a newline at the end. Never raises: a wrong trace shows."""
+
+    def placed(self, text: str, ids: np.ndarray) -> list[Place]:
+        """Where each token of prompt and completion stands on paper, from (T, L) position ids."""
+        return [Place(0, place) for place in range(len(ids))]
 
     def is_copy(self, problem: Problem, rows: list[Row], row: int, place: int) -> bool:
         """Whether character `place` of a row of a right trace only repeats one before it."""

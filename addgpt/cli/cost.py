@@ -34,7 +34,7 @@ def command(
     pairs: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Estimate the cost of a training before it starts: tokens, FLOPs, time.
+    """Estimate what a training will cost: tokens, FLOPs, time.
 
     FLOPs are those of the matrix products. The time on this machine is measured on a few steps; on
     GPUs it is the published peak rate times --utilisation, at least 5 ms a step; both are guesses.
@@ -110,8 +110,12 @@ def _print(plan, lengths: list, machines: list[dict], utilisation: float) -> Non
         f"{plan.parameters:,} parameters; {plan.examples:,} problems of "
         f"{plan.example.tokens:,.1f} tokens are {short(plan.tokens)} tokens and "
         f"{short(plan.flops)} FLOPs of training steps; validation takes "
+<<<<<<< HEAD
         f"{100 * plan.validation:.1f} % of that besides",
         soft_wrap=True,
+=======
+        f"{100 * plan.validation:.1f} % on top of that"
+>>>>>>> main
     )
     title = f"GPUs at {utilisation:.0%} of peak, {1e3 * STEP:g} ms a step at least"
     table = Table("machine", "FLOP/s", "time", "source", title=title)

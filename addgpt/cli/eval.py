@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
+from addgpt.cli._external import answered, external_options, near
 from addgpt.config.errors import UsageError
 from addgpt.device import prepare
 from addgpt.evaluation import perplexity, suites
@@ -65,6 +66,7 @@ FILE = click.Path(path_type=Path)
 
 @click.command("eval")
 @click.argument("names", metavar="RUN...", nargs=-1, required=True)
+@external_options
 @click.option("--against", multiple=True, metavar="RUN", help="Runs to compare with; repeatable.")
 @click.option("--stored", is_flag=True, help="Score nothing: read the eval.csv of each run.")
 @click.option("--per-cell", type=click.IntRange(1), help="Problems a cell [1000; fewer if huge].")
@@ -94,6 +96,7 @@ def command(
     answers: str,
     strict: bool,
     suite: str | None,
+    asked: dict,
     **options,
 ) -> None:
     """Score runs: exact match by operand length, free-running greedy decoding.
@@ -120,6 +123,9 @@ def command(
     predicted once, in consecutive blocks of the length of training, and once more in blocks that
     overlap by half.
 
+    A RUN may be a model of others: hf:PATH, api:ADDRESS or answers:FILE. It is asked the problems
+    of --task in text; what it replies is kept, and scored as any run (docs/foreign_models.md).
+
     \b
     Example:
       addgpt eval results/add-3
@@ -132,7 +138,11 @@ def command(
       addgpt eval results/add-3 --far 20,50 --predictions all.csv
       addgpt eval results/add-3 --per-cell 10 --out /tmp/quick
     """
-    a, b, choice = groups.find_runs(names), groups.find_runs(against), Choice(**options)
+    choice = Choice(**options)
+    names, against, choice = answered(
+        names, against, choice, asked, stored, problems is None and suite is None
+    )
+    a, b = groups.find_runs(names), groups.find_runs(against)
     groups.check_apart(a, b)
     for note in (*groups.repeats(a), *groups.repeats(b)):
         tell(note)
@@ -218,6 +228,7 @@ def _score_cells(a: list[Run], b: list[Run], choice: Choice, stored: bool) -> No
         print_eval(console(), mine[0].rows, a[0].config.options)
         if findings is not None:
             print_mistakes(console(), *findings)
+            near(findings[1])
     store.close()
 
 

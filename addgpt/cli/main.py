@@ -42,7 +42,8 @@ class Commands(click.Group):
     """Turns every error into one line: exit code 2 for usage, 1 for failure."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(m.name for m in pkgutil.iter_modules(commands.__path__) if m.name != "main")
+        modules = (module.name for module in pkgutil.iter_modules(commands.__path__))
+        return sorted(name for name in modules if name != "main" and name[0] != "_")
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         names = self.list_commands(ctx)

@@ -16,6 +16,7 @@ from addgpt.config.errors import UsageError
 
 @click.command("train")
 @click.option("--task", help="What to learn; `addgpt tasks` lists them.")
+@click.option("--recipe", metavar="NAME", help="A published recipe; `addgpt recipes` lists them.")
 @click.option("--digits", type=int, help="Longest operand; short for --set digits=N.")
 @click.option("--seed", type=click.IntRange(0), help="Of weights and problems [0].")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder [results/TASK-DIGITS].")
@@ -38,6 +39,7 @@ from addgpt.config.errors import UsageError
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any other setting.")
 def command(
     task: str | None,
+    recipe: str | None,
     digits: int | None,
     seed: int | None,
     out: Path | None,
@@ -51,21 +53,31 @@ def command(
 ) -> None:
     """Train a model on a task and keep the run in a folder.
 
+<<<<<<< HEAD
     The task's recipe is the default; --set changes options of the task (digits=5), the model
     (width=128) and the training (steps=2000). Ctrl-C saves; --resume continues. Under torchrun, all
     workers share each batch (docs/scaling.md). --log keeps the curves elsewhere, too: in
     metrics.csv or tensorboard/ of the run folder, in Weights & Biases, in Trackio.
+=======
+    The task's recipe is the default, or --recipe, a published one; --set changes options of the
+    task (digits=5), the model (width=128) and the training (steps=2000). Ctrl-C saves; --resume
+    continues. Under torchrun, all workers share each batch (docs/scaling.md).
+>>>>>>> main
 
     \b
     Example:
       addgpt train --task add --digits 3
       addgpt train --task mul --digits 4 --set steps=3000 --out results/mul-4
       addgpt train --resume --out results/mul-4
+<<<<<<< HEAD
       addgpt train --task add --digits 3 --log tensorboard
+=======
+      addgpt train --recipe mcleish2024-abacus --seed 1
+>>>>>>> main
       torchrun --nproc-per-node 2 -m addgpt train --task add --digits 3
     """
     from addgpt.runs import resolve as chosen
-    from addgpt.runs.run import is_empty
+    from addgpt.runs.run import free_folder, is_empty
     from addgpt.training.distributed import joined
     from addgpt.training.logs import check as check_log
 
@@ -76,6 +88,11 @@ def command(
     if resume and out is None:
         raise UsageError("--resume needs --out, the folder of the run to resume")
     begun = out if resume and out is not None and not is_empty(out) else None
+    if recipe:
+        from addgpt.runs.published import with_recipe
+
+        task, settings = with_recipe(recipe, task, settings)
+        out = out or free_folder(recipe, {}, seed or 0)
     if previous and begun is None:
         raise UsageError("--previous is for --resume, and a run that has begun")
     for kind in logs:

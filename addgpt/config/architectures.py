@@ -13,6 +13,7 @@ from typing import Any
 
 from addgpt.config.base import LAYERS, WIDTH, BaseConfig, LevelledConfig, architecture_setting
 from addgpt.config.errors import UsageError
+from addgpt.config.external import ExternalConfig
 from addgpt.config.gpt import GPTConfig
 from addgpt.config.settings import from_dict, names_of, setting, unknown, with_settings
 
@@ -81,7 +82,7 @@ class ForeignConfig(BaseConfig):
 
 ARCHITECTURES = "addgpt.architectures"  # the entry point group of other packages' models
 
-ModelConfig = GPTConfig | GRUConfig | MLPConfig | TableConfig | ForeignConfig
+ModelConfig = GPTConfig | GRUConfig | MLPConfig | TableConfig | ExternalConfig | ForeignConfig
 CONFIGS: dict[str, type[ModelConfig]] = {
     "gpt": GPTConfig, "gru": GRUConfig, "mlp": MLPConfig, "bigram": TableConfig,
     "counts": TableConfig,
@@ -98,7 +99,10 @@ def model_config(data: Mapping[str, Any]) -> ModelConfig:
     """The config that a plain dict holds. Raises ValueError."""
     if not isinstance(data, dict):
         raise UsageError(f"the model must be a table of settings, not {data!r}")
-    return from_dict(_class_of(data.get("architecture", "gpt")), data)
+    name = data.get("architecture", "gpt")
+    if name == "external":
+        return from_dict(ExternalConfig, data)
+    return from_dict(_class_of(name), data)
 
 
 def with_model_settings(config: ModelConfig, changes: Mapping[str, Any]) -> ModelConfig:

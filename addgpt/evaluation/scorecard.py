@@ -23,8 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from addgpt.config.errors import UsageError
+from addgpt.config.external import ExternalConfig
 from addgpt.evaluation.contamination import Audit, Contamination
 from addgpt.evaluation.exact_match import CellResult, evaluate_cells
+from addgpt.evaluation.external.grading import Grader, NotKnown
 from addgpt.evaluation.mistakes import COUNT_COLUMNS, ERROR_COLUMNS, EXAMPLE_COLUMNS, Tally
 from addgpt.evaluation.predictions import write_predictions
 from addgpt.evaluation.schema import COUNTS, EVAL_COLUMNS, csv_text, read_eval
@@ -134,21 +136,26 @@ def score_run(
 
     Raises:
         ValueError: the task has no cells.
-        RunError: the run has no sound model.
+        RunError: the run has no sound model, or is of others and lacks replies.
     """
     began = time.perf_counter()
     task = graded(run.task())
     cells, size = task.cells(), per_cell or usual_size(task)
-    model, progress = run.load()
-    facts, rows = run_facts(run, model, progress), []
-    tally, audit = Tally(task), Audit(task)
-    results = evaluate_cells(model, task, cells, size, split, seed, chances)
+    others = Grader(run, task) if isinstance(run.config.model, ExternalConfig) else None
+    if others is None:
+        model, progress = run.load()
+        facts, tally = run_facts(run, model, progress), Tally(task)
+        results = evaluate_cells(model, task, cells, size, split, seed, chances)
+    else:
+        facts, tally = others.run_facts(), others.tally()
+        results = others.cells(cells, size, split, seed)
+    audit, rows = Audit(task), []
     for result in show(results, len(cells), f"scoring {run.name}"):
         tally.add(result)
         audit.add(result)
         on_cell(result)
         rows.append(facts | result.row())
-    contamination = audit.result(seed)
+    contamination = NotKnown(len(audit.problems)) if others else audit.result(seed)
     found = {
         "run": run.name,
         "task": task.name,
@@ -162,6 +169,7 @@ def score_run(
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command_line(),
         "versions": versions(),
+        **(others.facts() if others else {}),
     }
     return Scorecard(run, split, rows, tally, contamination, found)
 

@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from addgpt.calculator.numbers import Rules
 from addgpt.calculator.solver import Calculator
 from addgpt.config.errors import UsageError
 from addgpt.evaluation.schema import csv_text
@@ -41,6 +42,7 @@ COLUMNS = tuple(
     "part n answer_correct held_out_n held_out_answer_correct seen_n seen_answer_correct "
     "published".split()
 )
+REMAINDER = Rules("remainder")  # what tasks ask of a division
 KEYS = ("name", "problem", "problems", "n", "published")
 
 
@@ -88,7 +90,7 @@ def score_suite(calculator: Calculator, parts: Iterable[Part]) -> list[dict[str,
     Raises:
         ValueError: a problem is no expression that the model can be asked.
     """
-    rows, posed = [], [(part, calculator.pose(part.problems)) for part in parts]
+    rows, posed = [], [(part, calculator.pose(part.problems, REMAINDER)) for part in parts]
     for part, jobs in posed:  # before the work
         for job in jobs:
             if job.error:

@@ -11,6 +11,8 @@ from addgpt.config.architectures import (
     MLPConfig,
     ModelConfig,
 )
+from addgpt.config.errors import UsageError
+from addgpt.config.external import ExternalConfig
 from addgpt.model.baselines import GRU, Baseline, Bigram, Counts, Memory, WindowMLP
 from addgpt.model.foreign import Foreign, Reread
 from addgpt.model.gpt import GPT
@@ -28,6 +30,8 @@ def build(config: ModelConfig, seed: int | None = 0) -> Model:
         return GRU(config, seed)
     if isinstance(config, MLPConfig):
         return WindowMLP(config, seed)
+    if isinstance(config, ExternalConfig):
+        raise UsageError(f"{config.source} is a model of others: there are its answers alone here")
     if isinstance(config, ForeignConfig):
         return Foreign(config, seed)
     return (Counts if config.architecture == "counts" else Bigram)(config)

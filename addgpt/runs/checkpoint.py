@@ -14,6 +14,7 @@ from torch import Tensor
 
 from addgpt.config.architectures import ModelConfig, TableConfig
 from addgpt.config.errors import UsageError
+from addgpt.config.external import ExternalConfig
 from addgpt.model.build import Model, build
 from addgpt.model.layers import parameters_with_rows
 from addgpt.runs.files import Damaged, RunError, check
@@ -115,7 +116,9 @@ def shapes(config: ModelConfig) -> dict[str, torch.Size]:
 
 
 def weight_count(config: ModelConfig) -> int:
-    """Number of weights, without allocating them."""
+    """Number of weights, without allocating them; of a model of others, as far as it is known."""
+    if isinstance(config, ExternalConfig):
+        return config.params or 0
     return sum(map(math.prod, shapes(config).values()))
 
 

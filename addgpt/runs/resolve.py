@@ -17,6 +17,7 @@ from addgpt.config.errors import UsageError
 from addgpt.config.schema import RunConfig, TrainConfig, trained
 from addgpt.config.settings import names_of, to_dict, unknown, with_settings
 from addgpt.locality import LocalTrace, not_local
+from addgpt.runs.curriculum import curriculum
 from addgpt.task import Task
 from addgpt.task_lookup import is_file, lasting, load_task, task_class
 
@@ -82,12 +83,13 @@ def configure(
         where, _, attribute = built.architecture.rpartition(":")
         if is_file(where):
             built = replace(built, architecture=f"{lasting(where)}:{attribute}")
-    learned = trained(built.architecture, recipe.train)
+    training = with_settings(TrainConfig(**trained(built.architecture, recipe.train)), train)
+    curriculum(task, training.curriculum)  # which refuses what cannot be
     return RunConfig(
         lasting(task_name),
         to_dict(task),
         built,
-        with_settings(TrainConfig(**learned), train),
+        training,
         seed,
         command,
         versions or {},
@@ -106,6 +108,7 @@ def reconfigure(
     if wanted != task or with_model_settings(config.model, model) != config.model:
         raise UsageError("a resumed run keeps its task and model; training settings may change")
     new = replace(config, train=with_settings(config.train, train))
+    curriculum(task, new.train.curriculum)
     if new.train.optimizer != config.train.optimizer:
         raise UsageError(f"a resumed run keeps its optimizer, {config.train.optimizer}")
     return (

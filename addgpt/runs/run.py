@@ -20,6 +20,7 @@ import torch
 
 from addgpt.config.architectures import ModelConfig
 from addgpt.config.errors import UsageError
+from addgpt.config.external import ExternalConfig
 from addgpt.config.schema import RunConfig, load_run_config
 from addgpt.config.settings import to_dict
 from addgpt.model.build import Model, build
@@ -31,6 +32,7 @@ from addgpt.task_lookup import load_task, short
 
 CONFIG, METRICS, MODEL = "config.json", "metrics.jsonl", "model.safetensors"
 CERTIFICATE = "certificate.json"
+KEPT = "kept"  # the folder of weights along the training (`keep=log`)
 STATE, PREVIOUS = "state.safetensors", "state.previous.safetensors"
 
 RESULTS = "results"  # where runs are kept unless it is said where
@@ -120,6 +122,8 @@ class Run:
 
     def load(self) -> tuple[Model, dict[str, Any]]:
         """The trained model, and its step, examples and seconds; the file is read once."""
+        if isinstance(self.config.model, ExternalConfig):
+            build(self.config.model)  # which says that there is none
         tensors, progress = read_tensors(self.path / MODEL)
         check_fits(tensors, self.config.model, self.path / MODEL)  # before a model is made
         model = build(self.config.model)
@@ -151,6 +155,22 @@ class Run:
         full = {f"model.{name}": tensor for name, tensor in weights.items()} | state
         contents = {STATE: packed(full, progress), MODEL: packed(weights, progress)}
         files.write_checked(self.path, contents, keep={STATE: PREVIOUS}, grown=[METRICS])
+
+    def keep(self, model: Model, progress: dict[str, Any]) -> None:
+        """Write the weights of a step to stay: kept/step-00000100.safetensors."""
+        folder = self.path / KEPT
+        folder.mkdir(exist_ok=True)
+        name = f"step-{int(progress['step']):08d}.safetensors"
+        files.write_checked(folder, {name: packed(dict(model.state_dict()), progress)})
+
+    def kept(self) -> Iterator[tuple[int, Model]]:
+        """The models along the training that were kept, with their steps. Raises RunError."""
+        for file in sorted((self.path / KEPT).glob("step-*.safetensors")):
+            tensors, progress = read_tensors(file)
+            check_fits(tensors, self.config.model, file)
+            model = build(self.config.model)
+            model.load_state_dict(tensors)
+            yield int(progress["step"]), model.eval()
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """What `save` was given: the tensors, weights under `model.`, and the progress."""
@@ -194,7 +214,10 @@ class Run:
 
     @staticmethod
     def _write_config(path: Path, config: RunConfig) -> None:
-        files.write_checked(path, {CONFIG: json.dumps(to_dict(config), indent=2) + "\n"})
+        settings = to_dict(config)
+        if isinstance(config.model, ExternalConfig):
+            del settings["train"]
+        files.write_checked(path, {CONFIG: json.dumps(settings, indent=2) + "\n"})
 
     def _read_config(self) -> RunConfig:
         file = self.path / CONFIG

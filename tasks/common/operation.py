@@ -6,6 +6,8 @@ import re
 from abc import abstractmethod
 from typing import ClassVar
 
+import numpy as np
+
 from addgpt.task import (
     MAX_CHARACTERS,
     MAX_DIGITS,
@@ -15,11 +17,12 @@ from addgpt.task import (
     Explained,
     Graded,
     HeldOut,
+    Place,
     Problem,
     Row,
     UsageError,
 )
-from tasks.common import audit, errors, paper
+from tasks.common import audit, carries, errors, paper, written
 from tasks.common.sheet import Kind
 
 NUMBER = f"([0-9]{{1,{MAX_CHARACTERS}}})"  # of an answer, which may have too many digits or too few
@@ -145,6 +148,19 @@ class Operation(Graded, HeldOut, Explained):
 
     def draw(self, problem: Problem, completion: str) -> str:
         return self.on_paper(problem, completion)
+
+    def placed(self, text: str, ids: np.ndarray) -> list[Place]:
+        return written.placed(text, ids)
+
+    def column_fact(self, name: str, problem: Problem, column: int) -> int:
+        """What is true of a column: see `carries.column_fact`. Raises UsageError."""
+        return carries.column_fact(name, problem, column)
+
+    def pairs(
+        self, rng: np.random.Generator, size: int, op: str = ""
+    ) -> list[tuple[Problem, Problem, int]]:
+        """Pairs of problems that differ in one carry or borrow, and into which column."""
+        return carries.pairs(rng, size, op or self.op, self.digits)
 
     def on_paper(self, problem: Problem, completion: str, above=(), below=()) -> str:
         """A drawing: operands, answer, and lines above and below the operands."""

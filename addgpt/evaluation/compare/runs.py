@@ -10,6 +10,7 @@ from glob import glob
 from pathlib import Path
 
 from addgpt.config.errors import UsageError
+from addgpt.config.external import ExternalConfig
 from addgpt.evaluation.compare.statistics import Marks, Scored, cell_of
 from addgpt.evaluation.exact_match import CellResult, evaluation_problems
 from addgpt.evaluation.schema import is_longer, read_eval
@@ -94,7 +95,8 @@ def score_together(
     if several:
         check_alike(runs, split=split, seed=seed)
     for run in runs if several else ():
-        if not (run.path / MODEL).is_file():
+        others = isinstance(run.config.model, ExternalConfig)
+        if not others and not (run.path / MODEL).is_file():
             raise RunError(
                 f"{run.path} has no {MODEL} to score; with --stored, its eval.csv is read"
             )

@@ -8,9 +8,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from addgpt.calculator.expression import Negation, Operation, brief
+from addgpt.calculator.expression import exact
+from addgpt.calculator.job import Job
 from addgpt.calculator.load import load_calculator
-from addgpt.calculator.solver import Calculator, Job, Solution
+from addgpt.calculator.numbers import Rules, brief
+from addgpt.calculator.solver import Calculator, Solution
 from addgpt.config.errors import UsageError
 from addgpt.evaluation.problem_files.records import Columns, Record, records, unknown_columns
 from addgpt.evaluation.problem_files.wording import (
@@ -26,6 +28,7 @@ from addgpt.evaluation.problem_files.wording import (
 ORDERS = ("normal", "reversed")  # of the digits of answers
 GROUPS = 50  # more values of a column that is not asked for make no groups
 KNOWN = Columns()
+REMAINDER = Rules("remainder")
 NAMED = 50  # lines that are named one by one
 
 
@@ -127,7 +130,7 @@ def pose(
         given = [replace(one, groups=(one.file.name, *one.groups)) for one in given]
     calculator = load_calculator(run)
     sound = [one for one in given if not one.fault]
-    jobs = calculator.pose(one.asked.text for one in sound)
+    jobs = calculator.pose((one.asked.text for one in sound), REMAINDER)
     refused = {id(one): job.error for one, job in zip(sound, jobs, strict=True) if job.error}
     pairs = [(one, job) for one, job in zip(sound, jobs, strict=True) if not job.error]
     faults = [
@@ -145,7 +148,7 @@ def pose(
 
 def reference(given: Given, job: Job) -> str:
     """The answer that counts, as the calculator writes it: the file's, or else Python's."""
-    truth = _part(str(job.exact[-1]), given.asked.part)
+    truth = _part(str(job.truth), given.asked.part)
     if given.answer is None or _agrees(given.answer, given, job):
         return truth
     return str(given.answer)
@@ -209,12 +212,12 @@ def _together(given: list[Given]) -> list[Given]:
 
 
 def _right_apart(one: Given, lowest_first: bool) -> bool:
-    job = Job(together(one.asked.text, lowest_first), lambda problem: None)
+    job = Job(together(one.asked.text, lowest_first), lambda problem: None, REMAINDER)
     try:
         answer = number(one.written or "", lowest_first)
     except UsageError:
         return False
-    return job.error is None and answer is not None and str(answer) == str(job.exact[-1])
+    return job.error is None and answer is not None and str(answer) == str(job.truth)
 
 
 def _answered(one: Given, lowest_first: bool) -> Given:
@@ -245,7 +248,7 @@ def _compared(path: Path, pairs: Sequence[tuple[Given, Job]], order: str) -> lis
         )
     notes = [
         f"{one.place} answers {brief(str(one.written).strip(), 'characters')}, Python "
-        f"{brief(_part(str(job.exact[-1]), one.asked.part), 'characters')}; scored by the file"
+        f"{brief(_part(str(job.truth), one.asked.part), 'characters')}; scored by the file"
         for one, job in wrong[:NAMED]
     ]
     if len(wrong) > NAMED:
@@ -260,19 +263,9 @@ def _agrees(answer: Value | None, given: Given, job: Job) -> bool:
     if answer is None:
         return False
     if answer.decimals and given.asked.part == "all":
-        exact = _fraction(job)
-        return abs(Fraction(answer.whole) - exact) <= Fraction(1, 2 * 10**answer.decimals)
-    return str(answer) == _part(str(job.exact[-1]), given.asked.part)
-
-
-def _fraction(job: Job) -> Fraction:
-    """The result of an expression as a fraction: only its last division may be inexact."""
-    sign, node = 1, job.nodes[-1]
-    while isinstance(node, Negation):
-        sign, node = -sign, job.nodes[node.of]
-    if isinstance(node, Operation) and node.op == "/":
-        return sign * Fraction(job.exact[node.left].whole, job.exact[node.right].whole)
-    return Fraction(job.exact[-1].whole)
+        right = exact(job.expression, {})
+        return abs(Fraction(answer.whole) - right) <= Fraction(1, 2 * 10**answer.decimals)
+    return str(answer) == _part(str(job.truth), given.asked.part)
 
 
 def _part(answer: str, part: str) -> str:

@@ -16,7 +16,7 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
-from addgpt.calculator.expression import brief
+from addgpt.calculator.numbers import brief
 from addgpt.config.errors import UsageError
 
 MAX_ANSWER = 4000  # digits; Python turns no longer text into a number
