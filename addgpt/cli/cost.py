@@ -110,12 +110,8 @@ def _print(plan, lengths: list, machines: list[dict], utilisation: float) -> Non
         f"{plan.parameters:,} parameters; {plan.examples:,} problems of "
         f"{plan.example.tokens:,.1f} tokens are {short(plan.tokens)} tokens and "
         f"{short(plan.flops)} FLOPs of training steps; validation takes "
-<<<<<<< HEAD
-        f"{100 * plan.validation:.1f} % of that besides",
+        f"{100 * plan.validation:.1f} % on top of that",
         soft_wrap=True,
-=======
-        f"{100 * plan.validation:.1f} % on top of that"
->>>>>>> main
     )
     title = f"GPUs at {utilisation:.0%} of peak, {1e3 * STEP:g} ms a step at least"
     table = Table("machine", "FLOP/s", "time", "source", title=title)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,27 +54,19 @@ def command(
 ) -> None:
     """Train a model on a task and keep the run in a folder.
 
-<<<<<<< HEAD
-    The task's recipe is the default; --set changes options of the task (digits=5), the model
-    (width=128) and the training (steps=2000). Ctrl-C saves; --resume continues. Under torchrun, all
-    workers share each batch (docs/scaling.md). --log keeps the curves elsewhere, too: in
-    metrics.csv or tensorboard/ of the run folder, in Weights & Biases, in Trackio.
-=======
     The task's recipe is the default, or --recipe, a published one; --set changes options of the
     task (digits=5), the model (width=128) and the training (steps=2000). Ctrl-C saves; --resume
-    continues. Under torchrun, all workers share each batch (docs/scaling.md).
->>>>>>> main
+    continues. Under torchrun, all workers share each batch (docs/scaling.md). --log keeps the
+    curves elsewhere, too: in metrics.csv or tensorboard/ of the run folder, in Weights & Biases, in
+    Trackio.
 
     \b
     Example:
       addgpt train --task add --digits 3
       addgpt train --task mul --digits 4 --set steps=3000 --out results/mul-4
       addgpt train --resume --out results/mul-4
-<<<<<<< HEAD
-      addgpt train --task add --digits 3 --log tensorboard
-=======
       addgpt train --recipe mcleish2024-abacus --seed 1
->>>>>>> main
+      addgpt train --task add --digits 3 --log tensorboard
       torchrun --nproc-per-node 2 -m addgpt train --task add --digits 3
     """
     from addgpt.runs import resolve as chosen
@@ -157,7 +150,8 @@ def _train(out: Path, init_from: str | None, world, logs: tuple[str, ...] = ()) 
     try:
         smoothed = least_loss(run.config.train.label_smoothing, run.config.model.vocab)
         with contextlib.ExitStack() as stack:
-            called = [stack.enter_context(TrainingProgress(not world.main, smoothed))]
+            called: list[Callable[[TrainState], None]] = []
+            called += [stack.enter_context(TrainingProgress(not world.main, smoothed))]
             called += [stack.enter_context(Log(kind, run)) for kind in logs if world.main]
 
             def after_step(state: TrainState) -> None:

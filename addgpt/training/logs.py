@@ -99,7 +99,7 @@ class Log:
         import wandb
 
         key = hashlib.sha256(str(self.run.path.resolve()).encode()).hexdigest()[:12]
-        how = {"id": key, "resume": "allow", "dir": str(self.run.path)}
+        how: dict[str, Any] = {"id": key, "resume": "allow", "dir": str(self.run.path)}
         log = wandb.init(project=PROJECT, name=self.run.name, config=self._settings(), **how)
         self.write = lambda row: log.log(row, step=row["step"])
         self.end = log.finish
