@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 EXERCISES = ROOT / "docs" / "exercises"
 README = ROOT / "README.md"
 OWN_TASK = ROOT / "docs" / "own_task.md"
-PROMPTS = {"modmul": "12*34=", "parity": "10110111="}
+PROMPTS = {"modmul": "12*34=", "parity": "10110111=", "parityof": "10110111="}
 CLASS_OF_A_TASK = "class Double"  # tests/test_check_task.py puts it into a clone and trains it
 
 names = [str(page.relative_to(ROOT)) for page in PAGES]
@@ -99,7 +99,7 @@ def test_python_of_the_other_pages_runs(tmp_path):
                 run_python("\n".join(code), folder)
 
 
-@pytest.mark.parametrize("name", ["modmul", "parity"])
+@pytest.mark.parametrize("name", ["modmul", "parity", "parityof"])
 def test_tasks_of_ones_own_keep_the_contract_and_train(name, tmp_path, monkeypatch):
     code = {re.search("class (.*?)[(]", code)[1].lower(): code for code in python_of(OWN_TASK)}
     monkeypatch.chdir(tmp_path)

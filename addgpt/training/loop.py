@@ -78,7 +78,7 @@ def train(
         world: the workers that train together. All of them call this; the main one writes.
 
     Raises:
-        Interrupted: after saving, on Ctrl-C, SIGTERM or SIGHUP.
+        Interrupted: after saving, on Ctrl-C, SIGTERM, SIGHUP or SIGUSR1.
         Diverged: the loss is NaN or infinite; the last good checkpoint stays.
         WorkerLost: another worker stopped; all steps up to then are saved.
     """
