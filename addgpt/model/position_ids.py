@@ -13,13 +13,12 @@ from torch import Tensor, nn
 
 from addgpt.config.architectures import GPTConfig, GRUConfig, MLPConfig
 from addgpt.model.layers import Embedding, draw
-from addgpt.model.positions import Scheme, Slots
+from addgpt.model.positions import RELATIVE_NOISE, Scheme, Slots
 from addgpt.model.rotary import ID_WAVES, Angles, frequencies, query_and_key, rotary_pairs
 
 # Relative ids: differences beyond NEAR count as NEAR; the last entry is for keys without a place.
 NEAR = 4
 ENTRIES = 2 * NEAR + 2
-RELATIVE_NOISE = 0.5  # standard deviation at the start
 
 
 class LearnedIds(Scheme):

@@ -25,8 +25,15 @@ Progress = dict[str, Any]
 
 def packed(tensors: Tensors, progress: Progress) -> bytes:
     """Tensors as safetensors, with how far the training was (numbers by name)."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return save(tensors, {"progress": json.dumps(progress)})
+    kept: Tensors = {}
+    places: set[int] = set()
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        if tensor.data_ptr() in places:  # weights that two names share
+            tensor = tensor.clone()
+        places.add(tensor.data_ptr())
+        kept[name] = tensor
+    return save(kept, {"progress": json.dumps(progress)})
 
 
 def read_tensors(path: Path) -> tuple[Tensors, Progress]:

@@ -1,1 +1,4 @@
-"""Runs served on this machine: as an endpoint that other programs ask."""
+"""Runs served on this machine: the calculator as a web page, and an endpoint for other programs.
+
+Needs the extra `web`.
+"""

@@ -16,6 +16,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from addgpt.config.errors import UsageError
 from addgpt.evaluation.exact_match import answer_of
@@ -23,8 +28,6 @@ from addgpt.evaluation.scorecard import graded
 from addgpt.generation.decode import EXTRA_TOKENS, write
 from addgpt.runs.run import Run
 from addgpt.task import Graded
-
-HOST = "127.0.0.1"
 
 
 class Endpoint:
@@ -93,16 +96,8 @@ class Endpoint:
         }
 
 
-def application(run: Run) -> Any:
-    """The endpoint as an ASGI application. Raises UsageError if starlette is not installed."""
-    try:
-        from starlette.applications import Starlette
-        from starlette.concurrency import run_in_threadpool
-        from starlette.requests import Request
-        from starlette.responses import JSONResponse
-        from starlette.routing import Route
-    except ImportError:
-        raise UsageError("serve needs starlette: pip install 'addgpt[web]'") from None
+def application(run: Run) -> Starlette:
+    """The endpoint as an ASGI application."""
     endpoint = Endpoint(run)
 
     def answered_by(make: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable:
@@ -129,17 +124,6 @@ def application(run: Run) -> Any:
             Route("/v1/chat/completions", answered_by(endpoint.chat), methods=["POST"]),
         ]
     )
-
-
-def serve(run: Run, port: int, tell: Callable[[str], None]) -> None:
-    """Serve a run until the process is stopped. Raises UsageError if uvicorn is not installed."""
-    try:
-        import uvicorn
-    except ImportError:
-        raise UsageError("serve needs uvicorn: pip install 'addgpt[web]'") from None
-    app = application(run)
-    tell(f"http://{HOST}:{port}/v1 serves {run.name}; stop it with Ctrl-C")
-    uvicorn.run(app, host=HOST, port=port, log_level="warning")
 
 
 def _reason(finished: bool) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from glob import glob
 from pathlib import Path
 
@@ -81,8 +82,11 @@ def score_together(
     split: str = "test",
     seed: int = 0,
     show: Callable = lambda rows, total, what: rows,
+    keep: Callable[[Run, CellResult], None] | None = None,
 ) -> Iterator[tuple[Scorecard, Scored]]:
     """Score runs on the same problems, one after the other; several with marks of each problem.
+
+    `keep` is called with each run and cell, outcomes and their probabilities.
 
     Raises, before any work, ValueError if they would be asked different problems, and RunError
     naming the first one without a saved model.
@@ -98,8 +102,14 @@ def score_together(
             )
     for run in runs:
         marker = Marker(graded(run.task()))
-        on_cell = {"on_cell": marker.add} if several else {}
-        card = score_run(run, per_cell, split, seed, show=show, **on_cell)
+        called = [marker.add] if several else []
+        called += [partial(keep, run)] if keep else []
+
+        def on_cell(result: CellResult, called: list[Callable] = called) -> None:
+            for one in called:
+                one(result)
+
+        card = score_run(run, per_cell, split, seed, on_cell, show, keep is not None)
         marks = marker.marks if several else None
         yield card, _as_scored(run, card.rows, marks)
 

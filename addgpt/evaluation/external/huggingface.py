@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,6 +37,8 @@ class HuggingFace:
             raise UsageError("hf: needs transformers: pip install 'addgpt[hf]'") from None
         transformers.logging.set_verbosity_error()  # of warnings about what is meant here
         transformers.logging.disable_progress_bar()
+        if path[:1] in "/." and not Path(path).is_dir():
+            raise RunError(f"hf:{path} cannot be loaded: there is no such folder")
         self.rows = rows
         self.device = pick_device()
         how: dict[str, Any] = {"trust_remote_code": trust}
