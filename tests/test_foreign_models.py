@@ -398,7 +398,7 @@ def test_options_of_models_of_others_go_with_them_alone(tmp_path):
     for command, what in (
         (["eval", "x", "--task", "add"], "--task goes with"),
         (["eval", "hf:x"], "needs --task"),
-        (["eval", "hf:x", "--task", "add", "--suite", "gpt3"], "no --problems or --suite"),
+        (["eval", "hf:x", "--task", "add", "--suite", "gpt3"], "no --problems, --suite"),
         (["eval", "hf:x", "--task", "shakespeare"], ""),
     ):
         result = CliRunner().invoke(main, command)

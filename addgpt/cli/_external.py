@@ -80,7 +80,10 @@ def answered(
             raise UsageError(f"--{option} goes with hf:PATH, api:ADDRESS or answers:FILE alone")
         return names, against, choice
     if not cells:
-        raise UsageError(f"{others[0]} is asked the problems of --task: no --problems or --suite")
+        raise UsageError(
+            f"{others[0]} is asked the problems of --task: no --problems, --suite or --far "
+            "(--set far=20,50)"
+        )
     if choice.out is not None and len(others) > 1:
         raise UsageError("--out is the folder of one model of others; several have their own")
     asking = _asking(options, choice)

@@ -140,7 +140,7 @@ def command(
     """
     choice = Choice(**options)
     names, against, choice = answered(
-        names, against, choice, asked, stored, problems is None and suite is None
+        names, against, choice, asked, stored, not (problems or suite or far)
     )
     a, b = groups.find_runs(names), groups.find_runs(against)
     groups.check_apart(a, b)
