@@ -403,3 +403,10 @@ def test_options_of_models_of_others_go_with_them_alone(tmp_path):
     ):
         result = CliRunner().invoke(main, command)
         assert result.exit_code and what in result.output + str(result.exception)
+
+
+def test_replies_have_no_predictions(tmp_path):
+    run, how = folder(tmp_path)
+    command = ["eval", str(run.path), "--predictions", str(tmp_path / "all.csv")]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 2 and "answers.jsonl" in result.output

@@ -142,6 +142,8 @@ def score_run(
     task = graded(run.task())
     cells, size = task.cells(), per_cell or usual_size(task)
     others = Grader(run, task) if isinstance(run.config.model, ExternalConfig) else None
+    if others and chances:
+        raise UsageError(f"{run.path}: the replies are in answers.jsonl; no --predictions of them")
     if others is None:
         model, progress = run.load()
         facts, tally = run_facts(run, model, progress), Tally(task)
