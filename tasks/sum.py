@@ -47,10 +47,10 @@ from addgpt.task import (
     setting,
 )
 from tasks.common import digits, many, paper, splits
-from tasks.common.arithmetic import EQUALS, MAX_ROUNDS, NUMBERS, check_far, length_setting
+from tasks.common.arithmetic import MAX_ROUNDS, NUMBERS, check_far, length_setting
 from tasks.common.ids import ALPHABET
 from tasks.common.operation import Operation, row_of
-from tasks.common.rules import END, PLUS, SEMICOLON, carries, of
+from tasks.common.rules import END, EQUALS, PLUS, SEMICOLON, carries, of
 from tasks.common.sheet import LEVELS, Kind, Sheet
 
 MAX_OPERANDS = 1000

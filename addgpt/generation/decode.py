@@ -100,7 +100,6 @@ def _write_rows(
             reader.keep(left)
 
 
-@torch.inference_mode()
 def stream(
     model: Model,
     positions: Positions,
@@ -112,7 +111,27 @@ def stream(
     top_k: int = 0,
     rng: torch.Generator | None = None,
 ) -> Iterator[int]:
-    """Continue one (T,) prompt, giving out each token as it is written, the end mark included.
+    """The tokens of `stream_with_chances`."""
+    written = stream_with_chances(
+        model, positions, prompt, limit, end, window, temperature, top_k, rng
+    )
+    return (token for token, _ in written)
+
+
+@torch.inference_mode()
+def stream_with_chances(
+    model: Model,
+    positions: Positions,
+    prompt: np.ndarray,
+    limit: int,
+    end: int | None = None,
+    window: int | None = None,
+    temperature: float = 0.0,
+    top_k: int = 0,
+    rng: torch.Generator | None = None,
+) -> Iterator[tuple[int, float]]:
+    """Continue one (T,) prompt, giving out each token as it is written, the end mark included, and
+    the model's probability of it.
 
     Beyond `window` tokens the model reads the last `window` of them alone, as if nothing stood
     before them.
@@ -125,9 +144,9 @@ def stream(
             logits = reader.logits(tokens[:, reader.read : now])
         else:
             logits = reader.logits_afresh(tokens[:, now - window : now])
-        chosen, _ = _choose(logits, temperature, top_k, rng)
+        chosen, chance = _choose(logits, temperature, top_k, rng)
         tokens[:, now] = chosen
-        yield int(chosen[0])
+        yield int(chosen[0]), float(chance[0])
         if chosen[0] == end:
             return
 

@@ -13,10 +13,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from addgpt.locality import LocalTrace, Rule
-from addgpt.task import Batch, Cell, Explained, HeldOut, Problem, UsageError
-from tasks.common.arithmetic import EQUALS
+from addgpt.task import Batch, Cell, Explained, HeldOut, Place, Problem, UsageError
 from tasks.common.many import SUM, part_of
-from tasks.common.rules import PLUS
+from tasks.common.rules import EQUALS, PLUS
 from tasks.common.sheet import ALPHABET, DIGITS, END
 
 Part = Any  # an `Arithmetic`, or the task `sum`
@@ -60,7 +59,7 @@ class Mixture(LocalTrace, HeldOut, Explained):
     equivalent, in_train, in_train_range, in_eval_range, seen, evaluation_set = map(
         of_part, "equivalent in_train in_train_range in_eval_range seen evaluation_set".split()
     )
-    cell_of = of_part("cell_of")
+    cell_of, column_fact = map(of_part, "cell_of column_fact".split())
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -93,6 +92,15 @@ class Mixture(LocalTrace, HeldOut, Explained):
     def sheets(self, size: int) -> Iterator[tuple[np.ndarray, list[range], np.ndarray]]:
         for part in self.parts.values():
             yield from part.sheets(size)
+
+    def placed(self, text: str, ids: np.ndarray) -> list[Place]:
+        return next(iter(self.parts.values())).placed(text, ids)
+
+    def pairs(
+        self, rng: np.random.Generator, size: int, op: str = "+"
+    ) -> list[tuple[Problem, Problem, int]]:
+        """As of the task of an operation."""
+        return self.part(Problem(op, (0, 0))).pairs(rng, size)
 
     def longest(self) -> int:
         return max(part.longest() for part in self.parts.values())
