@@ -30,12 +30,12 @@ from tasks.common.arithmetic import (
     share_setting,
     traced_recipe,
 )
-from tasks.common.many import SUM, Many
+from tasks.common.many import SUM
 from tasks.common.mixture import Mixture, Part
 from tasks.div import Div
 from tasks.mul import Mul
 from tasks.sub import Sub
-from tasks.sum import MAX_OPERANDS
+from tasks.sum import MAX_OPERANDS, Sum
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Calc(Mixture):
         }
         if len(self.shares) == 5:
             sums["far"] = tuple(size for size in sums["far"] if size > self.operands)
-            parts[SUM] = Many(**sums, operands=self.operands)
+            parts[SUM] = Sum(**sums, operands=self.operands, part=True)
         return parts
 
     def recipe(self) -> Recipe:

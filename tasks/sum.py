@@ -46,7 +46,7 @@ from addgpt.task import (
     UsageError,
     setting,
 )
-from tasks.common import digits, paper, splits
+from tasks.common import digits, many, paper, splits
 from tasks.common.arithmetic import MAX_ROUNDS, NUMBERS, check_far, length_setting
 from tasks.common.ids import ALPHABET
 from tasks.common.operation import Operation, row_of
@@ -86,12 +86,14 @@ class Sum(Operation, LocalTrace):
     commutes: ClassVar[bool] = True
     alphabet: ClassVar[str] = ALPHABET
     operands_at_most: ClassVar[int] = MAX_OPERANDS
-    fewest: ClassVar[int] = 2  # operands
 
     operands: int = setting(4, "most operands", low=2, high=MAX_OPERANDS)
     digits: int = length_setting(4, "longest operand")
     far: tuple[int, ...] = length_setting(
         (), "more operands, and longer ones, to score, such as 10,30"
+    )
+    part: bool = setting(
+        False, "as a part of a mixture: three operands or more, and cells are strata of a + b"
     )
 
     def __post_init__(self) -> None:
@@ -155,11 +157,12 @@ class Sum(Operation, LocalTrace):
 
     def cell(self, count: int, length: int, stratum: str = "all") -> Cell:
         """The cell of so many operands of a length."""
-        return Cell(self.op, count, length, stratum)
+        stratum = many.stratum(count, stratum) if self.part else stratum
+        return Cell(self.op, length if self.part else count, length, stratum)
 
     def sizes(self, cell: Cell) -> tuple[int, int, str]:
         """The way back from `cell`."""
-        return cell[1:]
+        return many.sizes(cell) if self.part else cell[1:]
 
     def cell_of(self, problem: Problem) -> Cell:
         return self.cell(len(problem.operands), len(str(max(problem.operands))))
@@ -169,18 +172,24 @@ class Sum(Operation, LocalTrace):
         return (*range(1, self.digits + 1), *self.far)
 
     @property
+    def fewest(self) -> int:
+        """The fewest operands."""
+        return many.FEWEST if self.part else 2
+
+    @property
     def counts(self) -> tuple[int, ...]:
         """The numbers of operands that are scored."""
         return (*range(self.fewest, self.operands + 1), *self.far)
 
     @property
     def corners(self) -> list[tuple[int, int]]:
-        """The largest sums that are trained on, and those that are scored besides."""
+        """The largest sums of training, and those that are scored besides."""
         return [(self.operands, self.digits), *((size, size) for size in self.far)]
 
     def cells(self) -> list[Cell]:
-        grid = [self.cell(count, length) for count in self.counts for length in self.span]
-        return grid + [self.cell(*corner, "mixed") for corner in self.corners]
+        scored = self.corners if self.part else itertools.product(self.counts, self.span)
+        mixed = (self.cell(*corner, "mixed") for corner in self.corners)
+        return [*(self.cell(*size) for size in scored), *mixed]
 
     def largest(self, rng: np.random.Generator) -> Cell:
         """A cell of sums as long as they come."""
@@ -374,7 +383,7 @@ class Sum(Operation, LocalTrace):
 
 
 def _added(total: np.ndarray, operand: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(B, n + 1) digits of the sums of (B, n) and (B, m) ones, n >= m or not, and the carries."""
+    """(B, n + 1) digits of sums of (B, n) and (B, m) ones, and what each column carries."""
     width = max(total.shape[1], operand.shape[1]) + 1
     return carries(digits.wide(total, width) + digits.wide(operand, width))
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from addgpt.calculator.solver import Calculator
+from addgpt.evaluation.check_task import check_task
 from addgpt.evaluation.exact_match import evaluation_problems
 from addgpt.task import Cell, Problem, UsageError
 from addgpt.task_lookup import load_task
@@ -30,6 +31,11 @@ def test_a_sum_of_many_is_asked_written_and_read_as_in_the_task_sum(numbers):
     assert TASK.parse(f"{' + '.join(map(str, numbers))} =") == problem
     longest = len(str(max(numbers)))
     assert TASK.cell_of(problem) == Cell("+", longest, longest, f"sum:{len(numbers)}")
+
+
+def test_the_mixture_keeps_the_contract_of_tasks(monkeypatch):
+    monkeypatch.setattr("addgpt.evaluation.check_task.MAX_CELLS", 15)
+    assert not [fault for _, found in check_task(TASK) for fault in found]
 
 
 def test_a_sum_of_two_is_what_it_was():

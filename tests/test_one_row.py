@@ -63,6 +63,12 @@ def test_models_with_other_parts_are_left_to_torch(name, chosen):
     assert not one_row.can_step(random_model(name, chosen)[1])
 
 
+def test_dropout_in_training_is_left_to_torch():
+    _, model = random_model("sub", {"dropout": 0.1})
+    assert one_row.can_step(model)
+    assert not one_row.can_step(model.train())
+
+
 def test_who_listens_to_a_model_hears_each_token():
     task, model = random_model("sub", {})
     heard = []

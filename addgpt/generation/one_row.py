@@ -30,6 +30,7 @@ def can_step(model: torch.nn.Module) -> bool:
     listens = any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
     usual = c.depth == 1 and c.norm in ("plain", "none") and c.hidden and c.activation == "relu2"
     usual = usual and c.qk_norm and not {"rotary", "rotary2"} & {c.position, *c.scheme}
+    usual = usual and not (c.dropout and model.training)
     there = first.device.type == "cpu" and first.dtype == torch.float32
     return bool(usual and there and not listens and not torch.is_autocast_enabled("cpu"))
 
