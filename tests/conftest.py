@@ -61,13 +61,15 @@ OTHER_TRACES = {
     "mul_trace": "rows",
     "div_trace": "estimate",
 }
-MIXTURES = [("calc", {}), ("calc", OTHER_TRACES)]
+PAIRS = {"shares": (0.15, 0.2, 0.3, 0.35)}  # sums of more than two numbers: see test_many.py
+MIXTURES = [("calc", PAIRS), ("calc", OTHER_TRACES | PAIRS)]
 ROW = re.compile(r"([0-9]+)([-+*/])([0-9]+)=(.*)")
 HINT = re.compile(r"[^-0-9+*/=#r,;]")
 
 
 def _label(variant: tuple[str, dict]) -> str:
-    return "-".join([variant[0], *map(str, variant[1].values())])
+    name, options = variant
+    return "-".join([name, *(str(value) for key, value in options.items() if key != "shares")])
 
 
 @pytest.fixture(scope="session", params=BINARY + MIXTURES, ids=_label)

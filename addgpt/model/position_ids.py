@@ -129,7 +129,7 @@ class _Lookup(torch.autograd.Function):
     def forward(ctx, tables: Tensor, codes: Tensor) -> Tensor:
         ctx.save_for_backward(codes)
         ctx.size = tables.shape[1]
-        found = tables.new_empty(len(codes), len(tables), *codes.shape[1:])
+        found = tables.new_empty(codes.shape[0], len(tables), *codes.shape[1:])
         for head, table in enumerate(tables):
             found[:, head] = table[codes]
         return found

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from addgpt.config.architectures import (
+    ForeignConfig,
     GPTConfig,
     ModelConfig,
     model_settings,
@@ -18,7 +19,7 @@ from addgpt.config.settings import names_of, to_dict, unknown, with_settings
 from addgpt.locality import LocalTrace, not_local
 from addgpt.runs.curriculum import curriculum
 from addgpt.task import Task
-from addgpt.task_lookup import lasting, load_task, task_class
+from addgpt.task_lookup import is_file, lasting, load_task, task_class
 
 
 def parse_pairs(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -79,6 +80,10 @@ def configure(
         if not isinstance(task, LocalTrace):
             raise not_local(built.attention)
         built = replace(built, visible=task.visible(built.attention))
+    if isinstance(built, ForeignConfig):  # a file is named by its whole path
+        where, _, attribute = built.architecture.rpartition(":")
+        if is_file(where):
+            built = replace(built, architecture=f"{lasting(where)}:{attribute}")
     training = with_settings(TrainConfig(**trained(built.architecture, recipe.train)), train)
     return RunConfig(
         lasting(task_name),

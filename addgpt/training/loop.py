@@ -30,6 +30,7 @@ from addgpt.training.signals import stop_requests
 __all__ = ["Diverged", "Interrupted", "TrainState", "VAL_SEED", "WorkerLost", "train"]
 
 VAL_SEED = 1_000_003  # the evaluation set has its own stream, whatever the training seed
+KEPT_APART = 2**0.25  # a step over the one before, of those that `keep=log` keeps
 DROPOUT = 1  # fourth part of a seed: the model's random numbers (dropout), not those of problems
 
 
@@ -77,7 +78,7 @@ def train(
         world: the workers that train together. All of them call this; the main one writes.
 
     Raises:
-        Interrupted: after saving, on Ctrl-C, SIGTERM or SIGHUP.
+        Interrupted: after saving, on Ctrl-C, SIGTERM, SIGHUP or SIGUSR1.
         Diverged: the loss is NaN or infinite; the last good checkpoint stays.
         WorkerLost: another worker stopped; all steps up to then are saved.
     """
@@ -96,6 +97,7 @@ def train(
                 loop.prove()
                 if loop.due(config.train.save_every):
                     loop.save()
+                loop.keep()
                 on_step(loop.state)
                 if world.any(bool(stop)) and not loop.finished:
                     loop.save()
@@ -261,6 +263,11 @@ class Loop:
         }
         self.run.save(self.kept, tensors, progress)
 
+    def keep(self) -> None:
+        """Write the weights to stay, if they are of a step that does."""
+        if self.settings.keep == "log" and self.world.main and is_kept(self.state.step):
+            self.run.keep(self.kept, {"step": self.state.step, "examples": self.state.examples})
+
     def _resume(self, tensors: dict[str, torch.Tensor], progress: dict[str, Any]) -> None:
         source, state = self.run.path / STATE, self.state
         load_weights(self.model, _below("model.", tensors), source)
@@ -281,6 +288,12 @@ class Loop:
             raise RunError(f"{source} is not the checkpoint of such a training") from None
         lines = [row for row in self.run.metrics() if row.get("step", 0) <= state.step]
         state.validation = lines[-1] if lines else {}
+
+
+def is_kept(step: int) -> bool:
+    """Whether `keep=log` keeps a step: each about a fifth later than the one before, from 1 on."""
+    place = math.log(step, KEPT_APART)
+    return any(round(KEPT_APART**k) == step for k in (math.floor(place), math.ceil(place)))
 
 
 def _below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -123,7 +123,7 @@ class Arithmetic(Operation, LocalTrace):
         ids |= {"ids": self.ids, "hints": self.hints, "reverse": self.layout.reverse}
         if self.layout.begin:
             ids["begin"] = self.alphabet.index(self.layout.begin)
-        return start(self.op, (a, b), (len_a, len_b), **ids)
+        return start(self.char, (a, b), (len_a, len_b), **ids)
 
     @property
     def layout(self) -> Layout:
@@ -286,7 +286,7 @@ class Arithmetic(Operation, LocalTrace):
         return [Cell(self.op, *lengths) for lengths in self.long]
 
     def cell_like(self, prompt: str) -> Cell:
-        a, b = prompt.rstrip("=").split(self.op)
+        a, b = prompt.rstrip("=").split(self.char)
         return Cell(self.op, len(a), len(b))
 
     def sheets(self, size: int) -> Iterator[tuple[np.ndarray, list[range], np.ndarray]]:
@@ -295,7 +295,7 @@ class Arithmetic(Operation, LocalTrace):
                 continue
             one = np.ones((1, size), np.int8)
             sheet = self.write(one, one, np.array([len_a]), np.array([len_b]))
-            prompt = self.encode(f"{'1' * len_a}{self.op}{'1' * len_b}=")
+            prompt = self.encode(f"{'1' * len_a}{self.char}{'1' * len_b}=")
             values = [range(token, token + 1) for token in prompt.tolist()]
             for first, length, least in ((0, len_a, 0), (len_a + 1, len_b, self.least_b)):
                 values[first : first + length] = [range(10)] * length
@@ -345,7 +345,7 @@ class Arithmetic(Operation, LocalTrace):
 
     def _allowed(self, a, b, len_a, len_b, split: int) -> np.ndarray:
         """(B,) which problems may be drawn in a split; small cells are in train only."""
-        good = splits.split_of(a, b, ord(self.op), self.commutes) == split
+        good = splits.split_of(a, b, splits.salt_of(self.op), self.commutes) == split
         if self.digits > 1:
             small = _count(len_a) * _count(len_b) < splits.SMALL
             good = np.where(small, split == 0, good)
