@@ -191,7 +191,7 @@ def notes(solution: Solution) -> list[str]:
 
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
-    """Many small objects that all stay: looking for garbage among them takes a fifth of the time."""
+    """Many small objects that all stay: looking for garbage among them takes a fifth of a run."""
     gc.disable()
     try:
         yield
