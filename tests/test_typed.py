@@ -182,7 +182,7 @@ def test_ten_thousand_terms_and_deep_nesting_end_without_recursion():
     assert answer("2*" * 800 + "1") == str(2**800)
     assert answer("2*" * 4000 + "1") == "error"  # 1,205 digits
     assert answer("1/" * 500 + "1") == "1"
-    assert answer("2^" * 900 + "1") == "2"
+    assert answer("1^" * 900 + "1") == "1"
 
 
 def test_ten_thousand_random_expressions_are_what_python_makes_of_them():
@@ -290,8 +290,8 @@ def test_names():
     }.items():  # fmt: skip
         assert CALCULATOR.solve(text, names=names).answer == wanted, text
     for text, words in {
-        "hafl*2": "unknown name 'hafl'; did you mean half?",
-        "y+1": "unknown name 'y'; y = 12",
+        "hafl*2": "'hafl' has no value; did you mean half",
+        "y+1": "'y' has no value; y = 12",
         "ans = 3": "'ans' is the last answer",
         "x3 = 1": "'x3' reads as times 3",
         "plus = 1": "'plus' is a word",

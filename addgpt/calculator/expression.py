@@ -354,10 +354,9 @@ class _Parser:
             where = "; names are for the prompt: addgpt calc without an expression"
             raise UsageError(f"unknown word {brief(word, 'characters')!r}; valid: {VALID}{where}")
         close = difflib.get_close_matches(word, list(self.names), 3)
-        hint = f"; did you mean {' or '.join(close)}?" if close else ""
-        raise UsageError(
-            f"unknown name {brief(word, 'characters')!r}{hint or f'; {word} = 12*3 gives it a value'}"
-        )
+        shown = brief(word, "characters")
+        hint = f"did you mean {' or '.join(close)}?" if close else f"{shown} = 12*3 gives one"
+        raise UsageError(f"{shown!r} has no value; {hint}")
 
 
 def _check_name(name: str, names: Iterable[str] | None) -> None:
