@@ -192,7 +192,9 @@ def test_calc_takes_a_leading_minus(trained):
 
 @pytest.mark.parametrize("words", [["--trace"], ["--step", "1+1"], ["1+1", "-x"]])
 def test_calc_refuses_options_that_it_does_not_have(words):
-    assert "valid: --model, --steps, --division, --digits, --exact, --help" in refused(run("calc", *words), 2)
+    assert "valid: --model, --steps, --division, --digits, --exact, --help" in refused(
+        run("calc", *words), 2
+    )
 
 
 def test_what_starts_with_a_minus_is_an_expression(trained):
