@@ -83,9 +83,8 @@ def load_calculator(run: str | Path | Run | None = None) -> Calculator:
     """The calculator of a trained run; None: the one of the package.
 
     `.solve(text)` evaluates one expression, `.solve_many(texts)` several at once, which is faster.
-    A `Solution` has the model's `answer`, the `truth`, whether it is `correct`, and the `steps`; the
-    answer as a number is its `value`, beside the `exact` one. `.stream(text)` solves one expression
-    token by token.
+    A `Solution` has the model's `answer`, the `truth`, whether it is `correct`, and the `steps`;
+    its `value` is the answer as a number, `exact` the exact one. `.stream(text)` goes token by token.
 
     Raises:
         RunError: there is no such run.

@@ -13,9 +13,8 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from addgpt.calculator.numbers import Rules
 from addgpt.calculator.repl import history_file, styled_answer
-from addgpt.calculator.show import exact_text, heading, notes, run_lines, show
+from addgpt.calculator.show import heading, notes, run_lines, show
 from tests.helpers.calculators import perfect
 
 pytestmark = pytest.mark.slow
