@@ -147,3 +147,10 @@ def test_a_context_alone_gives_what_the_whole_sum_gives(tens):
         np.allclose(logits_in(group.some(row_of), tens.of)[0], there, atol=1e-3)
         for group, row_of in ((some, row),)
     )
+
+
+@pytest.mark.slow
+def test_the_notebook_is_stored_with_its_outputs_and_runs():
+    from tests.helpers.notebooks import check_notebook
+
+    check_notebook("inside", 200)
