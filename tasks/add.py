@@ -27,6 +27,9 @@ theirs does:
 >>> task.decode(task.write(a, b, np.array([3]), np.array([3])).batch().tokens[0])
 '128+367=519040=495#'
 
+With `trace_drop=4` the first four tokens of that work are left out, `128+367=40=495#`: by a
+curriculum more and more of it (stepwise internalisation, Deng et al. 2024, arXiv:2405.14838).
+
 `trace=detailed` is their detailed scratchpad. A line for each column says what is left of the
 operands, the digits found so far and the carry; then the column's sum in two digits; then the digit
 found and the carry it leaves:
@@ -82,7 +85,7 @@ from addgpt.task import (
     setting,
 )
 from tasks.common import digits, paper
-from tasks.common.arithmetic import Arithmetic, share_setting
+from tasks.common.arithmetic import MAX_ID, Arithmetic, share_setting
 from tasks.common.ids import ALPHABET, HINTS, WRITTEN
 from tasks.common.layout import (
     BEGIN,
@@ -91,6 +94,7 @@ from tasks.common.layout import (
     PAD,
     PADS,
     REVERSE_OPERANDS,
+    TRACE_DROP,
     Layout,
     parse_pad,
     spaced,
@@ -142,6 +146,9 @@ class Add(Arithmetic):
         "none; carry: each digit followed by its carry; detailed: a line for each column",
         ("none", "carry", "detailed"),
     )
+    trace_drop: int = setting(
+        0, "tokens left out at the beginning of the work", features=TRACE_DROP, low=0, high=MAX_ID
+    )
     hints: bool = setting(False, "write each digit's column before it", features=WRITTEN)
     reverse_operands: bool = setting(
         False, "write operands lowest digit first", features=REVERSE_OPERANDS
@@ -160,6 +167,9 @@ class Add(Arithmetic):
     def __post_init__(self) -> None:
         super().__post_init__()
         parse_pad(self.pad)  # which refuses what it is not
+        worked = self.trace == "carry" and self.format == "plain" and not self.hints
+        if self.trace_drop and not worked:
+            raise UsageError("trace_drop needs trace=carry, format=plain and hints=false")
         if self.hints and self.ids != "coupled":
             raise UsageError("hints=true writes the place value: it needs ids=coupled")
         if self.hints and self.trace == "detailed":
@@ -234,6 +244,7 @@ class Add(Arithmetic):
             pairs = (place < longer, True) if plain else (exists, used)
             self._pairs(sheet, total, carry, *pairs)
             if plain:
+                sheet.drop(self.trace_drop)
                 sheet.symbol("=", Kind.EQUALS)
         elif self.trace == "detailed":
             self._lines(sheet, (a, b), (len_a, len_b), total, carry)
@@ -329,7 +340,9 @@ class Add(Arithmetic):
             ]
             column = rf",{one}\+{one}\+{one}={row_of(2)},{one},{one};"
             return f"{column.join(left)}="
-        return f"{row_of(2 * longer)}=" if self.trace == "carry" and self.format == "plain" else ""
+        if self.trace == "carry" and self.format == "plain":
+            return f"{row_of(max(0, 2 * longer - self.trace_drop))}="
+        return ""
 
     def rows(self, problem: Problem, completion: str) -> list[Row]:
         work, equals, answer = completion.rpartition("=")

@@ -51,7 +51,6 @@ def test_the_last_stage_that_has_begun_counts(starts, step):
         ("0:carry=2", r"carry must be in \[0, 1\], not 2"),
         ("0:digits=5", "stage '0:digits=5' needs other position ids than the task"),
         ("0:hints=true", "stage '0:hints=true' has another alphabet than the task"),
-        ("0:format=plain trace=carry", "is longer than the task that is learned"),
     ],
 )
 def test_what_cannot_be_is_refused_before_training(text, message):
@@ -89,6 +88,19 @@ def test_a_resumed_run_is_the_same(toy_run):
         weights.append({k: v.numpy() for k, v in Run(run.path).model().state_dict().items()})
     for name, tensor in weights[0].items():
         np.testing.assert_array_equal(tensor, weights[1][name])
+
+
+def test_the_trace_is_dropped_bit_by_bit_until_the_sum_stands_alone(toy_run, tmp_path):
+    """Stepwise internalisation: the task itself has no work left; earlier stages are longer."""
+    text = "0:trace_drop=0;2:trace_drop=3"
+    options = {"digits": 3, "format": "plain", "trace": "carry", "trace_drop": 6}
+    run = toy_run(steps=4, curriculum=text, position="learned", **options)
+    whole = load_task("add", options | {"trace_drop": 0})
+    assert run.config.model.context == whole.longest() == run.task().longest() + 6
+    assert train(run).step == 4
+    with pytest.raises(UsageError, match="longer than what the model was made for"):
+        short = toy_run(name="short", **options)
+        reconfigure(short.config, None, {"curriculum": text})
 
 
 def test_validation_is_on_the_task_itself(toy_run):

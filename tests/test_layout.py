@@ -100,6 +100,39 @@ def test_digits_of_the_same_place_share_an_id_whichever_way_they_are_written():
     assert ids(pad="equal", begin=True) == [0, 3, 2, 1, 0, 3, 2, 1, 0, 1, 2, 3, 4, 5]
 
 
+@given(st.integers(0, 10**5 - 1), st.integers(0, 10**5 - 1), st.integers(0, 12))
+def test_work_is_dropped_from_its_beginning(a, b, count):
+    options = {"format": "plain", "trace": "carry"}
+    whole = row((a, b), options)
+    prompt, work, total = whole.split("=")
+    assert row((a, b), options | {"trace_drop": count}) == f"{prompt}={work[count:]}={total}"
+    task = load_task("add", options | {"digits": 6, "trace_drop": count})
+    assert task.read(Problem("+", (a, b)), f"{work[count:]}={total}") == Answer(a + b)
+    for text in (f"0{work[count:]}={total}", f"{work[count:]}{total}", work[count:]):
+        with pytest.raises(UsageError, match="not a finished trace"):
+            task.read(Problem("+", (a, b)), text)
+
+
+@pytest.mark.parametrize("more", [{}, {"pad": "4"}, {"reverse_operands": True, "offset": 9}])
+def test_ids_of_what_is_left_are_those_it_had(more):
+    options = {"digits": 3, "format": "plain", "trace": "carry", **more}
+    task, whole = (load_task("add", options | {"trace_drop": n}) for n in (3, 0))
+    for kind, check in CHECKS:
+        if isinstance(task, kind):
+            assert not list(check(task)), check.__name__
+    prompt = task.encode(task.prompt(Problem("+", (58, 671))))
+    left, before = (t.reference(prompt[None]) for t in (task, whole))
+    kept = [*range(len(prompt)), *range(len(prompt) + 3, before.tokens.shape[1])]
+    assert (left.tokens[0] == before.tokens[0, kept]).all()
+    assert (left.positions[0] == before.positions[0, kept]).all()
+
+
+def test_only_a_trace_before_the_sum_can_be_dropped():
+    for options in ({}, {"trace": "carry"}, {"trace": "detailed", "format": "plain"}):
+        with pytest.raises(UsageError, match="^trace_drop needs trace=carry, format=plain"):
+            load_task("add", options | {"trace_drop": 1})
+
+
 def test_blanks_stand_in_prompts_of_training_alone():
     task, plain = (load_task("add", {"digits": 4, "blanks": x, "begin": True}) for x in (0.3, 0.0))
     batches = [t.batch(np.random.default_rng(0), 400, "train") for t in (task, plain)]

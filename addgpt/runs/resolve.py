@@ -67,11 +67,12 @@ def configure(
     if "stop_at" in train and not task.cells():
         raise UsageError(f"stop_at is a share of exact match, which task {task_name} has none of")
     recipe = task.recipe()
+    staged = curriculum(task, str(train.get("curriculum", recipe.train.get("curriculum", ""))))
     base = replace(
         shape or GPTConfig(),
         **({} if shape else recipe.model),
         vocab=len(task.alphabet),
-        context=task.longest(),
+        context=staged.longest,
         levels=task.levels,
     )
     built = with_model_settings(base, model)
@@ -84,7 +85,6 @@ def configure(
         if is_file(where):
             built = replace(built, architecture=f"{lasting(where)}:{attribute}")
     training = with_settings(TrainConfig(**trained(built.architecture, recipe.train)), train)
-    curriculum(task, training.curriculum)  # which refuses what cannot be
     return RunConfig(
         lasting(task_name),
         to_dict(task),
@@ -108,7 +108,8 @@ def reconfigure(
     if wanted != task or with_model_settings(config.model, model) != config.model:
         raise UsageError("a resumed run keeps its task and model; training settings may change")
     new = replace(config, train=with_settings(config.train, train))
-    curriculum(task, new.train.curriculum)
+    if curriculum(task, new.train.curriculum).longest > config.model.context:
+        raise UsageError("curriculum: a stage is longer than what the model was made for")
     if new.train.optimizer != config.train.optimizer:
         raise UsageError(f"a resumed run keeps its optimizer, {config.train.optimizer}")
     return (

@@ -29,6 +29,13 @@ PAD = {
         "zeros above the shorter operand: both are written with as many digits",
     )
 }
+TRACE_DROP = {
+    "N": Feature(
+        "stepwise internalisation",
+        "Deng et al. 2024, arXiv:2405.14838",
+        "the first N tokens of the work are left out, by a curriculum more and more of them",
+    )
+}
 BLANKS = {
     "X": Feature(
         "random blanks",
