@@ -157,7 +157,7 @@ def test_what_can_be_asked_is_scored_and_the_rest_is_named_first(tmp_path):
     assert [row["where"] for row in rows] == ["line 2", "line 3", "line 4", "line 6"]
     assert all(row["correct"] for row in rows) and rows[2]["answer"] == "2 remainder 2"
     first, second, third = done.stderr.splitlines()
-    assert "line 5: division by zero" in first and "line 7: unknown character 'h'" in second
+    assert "line 5: division by zero" in first and "line 7: unknown word 'hello'" in second
     assert third == "2 of 6 cannot be asked; scoring the other 4"
     refused = run("calculator", "--problems", file, "--strict", code=2)
     assert refused.stdout == "" and "line 5" in refused.stderr and "--strict" in refused.stderr

@@ -62,7 +62,7 @@ def test_square_brackets_in_names_are_shown(capsys):
     console().print(loss_table([loss | {"run": "a[/b]c"}]))
     print_eval(console(), [row(stratum="[x]"), row(op="[/o]")])
     printed = capsys.readouterr().out
-    for text in ("[bold]a[/bold]", "the [/red] suite", "a[/b]c", "[x]", "a [/o] b"):
+    for text in ("[bold]a[/bold]", "the [/red] suite", "a[/b]c", "[x]", "[/o] of a and b"):
         assert text in printed
 
 
