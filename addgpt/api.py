@@ -84,7 +84,7 @@ def load_calculator(run: str | Path | Run | None = None) -> Calculator:
 
     `.solve(text)` evaluates one expression, `.solve_many(texts)` several at once, which is faster.
     A `Solution` has the model's `answer`, the `truth`, whether it is `correct`, and the `steps`;
-    its `value` is the answer as a number, `exact` the exact one. `.stream(text)` goes token by token.
+    its `value` is the answer as a number, `exact` the exact one. `.stream(text)` shows each token.
 
     Raises:
         RunError: there is no such run.
