@@ -19,7 +19,7 @@ from addgpt.generation.verify import verify_or_write
 from addgpt.model.build import Model
 from addgpt.task import Answer, Graded, Problem
 
-# An operation may take about a minute of one core, by the figures of two blocks of width 128. That
+# An operation may take about a minute of one core, by figures of models as large as ours. That
 # bounds memory as well: what is kept of a token is a few KB.
 SECONDS = 60
 A_TOKEN = 5e-4  # seconds that a token takes, whatever stands before it

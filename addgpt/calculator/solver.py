@@ -114,6 +114,7 @@ class Calculator:
         proved: bool = False,
         rules: Rules | None = None,
     ) -> None:
+        self.model = model
         self.name = name or task.name
         self.operators = operators(task)
         if not isinstance(task, Graded) or not self.operators:

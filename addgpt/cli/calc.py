@@ -42,8 +42,8 @@ def command(
 ) -> None:  # fmt: skip
     """Calculate with a model: + - * / // % ^ of whole numbers and decimals, and brackets.
 
-    Without an expression: a prompt, with names and settings; with lines piped in: one answer a
-    line. The model does each operation on whole numbers; Python places signs and points and checks
+    Without an expression it opens a prompt, with names and settings; piped lines get one answer
+    each. The model does each operation on whole numbers; Python places signs and points and checks
     each answer. Quotients that do not end are rounded, half to even. The model of the package is
     proved right for whole numbers of any length: docs/certificate.md.
 

@@ -48,6 +48,10 @@ class TrainConfig:
     eval_every: int = setting(100, "steps between validation passes", low=1)
     eval_size: int = setting(1000, "val problems in each pass", low=1, high=MOST_ROWS)
     save_every: int = setting(500, "steps between checkpoints", low=1)
+    keep: str = setting(
+        "last", "weights that stay; log: also of steps 1, 2, 3, ..., each a fifth on, in kept/",
+        ("last", "log"),
+    )  # fmt: skip
     stop_at: float = setting(
         0.0, "stop once val exact match reaches this (0: never)", low=0.0, high=1.0
     )
@@ -75,6 +79,10 @@ class TrainConfig:
         0.0, "weight of the squared log of the softmax's sum", features=catalogue.Z_LOSS, low=0,
         gradients=True,
     )  # fmt: skip
+    curriculum: str = setting(
+        "", "options of the task from a step on: 0:carry=0.9;500:carry=0.3 (empty: as they are)",
+        features=catalogue.CURRICULUM,
+    )  # fmt: skip
     score_prompt: bool = setting(
         False, "let the loss of training count the tokens of the prompt, too",
         features=catalogue.SCORE_PROMPT,
@@ -91,7 +99,7 @@ class RunConfig:
     task: str
     options: dict[str, Any]
     model: ModelConfig
-    train: TrainConfig
+    train: TrainConfig = TrainConfig()  # a model of others was trained elsewhere
     seed: int = 0
     command: str = ""
     versions: dict[str, str] = field(default_factory=dict)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from addgpt.config.architectures import ModelConfig
+from addgpt.generation import one_row
 from addgpt.model.build import Model, cache_of
+from addgpt.model.gpt import GPT
 from addgpt.model.kv_cache import LocalCache
 from addgpt.task import Batch, Task
 
@@ -58,12 +61,35 @@ def generate(
     tokens[:, :start] = prompts
     written = tokens[:, start:]
     probability = np.ones((rows, limit), np.float32)
-    inside, unfinished = np.arange(rows), np.ones(rows, bool)  # rows that are read, finished or not
     reader = _Reader(model, positions, rows, start + limit)
+    if rows == 1 and temperature <= 0 and one_row.can_step(model):
+        pairs = reader.greedily(prompts)
+        for now in range(limit):
+            written[0, now], probability[0, now] = next(pairs)
+            if written[0, now] == end:
+                break
+    else:
+        choose = partial(_choose, temperature=temperature, top_k=top_k, rng=rng)
+        _write_rows(reader, choose, tokens, probability, end)
+    ended = written == end
+    terminated = ended.any(1)
+    length = np.where(terminated, ended.argmax(1) + 1, limit)
+    # A finished row goes on being written until it is dropped: that does not count.
+    after = np.arange(limit) >= length[:, None]
+    written[after], probability[after] = end, 1
+    return Generated(written, length, terminated, probability)
+
+
+def _write_rows(
+    reader: _Reader, choose: Callable, tokens: np.ndarray, probability: np.ndarray, end: int
+) -> None:
+    """Fill in all (B, T) tokens after the prompts, and the (B, limit) probabilities of these."""
+    rows, limit = probability.shape
+    start = tokens.shape[1] - limit
+    inside, unfinished = np.arange(rows), np.ones(rows, bool)  # rows that are read, finished or not
     for now in range(limit):
-        logits = reader.logits(tokens[inside, reader.read : start + now])
-        chosen, chance = _choose(logits, temperature, top_k, rng)
-        written[inside, now], probability[inside, now] = chosen, chance
+        chosen, chance = choose(reader.logits(tokens[inside, reader.read : start + now]))
+        tokens[inside, start + now], probability[inside, now] = chosen, chance
         unfinished &= chosen != end
         count = np.count_nonzero(unfinished)
         if not count:
@@ -72,13 +98,6 @@ def generate(
             left = np.flatnonzero(unfinished)
             inside, unfinished = inside[left], unfinished[left]
             reader.keep(left)
-    ended = written == end
-    terminated = ended.any(1)
-    length = np.where(terminated, ended.argmax(1) + 1, limit)
-    # A finished row goes on being written until it is dropped: that does not count.
-    after = np.arange(limit) >= length[:, None]
-    written[after], probability[after] = end, 1
-    return Generated(written, length, terminated, probability)
 
 
 def stream(
@@ -182,6 +201,13 @@ class _Reader:
                 self.cache.plan(self.ids)
         new, ids = self._tensor(tokens), self.ids[:, read : now + 1]
         return self.model(new, ids, self.cache, self._last(new))[:, -1].float()
+
+    def greedily(self, prompt: np.ndarray) -> Iterator[tuple[int, float]]:
+        """The likeliest tokens after one prompt (1, T), and their probabilities, without an end; of
+        a model that `one_row` can step through."""
+        first = self.logits(prompt)[0].numpy()
+        assert isinstance(self.cache, LocalCache) and isinstance(self.model, GPT)
+        return one_row.greedy(one_row.stepper(self.model, self.cache, self.ids), first)
 
     def keep(self, rows: np.ndarray) -> None:
         """Drop all rows but these."""

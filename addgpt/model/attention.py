@@ -166,13 +166,18 @@ def attend_few(
     query: Tensor, key: Tensor, value: Tensor, seen: Tensor, bias: Tensor, scale: float
 ) -> Tensor:
     """`attend`, but each query sees the keys at `seen` (B, S, R) alone; bias (B, 1 or H, S, R)."""
+    return _sum_few(few_logits(query, key, seen, bias, scale), value, seen)
+
+
+def few_logits(query: Tensor, key: Tensor, seen: Tensor, bias: Tensor, scale: float) -> Tensor:
+    """(B, H, S, R) products of queries (B, H, S, D) and the keys at `seen`, and the bias."""
     rows, heads, count, size = query.shape
     keys = _few(key, seen)  # (B, S, R, G, 1, D)
     query = query.transpose(1, 2).reshape(rows, count, 1, key.shape[1], -1, size)
     products = (query * keys).sum(-1).flatten(3).permute(0, 3, 1, 2)  # (B, H, S, R)
     if scale != 1:
         products = products * scale
-    return _sum_few(products + bias.to(query.dtype), value, seen)
+    return products + bias.to(query.dtype)
 
 
 def _sum_few(logits: Tensor, value: Tensor, seen: Tensor) -> Tensor:
@@ -200,6 +205,11 @@ def _attend_plainly(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float
 ) -> Tensor:
     """`attend` in plain products: the fused kernel of the CPU is slow at gradients in bfloat16."""
+    return plain_weights(query, key, mask, scale) @ value
+
+
+def plain_weights(query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """(B, H, S, K) attention weights of queries (B, H, S, D) over keys (B, H, K, D)."""
     products = query @ key.mT * scale  # (B, H, S, T)
     if mask is None:  # causal
         mask = torch.ones(products.shape[-2:], dtype=torch.bool, device=query.device).tril()
@@ -207,7 +217,7 @@ def _attend_plainly(
         products = products.masked_fill(~mask, -torch.inf)
     else:
         products = products + mask
-    return products.softmax(-1) @ value
+    return products.softmax(-1)
 
 
 def _attend_one(

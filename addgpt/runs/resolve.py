@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from addgpt.config.architectures import (
+    ForeignConfig,
     GPTConfig,
     ModelConfig,
     model_settings,
@@ -16,8 +17,9 @@ from addgpt.config.errors import UsageError
 from addgpt.config.schema import RunConfig, TrainConfig, trained
 from addgpt.config.settings import names_of, to_dict, unknown, with_settings
 from addgpt.locality import LocalTrace, not_local
+from addgpt.runs.curriculum import curriculum
 from addgpt.task import Task
-from addgpt.task_lookup import lasting, load_task, task_class
+from addgpt.task_lookup import is_file, lasting, load_task, task_class
 
 
 def parse_pairs(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -65,11 +67,12 @@ def configure(
     if "stop_at" in train and not task.cells():
         raise UsageError(f"stop_at is a share of exact match, which task {task_name} has none of")
     recipe = task.recipe()
+    staged = curriculum(task, str(train.get("curriculum", recipe.train.get("curriculum", ""))))
     base = replace(
         shape or GPTConfig(),
         **({} if shape else recipe.model),
         vocab=len(task.alphabet),
-        context=task.longest(),
+        context=staged.longest,
         levels=task.levels,
     )
     built = with_model_settings(base, model)
@@ -77,12 +80,16 @@ def configure(
         if not isinstance(task, LocalTrace):
             raise not_local(built.attention)
         built = replace(built, visible=task.visible(built.attention))
-    learned = trained(built.architecture, recipe.train)
+    if isinstance(built, ForeignConfig):  # a file is named by its whole path
+        where, _, attribute = built.architecture.rpartition(":")
+        if is_file(where):
+            built = replace(built, architecture=f"{lasting(where)}:{attribute}")
+    training = with_settings(TrainConfig(**trained(built.architecture, recipe.train)), train)
     return RunConfig(
         lasting(task_name),
         to_dict(task),
         built,
-        with_settings(TrainConfig(**learned), train),
+        training,
         seed,
         command,
         versions or {},
@@ -101,6 +108,8 @@ def reconfigure(
     if wanted != task or with_model_settings(config.model, model) != config.model:
         raise UsageError("a resumed run keeps its task and model; training settings may change")
     new = replace(config, train=with_settings(config.train, train))
+    if curriculum(task, new.train.curriculum).longest > config.model.context:
+        raise UsageError("curriculum: a stage is longer than what the model was made for")
     if new.train.optimizer != config.train.optimizer:
         raise UsageError(f"a resumed run keeps its optimizer, {config.train.optimizer}")
     return (

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 
 from addgpt.config.architectures import ModelConfig
 from addgpt.config.errors import UsageError
+from addgpt.config.external import ExternalConfig
 from addgpt.config.schema import RunConfig, load_run_config
 from addgpt.config.settings import to_dict
 from addgpt.model.build import Model, build
@@ -30,6 +32,7 @@ from addgpt.task_lookup import load_task, short
 
 CONFIG, METRICS, MODEL = "config.json", "metrics.jsonl", "model.safetensors"
 CERTIFICATE = "certificate.json"
+KEPT = "kept"  # the folder of weights along the training (`keep=log`)
 STATE, PREVIOUS = "state.safetensors", "state.previous.safetensors"
 
 RESULTS = "results"  # where runs are kept unless it is said where
@@ -103,12 +106,24 @@ class Run:
             self._task = load_task(self.config.task, self.config.options)
         return self._task
 
+    def scored_on(self, **options: Any) -> Run:
+        """The same run, to be scored on its task with other options. Raises ValueError."""
+        unknown = [name for name in options if name not in type(self.task()).options()]
+        if unknown:
+            raise UsageError(f"task {self.task().name} has no option {unknown[0]}")
+        other = Run(self.path)
+        other._task = load_task(self.config.task, self.config.options | options)
+        other.config = replace(self.config, options=to_dict(other._task))
+        return other
+
     def model(self) -> Model:
         """The trained model, in evaluation mode, on the CPU. Raises RunError."""
         return self.load()[0]
 
     def load(self) -> tuple[Model, dict[str, Any]]:
         """The trained model, and its step, examples and seconds; the file is read once."""
+        if isinstance(self.config.model, ExternalConfig):
+            build(self.config.model)  # which says that there is none
         tensors, progress = read_tensors(self.path / MODEL)
         check_fits(tensors, self.config.model, self.path / MODEL)  # before a model is made
         model = build(self.config.model)
@@ -140,6 +155,22 @@ class Run:
         full = {f"model.{name}": tensor for name, tensor in weights.items()} | state
         contents = {STATE: packed(full, progress), MODEL: packed(weights, progress)}
         files.write_checked(self.path, contents, keep={STATE: PREVIOUS}, grown=[METRICS])
+
+    def keep(self, model: Model, progress: dict[str, Any]) -> None:
+        """Write the weights of a step to stay: kept/step-00000100.safetensors."""
+        folder = self.path / KEPT
+        folder.mkdir(exist_ok=True)
+        name = f"step-{int(progress['step']):08d}.safetensors"
+        files.write_checked(folder, {name: packed(dict(model.state_dict()), progress)})
+
+    def kept(self) -> Iterator[tuple[int, Model]]:
+        """The models along the training that were kept, with their steps. Raises RunError."""
+        for file in sorted((self.path / KEPT).glob("step-*.safetensors")):
+            tensors, progress = read_tensors(file)
+            check_fits(tensors, self.config.model, file)
+            model = build(self.config.model)
+            model.load_state_dict(tensors)
+            yield int(progress["step"]), model.eval()
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """What `save` was given: the tensors, weights under `model.`, and the progress."""
@@ -183,7 +214,10 @@ class Run:
 
     @staticmethod
     def _write_config(path: Path, config: RunConfig) -> None:
-        files.write_checked(path, {CONFIG: json.dumps(to_dict(config), indent=2) + "\n"})
+        settings = to_dict(config)
+        if isinstance(config.model, ExternalConfig):
+            del settings["train"]
+        files.write_checked(path, {CONFIG: json.dumps(settings, indent=2) + "\n"})
 
     def _read_config(self) -> RunConfig:
         file = self.path / CONFIG

@@ -18,6 +18,7 @@ from addgpt.model.build import build
 from addgpt.model.forward import loss_and_exact
 from addgpt.model.gpt import GPT
 from addgpt.runs.checkpoint import load_weights
+from addgpt.runs.curriculum import curriculum
 from addgpt.runs.run import STATE, Run, RunError
 from addgpt.task import Task
 from addgpt.training import optim
@@ -29,6 +30,7 @@ from addgpt.training.signals import stop_requests
 __all__ = ["Diverged", "Interrupted", "TrainState", "VAL_SEED", "WorkerLost", "train"]
 
 VAL_SEED = 1_000_003  # the evaluation set has its own stream, whatever the training seed
+KEPT_APART = 2**0.25  # a step over the one before, of those that `keep=log` keeps
 DROPOUT = 1  # fourth part of a seed: the model's random numbers (dropout), not those of problems
 
 
@@ -76,7 +78,7 @@ def train(
         world: the workers that train together. All of them call this; the main one writes.
 
     Raises:
-        Interrupted: after saving, on Ctrl-C, SIGTERM or SIGHUP.
+        Interrupted: after saving, on Ctrl-C, SIGTERM, SIGHUP or SIGUSR1.
         Diverged: the loss is NaN or infinite; the last good checkpoint stays.
         WorkerLost: another worker stopped; all steps up to then are saved.
     """
@@ -95,6 +97,7 @@ def train(
                 loop.prove()
                 if loop.due(config.train.save_every):
                     loop.save()
+                loop.keep()
                 on_step(loop.state)
                 if world.any(bool(stop)) and not loop.finished:
                     loop.save()
@@ -116,6 +119,7 @@ class Loop:
         self.run, self.config, self.world = run, run.config, world
         self.settings = run.config.train
         self.task: Task = run.task()
+        self.curriculum = curriculum(self.task, self.settings.curriculum)
         self.device = pick_device(self.settings.device, world.local)
         checkpoint = run.state() if run.started else None  # before a model as the config says
         self.model = build(self.config.model, self.config.seed)
@@ -180,7 +184,7 @@ class Loop:
         state, step = self.state, self.state.step
         rng = np.random.default_rng((self.config.seed, step, 0))
         seed_dropout(self.device, _dropout_seed(self.config.seed, step, self.world.rank))
-        batch = self.task.batch(rng, self.settings.batch_size, "train")
+        batch = self.curriculum.at(step).batch(rng, self.settings.batch_size, "train")
         share = optim.rate(step, self.settings)
         if self.proving is not None and self.proving.round:
             batch, share = self.proving.mixed(batch, rng), self.proving.rate(step)
@@ -259,6 +263,11 @@ class Loop:
         }
         self.run.save(self.kept, tensors, progress)
 
+    def keep(self) -> None:
+        """Write the weights to stay, if they are of a step that does."""
+        if self.settings.keep == "log" and self.world.main and is_kept(self.state.step):
+            self.run.keep(self.kept, {"step": self.state.step, "examples": self.state.examples})
+
     def _resume(self, tensors: dict[str, torch.Tensor], progress: dict[str, Any]) -> None:
         source, state = self.run.path / STATE, self.state
         load_weights(self.model, _below("model.", tensors), source)
@@ -279,6 +288,12 @@ class Loop:
             raise RunError(f"{source} is not the checkpoint of such a training") from None
         lines = [row for row in self.run.metrics() if row.get("step", 0) <= state.step]
         state.validation = lines[-1] if lines else {}
+
+
+def is_kept(step: int) -> bool:
+    """Whether `keep=log` keeps a step: each about a fifth later than the one before, from 1 on."""
+    place = math.log(step, KEPT_APART)
+    return any(round(KEPT_APART**k) == step for k in (math.floor(place), math.ceil(place)))
 
 
 def _below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

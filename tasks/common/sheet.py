@@ -124,7 +124,7 @@ class Sheet:
         self.rows, self.ids, self.hints = len(lengths[0]), ids, hints
         self._lengths = lengths
         self._blocks: list[_Block] = []
-        self._prompt_columns = 0
+        self._prompt_columns = self._prompt_blocks = 0
 
     def number(
         self,
@@ -179,7 +179,18 @@ class Sheet:
     def equals(self, kind: int = Kind.EQUALS, step: int = 0) -> None:
         """Write `=`; from here on, the model is scored."""
         self.symbol("=", kind, step=step)
-        self._prompt_columns = self._columns
+        self._prompt_columns, self._prompt_blocks = self._columns, len(self._blocks)
+
+    def drop(self, count: int) -> None:
+        """Leave out the first `count` slots of the work, or all that has been written of it."""
+        before = np.zeros((self.rows, 1), int)
+        for index in range(self._prompt_blocks, len(self._blocks)):
+            block = self._blocks[index]
+            way = slice(None, None, -1 if block.backwards else 1)
+            exists = np.broadcast_to(block.exists, (self.rows, block.width))[:, way]
+            place = before + np.cumsum(exists, 1)
+            kept, before = (exists & (place > count))[:, way], place[:, -1:]
+            self._blocks[index] = block._replace(exists=kept, used=block.used & kept)
 
     def batch(self) -> Batch:
         """The finished rows, gaps closed, padded with the end mark."""
@@ -240,14 +251,18 @@ def start(
     ids: str = "coupled",
     hints: bool = False,
     kinds: tuple = (Kind.A, Kind.B),
+    reverse: bool = False,
+    begin: int | None = None,
 ) -> Sheet:
-    """A sheet with the prompt `a op b=` on it, most significant digit first.
+    """A sheet with the prompt `a op b=` on it, most significant digit first unless `reverse`.
 
     `cols`, `steps` and `kinds` are ids of the digits of a and b, in place of their own places,
-    step 0 and `Kind.A` and `Kind.B`;
+    step 0 and `Kind.A` and `Kind.B`; `begin` is a token that stands before the problem;
     `ids` and `hints` are those of `Sheet`.
     """
     sheet = Sheet(*lengths, ids=ids, hints=hints)
+    if begin is not None:
+        sheet.symbol(np.array([[begin]]), Kind.OPERATOR)
     place = np.arange(operands[0].shape[1])
     for side in range(2):
         sheet.number(
@@ -256,7 +271,7 @@ def start(
             exists=place < lengths[side][:, None],
             col=cols[side],
             step=steps[side],
-            most_significant_first=True,
+            most_significant_first=not reverse,
         )
         if side == 0:
             sheet.symbol(op, Kind.OPERATOR)
