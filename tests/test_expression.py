@@ -71,8 +71,9 @@ def test_signs_are_taken_away_and_put_back(op, a, b):
     assert question.signed(apply(asked, x, y)) == apply(op, a, b)
 
 
-def test_many_operands_are_taken_in_pairs_side_by_side():
+def test_many_operands_are_taken_in_pairs_side_by_side(monkeypatch):
     calculator = perfect()
+    monkeypatch.setattr(type(calculator.task), "operands_at_most", 2)
     sizes = []
     asked = calculator._asker.ask
     calculator._asker.ask = lambda problems, together: (

@@ -98,10 +98,10 @@ class Decimals:
         """Repeated squaring."""
         x, y = one(left), one(right)
         exponent = whole_exponent(y)
-        check_power(x.value, exponent)
+        whole = check_power(x.value, exponent)
         guard: int | None = None
         if x.rounded or x.places * abs(exponent) > MAX_PLACES:
-            guard = self.digits + len(str(exponent)) + GUARD
+            guard = max(self.digits, whole) + len(str(exponent)) + GUARD
         found = Number(1) if not exponent else x
         for bit in bin(abs(exponent))[3:]:
             found = _cut((yield from self._times(found, found)), guard)
@@ -198,14 +198,18 @@ def whole_exponent(exponent: Number | Ratio) -> int:
     return value
 
 
-def check_power(base: int | Fraction, exponent: int) -> None:
-    """Raise UsageError where a power has too many digits before the point, or zeros behind it."""
+def check_power(base: int | Fraction, exponent: int) -> int:
+    """The digits before the point of base**abs(exponent), negative for zeros behind it.
+
+    Raises UsageError where there are too many.
+    """
     if not base:
-        return
+        return 0
     top, bottom = abs(base.numerator), base.denominator
     size = (math.log10(top) - math.log10(bottom)) * abs(exponent)
     if abs(size) > MAX_DIGITS:
         raise UsageError(f"the power has more than {MAX_DIGITS:,} digits, the most there are")
+    return math.floor(size) + 1
 
 
 def _cut(x: Number, digits: int | None) -> Number:

@@ -110,7 +110,7 @@ def translated(text: str) -> str:
     text = re.sub(r"\bmod\b", " % ", text)
     number = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
     percent = rf"({number})(?:\s*%(?=\s*(?:[+*/)^]|$))|%(?=\s+-))"
-    text = re.sub(percent, r"(\1e-2)", text) if "e" not in text.lower() else text
+    text = re.sub(percent, r"(\1*0.01)", text)
     text = re.sub(r"\)\s*(?=[(0-9.])", ")*", text)
     text = re.sub(r"(?<=[0-9.])\s*\(", "*(", text)
     return text.replace("^", "**")
