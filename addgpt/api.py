@@ -109,6 +109,7 @@ def train(
     seed: int = 0,
     resume: bool = False,
     init_from: str | Path | Run | None = None,
+    recipe: str | None = None,
     quiet: bool = False,
     on_step: Callable[[TrainState], None] | None = None,
     **settings: Any,
@@ -123,6 +124,7 @@ def train(
         resume: continue the run in `out`, if there is one; a finished run is returned at once.
             Only settings of training may change.
         init_from: start from the model of this run.
+        recipe: a published recipe for the task, below `settings`; `addgpt recipes` lists them.
         quiet: show no progress on stderr.
         on_step: called after every step with a `TrainState`: step, steps, examples, tokens, seconds
             of training, loss (nats a token), and validation, the last line of metrics.jsonl.
@@ -141,6 +143,7 @@ def train(
         >>> run.task().digits, run.config.train.steps, run.metrics()[-1]["step"]
         (2, 4, 4)
     """
+    from addgpt.runs.published import with_recipe
     from addgpt.runs.run import initial_weights
     from addgpt.training import loop
     from addgpt.training.progress import TrainingProgress, least_loss
@@ -148,7 +151,10 @@ def train(
     if digits is not None:
         settings["digits"] = digits
     start = load_run(init_from) if isinstance(init_from, str | Path) else init_from
-    run = _run_in(out, resume, *_named(task, settings), seed, start)
+    name, settings = _named(task, settings)
+    if recipe is not None:
+        name, settings = with_recipe(recipe, name, settings)
+    run = _run_in(out, resume, name, settings, seed, start)
     weights = None if start is None else initial_weights(start.path, run.config)
     smoothed = least_loss(run.config.train.label_smoothing, run.config.model.vocab)
     with TrainingProgress(quiet, smoothed) as shown:

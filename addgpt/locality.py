@@ -55,8 +55,9 @@ class Rule:
 def not_local(attention: str) -> UsageError:
     """What to say to who asks for local attention where no trace is local."""
     return UsageError(
-        f"attention={attention} needs a local trace: trace=carry where the task has that, or "
-        "add_trace, sub_trace, mul_trace and div_trace=carry; else attention=full"
+        f"attention={attention} needs a local trace: trace=carry where the task has that (in calc "
+        "add_trace, sub_trace, mul_trace and div_trace=carry), ids=coupled and spread=0, in add "
+        "format=reverse, hints=false and trace=none or carry; else attention=full"
     )
 
 

@@ -36,19 +36,25 @@ TOO_LARGE = 10**MAX_DIGITS
 
 
 class Problem(NamedTuple):
-    """An operation on two non-negative integers, or the sum of more. As text, `12+34`."""
+    """An operation on two non-negative integers, or the sum of more. As text, `12+34`.
+
+    Of a task on text the only operand is the text that is asked.
+    """
 
     op: str
-    operands: tuple[int, ...]
+    operands: tuple[Any, ...]
 
     def __str__(self) -> str:
         return self.op.join(map(str, self.operands))
 
 
 class Answer(NamedTuple):
-    """An integer; of a quotient, what remains besides. As text, `3` or `3 remainder 2`."""
+    """An integer; of a quotient, what remains besides. As text, `3` or `3 remainder 2`.
 
-    whole: int
+    Of a task on text it is a text.
+    """
+
+    whole: Any
     rest: int = 0
 
     def __str__(self) -> str:
@@ -59,7 +65,8 @@ class Cell(NamedTuple):
     """One cell of the evaluation grid: an operation, two operand lengths, a stratum.
 
     Lengths are in decimal digits; of an operation on one operand, `len_b` is 0. Of sums of many
-    numbers, `len_a` is how many there are and `len_b` the length of the longest.
+    numbers, `len_a` is how many there are and `len_b` the length of the longest. Cells by another
+    key have lengths 0, and the key is their stratum: `all` where there is one cell alone.
     """
 
     op: str

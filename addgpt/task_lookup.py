@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.metadata
 import importlib.util
 import pkgutil
 import sys
@@ -15,6 +16,8 @@ from typing import Any
 from addgpt.config.errors import UsageError
 from addgpt.config.settings import from_dict, parse
 from addgpt.task import Task
+
+TASKS = "addgpt.tasks"  # the entry point group of other packages' tasks
 
 
 def task_names() -> list[str]:
@@ -29,6 +32,11 @@ def task_names() -> list[str]:
         )
     folders = spec.submodule_search_locations if spec else None
     return sorted(m.name for m in pkgutil.iter_modules(folders or []) if not m.ispkg)
+
+
+def installed(group: str) -> dict[str, importlib.metadata.EntryPoint]:
+    """What other packages offer under an entry point group, by name."""
+    return {point.name: point for point in importlib.metadata.entry_points(group=group)}
 
 
 def is_file(name: str) -> bool:
@@ -49,17 +57,34 @@ def lasting(name: str) -> str:
 def task_class(name: str) -> type[Task]:
     """The Task that module `tasks.NAME` or a file of one's own, `./double.py`, defines.
 
-    The file is carried out, and once more when it has changed. Raises ValueError.
+    The file is carried out, and once more when it has changed. Another package may offer a task by
+    an entry point of the group `addgpt.tasks`. Raises ValueError.
     """
     if is_file(name):
-        module, file = _own_module(Path(lasting(name))), name
+        module, file = own_module(name), name
     else:
         names = task_names()
         if name not in names:
-            raise UsageError(
-                f"unknown task {name!r}; valid: {', '.join(names)}, or a file such as ./mine.py"
-            )
+            return _installed_class(name, names)
         module, file = importlib.import_module(f"tasks.{name}"), f"tasks/{name}.py"
+    return _only_task(module, file)
+
+
+def _installed_class(name: str, names: list[str]) -> type[Task]:
+    """The task of another package."""
+    points = installed(TASKS)
+    if name not in points:
+        valid = ", ".join([*names, *points])
+        raise UsageError(f"unknown task {name!r}; valid: {valid}, or a file such as ./mine.py")
+    point = points[name]
+    try:
+        found = point.load()
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"task {name} ({point.value}) cannot be loaded: {error}") from error
+    return found if isinstance(found, type) else _only_task(found, point.value)
+
+
+def _only_task(module: ModuleType, file: str) -> type[Task]:
     found = [
         item
         for item in vars(module).values()
@@ -70,12 +95,13 @@ def task_class(name: str) -> type[Task]:
     return found[0]
 
 
-def _own_module(path: Path) -> ModuleType:
+def own_module(name: str) -> ModuleType:
     """The module that a file of one's own holds; its name ends with that of the file."""
+    path = Path(lasting(name))
     try:
         source = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"there is no task to read in {path}: {error.strerror}") from None
+        raise UsageError(f"there is nothing to read in {path}: {error.strerror}") from None
     digest = hashlib.sha256(source + str(path).encode()).hexdigest()[:12]
     name = f"task_{digest}.{path.stem}"
     if name not in sys.modules:

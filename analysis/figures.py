@@ -24,6 +24,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from addgpt.config.errors import UsageError
 from addgpt.evaluation.intervals import percent
+from addgpt.evaluation.schema import operation
 from analysis import load, style
 from analysis.mistakes import mistakes_by_digit, mistakes_by_line
 from analysis.style import ANNOTATED, INK, MARK, ON_SHADE, PAPER, Panel
@@ -103,7 +104,7 @@ def grid_panels(evals: pd.DataFrame) -> list[Panel]:
         side = 4.2 if len(set(cells["len_b"])) <= 6 else 5.2
         note = f"n = {_span(cells['n'])} per cell"
         draw = partial(_draw_grid, cells)
-        found.append(Panel(f"a {op} b: {worst}", note, draw, width=side + 0.6, height=side))
+        found.append(Panel(f"{operation(op)}: {worst}", note, draw, width=side + 0.6, height=side))
     return found
 
 
@@ -133,7 +134,7 @@ def length_panels(evals: pd.DataFrame) -> list[Panel]:
     """The panels of `accuracy_by_length`."""
     return [
         Panel(
-            f"a {op} b, operands of equal length",
+            f"{operation(op)}, operands of equal length",
             f"n = {_span(cells['n'])} per length",
             partial(_draw_lengths, cells, list(dict.fromkeys(evals["run"]))),
         )
@@ -163,7 +164,7 @@ def strata(evals: pd.DataFrame) -> Figure:
         height = 1.2 + step * len(set(labels))
         draw = partial(_draw_strata, rows.assign(label=labels), runs)
         note = f"n = {_span(rows['n'])} per stratum"
-        parts.append(Panel(f"a {op} b", note, draw, width=5.0, height=height))
+        parts.append(Panel(operation(op), note, draw, width=5.0, height=height))
     figure, _ = style.compose(parts)
     _name_runs(figure, runs, "exact match by stratum")
     return figure

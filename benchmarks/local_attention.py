@@ -3,9 +3,10 @@
     python -m benchmarks.local_attention
     python -m benchmarks.local_attention --quick
 
-One block of width 128, untrained, and the work of products. `written` is decoding of one row token
-by token, `read` one pass over the same work, as a draft is checked; memory is the most that the
-process had in use. The reference is full attention.
+One block of the calculator's width, untrained, and the work of products. `written` is decoding of
+one row token by token (local attention in numpy: addgpt/generation/one_row.py), `read` one pass
+over the same work, as a draft is checked; memory is the most that the process had in use. The
+reference is full attention.
 """
 
 from __future__ import annotations

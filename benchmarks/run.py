@@ -20,6 +20,7 @@ from benchmarks import (
     core,
     evaluation,
     generation,
+    local_attention,
     shakespeare,
     time_to_99,
     timing,
@@ -40,7 +41,8 @@ def main() -> None:
         parser.error(str(error))
     timing.start(options)
     rows = []
-    for benchmark in (generation, core, evaluation, calculator, time_to_99, shakespeare):
+    parts = (generation, local_attention, core, evaluation, calculator, time_to_99, shakespeare)
+    for benchmark in parts:
         timing.say(f"\n{benchmark.__name__}")
         rows += benchmark.measure(options)
     print(f"{timing.machine()}\n\n{timing.table(rows)}")

@@ -26,16 +26,24 @@ from addgpt.runs.run import Run
 from addgpt.task import Cell
 from addgpt.training.loop import train
 
+LOCAL = {"trace": "carry", "attention": "reads"}  # of the others all tokens see all before them
 DESIGNS = {
-    "add": ({"format": "plain"}, {"format": "reverse"}, {"trace": "carry"}),
+    "add": ({"format": "plain"}, {"format": "reverse"}, {"trace": "carry"}, LOCAL),
     "sub": (
         {"trace": "none", "sign": "before"},
         {"trace": "none", "sign": "after"},
         {"trace": "borrow"},
         {"trace": "carry"},
+        LOCAL,
     ),
-    "mul": ({"trace": "none"}, {"trace": "rows"}, {"trace": "carry"}),
-    "div": ({"trace": "none"}, {"trace": "doubling"}, {"trace": "estimate"}, {"trace": "carry"}),
+    "mul": ({"trace": "none"}, {"trace": "rows"}, {"trace": "carry"}, LOCAL),
+    "div": (
+        {"trace": "none"},
+        {"trace": "doubling"},
+        {"trace": "estimate"},
+        {"trace": "carry"},
+        LOCAL,
+    ),
 }
 SHAPE = {"layers": "2", "width": "128", "batch_size": "64", "muon_lr": "0.02", "lr": "0.003"}
 SHAPE |= {"threads": "1", "level_position": "rotary,rotary,learned"}

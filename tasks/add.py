@@ -43,6 +43,15 @@ found and the carry it leaves:
 Theirs also states how many digits the operands have and names what it writes (`A->5 , C->1`), and
 has no zero before a column's sum.
 
+The problem can be written in other ways, too, alone or together. `reverse_operands=true` writes
+both numbers lowest digit first, `pad=equal` with zeros to equal length, `pad=4` to 4 digits at
+least, and `begin=true` puts a mark before it. With `format=padded`, whose sum has all of its
+digits, rows are as several papers have them:
+
+>>> task = Add(digits=3, reverse_operands=True, pad="4", format="padded", begin=True)
+>>> task.decode(task.write(a, b, np.array([3]), np.array([3])).batch().tokens[0])
+'$8210+7630=59400#'
+
 With `hints=true` a letter before each digit says its column (index hints, Zhou et al. 2023,
 arXiv:2310.16028), so that a model without position ids (`--set level_position=none,none,none`) can
 find what belongs together:
@@ -61,13 +70,36 @@ from typing import ClassVar
 import numpy as np
 
 from addgpt.locality import Read, Rule, Values
-from addgpt.task import MAX_CHARACTERS, Answer, Cell, Problem, Recipe, Row, UsageError, setting
+from addgpt.task import (
+    MAX_CHARACTERS,
+    Answer,
+    Batch,
+    Cell,
+    Problem,
+    Recipe,
+    Row,
+    UsageError,
+    setting,
+)
 from tasks.common import digits, paper
 from tasks.common.arithmetic import Arithmetic, share_setting
-from tasks.common.ids import ALPHABET, HINTS, WRITTEN, hinted
+from tasks.common.ids import ALPHABET, HINTS, WRITTEN
+from tasks.common.layout import (
+    BEGIN,
+    BLANK,
+    BLANKS,
+    PAD,
+    PADS,
+    REVERSE_OPERANDS,
+    Layout,
+    parse_pad,
+    spaced,
+)
 from tasks.common.operation import NUMBER, row_of, sizes
 from tasks.common.rules import END, either, of
 from tasks.common.sheet import Kind, Sheet
+
+MAX_HINTS = len(HINTS) - len(BEGIN) - len(BLANK)  # tokens are bytes
 
 
 def _digit(a: Values, b: Values, carry: Values) -> np.ndarray | int:
@@ -111,38 +143,83 @@ class Add(Arithmetic):
         ("none", "carry", "detailed"),
     )
     hints: bool = setting(False, "write each digit's column before it", features=WRITTEN)
+    reverse_operands: bool = setting(
+        False, "write operands lowest digit first", features=REVERSE_OPERANDS
+    )
+    pad: str = setting(
+        "none", f"zeros above operands: {PADS}; more where one is longer", features=PAD
+    )
+    begin: bool = setting(False, f"a {BEGIN} before each problem")
+    blanks: float = setting(
+        0.0, "probability of a blank before a token of a training problem", features=BLANKS,
+        low=0, below=1,
+    )  # fmt: skip
     full: float = share_setting(0.0, "both operands of the longest length")
+    equal: float = share_setting(0.0, "operands of equal length")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        parse_pad(self.pad)  # which refuses what it is not
         if self.hints and self.ids != "coupled":
             raise UsageError("hints=true writes the place value: it needs ids=coupled")
         if self.hints and self.trace == "detailed":
             raise UsageError("hints=true goes with trace=none or trace=carry, not detailed")
-        if self.hints and self._hints() > len(HINTS):
-            most = f"digits, far, offset and spread ask for {self._hints()}"
-            raise UsageError(f"hints=true has letters for {len(HINTS)} columns; {most}")
+        if self.hints and self.letters > MAX_HINTS:
+            most = f"digits, far, pad, offset and spread ask for {self.letters}"
+            raise UsageError(f"hints=true has letters for {MAX_HINTS} columns; {most}")
 
     @property
     def alphabet(self) -> str:
-        return ALPHABET + HINTS[: self._hints()] if self.hints else ALPHABET
+        own = (HINTS[: self.letters], BEGIN if self.begin else "", BLANK if self.blanks else "")
+        return ALPHABET + "".join(own)
 
     @property
     def hidden(self) -> str:
         return HINTS if self.hints else ""
 
-    def _hints(self) -> int:
+    @property
+    def letters(self) -> int:
         """How many columns have a letter."""
-        return max(self.digits + 1 + self.offset, self.spread, *(n + 1 for n in self.far))
+        if not self.hints:
+            return 0
+        return max(self._longest() + 1 + self.offset, self.spread, *(n + 1 for n in self.far))
+
+    @property
+    def layout(self) -> Layout:
+        begin = BEGIN if self.begin else ""
+        return Layout(self.reverse_operands, parse_pad(self.pad), self.hints, begin)
+
+    def _longest(self) -> int:
+        """The digits that the longest operand of training is written with."""
+        return self.layout.lengths(self.digits, self.digits)[0]
 
     def lengths(self, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
         len_a, len_b = super().lengths(rng, size)
         if self.full:
             longest = rng.random(size) < self.full
             len_a, len_b = (np.where(longest, self.digits, some) for some in (len_a, len_b))
+        if self.equal:
+            len_b = np.where(rng.random(size) < self.equal, len_a, len_b)
         return len_a, len_b
 
+    def columns(self) -> int:
+        return self._longest() + 2
+
+    def longest(self) -> int:
+        return super().longest() * (2 if self.blanks else 1)
+
+    def batch(
+        self, rng: np.random.Generator, size: int, split: str, cell: Cell | None = None
+    ) -> Batch:
+        batch = super().batch(rng, size, split, cell)
+        if not self.blanks or split != "train" or not len(batch):
+            return batch
+        blank, end = map(self.alphabet.index, (BLANK, self.end))
+        return spaced(batch, rng, self.blanks, blank, end)
+
     def write(self, a: np.ndarray, b: np.ndarray, len_a: np.ndarray, len_b: np.ndarray) -> Sheet:
+        len_a, len_b = self.layout.lengths(len_a, len_b)
+        a, b = (digits.wide(x, max(x.shape[1], int(len_a.max())), np.int8) for x in (a, b))
         sheet = self.start(a, b, len_a, len_b)
         longer = np.maximum(len_a, len_b)[:, None]
         width = int(longer.max()) + 1
@@ -202,7 +279,8 @@ class Add(Arithmetic):
                 sheet.symbol(char, kind, exists=k < longer, col=col, step=step)
 
     def local_rules(self) -> dict[int, Rule]:
-        if self.hints or self.format != "reverse" or self.trace == "detailed":
+        usual = self.layout == Layout() and self.format == "reverse"
+        if not usual or self.trace == "detailed":
             return {}
         here, before = (Read(Kind.A), Read(Kind.B)), (Read(Kind.A, 1), Read(Kind.B, 1))
         if self.trace == "carry":
@@ -212,20 +290,18 @@ class Add(Arithmetic):
         return {Kind.TOTAL: Rule(reads, _digit_alone, _receives_a_carry)}
 
     def steps(self) -> int:
-        return self.digits + 1 if self.trace == "detailed" else 0
+        return self._longest() + 1 if self.trace == "detailed" else 0
 
     def compute(self, a: int, b: int) -> Answer:
         return Answer(a + b)
 
     def prompt(self, problem: Problem) -> str:
-        if not self.hints:
-            return super().prompt(problem)
         a, b = self.check(problem)
-        longest, most = len(str(max(a, b))), self._hints()
-        if longest > most:
-            size = f"{most} columns, the operand {longest} digits"
+        longest = len(str(max(a, b)))
+        if self.hints and longest > self.letters:
+            size = f"{self.letters} columns, the operand {longest} digits"
             raise UsageError(f"this model has hints for {size}")
-        return f"{hinted(a)}{self.op}{hinted(b)}="
+        return self.layout.text(self.op, a, b)
 
     def numbers(self, problem: Problem, completion: str) -> list[list[int]]:
         """As of `Operation`. Hints, if there are any, stand before each digit."""
@@ -237,7 +313,8 @@ class Add(Arithmetic):
         pairs = self.trace == "carry" and not plain
         number = f"(?=0#|[1-9]){NUMBER}" if plain else NUMBER
         number = f"((?:{row_of(2)}){{1,{MAX_CHARACTERS}}})" if pairs else number
-        pattern = f"{self._work(*sizes(problem))}{number}#"
+        lengths = self.layout.lengths(*sizes(problem))
+        pattern = f"{self._work(*lengths)}{number}#"
         places = self.matched(pattern, "".join(completion[place] for place in written))[0]
         places = [written[place] for place in (places[::2] if pairs else places)]
         return [places if self.format == "plain" else places[::-1]]

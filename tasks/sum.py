@@ -46,11 +46,11 @@ from addgpt.task import (
     UsageError,
     setting,
 )
-from tasks.common import digits, paper, splits
-from tasks.common.arithmetic import EQUALS, MAX_ROUNDS, NUMBERS, check_far, length_setting
+from tasks.common import digits, many, paper, splits
+from tasks.common.arithmetic import MAX_ROUNDS, NUMBERS, check_far, length_setting
 from tasks.common.ids import ALPHABET
 from tasks.common.operation import Operation, row_of
-from tasks.common.rules import END, PLUS, SEMICOLON, of
+from tasks.common.rules import END, EQUALS, PLUS, SEMICOLON, carries, of
 from tasks.common.sheet import LEVELS, Kind, Sheet
 
 MAX_OPERANDS = 1000
@@ -92,6 +92,9 @@ class Sum(Operation, LocalTrace):
     far: tuple[int, ...] = length_setting(
         (), "more operands, and longer ones, to score, such as 10,30"
     )
+    part: bool = setting(
+        False, "as a part of a mixture: three operands or more, and cells are strata of a + b"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -119,16 +122,15 @@ class Sum(Operation, LocalTrace):
         total, largest = operands[:, 0], nines[:, 0]
         for index in range(1, most):
             step = index + 1
-            total, carries = _added(total, operands[:, index])
+            total, carry = _added(total, operands[:, index])
             largest, _ = _added(largest, nines[:, index])
             size = digits.length(largest)
-            total, carries, largest = (x[:, : size.max()] for x in (total, carries, largest))
+            total, carry, largest = (x[:, : size.max()] for x in (total, carry, largest))
             exists = here[:, index, None] & (np.arange(total.shape[1]) < size[:, None])
             if index > 1:
                 sheet.symbol(";", Kind.STOP, exists=here[:, index, None], step=step - 1)
-            sheet.pairs(
-                total, carries, (Kind.SUBTOTAL, Kind.SUBTOTAL_CARRY), exists=exists, step=step
-            )
+            kinds = (Kind.SUBTOTAL, Kind.SUBTOTAL_CARRY)
+            sheet.pairs(total, carry, kinds, exists=exists, step=step)
         sheet.symbol("#", Kind.STOP, step=here.sum(1)[:, None])
         return sheet
 
@@ -139,9 +141,6 @@ class Sum(Operation, LocalTrace):
             Kind.SUBTOTAL_CARRY: Rule(column, _carry),
             Kind.STOP: Rule((Read(Kind.OPERATOR, None, -1), LAST), _end, _carries_nothing),
         }
-
-    def row_names(self) -> dict[int, str]:
-        return {kind: kind.name.lower().replace("_", " ") for kind in Kind}
 
     # The problems there are.
 
@@ -156,35 +155,59 @@ class Sum(Operation, LocalTrace):
     def compute(self, *operands: int) -> Answer:
         return Answer(sum(operands))
 
+    def cell(self, count: int, length: int, stratum: str = "all") -> Cell:
+        """The cell of so many operands of a length."""
+        stratum = many.stratum(count, stratum) if self.part else stratum
+        return Cell(self.op, length if self.part else count, length, stratum)
+
+    def sizes(self, cell: Cell) -> tuple[int, int, str]:
+        """The way back from `cell`."""
+        return many.sizes(cell) if self.part else cell[1:]
+
     def cell_of(self, problem: Problem) -> Cell:
-        return Cell(self.op, len(problem.operands), len(str(max(problem.operands))))
+        return self.cell(len(problem.operands), len(str(max(problem.operands))))
 
     @property
     def span(self) -> tuple[int, ...]:
         return (*range(1, self.digits + 1), *self.far)
 
     @property
+    def fewest(self) -> int:
+        """The fewest operands."""
+        return many.FEWEST if self.part else 2
+
+    @property
     def counts(self) -> tuple[int, ...]:
         """The numbers of operands that are scored."""
-        return (*range(2, self.operands + 1), *self.far)
+        return (*range(self.fewest, self.operands + 1), *self.far)
+
+    @property
+    def corners(self) -> list[tuple[int, int]]:
+        """The largest sums of training, and those that are scored besides."""
+        return [(self.operands, self.digits), *((size, size) for size in self.far)]
 
     def cells(self) -> list[Cell]:
-        grid = [Cell(self.op, count, length) for count in self.counts for length in self.span]
-        corners = [(self.operands, self.digits), *((size, size) for size in self.far)]
-        return grid + [Cell(self.op, *corner, "mixed") for corner in corners]
+        scored = self.corners if self.part else itertools.product(self.counts, self.span)
+        mixed = (self.cell(*corner, "mixed") for corner in self.corners)
+        return [*(self.cell(*size) for size in scored), *mixed]
+
+    def largest(self, rng: np.random.Generator) -> Cell:
+        """A cell of sums as long as they come."""
+        return self.cell(self.operands, self.digits)
 
     def long_cells(self) -> list[Cell]:
-        return [Cell(self.op, *size) for size in ((30, 30), (3, 500), (200, 2))]
+        return [self.cell(*size) for size in ((30, 30), (3, 500), (200, 2))]
 
     def in_train_range(self, problem: Problem) -> bool:
         return len(problem.operands) <= self.operands and super().in_train_range(problem)
 
     def in_eval_range(self, problem: Problem) -> bool:
-        _, count, length, _ = self.cell_of(problem)
+        count, length, _ = self.sizes(self.cell_of(problem))
         return count in self.counts and length in self.span
 
     def seen(self, cell: Cell) -> bool:
-        return int(NUMBERS.take(cell.len_b, mode="clip")) ** cell.len_a < splits.SMALL
+        count, length, _ = self.sizes(cell)
+        return int(NUMBERS.take(length, mode="clip")) ** count < splits.SMALL
 
     def equivalent(self, problem: Problem) -> list[Problem]:
         """All orders; of more than `ALL_ORDERS` operands, as it is and sorted."""
@@ -208,12 +231,13 @@ class Sum(Operation, LocalTrace):
         self, rng: np.random.Generator, size: int, split: str, cell: Cell | None = None
     ) -> Batch:
         """As of `Task`; there are no train problems like one that is longer than those."""
-        if split == "train" and cell and cell.stratum.startswith(LIKE):
-            size = size if cell.len_a <= self.operands and cell.len_b <= self.digits else 0
+        if split == "train" and cell and self.sizes(cell)[2].startswith(LIKE):
+            count, length, _ = self.sizes(cell)
+            size = size if count <= self.operands and length <= self.digits else 0
         return self._written(*self._draw(rng, size, split, cell))
 
     def evaluation_set(self, rng: np.random.Generator, size: int, split: str, cell: Cell) -> Batch:
-        if self.seen(cell) and cell.stratum == "all":
+        if self.seen(cell) and self.sizes(cell)[2] == "all":
             every = np.array([*itertools.product(range(10), repeat=2)], np.int8)  # no other is seen
             return self._written(every[:, :, None], np.ones(every.shape, int))
         operands, lengths = self._draw(rng, 2 * size, split, cell)
@@ -238,8 +262,7 @@ class Sum(Operation, LocalTrace):
 
     def cell_like(self, prompt: str) -> Cell:
         lengths = [len(operand) for operand in prompt.rstrip("=").split(self.op)]
-        stratum = LIKE + ",".join(map(str, lengths))
-        return Cell(self.op, len(lengths), max(lengths), stratum)
+        return self.cell(len(lengths), max(lengths), LIKE + ",".join(map(str, lengths)))
 
     def sheets(self, size: int) -> Iterator[tuple[np.ndarray, list[range], np.ndarray]]:
         """As of `LocalTrace`; a larger size has more operands, too.
@@ -251,9 +274,9 @@ class Sum(Operation, LocalTrace):
         """
         most = 2 * size + 2
         for other in range(1, size + 1):
-            for count in range(2, most + 1) if other == 1 else [most]:
+            for count in range(self.fewest, most + 1) if other == 1 else [most]:
                 yield self._sheet([size, *[other] * (count - 1)])
-        for first, count in itertools.product(range(1, size), range(2, most + 1)):
+        for first, count in itertools.product(range(1, size), range(self.fewest, most + 1)):
             yield self._sheet([first, *[1] * (count - 2), size])
 
     def _sheet(self, lengths: list[int]) -> tuple[np.ndarray, list[range], np.ndarray]:
@@ -269,7 +292,7 @@ class Sum(Operation, LocalTrace):
         """(size, K, n) operands and their (size, K) lengths, of a split and cell."""
         wanted = SPLITS.index(split)
         share = (100 - splits.VAL - splits.TEST, splits.VAL, splits.TEST)[wanted] / 100
-        most, width = (cell.len_a, cell.len_b) if cell else (self.operands, self.digits)
+        most, width, _ = self.sizes(cell or self.largest(rng))
         kept, have = [], 0
         for _ in range(MAX_ROUNDS):
             lengths = self._lengths(rng, int((size - have) / share * 1.1) + 16, cell)
@@ -285,10 +308,10 @@ class Sum(Operation, LocalTrace):
     def _lengths(self, rng: np.random.Generator, size: int, cell: Cell | None) -> np.ndarray:
         """(size, K) lengths; 0 where there is no operand."""
         if cell is None:
-            counts = rng.integers(2, self.operands + 1, size)[:, None]
+            counts = rng.integers(self.fewest, self.operands + 1, size)[:, None]
             lengths = rng.integers(1, self.digits + 1, (size, self.operands))
             return lengths * (np.arange(self.operands) < counts)
-        _, count, length, stratum = cell
+        count, length, stratum = self.sizes(cell)
         if stratum == "mixed":
             lengths = rng.integers(1, length + 1, (size, count))
             lengths[np.arange(size), rng.integers(0, count, size)] = length
@@ -335,8 +358,8 @@ class Sum(Operation, LocalTrace):
             text = paper.digits(rows[place].text) if place < len(rows) else ""
             last = place == len(others) - 1
             number = self.shown(problem, completion) if last else paper.number(text[::2])
-            carries = text[1::2][::-1].lstrip("0")
-            remark = f"carries {carries}" if carries else ""
+            carried = text[1::2][::-1].lstrip("0")
+            remark = f"carries {carried}" if carried else ""
             lines += [other._replace(sign=self.op), paper.Rule(), paper.Line(number, remark=remark)]
         return paper.drawn(lines)
 
@@ -360,16 +383,9 @@ class Sum(Operation, LocalTrace):
 
 
 def _added(total: np.ndarray, operand: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(B, n + 1) digits of the sums of (B, n) and (B, m) ones, n >= m or not, and the carries."""
+    """(B, n + 1) digits of sums of (B, n) and (B, m) ones, and what each column carries."""
     width = max(total.shape[1], operand.shape[1]) + 1
-    columns = digits.wide(total, width) + digits.wide(operand, width)
-    digit, carry = np.zeros((2, *columns.shape), np.int8)
-    received = np.zeros(len(columns), np.int16)
-    for column in range(width):
-        here = columns[:, column] + received
-        received = here // 10
-        digit[:, column], carry[:, column] = here - 10 * received, received
-    return digit, carry
+    return carries(digits.wide(total, width) + digits.wide(operand, width))
 
 
 def _layout(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

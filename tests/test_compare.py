@@ -184,7 +184,9 @@ def test_with_endless_problems_it_is_welch_s_interval_of_the_runs():
     assert (result.low, result.high) == pytest.approx((0.2 - half, 0.2 + half), rel=5e-3)
 
 
-def coverage(a_runs: int, b_runs: int, spread: float, times: int = 400) -> float:
+def coverage(
+    a_runs: int, b_runs: int, spread: float, times: int = 400, paired: bool = True
+) -> float:
     """How often the interval holds the true difference, over fresh problems and fresh runs.
 
     Problems are solved with a chance of 0.95 or 0.55, by B with 0.95 of that; each run with so much
@@ -200,7 +202,7 @@ def coverage(a_runs: int, b_runs: int, spread: float, times: int = 400) -> float
             chances = np.where(rng.random(n) < 0.5, 0.95, 0.55)
             for side, factor, skill in zip(sides, (1, 0.95), skills, strict=True):
                 side.append(rng.random((len(skill), n)) < factor * skill * chances)
-        result = difference(*sides)
+        result = difference(*sides, paired=paired)
         hits += result.low <= truth <= result.high
     return hits / times
 
@@ -216,6 +218,21 @@ def test_the_interval_holds_the_truth_as_often_as_it_says(a_runs, b_runs, spread
     assert share > 0.95 - NOISE
     if a_runs == b_runs == 1:
         assert share < 0.95 + NOISE  # exact here; elsewhere it may be on the safe side
+
+
+@pytest.mark.parametrize(("a_runs", "b_runs"), [(3, 3), (1, 1)])
+def test_the_interval_of_counts_is_on_the_safe_side(a_runs, b_runs):
+    assert coverage(a_runs, b_runs, 0, paired=False) > 0.95 - NOISE
+
+
+def test_the_interval_of_counts_of_one_cell_is_that_of_two_samples():
+    """At large n it is the plain formula, 1.96 sqrt(p q / n + p q / n)."""
+    n = 40_000
+    a, b = ([np.array([np.arange(n) < share * n])] for share in (0.8, 0.6))
+    result = difference(a, b, paired=False)
+    half = 1.96 * math.sqrt((0.16 + 0.24) / n)
+    assert (result.low, result.high) == pytest.approx((0.2 - half, 0.2 + half), abs=1e-4)
+    assert difference(a, b).high - difference(a, b).low < 1.9 * half  # nested: paired is narrower
 
 
 def test_one_run_a_side_cannot_know_how_seeds_differ():
@@ -261,7 +278,7 @@ def test_problems_that_differ_are_refused():
 
 def test_nothing_to_compare_is_refused():
     right = np.ones(5, bool)
-    with pytest.raises(ValueError, match="needs each problem"):
-        compare([scored("a", 0, {PLAIN: right}, marked=False)], [scored("b", 0, {PLAIN: right})])
+    half = scored("a", 0, {PLAIN: right}, marked=False)
+    assert not compare([half], [scored("b", 0, {PLAIN: right})]).paired
     with pytest.raises(ValueError, match="out of training"):
         compare([scored("a", 0, {SMALL: right})], [scored("b", 0, {SMALL: right})])

@@ -237,7 +237,8 @@ def test_a_suite_is_asked_of_each_run(folder, tmp_path):
         (["rev-0", "rev-1", "--against", "rev-*"], "rev-0, rev-1: on both sides", 2),
         (["rev-0", "--against", "rev-1", "--suite", "gpt3"], "--suite goes without --against", 2),
         (["rev-0", "rev-1", "--problems", "p.csv"], "one run, not 2", 2),
-        (["rev-0", "--stored", "--against", "rev-1"], "--stored", 2),
+        (["rev-0", "--stored", "--far", "9"], "--stored goes without --far", 2),
+        (["rev-0", "--far", "1"], "far must hold different lengths above 2", 2),
         (["rev-0", "--stored", "--per-cell", "5"], "--stored", 2),
         (["rev-0", "--stored", "--seed", "5"], "--stored", 2),
     ],
@@ -246,6 +247,31 @@ def test_bad_input_has_one_line(folder, monkeypatch, words, says, code):
     (folder / "empty").mkdir(exist_ok=True)
     monkeypatch.chdir(folder)
     assert says in refused("eval", *words, code=code)
+
+
+def test_a_trained_run_is_scored_further_out(folder, tmp_path):
+    copy = shutil.copytree(folder / "rev-0", tmp_path / "far")
+    done = run("eval", copy, "--far", "5,7", "--per-cell", PER_CELL, "--json")
+    near = run("eval", folder / "rev-0", "--per-cell", PER_CELL, "--json")
+    rows = {(r["len_a"], r["len_b"], r["stratum"]): r for r in json.loads(done.stdout)}
+    assert {a for a, _, stratum in rows if stratum == "all"} == {1, 2, 5, 7}
+    assert rows[7, 5, "all"]["n"] == int(PER_CELL)
+    for row in json.loads(near.stdout):  # those trained on are asked and answered as ever
+        there = rows[row["len_a"], row["len_b"], row["stratum"]]
+        assert there["answer_correct"] == row["answer_correct"]
+    assert "longer than trained on" in run("eval", copy, "--stored").stdout
+    assert json.loads((copy / "config.json").read_text())["options"]["far"] == []
+
+
+def test_stored_scores_are_compared_by_their_counts(folder):
+    words = folder / "rev-*", "--against", folder / "plain-0"
+    fresh = json.loads(run("eval", *words, "--per-cell", PER_CELL, "--json").stdout)["difference"]
+    stored = json.loads(run("eval", *words, "--stored", "--json").stdout)["difference"]
+    assert "paired" in fresh["method"] and "counted" in stored["method"]
+    for name in ("a", "b", "difference", "n"):
+        assert stored["overall"][name] == pytest.approx(fresh["overall"][name])
+    said = run("eval", *words, "--stored").stdout
+    assert "say how many were right, not which; the intervals are wider" in said
 
 
 @pytest.mark.parametrize("text", ["", "run,task\na,b\n", None])

@@ -122,7 +122,7 @@ def test_a_folder_that_goes_away_is_one_line(folder):
     assert "cannot write" in error_line(told) and "No such file or directory" in told
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
 def test_a_signal_saves_and_says_how_to_go_on(folder, number):
     out = folder / "run"
     training = Training(out, ENDLESS)

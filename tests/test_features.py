@@ -143,7 +143,9 @@ def test_the_loss_has_a_gradient_for_every_parameter(toy_model, shape, seed):
         assert parameter.grad.abs().sum() > 0, name
 
 
-@pytest.mark.parametrize("position", ["learned", "sinusoidal", "rotary", "alibi", "fire"])
+@pytest.mark.parametrize(
+    "position", ["learned", "sinusoidal", "rotary", "alibi", "relative", "fire"]
+)
 def test_random_places_are_drawn_in_order_while_training_alone(toy_model, position, monkeypatch):
     model = toy_model(**SHAPE, position=position, random_index=64, heads=2)
     assert model.config.longest in (None, 64)

@@ -164,7 +164,10 @@ def test_the_grids_that_come_along_can_be_run(name, tmp_path, monkeypatch):
         (f"[grid]\nformat = ['{'x' * 300}']", "too long for a folder; make it a [[case]]"),
         ("[[case]]\nset = {}", "a [[case]] needs a name of letters"),
         ("[[case]]\nname = '../x'", "a [[case]] needs a name of letters"),
-        ("[[case]]\nname = 'a'\nsett = {}", "unknown key 'sett' in a [[case]]; valid: name, set"),
+        (
+            "[[case]]\nname = 'a'\nsett = {}",
+            "unknown key 'sett' in a [[case]]; valid: name, recipe, set",
+        ),
         ("[[case]]\nname = 'a'\n[[case]]\nname = 'A'\nset = {width = 32}", "'A' appears twice"),
         (
             "[[case]]\nname = 'a'\n[[case]]\nname = 'b'\nset = {trace = 'none'}",

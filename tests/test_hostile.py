@@ -13,7 +13,7 @@ from safetensors.torch import save
 from addgpt.config.architectures import GPTConfig
 from addgpt.config.schema import TrainConfig, load_run_config
 from addgpt.config.settings import names_of
-from addgpt.evaluation.problem_files import read_problems
+from addgpt.evaluation.problem_files.scores import read_problems
 from addgpt.evaluation.suites import load_suite
 from addgpt.model.build import build
 from addgpt.runs import checkpoint
@@ -276,6 +276,6 @@ def test_any_problems_file_is_read_or_refused(tmp_path_factory, content, is_json
     path = tmp_path_factory.getbasetemp() / f"p.{'jsonl' if is_json else 'csv'}"
     path.write_bytes((b"" if is_json else b"problem,answer\n") + content)
     try:
-        assert all(problem.text.strip() for problem in read_problems(path))
+        assert all(one.fault or one.problem.strip() for one in read_problems(path))
     except ValueError as error:
         assert str(path) in str(error)

@@ -332,16 +332,10 @@ def test_work_of_any_length_is_settled_as_a_draft(toy_model, monkeypatch):
 
 
 ERRORS = [
-    ("add", {"attention": "near"}, "attention must be one of full, window, reads, not 'near'"),
     (
         "add",
         {"attention": "window", "position": "alibi"},
         "position=alibi needs attention=full; attention=window goes with position=none, learned",
-    ),
-    (
-        "add",
-        {"attention": "reads", "position": "fire"},
-        "position=fire needs attention=full; attention=reads goes with position=none, learned",
     ),
     (
         "add",
@@ -350,8 +344,8 @@ ERRORS = [
     ),
     (
         "add",
-        {"attention": "window", "log_scale": "true"},
-        "log_scale=true needs attention=full, not window",
+        {"attention": "reads", "log_scale": "true"},
+        "log_scale=true needs attention=full, not reads",
     ),
     (
         "mul",
@@ -359,6 +353,10 @@ ERRORS = [
         "attention=reads needs a local trace: trace=carry .*else attention=full",
     ),
     ("calc", {"attention": "window", "div_trace": "none"}, "local trace.*div_trace=carry"),
+    ("add", {"attention": "window", "format": "plain"}, "local trace.*format=reverse"),
+    ("add", {"attention": "reads", "hints": "true"}, "local trace.*hints=false"),
+    ("sub", {"attention": "reads", "ids": "abacus"}, "local trace.*ids=coupled"),
+    ("mul", {"attention": "reads", "spread": "30"}, "local trace.*spread=0"),
     (
         "add",
         {"attention": "window", "visible": "1"},

@@ -245,6 +245,7 @@ def test_parameter_count_counts_each_scalar_once():
         ({"tied": True, "norm": "rms", "norm_place": "both"}, body + 13 * width),
         ({"tied": True, "norm": "rms", "norm_place": "after"}, body + 6 * width),
         ({"tied": True, "position": "alibi"}, body),
+        ({"tied": True, "position": "relative"}, body + 2 * 65),
         ({"tied": True, "position": "fire"}, body + 2 + 32 * (2 + 2)),
         ({"tied": True, "position": "learned", "random_index": 50}, body + 50 * width),
     ]:
@@ -324,7 +325,7 @@ def test_dropout_acts_in_training_only(toy_model):
         ({"mlp_ratio": math.nan}, "mlp_ratio must .*, not nan"),
         ({"random_index": 20}, "random_index needs a position that reads the index, not none"),
         ({"random_index": 9, "position": "fire"}, "must be above the longest sequence, 9"),
-        ({"position": "far"}, "position must be one of none, .*, alibi, fire, not 'far'"),
+        ({"position": "far"}, "position must be one of none, .*, alibi, relative, fire, not 'far'"),
     ],
 )
 def test_a_shape_that_cannot_be_is_refused(settings, message):

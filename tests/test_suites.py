@@ -11,7 +11,7 @@ from addgpt.calculator.ask import Asker
 from addgpt.calculator.expression import evaluate, parse, problems
 from addgpt.calculator.solver import Calculator, Solution
 from addgpt.config.errors import UsageError
-from addgpt.evaluation.problem_files import read_problems, score_file
+from addgpt.evaluation.problem_files.scores import pose, read_problems
 from addgpt.evaluation.suites import Part, load_suite, may_be_seen, score_suite, suite_names
 from addgpt.task_lookup import load_task
 
@@ -128,12 +128,26 @@ def test_a_problem_that_cannot_be_asked_is_told_before_the_work(tmp_path, traine
         with pytest.raises(UsageError, match=f"bad, {re.escape(text)}: .*{fault}"):
             score_suite(Calculator(trained.model(), trained.task()), parts)
         bad.write_text(f"problem\n1+2\n{text}\n")
-        with pytest.raises(UsageError, match=f"mine.csv, line 3: .*{fault}"):
-            score_file(trained.path, bad)
+        (refused,) = pose(trained.path, [bad]).faults
+        assert refused.where == "line 3" and re.search(fault, refused.fault)
 
 
 def test_an_answer_that_is_no_answer_is_told_in_one_short_line(tmp_path):
     file = tmp_path / "mine.csv"
     file.write_text(f"problem,answer\n1+2,{'9' * 5000}\n")
-    with pytest.raises(UsageError, match=r"line 2: '9{8}\.\.\.9{8} \(5,000 characters\)' is not"):
-        read_problems(file)
+    (given,) = read_problems(file)
+    assert re.match(r"'9{8}\.\.\.9{8} \(5,000 characters\)' is not", given.fault)
+
+
+def test_operands_beyond_64_bits_are_drawn_evenly(tmp_path):
+    file = tmp_path / "long.toml"
+    most = 3 * 10**20
+    file.write_text(f"[[part]]\nname='x'\nproblem='{{a}}'\nn=3000\na=[{-(10**20)}, {most}]\n")
+    _, (part,) = load_suite(str(file))
+    drawn = [int(text) for text in part.problems]
+    assert -(10**20) <= min(drawn) and max(drawn) <= most and len({*drawn}) == 3000
+    quarters = np.bincount([(n + 10**20) // 10**20 for n in drawn], minlength=4)
+    assert abs(quarters - 750).max() < 5 * (3000 * 0.25 * 0.75) ** 0.5
+    file.write_text("[[part]]\nname='x'\nproblem='{a}'\nn=2\na=[5, 1]\n")
+    with pytest.raises(UsageError, match="the first must not be above the second"):
+        load_suite(str(file))

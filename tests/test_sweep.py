@@ -25,6 +25,7 @@ from addgpt.sweep.engines import LocalEngine, shares, usable_cores
 from addgpt.sweep.grid import load_grid
 from addgpt.sweep.plan import plan_sweep
 from addgpt.training.loop import train
+from analysis import load, sweeps
 from tests.helpers.sweeps import (
     SMALL,
     holder,
@@ -193,6 +194,29 @@ def test_sweep_json_says_how_each_run_stands(swept):
             held_out = [cell for cell in csv.DictReader(handle) if cell["seen"] == "False"]
         assert row["n"] == sum(int(cell["n"]) for cell in held_out) > 0
         assert row["answer_correct"] == sum(int(cell["answer_correct"]) for cell in held_out)
+
+
+def test_one_picture_compares_the_cases(swept, tmp_path):
+    folder = shutil.copytree(swept[0].parent / "runs", tmp_path / "runs")
+    done = CliRunner().invoke(main, ["figures", str(folder)])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[0] == str(folder / "sweep.png")
+    figure = sweeps.compare(sweeps.table(folder), load.metrics(folder))
+    scores, curves = figure.axes
+    assert [tick.get_text() for tick in scores.get_yticklabels()] == [
+        "format=plain",
+        "format=reverse",
+    ]
+    rows = rows_of(swept[0])
+    for line, median in zip(scores.lines[::2], scores.lines[1::2], strict=True):
+        shares = sorted(line.get_xdata())
+        case = scores.get_yticklabels()[int(line.get_ydata()[0])].get_text()
+        mine = [row for row in rows.values() if row["combination"] == case]
+        assert shares == sorted(100 * row["answer_correct"] / row["n"] for row in mine)
+        assert median.get_xdata()[0] == pytest.approx(sum(shares) / 2)
+    assert len(curves.lines) == 4
+    (folder / "sweep.json").write_text("{}")
+    assert "is damaged" in CliRunner().invoke(main, ["figures", str(folder)]).stderr
 
 
 def test_progress_is_plain_lines_where_there_is_no_terminal(swept):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
 import threading
 import types
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from click.testing import CliRunner
@@ -28,6 +29,7 @@ from tests.helpers.sweeps import SMALL, holder, tensors, trained, until, write_g
 pytestmark = pytest.mark.slow
 
 SETTINGS = {"steps": 40, "eval_every": 20, "save_every": 20}
+LONG = {"steps": 800, "eval_every": 80, "save_every": 80}
 
 
 class RayError(Exception):
@@ -40,10 +42,15 @@ class RayTaskError(RayError):
     cause = None
 
 
+def broken(task: Future) -> bool:
+    return isinstance(task.exception(), BrokenProcessPool)
+
+
 class FakeRay(types.ModuleType):
     """What of Ray is used: tasks run in processes of their own, two at a time."""
 
     exceptions = types.SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
+    latest: ClassVar[dict[ProcessPoolExecutor, Future]] = {}  # the last task of each process
 
     def init(self, **how) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -56,8 +63,11 @@ class FakeRay(types.ModuleType):
 
     def remote(self, function):
         def submit(*words):
-            pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
-            return pool.submit(function, *words)
+            """In a process that has nothing to do, or a new one."""
+            free = [p for p, t in self.latest.items() if t.done() and not broken(t)]
+            pool = free[0] if free else ProcessPoolExecutor(1, get_context("spawn"))
+            self.latest[pool] = pool.submit(function, *words)
+            return self.latest[pool]
 
         task = types.SimpleNamespace(remote=submit)
         task.options = lambda num_cpus, max_retries: task
@@ -167,7 +177,7 @@ def test_runs_and_scores_are_those_of_single_runs(address, tmp_path):
 
 
 def test_a_stopped_sweep_is_saved_and_resumed(swept, tmp_path):
-    file = write_grid(tmp_path, "eval = false\nseeds = [0, 1, 2]", **SETTINGS | {"steps": 800})
+    file = write_grid(tmp_path, "eval = false\nseeds = [0, 1, 2]", **SETTINGS | LONG)
     first = tmp_path / "runs" / "seed=0"
 
     def stop() -> None:
@@ -176,11 +186,11 @@ def test_a_stopped_sweep_is_saved_and_resumed(swept, tmp_path):
 
     rows, stopped = swept(file, stop)
     assert stopped and [row["state"] for row in rows.values()] == ["interrupted"] * 2 + ["waiting"]
-    assert 0 < Run(first).progress()["step"] < 800
+    assert 0 < Run(first).progress()["step"] < LONG["steps"]
     rows, stopped = swept(file)
     assert not stopped and {row["state"] for row in rows.values()} == {"done"}
     for seed in (0, 2):
-        whole = alone(tmp_path / f"whole{seed}", seed, steps=800)
+        whole = alone(tmp_path / f"whole{seed}", seed, **LONG)
         assert tensors(tmp_path / "runs" / f"seed={seed}") == tensors(whole)
 
 

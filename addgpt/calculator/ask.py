@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
 import numpy as np
 
-from addgpt.calculator.expression import brief
+from addgpt.calculator.numbers import brief
 from addgpt.config.architectures import ModelConfig
 from addgpt.config.errors import UsageError
 from addgpt.generation import decode
@@ -19,7 +19,7 @@ from addgpt.generation.verify import verify_or_write
 from addgpt.model.build import Model
 from addgpt.task import Answer, Graded, Problem
 
-# An operation may take about a minute of one core, by the figures of two blocks of width 128. That
+# An operation may take about a minute of one core, by figures of models as large as ours. That
 # bounds memory as well: what is kept of a token is a few KB.
 SECONDS = 60
 A_TOKEN = 5e-4  # seconds that a token takes, whatever stands before it
@@ -75,6 +75,7 @@ class Asker:
         self._surest = 1 - smoothing + smoothing / len(task.alphabet)
         self._context = model.config.longest if model is not None else None
         self._most = most_tokens(model.config if model is not None else None)
+        self._model = model if write is None else None
         if write is not None:
             self._alone = self._together = write
         elif model is not None:
@@ -138,22 +139,72 @@ class Asker:
             length = np.minimum(out.length, limits[index])
             finished = out.terminated & (out.length <= limits[index])
             for place, row in enumerate(index.tolist()):
-                problem, text = problems[row], task.decode(out.tokens[place, : length[place]])
-                shown = [i for i, char in enumerate(text) if char not in task.hidden]
-                sure = np.minimum(out.probability[place, shown] / self._surest, 1)
-                completion, answer = "".join(text[i] for i in shown), None
-                if finished[place]:
-                    with contextlib.suppress(UsageError):
-                        answer = task.read(problem, text)
-                found[problem] = Written(
-                    problem=problem,
-                    completion=completion,
-                    answer=answer,
-                    truth=task.truth(problem),
-                    probabilities=tuple(sure.tolist()),
-                    covered=self.proved or task.in_eval_range(problem),
-                    finished=bool(finished[place]),
-                )
+                text = task.decode(out.tokens[place, : length[place]])
+                chances, ended = out.probability[place, : length[place]], bool(finished[place])
+                found[problems[row]] = self._written(problems[row], text, chances, ended)
+
+    def _written(self, problem: Problem, text: str, chances: np.ndarray, finished: bool) -> Written:
+        """What was written, with (T,) the model's probability of each of its T tokens."""
+        task, answer = self.task, None
+        shown = [i for i, char in enumerate(text) if char not in task.hidden]
+        sure = np.minimum(chances[shown] / self._surest, 1)
+        if finished:
+            with contextlib.suppress(UsageError):
+                answer = task.read(problem, text)
+        return Written(
+            problem=problem,
+            completion="".join(text[i] for i in shown),
+            answer=answer,
+            truth=task.truth(problem),
+            probabilities=tuple(sure.tolist()),
+            covered=self.proved or task.in_eval_range(problem),
+            finished=finished,
+        )
+
+    def stream(self, problem: Problem) -> Generator[tuple[int, str, float], None, Written | str]:
+        """What the model writes about one problem, token by token: place, character, probability.
+
+        Returns the whole, or why the problem cannot be asked. Hidden tokens are left out.
+        """
+        try:
+            prompts = self.task.encode(self.check(problem))[None]
+        except UsageError as error:
+            return str(error)
+        slots = max(1, self._longest - prompts.shape[1])
+        slots = slots if self.task.in_train_range(problem) else self._most
+        limit = int(self._limits(prompts, slots)[0])
+        if not 1 <= limit <= self._most:
+            what = brief(str(problem))
+            return f"too long for this model: {what}" if limit < 1 else _too_much(what, self._most)
+        text = ""
+        chances: list[float] = []
+        for token, chance in self._tokens(prompts, limit):
+            char = self.task.decode(np.array([token]))
+            text, chances = text + char, [*chances, chance]
+            if char not in self.task.hidden:
+                yield len(text) - 1, char, min(chance / self._surest, 1.0)
+        return self._written(problem, text, np.array(chances), text.endswith(self.task.end))
+
+    def reference(self, problem: Problem) -> str:
+        """The reference completion of a problem; empty where the task does not know it."""
+        prompt = self.task.encode(self.task.prompt(problem))
+        work = self.task.reference(prompt[None])
+        if work is None:
+            return ""
+        return self.task.decode(work.tokens[0, len(prompt) : work.lengths[0]])
+
+    def _tokens(self, prompts: np.ndarray, limit: int) -> Iterator[tuple[int, float]]:
+        """The tokens that follow a (1, T) prompt, as they are written."""
+        if self._model is not None:
+            positions = decode.within_tables(self.task.positions, self._model.config)
+            end = self.task.alphabet.index(self.task.end)
+            yield from decode.stream_with_chances(self._model, positions, prompts[0], limit, end)
+            return
+        out = self._alone(prompts, limit)
+        size = int(out.length[0])
+        yield from zip(
+            out.tokens[0, :size].tolist(), out.probability[0, :size].tolist(), strict=True
+        )
 
     def _limits(self, prompts: np.ndarray, slots: int) -> np.ndarray:
         """(B,) how many tokens may be written after each prompt: its slots, and some more."""

@@ -1,58 +1,60 @@
-"""Arithmetic expressions of whole numbers: parsed into a flat list of operations and evaluated.
+"""Arithmetic expressions, parsed into a flat list of nodes.
 
-`12*(34-5)` becomes numbers and operations in the order in which they can be evaluated; each refers
-to earlier ones by index and the last one is the result:
+    line     = [name "="] sum
+    sum      = product {("+" | "-") product}
+    product  = signed {("*" | "/" | "//" | "%" | "mod") signed | power}     2(3+4) is 2*(3+4)
+    signed   = {"+" | "-"} power
+    power    = percent ["^" signed]                                        2^3^2 is 2^9
+    percent  = operand {"%"}
+    operand  = number | name | "(" sum ")"
 
->>> for node in parse("12*(34-5)"):
+>>> for node in parse("12*(34-5)").nodes:
 ...     print(node)
-Number(value=12)
-Number(value=34)
-Number(value=5)
-Operation(op='-', left=1, right=2)
-Operation(op='*', left=0, right=3)
->>> print(evaluate(parse("12*(34-5)"))[-1], "|", evaluate(parse("-17/5"))[-1])
-348 | -3 remainder -2
+Literal(value=Number(units=12, places=0, rounded=False))
+Literal(value=Number(units=34, places=0, rounded=False))
+Literal(value=Number(units=5, places=0, rounded=False))
+Chain(op='+', terms=[(1, 1), (-1, 2)])
+Chain(op='*', terms=[(1, 0), (1, 3)])
 
-Nothing here recurses, so that deep nesting cannot exhaust the stack, and nothing calls `eval`.
+Nodes come after those that they refer to, by index; the last one is the result. Nothing here
+recurses, so that deep nesting cannot exhaust the stack, and nothing calls `eval`.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
 from typing import NamedTuple
 
+from addgpt.calculator.numbers import Number, brief
+from addgpt.calculator.typed import NUMERALS, VALID, WORDS, Token, level, tokens
 from addgpt.config.errors import UsageError
-from addgpt.task import MAX_DIGITS, TOO_LARGE, Answer, Problem
 
-MAX_CHARACTERS = 10_000
+MAX_CHARACTERS = 100_000
 MAX_DEPTH = 1000
-OPERATORS = "+-*/"
-TOKEN = re.compile(r"[0-9]+|\*\*|//|[-+*/()]")
-EXPONENT = re.compile(r"[eE][-+]?[0-9]")
-SPACE = " \t\r\n\f\v"
 NEGATE = "negate"
-PRECEDENCE = {"(": 0, "+": 1, "-": 1, "*": 2, "/": 2, NEGATE: 3}
-LOOKALIKES = {"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", ":": "/", "[": "(", "]": ")"}
-
-# An operation, and which of its operands are negative -> the problem on their absolute values:
-# the operation, whether they change places, and the sign of the result.
-SIGNS = {
-    ("+", False, False): ("+", False, 1),
-    ("+", False, True): ("-", False, 1),
-    ("+", True, False): ("-", True, 1),
-    ("+", True, True): ("+", False, -1),
-    ("-", False, False): ("-", False, 1),
-    ("-", False, True): ("+", False, 1),
-    ("-", True, False): ("+", False, -1),
-    ("-", True, True): ("-", True, 1),
-}
+PRECEDENCE = {
+    "(": 0, "+": 1, "-": 1, "*": 2, "/": 2, "//": 2, "mod": 2, NEGATE: 3, "^": 4,
+}  # fmt: skip
+OPEN, CLOSE = "([{", ")]}"
+ASSIGNED = re.compile(r"\s*([A-Za-z][A-Za-z0-9_]*)\s*=(?=.*[^\s=?])")
+TIMES = re.compile("[xX][0-9]*")
+EXAMPLE = "type an expression such as 12*(34-5)"
 
 
-class Number(NamedTuple):
+class Literal(NamedTuple):
     """A number as typed."""
 
-    value: int
+    value: Number
+
+
+class Name(NamedTuple):
+    """A value from before."""
+
+    name: str
 
 
 class Negation(NamedTuple):
@@ -61,309 +63,309 @@ class Negation(NamedTuple):
     of: int
 
 
+class Percent(NamedTuple):
+    """A hundredth of the result of an earlier node."""
+
+    of: int
+
+
 class Operation(NamedTuple):
-    """One of + - * / on the results of two earlier nodes."""
+    """One of / // % ^ on the results of two earlier nodes."""
 
     op: str
     left: int
     right: int
 
-    @property
-    def operands(self) -> tuple[int, ...]:
-        return self.left, self.right
+
+class Chain(NamedTuple):
+    """The sum of earlier results with a sign each, the first one's being 1, or their product."""
+
+    op: str
+    terms: list[tuple[int, int]]
 
 
-class Addition(NamedTuple):
-    """The sum of more than two earlier results, none of which is negative."""
-
-    operands: tuple[int, ...]
-
-    @property
-    def op(self) -> str:
-        return "+"
+Node = Literal | Name | Negation | Percent | Operation | Chain
 
 
-Node = Number | Negation | Operation | Addition
-Expression = tuple[Node, ...]
+@dataclass(frozen=True)
+class Expression:
+    """A line that was read.
+
+    nodes  each after those that it refers to; None where one became part of another
+    spans  the places in the text where each begins and ends
+    name   what the result is to be called
+    notes  what of it might have been meant otherwise
+    """
+
+    text: str
+    nodes: list[Node | None]
+    spans: list[tuple[int, int]]
+    name: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def shown(self, node: int) -> str:
+        """A part of the expression as it was typed."""
+        start, end = self.spans[node]
+        return brief(self.text[start:end], "characters")
 
 
-class Question(NamedTuple):
-    """A problem without signs, and the signs of its result and of its rest."""
-
-    problem: Problem
-    sign: int
-    rest_sign: int
-    reduction: str  # the operation with its signs
-
-    def signed(self, answer: Answer) -> Answer:
-        """The result that an answer to the problem stands for."""
-        return Answer(self.sign * answer.whole, self.rest_sign * answer.rest)
+def operands(node: Node) -> tuple[int, ...]:
+    """The indexes of the nodes whose results a node needs."""
+    if isinstance(node, Negation | Percent):
+        return (node.of,)
+    if isinstance(node, Operation):
+        return node.left, node.right
+    return tuple(index for _, index in node.terms) if isinstance(node, Chain) else ()
 
 
-def parse(text: str) -> Expression:
-    """The nodes of an expression with + - * /, parentheses and signs.
+def parse(text: str, names: Iterable[str] | None = None) -> Expression:
+    """A line as an expression. `names` are those that have a value; None where there can be none.
 
-    As in Python, a sign binds more tightly than * and /. One `=` at the end is let pass. Raises
-    ValueError, in one line, for anything else.
+    Raises UsageError, in one line, for anything that is no expression.
     """
     if len(text) > MAX_CHARACTERS:
         raise UsageError(f"too long: {len(text):,} characters; the most is {MAX_CHARACTERS:,}")
-    parser = _Parser()
-    for token in _tokens(_without_equals(text)):
-        parser.read(token)
-    return parser.finish()
+    text = level(text)
+    name, match = None, ASSIGNED.match(text) if "=" in text else None
+    if match:
+        name = match[1]
+        _check_name(name, names)
+        text = " " * match.end() + text[match.end() :]
+    parser = _Parser(text, names)
+    parser.read(list(tokens(text)))
+    return Expression(text, parser.nodes, parser.spans, name, tuple(parser.notes))
 
 
-def evaluate(expression: Expression) -> list[Answer]:
-    """The exact value of every node, by Python integers; the last one is the result.
+def exact(expression: Expression, names: Mapping[str, Fraction]) -> Fraction:
+    """The exact value of an expression whose powers are of bearable size.
 
-    Division truncates toward zero and the remainder has the sign of the dividend, so that
-    dividend = quotient * divisor + remainder. Raises UsageError for a division by zero, for an
-    inexact division whose result is used further and for numbers that grow beyond all bounds.
+    `names` are the exact values of names. Raises ZeroDivisionError.
     """
-    values: list[Answer] = []
-    for node in expression:
-        if isinstance(node, Number):
-            values.append(Answer(node.value))
+    values: list[Fraction] = []
+    for node in expression.nodes:
+        found = Fraction(0)
+        if isinstance(node, Literal):
+            found = Fraction(node.value.value)
+        elif isinstance(node, Name):
+            found = names[node.name]
         elif isinstance(node, Negation):
-            values.append(negative(values[node.of]))
-        else:
-            operands = [whole(values[place]) for place in node.operands]
-            if max(map(abs, operands)) >= TOO_LARGE:
-                raise UsageError(f"an intermediate result has more than {MAX_DIGITS:,} digits")
-            values.append(apply(node.op, *operands))
-    return values
-
-
-def joined(expression: Expression, values: list[Answer]) -> Expression:
-    """The same, sums of sums as one `Addition` each, where no number in them is negative.
-
-    `values` are those of its nodes.
-
-    >>> for node in joined(parse("1+2+3"), evaluate(parse("1+2+3"))):
-    ...     print(node)
-    Number(value=1)
-    Number(value=2)
-    Number(value=3)
-    Addition(operands=(0, 1, 2))
-    """
-    terms: dict[int, tuple[int, ...]] = {}  # what a sum is the sum of
-    inner: set[int] = set()  # sums that are part of another
-    for index, node in enumerate(expression):
-        if isinstance(node, Operation) and node.op == "+":
-            found = sum((terms.get(place, (place,)) for place in node.operands), ())
-            if all(values[place].whole >= 0 for place in found):
-                terms[index] = found
-                inner.update(place for place in node.operands if place in terms)
-    out: list[Node] = []
-    new: dict[int, int] = {}
-    for index, node in enumerate(expression):
-        if index in inner:
-            continue
-        if isinstance(node, Negation):
-            node = Negation(new[node.of])
-        elif len(terms.get(index, ())) > 2:
-            node = Addition(tuple(new[place] for place in terms[index]))
-        elif isinstance(node, Operation):
-            node = Operation(node.op, new[node.left], new[node.right])
-        new[index] = len(out)
-        out.append(node)
-    return tuple(out)
-
-
-def problems(expression: Expression, values: Sequence[Answer]) -> tuple[Problem, ...]:
-    """What its operations ask without signs (-3+5 is 5-3), given the `values` of its nodes."""
-    asked = (node for node in expression if isinstance(node, Operation | Addition))
-    sides = ((node.op, [values[place].whole for place in node.operands]) for node in asked)
-    return tuple(unsigned(op, *numbers).problem for op, numbers in sides)
-
-
-def negative(value: Answer) -> Answer:
-    return Answer(-value.whole, -value.rest)
-
-
-def apply(op: str, *operands: int) -> Answer:
-    """One exact operation. Raises UsageError for a division by zero."""
-    if op == "+":
-        return Answer(sum(operands))
-    left, right = operands
-    if op == "-":
-        return Answer(left - right)
-    if op == "*":
-        return Answer(left * right)
-    if right == 0:
-        raise UsageError("division by zero")
-    quotient, rest = divmod(abs(left), abs(right))
-    return Answer(
-        quotient if (left < 0) == (right < 0) else -quotient, rest if left >= 0 else -rest
-    )
-
-
-def whole(value: Answer) -> int:
-    """A value that an operation may use. Raises UsageError where it has a rest."""
-    if value.rest:
-        raise UsageError(
-            f"a division inside a longer expression must be exact, but one leaves "
-            f"{brief(abs(value.whole))} remainder {brief(abs(value.rest))}"
-        )
-    return value.whole
-
-
-def rounds(expression: Expression) -> list[list[int]]:
-    """Indexes of the nodes that can be evaluated together, each round after the one before.
-
-    Round 0 holds what needs no operation. A negation is in the round of what it negates.
-    """
-    level: list[int] = []
-    for node in expression:
-        if isinstance(node, Number):
-            level.append(0)
-        elif isinstance(node, Negation):
-            level.append(level[node.of])
-        else:
-            level.append(1 + max(level[place] for place in node.operands))
-    out: list[list[int]] = [[] for _ in range(max(level, default=-1) + 1)]
-    for index, turn in enumerate(level):
-        out[turn].append(index)
-    return out
-
-
-def brief(number: int | str, of: str = "digits", most: int = 24) -> str:
-    """A number or other text, its middle left out where it is long."""
-    text = str(number)
-    return text if len(text) <= most else f"{text[:8]}...{text[-8:]} ({len(text):,} {of})"
-
-
-def unsigned(op: str, *numbers: int) -> Question:
-    """An operation on signed numbers as one on non-negative numbers.
-
-    Of a sum of more than two none may be negative.
-
-    >>> unsigned("+", -3, 5)
-    Question(problem=Problem(op='-', operands=(5, 3)), sign=1, rest_sign=1, reduction='-3 + 5')
-    """
-    first, *others = numbers
-    reduction = f" {op} ".join([str(first), *(str(x) if x >= 0 else f"({x})" for x in others)])
-    if len(numbers) > 2:
-        assert min(numbers) >= 0, numbers
-        return Question(Problem(op, numbers), 1, 1, reduction)
-    a, b = numbers
-    x, y = abs(a), abs(b)
-    if op in "*/":
-        sign = 1 if (a < 0) == (b < 0) else -1
-        return Question(Problem(op, (x, y)), sign, 1 if a >= 0 else -1, reduction)
-    asked, swap, sign = SIGNS[op, a < 0, b < 0]
-    return Question(Problem(asked, (y, x) if swap else (x, y)), sign, 1, reduction)
+            found = -values[node.of]
+        elif isinstance(node, Percent):
+            found = values[node.of] / 100
+        elif isinstance(node, Chain):
+            parts = [sign * values[index] for sign, index in node.terms]
+            while len(parts) > 1:  # in pairs, which keeps large fractions few
+                rest = parts[-1:] if len(parts) % 2 else []
+                pairs = zip(parts[::2], parts[1::2], strict=False)
+                parts = [a + b if node.op == "+" else a * b for a, b in pairs] + rest
+            (found,) = parts
+        elif node is not None:
+            a, b = values[node.left], values[node.right]
+            if node.op == "/":
+                found = a / b
+            elif node.op == "^":
+                found = a ** int(b)
+            else:
+                found = Fraction(a // b) if node.op == "//" else a % b
+        values.append(found)
+    return values[-1]
 
 
 class _Parser:
     """Operator precedence by two stacks (Dijkstra's shunting yard)."""
 
-    def __init__(self) -> None:
-        self.nodes: list[Node] = []
+    def __init__(self, text: str, names: Iterable[str] | None) -> None:
+        self.text, self.names = text, names
+        self.nodes: list[Node | None] = []
+        self.spans: list[tuple[int, int]] = []
+        self.notes: list[str] = []
         self.operands: list[int] = []  # nodes not yet used by an operation
-        self.waiting: list[str] = []  # operators, and parentheses not yet closed
+        self.waiting: list[Token] = []  # operators, and brackets not yet closed
         self.depth = 0
-        self.last = ""
 
-    def read(self, token: str) -> None:
-        if self.last.isdigit() or self.last == ")":
-            self._after_operand(token)
-        else:
-            self._operand(token)
-        self.last = token
-
-    def finish(self) -> Expression:
-        if not self.last:
-            raise UsageError("empty: type an expression such as 12*(34-5)")
-        if not (self.last.isdigit() or self.last == ")"):
-            raise UsageError(f"missing operand after {self.last!r}, at the end")
+    def read(self, line: list[Token]) -> None:
+        """Read all tokens of a line. The nodes are complete afterwards."""
+        if not line:
+            raise UsageError(f"empty: {EXAMPLE}")
+        complete = False  # whether an operand ends here
+        for place, token in enumerate(line):
+            then = line[place + 1] if place + 1 < len(line) else None
+            if complete:
+                complete = self._after_operand(token, then, line[place - 1])
+            else:
+                complete = self._operand(token, line[place - 1] if place else None)
+        if not complete:
+            raise UsageError(f"missing number after {self._typed(line[-1])!r}, at the end")
         self._reduce(1)
         if self.waiting:
-            raise UsageError("unbalanced parentheses: '(' is not closed")
-        return tuple(self.nodes)
+            raise UsageError(f"unbalanced: {self._typed(self.waiting[-1])!r} is not closed")
 
-    def _operand(self, token: str) -> None:
-        """A token where a number must come."""
-        if token.isdigit():
-            self._push(Number(int(token)))
-        elif token == "-":
-            self.waiting.append(NEGATE)
-        elif token == "(":
-            self.waiting.append("(")
+    def _operand(self, token: Token, before: Token | None) -> bool:
+        """A token where a number must come: whether it is one."""
+        if token.value is not None:
+            self._push(Literal(token.value), token.start, token.end)
+            return True
+        if token.kind == "name":
+            self._push(Name(self._known(token)), token.start, token.end)
+            return True
+        if token.text == "-":
+            self.waiting.append(token._replace(text=NEGATE))
+        elif token.text in OPEN:
+            self.waiting.append(token)
             self.depth += 1
             if self.depth > MAX_DEPTH:
-                raise UsageError(f"too deep: more than {MAX_DEPTH:,} parentheses inside another")
-        elif token == ")" and self.last == "(":
-            raise UsageError("empty parentheses: ()")
-        elif token != "+":  # a plus sign changes nothing
-            raise UsageError(f"missing operand before {token!r}")
+                raise UsageError(f"too deep: more than {MAX_DEPTH:,} brackets inside another")
+        elif token.text in CLOSE and before is not None and before.text in OPEN:
+            raise UsageError("empty brackets: ()")
+        elif token.text == "=":
+            raise UsageError(f"'=' may only stand at the beginning or the end; {EXAMPLE}")
+        elif token.text != "+":  # a plus sign changes nothing
+            raise UsageError(f"missing number before {self._typed(token)!r}")
+        return False
 
-    def _after_operand(self, token: str) -> None:
-        """A token after a complete operand."""
-        if token in OPERATORS:
-            self._reduce(PRECEDENCE[token])
-            self.waiting.append(token)
-        elif token == ")":
-            self._reduce(1)
-            if not self.waiting:
-                raise UsageError("unbalanced parentheses: ')' without '('")
-            self.waiting.pop()
-            self.depth -= 1
-        else:
-            raise UsageError(f"missing operator before {brief(token)!r}")
+    def _after_operand(self, token: Token, then: Token | None, before: Token) -> bool:
+        """A token after a complete operand: whether one is complete after it, too."""
+        op = token.text
+        if token.kind == "name" and TIMES.fullmatch(op) and self._is_times(op, then):
+            op = "*"
+        elif op in ("%", "percent"):
+            op = "mod" if op == "%" and self._is_mod(token, then, before) else "percent"
+        if op == "percent":
+            of = self.operands.pop()
+            self._note_percent(token, then, of)
+            self._push(Percent(of), self.spans[of][0], token.end)
+            return True
+        if op in CLOSE and token.kind == "op":
+            self._close(token)
+            return True
+        if op in PRECEDENCE and op not in OPEN:
+            # A power waits for what stands to its right: 2^3^2 is 2^9.
+            self._reduce(PRECEDENCE[op] + (op == "^"))
+            self.waiting.append(token._replace(text=op))
+            return False
+        if op == "=":
+            raise UsageError(f"'=' may only stand at the beginning or the end; {EXAMPLE}")
+        if token.value is not None and before.text not in CLOSE:
+            shown = brief(self._typed(token))
+            raise UsageError(f"missing operator before {shown!r}; separators group by three: 1 234")
+        self._implied(token, before)
+        return self._operand(token, before)
+
+    def _implied(self, token: Token, before: Token) -> None:
+        """A product without its sign, 2(3+4)."""
+        if token.kind == "name":
+            self._known(token)
+        left = before if before.text not in CLOSE else None
+        divided = any(x.text in ("/", "//", "mod") for x in self.waiting[-1:])
+        self._reduce(PRECEDENCE["*"])
+        if divided and left is not None and not self.notes:
+            self.notes.append("a product without * counts like one with it: 6/2(3) is 6/2*3")
+        self.waiting.append(Token("op", "*", token.start, token.start))
+
+    def _close(self, token: Token) -> None:
+        self._reduce(1)
+        if not self.waiting:
+            raise UsageError(f"unbalanced: {token.text!r} without its beginning")
+        opened = self.waiting.pop()
+        if OPEN.index(opened.text) != CLOSE.index(token.text):
+            raise UsageError(f"unbalanced: {opened.text!r} is closed by {token.text!r}")
+        self.depth -= 1
+        self.spans[self.operands[-1]] = (opened.start, token.end)
+
+    def _is_times(self, word: str, then: Token | None) -> bool:
+        """Whether an x after an operand is a multiplication sign, and no name."""
+        begins = then is not None and (then.kind != "op" or then.text in OPEN)
+        return begins or word not in (self.names or ())
+
+    def _is_mod(self, token: Token, then: Token | None, before: Token) -> bool:
+        """Whether % is the remainder of a division, and no percent sign.
+
+        Before a number it is; before a minus sign, only its spaces tell.
+        """
+        if then is None:
+            return False
+        if then.text == "-" and then.kind == "op":
+            apart = (token.start > before.end, then.start > token.end)
+            if apart[0] == apart[1]:
+                raise UsageError(
+                    "'%-' may be a percentage less something, or a remainder: type (10%) - 3, or "
+                    "10 mod -3"
+                )
+            return apart[0]
+        return then.kind != "op" or then.text in OPEN
+
+    def _note_percent(self, token: Token, then: Token | None, of: int) -> None:
+        """200+15% might have been meant as 15 % more."""
+        alone = then is None or then.text in ("+", "-", *CLOSE)
+        if alone and self.waiting and self.waiting[-1].text in ("+", "-") and not self.notes:
+            shown = brief(self.text[self.spans[of][0] : token.end].strip(), "characters")
+            if isinstance(self.nodes[of], Literal):
+                op = self.waiting[-1].text
+                self.notes.append(
+                    f"{shown} stands for a hundredth of it; for a change by that much: "
+                    f"200*(100{op}15)%"
+                )
 
     def _reduce(self, least: int) -> None:
         """Turn waiting operators that bind at least so tightly into nodes."""
-        while self.waiting and PRECEDENCE[self.waiting[-1]] >= least:
-            op = self.waiting.pop()
-            if op == NEGATE:
-                self._push(Negation(self.operands.pop()))
+        while self.waiting and PRECEDENCE.get(self.waiting[-1].text, 0) >= least:
+            token = self.waiting.pop()
+            right = self.operands.pop()
+            end = self.spans[right][1]
+            if token.text == NEGATE:
+                self._push(Negation(right), token.start, end)
+                continue
+            left = self.operands.pop()
+            start = self.spans[left][0]
+            if token.text in "+-*":
+                self._push(self._chain(token.text, left, right), start, end)
             else:
-                right, left = self.operands.pop(), self.operands.pop()
-                self._push(Operation(op, left, right))
+                self._push(Operation(token.text, left, right), start, end)
 
-    def _push(self, node: Node) -> None:
+    def _chain(self, op: str, left: int, right: int) -> Chain:
+        """A sum or product, as one with the sum or product on its left."""
+        kind, sign = ("*", 1) if op == "*" else ("+", 1 if op == "+" else -1)
+        node = self.nodes[left]
+        if isinstance(node, Chain) and node.op == kind:
+            self.nodes[left] = None
+            node.terms.append((sign, right))
+            return node
+        return Chain(kind, [(1, left), (sign, right)])
+
+    def _push(self, node: Node, start: int, end: int) -> None:
         self.operands.append(len(self.nodes))
         self.nodes.append(node)
+        self.spans.append((start, end))
+
+    def _typed(self, token: Token) -> str:
+        return self.text[token.start : token.end] or token.text
+
+    def _known(self, token: Token) -> str:
+        """A name that has a value, which may be asked for by another case."""
+        word = token.text
+        if self.names is not None and word in self.names:
+            return word
+        if word.lower() in NUMERALS:
+            raise UsageError(f"{word!r}: numbers are typed in digits, {NUMERALS[word.lower()]}")
+        if self.text[token.end :].lstrip()[:1] in OPEN and self.text[token.end :].strip():
+            raise UsageError(f"there is no function {brief(word)!r}; valid: {VALID}")
+        if self.names is None:
+            where = "; names are for the prompt: addgpt calc without an expression"
+            raise UsageError(f"unknown word {brief(word)!r}; valid: {VALID}{where}")
+        close = difflib.get_close_matches(word, list(self.names), 3)
+        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        raise UsageError(
+            f"unknown name {brief(word)!r}{hint or f'; {word} = 12*3 gives it a value'}"
+        )
 
 
-def _without_equals(text: str) -> str:
-    """`12+34=` is how people write a question."""
-    bare = text.rstrip(SPACE)
-    return bare[:-1] if bare.endswith("=") and len(bare) > 1 else bare
-
-
-def _tokens(text: str) -> Iterator[str]:
-    """Numbers, operators and parentheses. Raises UsageError at whatever else there is."""
-    place = 0
-    while place < len(text):
-        if text[place] in SPACE:
-            place += 1
-            continue
-        match = TOKEN.match(text, place)
-        if match is None:
-            raise UsageError(_complaint(text, place))
-        token = match[0]
-        if token == "**":
-            raise UsageError("powers (**) are not supported; valid: + - * / ( )")
-        if token == "//":
-            raise UsageError("// is not supported; / gives quotient and remainder")
-        if len(token) > MAX_DIGITS:
-            raise UsageError(f"a number has {len(token):,} digits; the most is {MAX_DIGITS:,}")
-        yield token
-        place = match.end()
-
-
-def _complaint(text: str, place: int) -> str:
-    """What is wrong with the character at a place that starts no token."""
-    char = text[place]
-    if char == ".":
-        return "decimal points ('.') are not supported; only whole numbers are"
-    if place and text[place - 1] in "0123456789" and EXPONENT.match(text, place):
-        return f"exponents ({char!r} as in 1e5) are not supported; write the number in full"
-    if char.isnumeric():
-        return f"{char!r} is not an ASCII digit; valid: 0-9"
-    if char in LOOKALIKES:
-        return f"unknown character {char!r}; write {LOOKALIKES[char]}"
-    return f"unknown character {char!r}; valid: 0-9 + - * / ( )"
+def _check_name(name: str, names: Iterable[str] | None) -> None:
+    """Raise UsageError for a name that cannot be given a value."""
+    if names is None:
+        raise UsageError("names are for the prompt: addgpt calc without an expression")
+    if name == "ans":
+        raise UsageError("'ans' is the last answer; choose another name")
+    if TIMES.fullmatch(name) and name.lower() != "x":
+        raise UsageError(f"{name!r} reads as times {name[1:]}; choose another name")
+    if name.lower() in WORDS or name.lower() in NUMERALS:
+        raise UsageError(f"{name!r} is a word of the calculator; choose another name")

@@ -1,18 +1,23 @@
-"""Talking to a calculator: answers as text, notes about them, piped lines, and the REPL."""
+"""The prompt: expressions and commands typed into a terminal."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from itertools import groupby, islice, takewhile
+import os
+import re
+import shutil
+import textwrap
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import groupby, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import platformdirs
 
-from addgpt.calculator.expression import brief
-from addgpt.calculator.solver import Calculator, Solution, Step
+from addgpt.calculator.numbers import DIVISIONS, Value, brief
+from addgpt.calculator.show import answer, exact_text, notes, works
+from addgpt.calculator.solver import Calculator, Solution
 from addgpt.config.errors import UsageError
 from addgpt.task import Problem
 
@@ -20,121 +25,41 @@ if TYPE_CHECKING:
     from prompt_toolkit.completion import Completer
     from prompt_toolkit.history import History
 
-CHUNK = 5_000  # piped lines that are solved together
-MAX_TOLD = 20  # wrong answers to piped lines
 MAX_REACH = 200  # digits up to which `reach` searches
 SURE, FAIRLY_SURE = 0.99, 0.9
-COMMANDS = (":steps", ":model", ":help", ":quit")
+COMMANDS = (
+    ":steps", ":exact", ":division", ":digits", ":vars", ":model", ":help", ":quit",
+)  # fmt: skip
 LEAVE = (":quit", ":q", ":exit")
 HELP = """\
-Type an expression of whole numbers with {operators} and parentheses, such as 12*(34-5)/2.
-An inexact division answers 3 remainder 2. Each operation is done by the model; Python checks it.
-Answers are green where the model is sure of a digit, yellow where less so, red where it is not.
+Type an expression with {operators} and brackets, such as 12*(34-5)/2.
+ans is the last answer; x = 12*3 gives a name to one.
+Each operation is done by the model; Python checks it.
 
-:steps        show, or no longer show, how the model works each operation out
-:model [RUN]  say which model this is, or use the model of another run
-:help         this text
-:quit         leave (so does Ctrl-D); Ctrl-C cancels a line or a computation"""
+:steps         show, or no longer show, how the model works each operation out
+:exact         show, or no longer show, the exact value beside a rounded answer
+:division HOW  what / gives: decimal 3.4, remainder 3 remainder 2, or fraction 17/5
+:digits N      significant digits of what has to be rounded
+:vars          the names that have a value
+:model [RUN]   say which model this is, or use the model of another run
+:help          this text
+:quit          leave (so does Ctrl-D); Ctrl-C cancels a line or a computation"""
+STYLES = {
+    "sure": "ansigreen",
+    "fairly": "ansiyellow",
+    "unsure": "ansired bold",
+    "bad": "ansired",
+    "warn": "ansiyellow",
+    "note": "ansicyan",
+}
 
 Styled = list[tuple[str, str]]
 """(style, text) pairs, as prompt_toolkit prints them."""
-
-
-@dataclass(frozen=True)
-class Tally:
-    """What became of piped lines: how many there were, and how many of which kinds."""
-
-    lines: int = 0
-    errors: int = 0  # answered with `error: ...`
-    stuck: int = 0  # of these, because the model got to no answer
-    wrong: int = 0  # answered, but not with the right result
-    uncovered: int = 0  # with operands of lengths not trained or scored
-
-    def __str__(self) -> str:
-        counts = f"{self.errors:,} errors, {self.wrong:,} wrong"
-        return f"{self.lines:,} lines: {counts}, {self.uncovered:,} of lengths never scored"
-
-
-def show(calculator: Calculator, solution: Solution, steps: bool = False) -> str:
-    """A solution as text for a person, `steps` first: each operation as on paper.
-
-    Without a last line if the model got to no answer, which `notes` say.
-    """
-    parts = [f"{work(calculator, step)}\n" for step in solution.steps if steps]
-    return "\n".join(parts if solution.stuck is not None else [*parts, answer(solution)])
-
-
-def work(calculator: Calculator, step: Step) -> str:
-    """What a step did, and how, as on paper."""
-    lines = calculator.explain(step).split("\n")
-    return "\n".join([heading(step), *(f"    {line}".rstrip() for line in lines)])
-
-
-def answer(solution: Solution) -> str:
-    """The one line that answers an expression, `error: ...` where there is no answer."""
-    error = solution.error or solution.stuck
-    return solution.answer if error is None else f"error: {error}"
-
-
-def heading(step: Step) -> str:
-    """What a step did: `-3 + 5 = 2   by 5-3`."""
-    parts = [f"{step.reduction} = {'?' if step.result is None else step.result}"]
-    if step.reduction.replace(" ", "") != str(step.problem):
-        parts.append(f"by {step.problem}")
-    if not step.correct:
-        parts.append(f"wrong: {step.problem} is {step.truth}")
-    least = min(step.probabilities, default=0.0)
-    if least < FAIRLY_SURE:
-        parts.append(f"least certain token: {least:.2f}")
-    return "   ".join(parts)
-
-
-def notes(solution: Solution) -> list[str]:
-    """What a person should know about an answer: that it is wrong, or not to be relied on."""
-    out = []
-    if solution.stuck is not None:
-        out.append(f"{solution.stuck}; the right answer is {solution.truth}")
-    elif solution.correct is False:
-        out.append(f"wrong: the right answer is {solution.truth}")
-    elif not all(step.correct for step in solution.steps):
-        out.append("the answer is right, although a step on the way is wrong")
-    beyond = [step.problem for step in solution.steps if not step.covered]
-    if beyond:
-        more = f" and {len(beyond) - 1} more" if len(beyond) > 1 else ""
-        out.append(f"of lengths never trained or scored: {brief(str(beyond[0]))}{more}")
-    return out
-
-
-def run_lines(
-    calculator: Calculator,
-    lines: Iterable[str],
-    out: TextIO,
-    tell: Callable[[str], None] = lambda note: None,
-) -> Tally:
-    """Answer each line with exactly one line, in order: the answer alone, or `error: ...`.
-
-    `tell` is called for the first wrong answers, since they look like right ones.
-    """
-    tally = Tally()
-    lines = iter(lines)
-    while chunk := list(islice(lines, CHUNK)):
-        solved = calculator.solve_many(chunk)
-        told = tally.wrong
-        for number, solution in enumerate(solved, tally.lines + 1):
-            out.write(answer(solution) + "\n")
-            if solution.correct is False and solution.stuck is None and told < MAX_TOLD:
-                told += 1
-                tell(f"line {number}: {', '.join(notes(solution))}")
-        out.flush()
-        stuck = sum(s.stuck is not None for s in solved)
-        tally = Tally(
-            lines=tally.lines + len(solved),
-            errors=tally.errors + stuck + sum(s.error is not None for s in solved),
-            stuck=tally.stuck + stuck,
-            wrong=tally.wrong + sum(s.correct is False for s in solved) - stuck,
-            uncovered=tally.uncovered + sum(not s.covered for s in solved),
-        )
-    return tally
+LEGEND: Styled = [
+    ("", "digits: "), ("class:sure", "sure"), ("", f" ({SURE:.0%} or more), "),
+    ("class:fairly", "fairly sure"), ("", f" ({FAIRLY_SURE:.0%}), "),
+    ("class:unsure", "not sure"),
+]  # fmt: skip
 
 
 def reach(calculator: Calculator) -> str:
@@ -148,7 +73,10 @@ def reach(calculator: Calculator) -> str:
 
 
 def run_repl(
-    calculator: Calculator, open_model: Callable[[str], Calculator], steps: bool = False
+    calculator: Calculator,
+    open_model: Callable[[str], Calculator],
+    steps: bool = False,
+    exact: bool = False,
 ) -> None:
     """Read expressions and commands from a terminal until Ctrl-D or `:quit`.
 
@@ -156,8 +84,9 @@ def run_repl(
         open_model: opens the calculator of another run; UsageError, RuntimeError or OSError say,
             in one line, why it cannot.
         steps: whether to show the work from the start.
+        exact: whether to show exact values from the start.
     """
-    _Repl(calculator, open_model, steps).run()
+    _Repl(calculator, open_model, steps, exact).run()
 
 
 def history_file() -> Path:
@@ -167,17 +96,26 @@ def history_file() -> Path:
 
 class _Repl:
     def __init__(
-        self, calculator: Calculator, open_model: Callable[[str], Calculator], steps: bool
+        self,
+        calculator: Calculator,
+        open_model: Callable[[str], Calculator],
+        steps: bool,
+        exact: bool,
     ) -> None:
         self.calculator = calculator
         self.open_model = open_model
-        self.steps = steps
+        self.steps, self.exact = steps, exact
+        self.rules = calculator.rules
+        self.names: dict[str, Value] = {}
+        self.legend = True  # not yet shown
 
     def run(self) -> None:
         from prompt_toolkit import PromptSession
 
         session: PromptSession = PromptSession(
-            history=_history(), completer=_completer(), reserve_space_for_menu=len(COMMANDS)
+            history=_history(),
+            completer=_completer(self.names),
+            reserve_space_for_menu=len(COMMANDS),
         )
         self._say([("", f"{self._about()}. :help for help, Ctrl-D to leave.")])
         while True:
@@ -195,17 +133,30 @@ class _Repl:
     def _handle(self, line: str) -> bool:
         """Do what a line says. False to leave."""
         command, _, rest = line.partition(" ")
-        if f":{command}" in (*COMMANDS, *LEAVE):  # `quit`: no expression has letters
+        rest = rest.strip()
+        # Without the colon, too, where that is no expression with a name.
+        bare = f":{command}" in (*COMMANDS, *LEAVE) and command not in self.names
+        if bare and rest[:1] not in tuple("=+-*/%^"):
             command = f":{command}"
         if command in LEAVE:
             return False
         if command == ":steps":
             self.steps = not self.steps
             self._say([("", f"steps are {'shown' if self.steps else 'not shown'}")])
+        elif command == ":exact":
+            self.exact = not self.exact
+            self._say([("", f"exact values are {'shown' if self.exact else 'not shown'}")])
+        elif command in (":division", ":digits"):
+            self._set(command[1:], rest)
+        elif command == ":vars":
+            values = [f"{name} = {brief(value, most=60)}" for name, value in self.names.items()]
+            self._say([("", "\n".join(values) or "no names yet; x = 12*3 gives one")])
         elif command == ":help":
-            self._say([("", HELP.format(operators=" ".join(self.calculator.operators)))])
+            operators = " ".join([*self.calculator.operators, "//", "%", "^"])
+            self._say([("", HELP.format(operators=operators))])
+            self._say(LEGEND)
         elif command == ":model":
-            self._model(rest.strip())
+            self._model(rest)
         elif command.startswith(":"):
             text = f"unknown command {command!r}; valid: {' '.join(COMMANDS)}"
             self._say([("class:bad", text)])
@@ -213,20 +164,51 @@ class _Repl:
             self._solve(line)
         return True
 
+    def _set(self, rule: str, text: str) -> None:
+        """`:digits 20`, or say what it is."""
+        try:
+            if text:
+                if rule == "division":
+                    self.rules = replace(self.rules, division=text)
+                elif text.isdecimal():
+                    self.rules = replace(self.rules, digits=int(text[:9]))
+                else:
+                    raise UsageError(f"digits must be a whole number, not {text!r}")
+            self._say([("", f"{rule}: {getattr(self.rules, rule)}")])
+        except UsageError as error:
+            self._say([("class:bad", f"error: {error}")])
+
     def _solve(self, line: str) -> None:
-        solution = self.calculator.solve_many([line])[0]
+        (solution,) = self.calculator.solve_many([line], self.rules, dict(self.names))
         if solution.error is not None:
             self._say([("class:bad", answer(solution))])
             return
         if self.steps:
-            for step in solution.steps:
-                title, _, drawing = work(self.calculator, step).partition("\n")
-                self._say([("class:note" if step.correct else "class:bad", title)])
-                self._say([("", drawing + "\n")])
+            titles = [step.correct for step in solution.steps]
+            for place, text in enumerate(works(self.calculator, solution, _width())):
+                title, _, drawing = text.partition("\n")
+                right = place >= len(titles) or titles[place]
+                self._say([("class:note" if right else "class:bad", title)])
+                self._say([("", drawing + "\n")] if drawing else [])
         if solution.stuck is None:
-            self._say(styled_answer(self.calculator, solution))
+            self._answer(solution)
         for note in notes(solution):
             self._say([("class:bad" if solution.correct is False else "class:warn", note)])
+        if solution.result is not None:
+            for name in {solution.name or "ans", "ans"}:
+                self.names[name] = solution.result
+
+    def _answer(self, solution: Solution) -> None:
+        styled = styled_answer(self.calculator, solution)
+        beside = exact_text(solution) if self.exact else ""
+        self._say([*styled, ("class:note", f"   {beside}" if beside else "")])
+        unsure = any(style in ("class:fairly", "class:unsure") for style, _ in styled)
+        if unsure and os.environ.get("NO_COLOR"):
+            least = min(self.calculator.digit_probabilities(solution.steps[-1]))
+            self._say([("", f"least certain digit: {least:.2f}")])
+        elif unsure and self.legend:
+            self.legend = False
+            self._say(LEGEND)
 
     def _model(self, path: str) -> None:
         if path:
@@ -240,32 +222,42 @@ class _Repl:
     def _about(self) -> str:
         proved = "; proved for any length" if self.calculator.proved else ""
         trained = f"trained on {reach(self.calculator)}"
-        return f"{self.calculator.name}: whole numbers, {trained}{proved}"
+        return f"{self.calculator.name}: {trained}{proved}"
 
     def _say(self, text: Styled) -> None:
         from prompt_toolkit import print_formatted_text
         from prompt_toolkit.formatted_text import FormattedText
         from prompt_toolkit.styles import Style
 
-        style = {
-            "sure": "ansigreen",
-            "fairly": "ansiyellow",
-            "unsure": "ansired bold",
-            "bad": "ansired",
-            "warn": "ansiyellow",
-            "note": "ansicyan",
-        }
-        print_formatted_text(FormattedText(text), style=Style.from_dict(style))
+        if not text:
+            return
+        if len(text) == 1 and max(map(len, text[0][1].split("\n"))) > _width():
+            text = [(text[0][0], _wrapped(text[0][1], _width()))]
+        print_formatted_text(FormattedText(text), style=Style.from_dict(STYLES))
 
 
 def styled_answer(calculator: Calculator, solution: Solution) -> Styled:
     """The answer, its digits coloured by how sure the model was of each."""
-    text = answer(solution)
+    text = answer(solution, terminal=True)
     step = solution.steps[-1] if solution.steps else None
-    if step is None or solution.stuck is not None or str(step.result) != solution.answer:
-        return [("" if solution.correct else "class:bad", text)]
-    chances = iter(calculator.digit_probabilities(step))
-    pieces = [(_style(next(chances, 1.0)) if char.isdigit() else "", char) for char in text]
+    plain = [("" if solution.correct else "class:bad", text)]
+    if step is None or step.answer is None or solution.stuck is not None:
+        return plain
+    same = step.result is not None and str(step.result) == solution.answer
+    if not same and solution.rounded:  # what was cut off has no digits
+        same = str(getattr(step.result, "whole", step.result)) == solution.answer
+    if not same:
+        return plain
+    chances = calculator.digit_probabilities(step)
+    written = "".join(filter(str.isdigit, str(step.answer)))
+    body, _, power = text.partition("e")
+    digits = re.sub("[^0-9]", "", body)
+    start = len(digits) - len(digits.lstrip("0")) if step.ask.places else 0
+    if not written.startswith(digits[start:]):
+        return plain
+    sure = iter([1.0] * start + chances)  # Python writes the zeros after a point, and e-30
+    pieces = [(_style(next(sure, 1.0)) if char.isdigit() else "", char) for char in body]
+    pieces += [("", char) for char in text[len(body) :]]
     return [
         (style, "".join(char for _, char in run))
         for style, run in groupby(pieces, key=lambda piece: piece[0])
@@ -278,22 +270,44 @@ def _style(probability: float) -> str:
     return "class:fairly" if probability >= FAIRLY_SURE else "class:unsure"
 
 
-def _completer() -> Completer:
-    """Completes commands, and folders after `:model`."""
+def _width() -> int:
+    return shutil.get_terminal_size().columns
+
+
+def _wrapped(text: str, width: int) -> str:
+    """Lines of words no wider than a terminal; the second column of a table stays one."""
+    out = []
+    for line in text.split("\n"):
+        column = re.match(r"(:\S+(?: \S+)?\s\s+)", line)
+        indent = " " * min(len(column[1]) if column else 0, width // 3)
+        out += textwrap.wrap(
+            line, width, subsequent_indent=indent, break_on_hyphens=False, drop_whitespace=True
+        ) or [""]
+    return "\n".join(out)
+
+
+def _completer(names: dict[str, Value]) -> Completer:
+    """Completes commands and what they take, folders after `:model`, and names."""
     from prompt_toolkit.completion import Completer, Completion, PathCompleter
     from prompt_toolkit.document import Document
 
     class Commands(Completer):
         def get_completions(self, document, complete_event):
             text = document.text_before_cursor
-            command, space, path = text.partition(" ")
+            command, space, rest = text.partition(" ")
             if command == ":model" and space:
                 folders = PathCompleter(only_directories=True)
-                yield from folders.get_completions(Document(path), complete_event)
+                yield from folders.get_completions(Document(rest), complete_event)
             elif text.startswith(":"):
-                for name in COMMANDS:
-                    if name.startswith(text):
-                        yield Completion(name, -len(text))
+                choices = COMMANDS if not space else DIVISIONS if command == ":division" else ()
+                part = rest if space else text
+                for name in choices:
+                    if name.startswith(part):
+                        yield Completion(name, -len(part))
+            elif part := re.search(r"[A-Za-z][A-Za-z0-9_]*$", text):
+                for name in names:
+                    if name.startswith(part[0]) and name != part[0]:
+                        yield Completion(name, -len(part[0]))
 
     return Commands()
 

@@ -1,77 +1,98 @@
 """The calculator: a trained model evaluates expressions, one operation at a time.
 
-Python parses the expression, deals with signs and judges; every operation on two non-negative
-numbers is written by the model, and what the model answers, right or wrong, goes into the next one.
+Python parses the expression, deals with signs, places the point and judges; every operation on two
+non-negative whole numbers is written by the model, and what the model answers, right or wrong, goes
+into the next one.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from addgpt.calculator import expression
 from addgpt.calculator.ask import Asker, Write, Written
-from addgpt.calculator.expression import (
-    OPERATORS,
-    Addition,
-    Negation,
-    Number,
-    Operation,
-    Question,
-    brief,
-)
+from addgpt.calculator.job import Job, Solution, Step
+from addgpt.calculator.numbers import Rules, Value
+from addgpt.calculator.questions import apply
 from addgpt.config.errors import UsageError
 from addgpt.model.build import Model
-from addgpt.task import Answer, Explained, Graded, Problem, Task
+from addgpt.task import Explained, Graded, Problem, Task
+
+__all__ = [
+    "Calculator", "Event", "Finished", "Rules", "Solution", "Step", "StepFinished", "StepStarted",
+    "TokenWritten", "operators",
+]  # fmt: skip
+
+OPERATORS = "+-*/"  # that a model may have
+FEW = 4  # questions of one expression that are decoded token by token
 
 
 @dataclass(frozen=True)
-class Step(Written):
-    """One operation that the model did.
+class StepStarted:
+    """An operation is about to be written.
 
-    reduction  the operation as it stands in the expression, `-3 + 5`
-    result     what it became, 2; None where the model's answer cannot be read
+    step       its number, from 0
+    reduction  as it stands in the expression, `1.5 * 2`
+    problem    what the model is asked, `15*2`
+    prompt     the text that it continues
     """
 
+    step: int
     reduction: str
-    result: Answer | None
+    problem: str
+    prompt: str
 
 
 @dataclass(frozen=True)
-class Solution:
-    """The result of one expression.
+class TokenWritten:
+    """A token that the model wrote.
 
-    text     as typed
-    answer   the model's result, `348` or `3 remainder 2`; empty where it reached none
-    correct  whether it is the right one; None where there is an error
-    truth    the right result by Python integers
-    steps    the operations, in the order in which a person would do them
-    asked    the problems, without signs, that the operations pose where all goes right
-    error    why the expression has no result: invalid input
-    stuck    why the model reached no result
+    step         the number of the operation
+    place        where it stands after the prompt, from 0
+    char         the token
+    probability  the model's, as a share of the most that label smoothing leaves
+    expected     what the reference work has in its place; empty where there is none
+    row          the number of the row of the trace that it belongs to, from 0; -1: unknown
+    label        what that row is, such as `product` or `answer`
+    column       its place in that row, from 0
     """
 
-    text: str
-    answer: str = ""
-    correct: bool | None = None
-    truth: str = ""
-    steps: tuple[Step, ...] = ()
-    asked: tuple[Problem, ...] = ()
-    error: str | None = None
-    stuck: str | None = None
+    step: int
+    place: int
+    char: str
+    probability: float
+    expected: str = ""
+    row: int = -1
+    label: str = ""
+    column: int = -1
 
     @property
-    def covered(self) -> bool:
-        """Whether all operands were of lengths that the model was trained or is scored on."""
-        return all(step.covered for step in self.steps)
+    def correct(self) -> bool | None:
+        """Whether it is the token of the reference work; None where that is not known."""
+        return self.char == self.expected if self.expected else None
+
+
+@dataclass(frozen=True)
+class StepFinished:
+    """An operation was written: `done` says what came of it."""
+
+    step: int
+    done: Step
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The end, with the answer or what is wrong."""
+
+    solution: Solution
+
+
+Event = StepStarted | TokenWritten | StepFinished | Finished
 
 
 class Calculator:
     """Solves expressions with a model and the task it was trained on.
-
-    Division truncates toward zero and the remainder has the sign of the dividend, so that the model
-    writes every digit of both: -17/5 is -3 remainder -2.
 
     Args:
         model: a trained model; ignored if `write` is given.
@@ -80,6 +101,7 @@ class Calculator:
         write: writes completions in place of the model, for tests.
         smoothing: the label smoothing that it was trained with.
         proved: whether it has a certificate.
+        rules: what `/` gives, and how many digits, where a call does not say.
     """
 
     def __init__(
@@ -90,7 +112,9 @@ class Calculator:
         write: Write | None = None,
         smoothing: float = 0.0,
         proved: bool = False,
+        rules: Rules | None = None,
     ) -> None:
+        self.model = model
         self.name = name or task.name
         self.operators = operators(task)
         if not isinstance(task, Graded) or not self.operators:
@@ -100,37 +124,118 @@ class Calculator:
             )
         self.task = task
         self.proved = proved
+        self.rules = rules or Rules()
         self._asker = Asker(model, task, write, smoothing, proved)
 
-    def solve(self, text: str) -> Solution:
-        """Solve one expression. Raises UsageError, in one line, if it has no answer."""
-        solution = self.solve_many([text])[0]
+    def solve(
+        self, text: str, rules: Rules | None = None, names: Mapping[str, Value] | None = None
+    ) -> Solution:
+        """Solve one expression. Raises UsageError, in one line, if it has no answer.
+
+        Args:
+            rules: what `/` gives, and how many digits.
+            names: values of names, as `Solution.result` has them; None: there can be none.
+        """
+        solution = self.solve_many([text], rules, names)[0]
         if solution.error is not None:
             raise UsageError(solution.error)
         return solution
 
-    def solve_many(self, texts: Iterable[str]) -> list[Solution]:
+    def solve_many(
+        self,
+        texts: Iterable[str],
+        rules: Rules | None = None,
+        names: Mapping[str, Value] | None = None,
+    ) -> list[Solution]:
         """Solve expressions together, in their order; faults are in `Solution.error`.
 
         In each round, all operations that are ready, over all expressions, are decoded in batches.
         """
-        return self.work_out(self.pose(texts))
+        return self.work_out(self.pose(texts, rules, names))
 
-    def pose(self, texts: Iterable[str]) -> list[Job]:
+    def stream(
+        self, text: str, rules: Rules | None = None, names: Mapping[str, Value] | None = None
+    ) -> Iterator[Event]:
+        """Solve one expression token by token, operation by operation.
+
+        The last event is `Finished`, whose solution has what is wrong with the expression in its
+        `error`: nothing is raised for that.
+
+        >>> from addgpt.calculator.load import load_calculator
+        >>> for event in load_calculator().stream("1.5*2"):
+        ...     if isinstance(event, StepStarted):
+        ...         print(event.reduction, "by", event.problem)
+        ...     elif isinstance(event, TokenWritten) and event.label == "answer":
+        ...         print(event.char, event.label, event.column, event.correct)
+        ...     elif isinstance(event, Finished):
+        ...         print(event.solution.answer)
+        1.5 * 2 by 15*2
+        = answer 0 True
+        0 answer 1 True
+        3 answer 2 True
+        0 answer 3 True
+        # answer 4 True
+        3
+        """
+        (job,) = self.pose([text], rules, names)
+        while asks := job.questions():
+            wrote: list[Written | str] = []
+            for ask in asks:
+                step, problem = len(job.steps) + len(wrote), ask.question.problem
+                prompt = self.task.prompt(problem)
+                yield StepStarted(step, ask.reduction, str(problem), prompt)
+                wrote.append((yield from self._stream(step, problem)))
+                if isinstance(wrote[-1], str):
+                    break
+            # What was not asked any more, after a refusal, has no answer either.
+            wrote += [str(wrote[-1])] * (len(asks) - len(wrote))
+            before = len(job.steps)
+            job.take(asks, wrote)
+            for step in range(before, len(job.steps)):
+                yield StepFinished(step, job.steps[step])
+        yield Finished(job.solution())
+
+    def _stream(self, step: int, problem: Problem) -> Generator[TokenWritten, None, Written | str]:
+        places = self._places(problem)
+        tokens = self._asker.stream(problem)
+        while True:
+            try:
+                place, char, probability = next(tokens)
+            except StopIteration as stop:
+                return stop.value
+            more = places[place] if place < len(places) else ()
+            yield TokenWritten(step, place, char, probability, *more)
+
+    def _places(self, problem: Problem) -> list[tuple[str, int, str, int]]:
+        """Of each slot after the prompt of a problem: what belongs into it, and in which row."""
+        expected = self._asker.reference(problem)
+        if not isinstance(self.task, Explained):
+            return [(char, -1, "", -1) for char in expected]
+        rows = self.task.rows(problem, expected) if expected else []
+        return [
+            (char, index, row.label, column)
+            for index, row in enumerate(rows)
+            for column, char in enumerate(row.text)
+        ]
+
+    def pose(
+        self,
+        texts: Iterable[str],
+        rules: Rules | None = None,
+        names: Mapping[str, Value] | None = None,
+    ) -> list[Job]:
         """Expressions to be worked out; in their `error`, what is wrong with them as typed."""
-        joined = self.task.operands_at_most > 2
-        return [Job(text, self._asker.check, joined) for text in texts]
+        rules, many = rules or self.rules, self.task.operands_at_most
+        return [Job(text, self._asker.check, rules, names, many) for text in texts]
 
     def work_out(self, jobs: Sequence[Job]) -> list[Solution]:
         """The second half of `solve_many`, whose first is `pose`."""
-        for turn in range(max((len(job.rounds) for job in jobs), default=0)):
-            asked = [(job, *question) for job in jobs for question in job.questions(turn)]
-            problems = (question.problem for _, _, question in asked)
-            written = self._asker.ask(problems, together=len(jobs) > 1)
-            for job, index, question in asked:
-                job.take(index, question, written[question.problem])
-            for job in jobs:
-                job.finish(turn)
+        while turn := [(job, asks) for job in jobs if (asks := job.questions())]:
+            problems = [ask.question.problem for _, asks in turn for ask in asks]
+            together = len(jobs) > 1 or len(problems) > FEW
+            written = self._asker.ask(problems, together)
+            for job, asks in turn:
+                job.take(asks, [written[ask.question.problem] for ask in asks])
         return [job.solution() for job in jobs]
 
     def explain(self, step: Step) -> str:
@@ -151,94 +256,6 @@ class Calculator:
         return [least] * sum(map(str.isdigit, str(step.answer)))
 
 
-class Job:
-    """One expression while it is worked out. `check` raises UsageError for what cannot be asked."""
-
-    def __init__(self, text: str, check: Callable[[Problem], object], joined: bool = False) -> None:
-        self.text = text
-        self.error: str | None = None
-        self.stuck: str | None = None
-        self.steps: dict[int, Step] = {}
-        self.rounds: list[list[int]] = []
-        try:
-            self.nodes = expression.parse(text)
-            # Errors of the expression itself are reported before the model is asked.
-            self.exact = expression.evaluate(self.nodes)
-            if joined:
-                self.nodes = expression.joined(self.nodes, self.exact)
-                self.exact = expression.evaluate(self.nodes)
-            self.asked = expression.problems(self.nodes, self.exact)
-            for problem in self.asked:
-                check(problem)
-        except UsageError as error:
-            self.error = str(error)
-            return
-        self.values: list[Answer] = [Answer(0)] * len(self.nodes)
-        self.rounds = expression.rounds(self.nodes)
-
-    def questions(self, turn: int) -> Iterator[tuple[int, Question]]:
-        """The operations of a round, each with its node's index."""
-        for index in self._nodes(turn):
-            node = self.nodes[index]
-            if isinstance(node, Operation | Addition):
-                values = [self.values[place] for place in node.operands]
-                numbers = [value.whole for value in values]
-                negative = isinstance(node, Addition) and min(numbers) < 0
-                if negative or any(value.rest for value in values):
-                    what = "a negative number in a sum" if negative else "inexact division"
-                    self.stuck = f"after a mistake, the model could not go on: {what}"
-                    return
-                yield index, expression.unsigned(node.op, *numbers)
-
-    def take(self, index: int, question: Question, written: Written | str) -> None:
-        """Enter what the model wrote, or why it was not asked."""
-        if isinstance(written, str):
-            self._refused(index, written)
-            return
-        result = None
-        if written.answer is None:
-            self.stuck = self.stuck or _no_answer(written)
-        else:
-            result = self.values[index] = question.signed(written.answer)
-        self.steps[index] = Step(**vars(written), reduction=question.reduction, result=result)
-
-    def finish(self, turn: int) -> None:
-        """Evaluate the nodes of a round that need no model."""
-        for index in self._nodes(turn):
-            node = self.nodes[index]
-            if isinstance(node, Number):
-                self.values[index] = Answer(node.value)
-            elif isinstance(node, Negation):
-                self.values[index] = expression.negative(self.values[node.of])
-
-    def solution(self) -> Solution:
-        steps = tuple(self.steps[index] for index in sorted(self.steps))
-        if self.error is not None:
-            return Solution(self.text, steps=steps, error=self.error)
-        truth = str(self.exact[-1])
-        answer = str(self.values[-1]) if self.stuck is None else ""
-        right = answer == truth
-        return Solution(self.text, answer, right, truth, steps, self.asked, stuck=self.stuck)
-
-    def _nodes(self, turn: int) -> Sequence[int]:
-        over = self.error is not None or self.stuck is not None or turn >= len(self.rounds)
-        return () if over else self.rounds[turn]
-
-    def _refused(self, index: int, reason: str) -> None:
-        """A problem that cannot be asked: who brought it about, the typist or the model?"""
-        node = self.nodes[index]
-        assert isinstance(node, Operation | Addition), node
-        if all(self.values[place] == self.exact[place] for place in node.operands):
-            self.error = self.error or reason
-        else:
-            self.stuck = self.stuck or f"after a mistake, the model could not go on: {reason}"
-
-
-def _no_answer(written: Written) -> str:
-    what = "wrote no readable answer to" if written.finished else "did not come to an end with"
-    return f"the model {what} {brief(str(written.problem))}"
-
-
 def operators(task: Task) -> str:
     """Those of + - * / that a task has, and means as Python does."""
     return "".join(op for op in OPERATORS if _can(task, op))
@@ -249,9 +266,9 @@ def _can(task: Task, op: str) -> bool:
     if not isinstance(task, Graded):
         return False
     try:
-        means = task.truth(Problem(op, (7, 3))) == expression.apply(op, 7, 3)
+        means = task.truth(Problem(op, (7, 3))) == apply(op, 7, 3)
     except UsageError:
         return False
     with contextlib.suppress(UsageError):  # a task may have no large ones
-        means = means and task.truth(Problem(op, (54321, 678))) == expression.apply(op, 54321, 678)
+        means = means and task.truth(Problem(op, (54321, 678))) == apply(op, 54321, 678)
     return means

@@ -18,10 +18,11 @@ RESULTS_OF = {"+": "sum", "-": "difference", "*": "product", "/": "quotient"}
 @click.argument("run")
 @click.option("--json", "as_json", is_flag=True, help="The certificate on stdout, nothing else.")
 def command(run: str, as_json: bool) -> None:
-    """Prove a run with local attention right for problems of any length, or say where it is not.
+    """Prove that a run is right for problems of any length.
 
-    All that a slot of a right trace can see is listed, the model is run in each of these contexts,
-    and the right token must win by more than rounding can change. The certificate is written to the
+    For runs with local attention. Everything that a slot of a right trace can see is listed, the
+    model is run in each of these contexts, and the right token must win by more than rounding can
+    change; contexts where it does not are shown. The certificate is written to the
     run folder. Exit code 1 if it does not hold, 2 if nothing can be proved of such a model.
 
     \b

@@ -34,7 +34,7 @@ def command(
     pairs: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Estimate the cost of a training before it starts: tokens, FLOPs, time.
+    """Estimate what a training will cost: tokens, FLOPs, time.
 
     FLOPs are those of the matrix products. The time on this machine is measured on a few steps; on
     GPUs it is the published peak rate times --utilisation, at least 5 ms a step; both are guesses.
@@ -93,27 +93,29 @@ def _here(config):
 
 
 def _print(plan, lengths: list, machines: list[dict], utilisation: float) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from addgpt.evaluation.tables import console as where
+    from addgpt.evaluation.tables import print_table
     from addgpt.training.cost import STEP
 
-    console = Console()
+    console = where()
     if lengths:
         table = Table("problem", "tokens", "FLOPs, forward", "FLOPs, training")
         for row in [*lengths, plan.example]:
             sizes = f"{row.tokens:,.1f}", short(row.forward), short(row.training)
             table.add_row(row.what, *sizes)
-        console.print(table)
+        print_table(console, table)
     console.print(
         f"{plan.parameters:,} parameters; {plan.examples:,} problems of "
         f"{plan.example.tokens:,.1f} tokens are {short(plan.tokens)} tokens and "
         f"{short(plan.flops)} FLOPs of training steps; validation takes "
-        f"{100 * plan.validation:.1f} % of that besides"
+        f"{100 * plan.validation:.1f} % on top of that",
+        soft_wrap=True,
     )
     title = f"GPUs at {utilisation:.0%} of peak, {1e3 * STEP:g} ms a step at least"
     table = Table("machine", "FLOP/s", "time", "source", title=title)
     for machine in machines:
         rate, took = short(machine["flops_per_second"]), duration(machine["seconds"])
         table.add_row(machine["machine"], rate, took, machine["source"])
-    console.print(table)
+    print_table(console, table)

@@ -17,9 +17,10 @@ from addgpt.cli.main import RESULTS
 )
 @click.option("--json", "as_json", is_flag=True, help="JSON on stdout, nothing else.")
 def command(results: Path, as_json: bool) -> None:
-    """Check the installation: versions, device, speed, extras, and every run's files.
+    """Check the installation, and the files of every run.
 
-    Ends with what to do. Exit code 1 if something is broken.
+    Versions, device, speed and extras come first, what to do comes last. Exit code 1 if something
+    is broken.
 
     \b
     Example:

@@ -18,24 +18,31 @@ def command(results: Path) -> None:
     RESULTS is a results folder, one run folder, or `calculator`, the run of the package, once
     `addgpt eval calculator` has scored it. The training curve, exact match by operand
     length and by stratum, and where answers go wrong: each where there is something to draw. The
-    paths are printed.
+    paths are printed. Of the folder of a sweep, one picture more compares its cases: sweep.png.
 
     \b
     Example:
       addgpt figures
       addgpt figures results/add-3
+      addgpt figures results/widths
     """
     from addgpt.runs.files import RunError
-    from analysis import figures, load
+    from analysis import figures, load, sweeps
 
     code = 0
+    try:
+        if drawn := sweeps.draw(scores_folder(results)):
+            click.echo(drawn)
+    except (ValueError, RunError) as error:
+        click.echo(f"error: {error}", err=True)
+        code = 1
     for run, path in load.find(scores_folder(results)).items():
         try:
-            drawn = False
+            any_drawn = False
             for file in figures.draw(path):
                 click.echo(file)
-                drawn = True
-            if not drawn:
+                any_drawn = True
+            if not any_drawn:
                 click.echo(f"{run}: nothing to draw yet", err=True)
         except (ValueError, RunError) as error:
             click.echo(f"error: {error}", err=True)

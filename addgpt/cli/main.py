@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 import click
 
+import addgpt
 from addgpt import cli as commands
 from addgpt.config.errors import HOME, UsageError, place
 
@@ -41,7 +42,8 @@ class Commands(click.Group):
     """Turns every error into one line: exit code 2 for usage, 1 for failure."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(m.name for m in pkgutil.iter_modules(commands.__path__) if m.name != "main")
+        modules = (module.name for module in pkgutil.iter_modules(commands.__path__))
+        return sorted(name for name in modules if name != "main" and name[0] != "_")
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         names = self.list_commands(ctx)
@@ -60,7 +62,7 @@ class Commands(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """`--traceback` may stand behind the command, too, where one adds it after a failure."""
         end = args.index("--") if "--" in args else len(args)
-        rest = [word for word in args[:end] if word != "--traceback"]
+        rest = [_expanded(word) for word in args[:end] if word != "--traceback"]
         ctx.meta[DEBUG] = len(rest) < end or os.environ.get("ADDGPT_DEBUG", "0") not in ("", "0")
         return super().parse_args(ctx, rest + args[end:])
 
@@ -94,6 +96,12 @@ class Commands(click.Group):
             fail(error.format_message(), 2)
         except click.Abort:
             fail("stopped", 130)
+
+
+def _expanded(word: str) -> str:
+    """A word with `~` as the home folder also where the shell leaves it: `--out=~/run`."""
+    before, sign, path = word.rpartition("=")
+    return f"{before}{sign}{os.path.expanduser(path)}" if path.startswith("~") else word
 
 
 def help_text(name: str) -> str:
@@ -140,7 +148,7 @@ def fail(message: str, code: int) -> NoReturn:
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="addgpt")
+@click.version_option(addgpt.__version__, package_name="addgpt")
 @click.option("--traceback", is_flag=True, expose_value=False, help="Show all of an error.")
 def main() -> None:
     """A small GPT learns arithmetic: train it, score it, calculate with it.

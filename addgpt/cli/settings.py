@@ -17,7 +17,7 @@ HEAD: Row = ("setting", "default", "valid", "what it is")
 @click.option("--task", help="The options of this task instead; `addgpt tasks` lists the tasks.")
 @click.option("--markdown", is_flag=True, help="As the tables of docs/settings.md.")
 def command(task: str | None, markdown: bool) -> None:
-    """List the settings of models and of training: default, valid values, and what each is.
+    """List the settings of models and training.
 
     Set any of them with `addgpt train --set SETTING=VALUE`. Each architecture has settings of its
     own; a task's recipe says which differ from the defaults for it.

@@ -26,11 +26,11 @@ def command(
     without: Path | None,
     root: Path,
 ) -> None:
-    """Gather the runs of a study in docs/ into a table, and draw its figure.
+    """Make the table and the figure of a study in docs/.
 
     PLACES are folders of runs, each evaluated, or files that --csv wrote. Without a NAME, the
-    studies are listed, with what each reads and draws. `english` is none, but makes the text that
-    pretraining reads, from Debian packages.
+    studies are listed, with what each reads and draws. `english` is not a study: it makes
+    the text that pretraining reads, from Debian packages.
 
     \b
     Example:

@@ -33,7 +33,8 @@ def command(
     Grids that come with addgpt:
       formats, sample-efficiency, length, length-3, length-200, length-mul,
       ablation-add, ablation-length, ablation-mul, ablation-text,
-      gated-mul, gated-text, baselines-add, baselines-lines, smallest
+      gated-mul, gated-text, baselines-add, baselines-lines, smallest,
+      recipes
 
     \b
     A grid:
@@ -79,8 +80,7 @@ def command(
 
 def _report(folder: str, rows: list[dict[str, Any]], stopped: bool) -> None:
     """Say what came of a sweep, and exit."""
-    from rich.console import Console
-
+    from addgpt.evaluation.tables import console, print_table
     from addgpt.sweep.table import outcome_table, tally
 
     for row in rows:
@@ -88,5 +88,5 @@ def _report(folder: str, rows: list[dict[str, Any]], stopped: bool) -> None:
             click.echo(f"failed: {row['run']}: {row['error']}", err=True)
     if stopped:
         fail(f"stopped: {tally(rows)}; everything is saved; rerun the same command to resume", 130)
-    Console().print(outcome_table(f"{folder} ({tally(rows)})", rows))
+    print_table(console(), outcome_table(f"{folder} ({tally(rows)})", rows))
     sys.exit(0 if all(row["state"] == "done" for row in rows) else 1)

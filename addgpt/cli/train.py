@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from addgpt.config.errors import UsageError
 
 @click.command("train")
 @click.option("--task", help="What to learn; `addgpt tasks` lists them.")
+@click.option("--recipe", metavar="NAME", help="A published recipe; `addgpt recipes` lists them.")
 @click.option("--digits", type=int, help="Longest operand; short for --set digits=N.")
 @click.option("--seed", type=click.IntRange(0), help="Of weights and problems [0].")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder [results/TASK-DIGITS].")
@@ -28,9 +30,17 @@ from addgpt.config.errors import UsageError
     is_flag=True,
     help="Train on what is wrong until the model is proved right.",
 )
+@click.option(
+    "--log",
+    "logs",
+    multiple=True,
+    metavar="KIND",
+    help="csv, tensorboard, wandb or trackio; repeatable.",
+)
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any other setting.")
 def command(
     task: str | None,
+    recipe: str | None,
     digits: int | None,
     seed: int | None,
     out: Path | None,
@@ -39,24 +49,30 @@ def command(
     init_from: str | None,
     stop_at: str | None,
     until_certified: bool,
+    logs: tuple[str, ...],
     pairs: tuple[str, ...],
 ) -> None:
     """Train a model on a task and keep the run in a folder.
 
-    The task's recipe is the default; --set changes options of the task (digits=5), the model
-    (width=128) and the training (steps=2000). Ctrl-C saves; --resume continues. Under torchrun, all
-    workers share each batch (docs/scaling.md).
+    The task's recipe is the default, or --recipe, a published one; --set changes options of the
+    task (digits=5), the model (width=128) and the training (steps=2000). Ctrl-C saves; --resume
+    continues. Under torchrun, all workers share each batch (docs/scaling.md). --log keeps the
+    curves elsewhere, too: in metrics.csv or tensorboard/ of the run folder, in Weights & Biases, in
+    Trackio.
 
     \b
     Example:
       addgpt train --task add --digits 3
       addgpt train --task mul --digits 4 --set steps=3000 --out results/mul-4
       addgpt train --resume --out results/mul-4
+      addgpt train --recipe mcleish2024-abacus --seed 1
+      addgpt train --task add --digits 3 --log tensorboard
       torchrun --nproc-per-node 2 -m addgpt train --task add --digits 3
     """
     from addgpt.runs import resolve as chosen
-    from addgpt.runs.run import is_empty
+    from addgpt.runs.run import free_folder, is_empty
     from addgpt.training.distributed import joined
+    from addgpt.training.logs import check as check_log
 
     until = "true" if until_certified else None
     short = {"digits": digits, "stop_at": stop_at, "until_certified": until}
@@ -65,8 +81,15 @@ def command(
     if resume and out is None:
         raise UsageError("--resume needs --out, the folder of the run to resume")
     begun = out if resume and out is not None and not is_empty(out) else None
+    if recipe:
+        from addgpt.runs.published import with_recipe
+
+        task, settings = with_recipe(recipe, task, settings)
+        out = out or free_folder(recipe, {}, seed or 0)
     if previous and begun is None:
         raise UsageError("--previous is for --resume, and a run that has begun")
+    for kind in logs:
+        check_log(kind)
     with joined() as world:
         if world.main:  # the others wait, so that one alone checks, complains and makes the folder
             if begun is not None:
@@ -76,7 +99,7 @@ def command(
                 _resumed(begun, task, settings, previous, world)
             else:
                 out = _started(out, task, settings, seed or 0, init_from, world)
-        _train(Path(world.broadcast(str(out))), init_from, world)
+        _train(Path(world.broadcast(str(out))), init_from, world, logs)
 
 
 def _started(
@@ -113,19 +136,29 @@ def _resumed(out: Path, task: str | None, settings: dict, previous: bool, world)
         run.restore_previous()
 
 
-def _train(out: Path, init_from: str | None, world) -> None:
+def _train(out: Path, init_from: str | None, world, logs: tuple[str, ...] = ()) -> None:
     """Train the run of a folder and say how it went."""
     from addgpt.runs.run import Run, initial_weights, run_path
-    from addgpt.training.loop import Interrupted, WorkerLost, train
+    from addgpt.training.logs import Log
+    from addgpt.training.loop import Interrupted, TrainState, WorkerLost, train
     from addgpt.training.progress import TrainingProgress, least_loss
 
     run = Run(out)
     weights = initial_weights(run_path(init_from), run.config) if init_from else None
-    again = f"addgpt train --resume --out {run.path}"
+    again = f"addgpt train --resume --out {shlex.quote(str(run.path))}"
+    again += "".join(f" --log {kind}" for kind in logs)
     try:
         smoothed = least_loss(run.config.train.label_smoothing, run.config.model.vocab)
-        with TrainingProgress(not world.main, smoothed) as shown:
-            end = train(run, shown, weights, world)
+        with contextlib.ExitStack() as stack:
+            called: list[Callable[[TrainState], None]] = []
+            called += [stack.enter_context(TrainingProgress(not world.main, smoothed))]
+            called += [stack.enter_context(Log(kind, run)) for kind in logs if world.main]
+
+            def after_step(state: TrainState) -> None:
+                for one in called:
+                    one(state)
+
+            end = train(run, after_step, weights, world)
     except (Interrupted, WorkerLost) as stop:
         if not world.main:
             sys.exit(1)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from typing import Any
 
 from addgpt.config.base import LAYERS, WIDTH, BaseConfig, LevelledConfig, architecture_setting
 from addgpt.config.errors import UsageError
+from addgpt.config.external import ExternalConfig
 from addgpt.config.gpt import GPTConfig
 from addgpt.config.settings import from_dict, names_of, setting, unknown, with_settings
 
@@ -59,7 +61,28 @@ class TableConfig(BaseConfig):
     architecture: str = architecture_setting("bigram", "counts")
 
 
-ModelConfig = GPTConfig | GRUConfig | MLPConfig | TableConfig
+@dataclass(frozen=True)
+class ForeignConfig(BaseConfig):
+    """Somebody else's model: `mypackage.models:MyGPT`, `./mine.py:MyGPT`, an entry point, `hf:gpt2`
+    (see addgpt/model/foreign.py)."""
+
+    architecture: str = setting("", "package.module:Class, file.py:Class, an entry point, hf:KIND")
+    layers: int = setting(2, "layers, if the model has any", **LAYERS)
+    width: int = setting(128, "channels of a token between layers", **WIDTH)
+    heads: int = setting(4, "attention heads", low=1, high=1024)
+
+    @property
+    def longest(self) -> int | None:
+        return self.context
+
+    @property
+    def depth(self) -> int:
+        return self.layers
+
+
+ARCHITECTURES = "addgpt.architectures"  # the entry point group of other packages' models
+
+ModelConfig = GPTConfig | GRUConfig | MLPConfig | TableConfig | ExternalConfig | ForeignConfig
 CONFIGS: dict[str, type[ModelConfig]] = {
     "gpt": GPTConfig, "gru": GRUConfig, "mlp": MLPConfig, "bigram": TableConfig,
     "counts": TableConfig,
@@ -76,7 +99,10 @@ def model_config(data: Mapping[str, Any]) -> ModelConfig:
     """The config that a plain dict holds. Raises ValueError."""
     if not isinstance(data, dict):
         raise UsageError(f"the model must be a table of settings, not {data!r}")
-    return from_dict(_class_of(data.get("architecture", "gpt")), data)
+    name = data.get("architecture", "gpt")
+    if name == "external":
+        return from_dict(ExternalConfig, data)
+    return from_dict(_class_of(name), data)
 
 
 def with_model_settings(config: ModelConfig, changes: Mapping[str, Any]) -> ModelConfig:
@@ -98,6 +124,9 @@ def with_model_settings(config: ModelConfig, changes: Mapping[str, Any]) -> Mode
 
 
 def _class_of(name: Any) -> type[ModelConfig]:
-    if not isinstance(name, str) or name not in CONFIGS:
-        raise UsageError(f"architecture must be one of {', '.join(CONFIGS)}, not {name!r}")
-    return CONFIGS[name]
+    if isinstance(name, str) and name in CONFIGS:
+        return CONFIGS[name]
+    if isinstance(name, str) and (":" in name or name in entry_points(group=ARCHITECTURES).names):
+        return ForeignConfig
+    valid = f"{', '.join(CONFIGS)}, or a class of your own such as mypackage.models:MyGPT"
+    raise UsageError(f"architecture must be one of {valid}, not {name!r}")

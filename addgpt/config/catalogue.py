@@ -73,6 +73,11 @@ POSITION: Features = {
         "Press et al. 2022, arXiv:2108.12409",
         "attention falls with distance on a line, at another slope in each head",
     ),
+    "relative": Feature(
+        "relative positions",
+        "Raffel et al. 2020, arXiv:1910.10683",
+        "a trained bias for each distance, up to 64, is added to attention",
+    ),
     "fire": Feature(
         "FIRE",
         "Li et al. 2024, arXiv:2310.04418",
@@ -303,6 +308,13 @@ Z_LOSS: Features = {
         "z-loss",
         "Chowdhery et al. 2022, arXiv:2204.02311",
         "X log(softmax sum)^2 is added to the loss, so that logits do not drift",
+    )
+}
+CURRICULUM: Features = {
+    "N:option=X": Feature(
+        "curriculum",
+        "Bengio et al. 2009, doi:10.1145/1553374.1553380",
+        "from step N of training on, an option of the task is X",
     )
 }
 SCORE_PROMPT: Features = {

@@ -106,7 +106,7 @@ class GPTConfig(LevelledConfig):
 
     def _check_local(self) -> None:
         """Raise UsageError for what needs to see all tokens."""
-        if self.position in ("alibi", "fire"):
+        if self.position in ("alibi", "relative", "fire"):
             raise UsageError(
                 f"position={self.position} needs attention=full; attention={self.attention} goes "
                 "with position=none, learned, sinusoidal or rotary"
@@ -144,8 +144,8 @@ class GPTConfig(LevelledConfig):
             raise UsageError("share applies to queries and keys; content=false has none")
         if not ways & {"alibi", "fire", "relative"}:
             raise UsageError(
-                "content=false needs positions that decide the attention: position=alibi or fire, "
-                "or level_position with relative"
+                "content=false needs positions that decide the attention: position=alibi, relative "
+                "or fire, or level_position with relative"
             )
 
     @property

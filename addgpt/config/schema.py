@@ -79,6 +79,10 @@ class TrainConfig:
         0.0, "weight of the squared log of the softmax's sum", features=catalogue.Z_LOSS, low=0,
         gradients=True,
     )  # fmt: skip
+    curriculum: str = setting(
+        "", "options of the task from a step on: 0:carry=0.9;500:carry=0.3 (empty: as they are)",
+        features=catalogue.CURRICULUM,
+    )  # fmt: skip
     score_prompt: bool = setting(
         False, "let the loss of training count the tokens of the prompt, too",
         features=catalogue.SCORE_PROMPT,
@@ -95,7 +99,7 @@ class RunConfig:
     task: str
     options: dict[str, Any]
     model: ModelConfig
-    train: TrainConfig
+    train: TrainConfig = TrainConfig()  # a model of others was trained elsewhere
     seed: int = 0
     command: str = ""
     versions: dict[str, str] = field(default_factory=dict)

@@ -72,6 +72,7 @@ def certify(run: Run, say: Callable[[str], None] = lambda text: None) -> dict[st
         "options": run.config.options,
         "operations": list(dict.fromkeys(cell.op for cell in task.cells())),
         "end": task.alphabet.index(task.end),
+        "begins": _begins(task),
         "seed": run.config.seed,
         "parameters": model.parameter_count(),
         "weights": hashlib.sha256((run.path / MODEL).read_bytes()).hexdigest(),
@@ -101,6 +102,12 @@ def certify(run: Run, say: Callable[[str], None] = lambda text: None) -> dict[st
         found["proved"] = True
         _write(run, found, proof)
     return found
+
+
+def _begins(task: LocalTrace) -> list[tuple[int, int]]:
+    """The kind and the token that a prompt ends with, of each sort of prompt."""
+    last = {(ids[len(prompt) - 1, -1], prompt[-1]) for prompt, _, ids in task.sheets(1)}
+    return sorted((int(kind), int(token)) for kind, token in last)
 
 
 def holds(found: dict[str, Any]) -> bool:

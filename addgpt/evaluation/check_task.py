@@ -105,7 +105,8 @@ def check_positions(task: Task) -> Faults:
             wanted = (len(rows), size, len(task.levels))
             yield f"positions of {start} tokens and {size - start} slots: {ids.shape}, not {wanted}"
             return
-        wrong = np.flatnonzero((ids != batch.positions[rows]).any((1, 2)))
+        used = np.arange(size) < batch.lengths[rows, None]  # a mixture's padding has no ids
+        wrong = np.flatnonzero(((ids != batch.positions[rows]).any(2) & used).any(1))
         if len(wrong):
             text = task.decode(batch.tokens[rows[wrong[0]]])
             yield f"ids of {text!r} in a batch are not those of its prompt"

@@ -8,14 +8,14 @@ whether the answer came out right all the same.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from addgpt.config.errors import UsageError
 from addgpt.generation.decode import EXTRA_TOKENS, batch_within_tables, write
 from addgpt.model.build import Model
-from addgpt.model.forward import TOKENS_AT_ONCE, exact_rows, groups
+from addgpt.model.forward import TOKENS_AT_ONCE, exact_chances, exact_rows, groups
 from addgpt.task import SPLITS, Answer, Batch, Cell, Graded, Problem
 
 LONGEST = 1 << 20  # tokens of a sequence, where the model sets no bound
@@ -23,15 +23,23 @@ LONGEST = 1 << 20  # tokens of a sequence, where the model sets no bound
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a model did on B rows: (B,) bool each, and its text for the rows it got wrong."""
+    """How a model did on B rows: (B,) bool each, and its text for the rows it got wrong.
+
+    `detours` is its text for rows with the right answer after a wrong trace; `chances` (B,) the
+    model's probability of all that it wrote, if asked for.
+    """
 
     answer_correct: np.ndarray
     trace_correct: np.ndarray
     unterminated: np.ndarray
     wrong: dict[int, str]
+    detours: dict[int, str] = field(default_factory=dict)
+    chances: np.ndarray | None = None
 
 
-def score(model: Model, task: Graded, batch: Batch, fast: bool = True) -> Outcome:
+def score(
+    model: Model, task: Graded, batch: Batch, fast: bool = True, chances: bool = False
+) -> Outcome:
     """Judge every row of a batch. With `fast` off, every row is decoded.
 
     Raises UsageError if the model cannot read as many tokens.
@@ -41,9 +49,14 @@ def score(model: Model, task: Graded, batch: Batch, fast: bool = True) -> Outcom
     if read > longest:
         raise UsageError(f"problems of {read} tokens: the model reads at most {longest}")
     batch = batch_within_tables(batch, model.config)
-    exact = exact_rows(model, batch) if fast else np.zeros(rows, bool)
+    exact, sure = np.zeros(rows, bool), np.zeros(rows)
+    if fast and chances:
+        exact, sure = exact_chances(model, batch)
+    elif fast:
+        exact = exact_rows(model, batch)
     answer, trace, unterminated = exact.copy(), exact.copy(), np.zeros(rows, bool)
     wrong: dict[int, str] = {}
+    detours: dict[int, str] = {}
     for index in groups(
         model.config, batch, np.flatnonzero(~exact), TOKENS_AT_ONCE, equal_prompts=True
     ):
@@ -58,9 +71,12 @@ def score(model: Model, task: Graded, batch: Batch, fast: bool = True) -> Outcom
             unterminated[row] = not finished[place]
             trace[row] = text == target
             answer[row] = finished[place] and answers(task, batch.problems[row], text)
+            sure[row] = out.probability[place, : len(text)].prod(dtype=float)
             if not answer[row]:
                 wrong[int(row)] = text
-    return Outcome(answer, trace, unterminated, wrong)
+            elif not trace[row]:
+                detours[int(row)] = text
+    return Outcome(answer, trace, unterminated, wrong, detours, sure if chances else None)
 
 
 def answers(task: Graded, problem: Problem, completion: str) -> bool:
@@ -107,6 +123,7 @@ def evaluate_cells(
     per_cell: int = 1000,
     split: str = "test",
     seed: int = 0,
+    chances: bool = False,
 ) -> Iterator[CellResult]:
     """Score cells one after the other; a cell without problems is passed over.
 
@@ -118,7 +135,8 @@ def evaluate_cells(
         batch, source = evaluation_problems(task, cell, per_cell, split, seed)
         if len(batch):
             seen = bool(task.seen(cell))
-            yield CellResult(cell, source, seen, batch, score(model, task, batch))
+            outcome = score(model, task, batch, chances=chances)
+            yield CellResult(cell, source, seen, batch, outcome)
 
 
 def evaluation_problems(

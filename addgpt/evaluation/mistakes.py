@@ -135,7 +135,7 @@ class Tally:
     def add(self, result: CellResult) -> None:
         cell = result.cell
         fresh = defaultdict(list)
-        for mistake in mistakes(self.task, result):
+        for mistake in self.found(result):
             self._counts[(cell, mistake.kind, mistake.digit, mistake.line)] += 1
             rank = zlib.crc32(mistake.problem.encode())
             fresh[cell.op, cell.stratum, mistake.kind].append((rank, cell, mistake))
@@ -144,6 +144,14 @@ class Tally:
             self._kept[group] = heapq.nsmallest(EACH, kept, key=lambda entry: entry[:2])
         if cell.stratum == "all":
             self._show(result)
+
+    def found(self, result: CellResult) -> Iterator[Mistake]:
+        """The wrong answers of a cell."""
+        return mistakes(self.task, result)
+
+    def written(self, result: CellResult, row: int) -> str:
+        """What the model wrote in a row that is right throughout."""
+        return self.task.texts(result.batch.rows([row]))[0][1]
 
     def kinds(self) -> dict[str, int]:
         """How many mistakes are of each kind there is, the most frequent first."""
@@ -184,8 +192,7 @@ class Tally:
             return
         shown = []
         for row in rows:
-            _, written = self.task.texts(batch.rows([row]))[0]
-            problem = batch.problems[row]
+            written, problem = self.written(result, row), batch.problems[row]
             what = {"problem": self.task.text(problem), "truth": str(self.task.truth(problem))}
             shown.append(cell._asdict() | what | {"written": written})
         self._right[cell.op] = rank, shown

@@ -89,7 +89,7 @@ def _forward(model: GPT, w: dict[str, Tensor], r: Roundings, tokens: Tensor, exa
 
     x = w["token.weight"][tokens]
     learned = [level for level, way in enumerate(c.scheme) if way == "learned"]
-    for side, where in (("own", ids), ("target", after))[: 1 + c.next_ids]:
+    for side, where in (("own", ids), ("target", after)):
         for table, level in enumerate(learned):
             added = w[f"positions.learned.{side}.{table}.weight"][where[:, level]]
             x = r.at(x + added, U * (x.abs() + added.abs()))
@@ -105,7 +105,7 @@ def _forward(model: GPT, w: dict[str, Tensor], r: Roundings, tokens: Tensor, exa
         q = q / size**0.5
     products = r.at((q * k).sum(-1), gamma(size + 1) * (q.abs() * k.abs()).sum(-1))
     near = [level for level, way in enumerate(c.scheme) if way == "relative"]
-    own = (after if c.next_ids else ids)[-1]
+    own = after[-1]
     for table, level in enumerate(near):
         entry = (own[level] - ids[:, level]).clamp(-NEAR, NEAR) + NEAR
         entry = entry.masked_fill(ids[:, level] == 0, ENTRIES - 1)

@@ -63,6 +63,20 @@ def is_longer(row: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
     return max(row["len_a"], row["len_b"]) > trained
 
 
+def operation(op: str, operands: int = 2) -> str:
+    """An operation by name: `a + b`, `max of a and b`, `parity of a`, or itself alone."""
+    if operands == 2 and op in ("+", "-", "*", "/"):
+        return f"a {op} b"
+    return f"{op}{('', ' of a', ' of a and b')[operands]}"
+
+
+def digits_of(op: str, len_a: int, len_b: int) -> str:
+    """The operand lengths of a cell: `3+3`, `3, 3`, or `3` of one operand."""
+    if not len_b:
+        return str(len_a or "")
+    return f"{len_a}{op}{len_b}" if op in ("+", "-", "*", "/") else f"{len_a}, {len_b}"
+
+
 def csv_rows(
     file: Path, columns: Sequence[str], typed: Callable[[dict[str, str]], dict[str, Any]] = dict
 ) -> Iterator[dict[str, Any]]:

@@ -23,9 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from addgpt.config.errors import UsageError
+from addgpt.config.external import ExternalConfig
 from addgpt.evaluation.contamination import Audit, Contamination
 from addgpt.evaluation.exact_match import CellResult, evaluate_cells
+from addgpt.evaluation.external.grading import Grader, NotKnown
 from addgpt.evaluation.mistakes import COUNT_COLUMNS, ERROR_COLUMNS, EXAMPLE_COLUMNS, Tally
+from addgpt.evaluation.predictions import write_predictions
 from addgpt.evaluation.schema import COUNTS, EVAL_COLUMNS, csv_text, read_eval
 from addgpt.model.build import Model
 from addgpt.runs.files import (
@@ -120,6 +123,7 @@ def score_run(
     seed: int = 0,
     on_cell: Callable[[CellResult], None] = lambda result: None,
     show: Callable[[Iterable, int, str], Iterable] = lambda rows, total, what: rows,
+    chances: bool = False,
 ) -> Scorecard:
     """Score all cells of a run, say why answers are wrong, and check for contamination.
 
@@ -128,24 +132,30 @@ def score_run(
         seed: of the problems.
         on_cell: called with each cell's problems and outcomes.
         show: passes the cells on and shows progress.
+        chances: whether `on_cell` needs the probabilities of what the model wrote.
 
     Raises:
         ValueError: the task has no cells.
-        RunError: the run has no sound model.
+        RunError: the run has no sound model, or is of others and lacks replies.
     """
     began = time.perf_counter()
     task = graded(run.task())
     cells, size = task.cells(), per_cell or usual_size(task)
-    model, progress = run.load()
-    facts, rows = run_facts(run, model, progress), []
-    tally, audit = Tally(task), Audit(task)
-    results = evaluate_cells(model, task, cells, per_cell=size, split=split, seed=seed)
+    others = Grader(run, task) if isinstance(run.config.model, ExternalConfig) else None
+    if others is None:
+        model, progress = run.load()
+        facts, tally = run_facts(run, model, progress), Tally(task)
+        results = evaluate_cells(model, task, cells, size, split, seed, chances)
+    else:
+        facts, tally = others.run_facts(), others.tally()
+        results = others.cells(cells, size, split, seed)
+    audit, rows = Audit(task), []
     for result in show(results, len(cells), f"scoring {run.name}"):
         tally.add(result)
         audit.add(result)
         on_cell(result)
         rows.append(facts | result.row())
-    contamination = audit.result(seed)
+    contamination = NotKnown(len(audit.problems)) if others else audit.result(seed)
     found = {
         "run": run.name,
         "task": task.name,
@@ -159,6 +169,7 @@ def score_run(
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command_line(),
         "versions": versions(),
+        **(others.facts() if others else {}),
     }
     return Scorecard(run, split, rows, tally, contamination, found)
 
@@ -231,6 +242,14 @@ class Store:
             self.failure = error
         if line:
             self.tell(line.removesuffix("; "))
+
+    def predict(self, path: Path, rows: list[dict[str, Any]]) -> None:
+        """Write predictions into a file, and report where."""
+        try:
+            write_predictions(path, rows)
+            self.tell(f"written: {path}")
+        except RunError as error:
+            self.failure = error
 
     def close(self) -> None:
         """Raise what kept scores from being stored, once they are shown."""

@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from addgpt.calculator.numbers import Rules
 from addgpt.calculator.solver import Calculator
 from addgpt.config.errors import UsageError
 from addgpt.evaluation.schema import csv_text
@@ -41,6 +42,7 @@ COLUMNS = tuple(
     "part n answer_correct held_out_n held_out_answer_correct seen_n seen_answer_correct "
     "published".split()
 )
+REMAINDER = Rules("remainder")  # what tasks ask of a division
 KEYS = ("name", "problem", "problems", "n", "published")
 
 
@@ -88,7 +90,7 @@ def score_suite(calculator: Calculator, parts: Iterable[Part]) -> list[dict[str,
     Raises:
         ValueError: a problem is no expression that the model can be asked.
     """
-    rows, posed = [], [(part, calculator.pose(part.problems)) for part in parts]
+    rows, posed = [], [(part, calculator.pose(part.problems, REMAINDER)) for part in parts]
     for part, jobs in posed:  # before the work
         for job in jobs:
             if job.error:
@@ -150,11 +152,24 @@ def _filled(pattern: str, values: dict[str, Any]) -> str:
     return re.sub(r"{(\w+)}", lambda match: str(values[match[1]]), pattern)
 
 
+def _below(limit: int, rng: np.random.Generator) -> int:
+    """A number in 0..limit - 1, of any size: drawn again until it is small enough."""
+    bits = (limit - 1).bit_length()
+    while True:
+        number = int.from_bytes(rng.bytes(-(-bits // 8)), "little") >> (-bits % 8)
+        if number < limit:
+            return number
+
+
 def _values(choice: list, count: int, rng: np.random.Generator) -> list:
     """`count` draws: whole numbers between two ends, or some of several texts."""
     if all(isinstance(item, int) for item in choice) and len(choice) == 2:
         low, high = choice
-        return rng.integers(low, high, count, endpoint=True).tolist()
+        if low > high:
+            raise UsageError(f"{choice!r}: the first must not be above the second")
+        if -(2**63) <= low and high < 2**63:
+            return rng.integers(low, high, count, endpoint=True).tolist()
+        return [low + _below(high - low + 1, rng) for _ in range(count)]
     if choice and all(isinstance(item, str) for item in choice):
         return [choice[i] for i in rng.integers(0, len(choice), count)]
     raise UsageError(f"{choice!r} is neither [low, high] nor a list of texts")

@@ -12,11 +12,12 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from addgpt.evaluation.intervals import percent, share, wilson
-from addgpt.evaluation.schema import is_longer
+from addgpt.evaluation.schema import digits_of, is_longer, operation
 
 Row = Mapping[str, Any]
 
 WIDEST_GRID = 8  # operand lengths that still fit side by side
+MOST_WRONG = 50  # wrong answers of a file of problems that are shown
 WIDEST_TABLE = 400  # characters, where no terminal sets a bound
 
 
@@ -49,6 +50,9 @@ def print_eval(console: Console, rows: Sequence[Row], options: Row | None = None
     With the task's `options`, what is longer than it is trained on is counted apart.
     """
     for op in dict.fromkeys(row["op"] for row in rows):
+        if not any(row["op"] == op and row["len_a"] for row in rows):
+            print_table(console, _keys_table(op, [row for row in rows if row["op"] == op]))
+            continue
         grid = [row for row in rows if row["op"] == op and row["stratum"] == "all"]
         longest = max(max(row["len_a"], row["len_b"]) for row in grid) if grid else 0
         if 0 < longest <= WIDEST_GRID and any(row["len_b"] for row in grid):
@@ -72,7 +76,7 @@ def print_eval(console: Console, rows: Sequence[Row], options: Row | None = None
 def _grid_table(op: str, rows: Sequence[Row]) -> Table:
     lengths = sorted({row["len_b"] for row in rows})
     names = ("", *(f"b: {length}" for length in lengths))
-    title = f"a {escape(op)} b: exact match in % by digits (Wilson 95 % interval)"
+    title = f"{escape(operation(op))}: exact match in % by digits (Wilson 95 % interval)"
     table = table_of(title, names, left=[""])
     for len_a in sorted({row["len_a"] for row in rows}):
         texts = []
@@ -92,14 +96,24 @@ def _cell_text(row: Row) -> str:
 
 
 def _operation(op: str, row: Row) -> str:
-    """`a + b`, or `parity of a` where an operation has one operand."""
-    return escape(f"a {op} b" if int(row["len_b"]) else f"{op} of a")
+    """`a + b`, `parity of a` where an operation has one operand, or its name."""
+    return escape(operation(op, (int(row["len_a"]) > 0) + (int(row["len_b"]) > 0)))
 
 
 def _lengths(row: Row) -> str:
-    """`3+3`, or `3` where an operation has one operand."""
-    a, b = row["len_a"], row["len_b"]
-    return f"{a}{row['op']}{b}" if b else str(a)
+    return escape(digits_of(row["op"], row["len_a"], row["len_b"]))
+
+
+def _keys_table(op: str, rows: Sequence[Row]) -> Table:
+    """Cells by another key than operand lengths."""
+    names = ("group", "n", "right", "exact match")
+    table = table_of(f"{escape(op)}: exact match by group", names, left=["group"])
+    for row in rows:
+        right, n, mark = row["answer_correct"], row["n"], "*" if row["seen"] else ""
+        table.add_row(escape(row["stratum"]), f"{n:,}", f"{right:,}", f"{share(right, n)}{mark}")
+    if any(row["seen"] for row in rows):
+        table.caption = "* all problems of so small a group are in training"
+    return table
 
 
 def _length_table(op: str, rows: Sequence[Row]) -> Table:
@@ -181,15 +195,25 @@ def loss_table(rows: Sequence[Row]) -> Table:
     return table
 
 
-def problems_text(file: object, rows: Sequence[Row]) -> str:
-    """Each problem of a file that was answered wrong, and how many were right."""
+def problems_text(what: str, rows: Sequence[Row]) -> str:
+    """The problems of a file that were answered wrong, many of them, and how many were right."""
     wrong = [
-        f"wrong: {row['problem']} = {row['answer']}, the model says {row['model']}"
+        f"wrong: {row['problem']} = {row['answer']}, the model says {row['model'] or 'nothing'}"
         for row in rows
         if not row["correct"]
     ]
     right, n = len(rows) - len(wrong), len(rows)
-    return "\n".join([*wrong, f"{file}: {right:,} of {n:,} right, {share(right, n)}"])
+    if len(wrong) > MOST_WRONG:
+        wrong[MOST_WRONG:] = [f"and {len(wrong) - MOST_WRONG:,} more; --json has all"]
+    return "\n".join([*wrong, f"{what}: {right:,} of {n:,} right, {share(right, n)}"])
+
+
+def groups_table(groups: Mapping[str, tuple[int, int]]) -> Table:
+    """Groups of problems: right, and of how many."""
+    table = table_of("", ("group", "n", "right", "exact match"), ["group"])
+    for group, (right, n) in groups.items():
+        table.add_row(escape(group or "-"), f"{n:,}", f"{right:,}", share(right, n))
+    return table
 
 
 def suite_table(title: str, rows: Sequence[Row]) -> Table:

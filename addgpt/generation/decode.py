@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from addgpt.config.architectures import ModelConfig
+from addgpt.generation import one_row
 from addgpt.model.build import Model, cache_of
+from addgpt.model.gpt import GPT
 from addgpt.model.kv_cache import LocalCache
 from addgpt.task import Batch, Task
 
@@ -58,20 +61,16 @@ def generate(
     tokens[:, :start] = prompts
     written = tokens[:, start:]
     probability = np.ones((rows, limit), np.float32)
-    inside, unfinished = np.arange(rows), np.ones(rows, bool)  # rows that are read, finished or not
     reader = _Reader(model, positions, rows, start + limit)
-    for now in range(limit):
-        logits = reader.logits(tokens[inside, reader.read : start + now])
-        chosen, chance = _choose(logits, temperature, top_k, rng)
-        written[inside, now], probability[inside, now] = chosen, chance
-        unfinished &= chosen != end
-        count = np.count_nonzero(unfinished)
-        if not count:
-            break
-        if count <= MIN_UNFINISHED * len(inside):
-            left = np.flatnonzero(unfinished)
-            inside, unfinished = inside[left], unfinished[left]
-            reader.keep(left)
+    if rows == 1 and temperature <= 0 and one_row.can_step(model):
+        pairs = reader.greedily(prompts)
+        for now in range(limit):
+            written[0, now], probability[0, now] = next(pairs)
+            if written[0, now] == end:
+                break
+    else:
+        choose = partial(_choose, temperature=temperature, top_k=top_k, rng=rng)
+        _write_rows(reader, choose, tokens, probability, end)
     ended = written == end
     terminated = ended.any(1)
     length = np.where(terminated, ended.argmax(1) + 1, limit)
@@ -81,7 +80,26 @@ def generate(
     return Generated(written, length, terminated, probability)
 
 
-@torch.inference_mode()
+def _write_rows(
+    reader: _Reader, choose: Callable, tokens: np.ndarray, probability: np.ndarray, end: int
+) -> None:
+    """Fill in all (B, T) tokens after the prompts, and the (B, limit) probabilities of these."""
+    rows, limit = probability.shape
+    start = tokens.shape[1] - limit
+    inside, unfinished = np.arange(rows), np.ones(rows, bool)  # rows that are read, finished or not
+    for now in range(limit):
+        chosen, chance = choose(reader.logits(tokens[inside, reader.read : start + now]))
+        tokens[inside, start + now], probability[inside, now] = chosen, chance
+        unfinished &= chosen != end
+        count = np.count_nonzero(unfinished)
+        if not count:
+            break
+        if count <= MIN_UNFINISHED * len(inside):
+            left = np.flatnonzero(unfinished)
+            inside, unfinished = inside[left], unfinished[left]
+            reader.keep(left)
+
+
 def stream(
     model: Model,
     positions: Positions,
@@ -93,7 +111,27 @@ def stream(
     top_k: int = 0,
     rng: torch.Generator | None = None,
 ) -> Iterator[int]:
-    """Continue one (T,) prompt, giving out each token as it is written, the end mark included.
+    """The tokens of `stream_with_chances`."""
+    written = stream_with_chances(
+        model, positions, prompt, limit, end, window, temperature, top_k, rng
+    )
+    return (token for token, _ in written)
+
+
+@torch.inference_mode()
+def stream_with_chances(
+    model: Model,
+    positions: Positions,
+    prompt: np.ndarray,
+    limit: int,
+    end: int | None = None,
+    window: int | None = None,
+    temperature: float = 0.0,
+    top_k: int = 0,
+    rng: torch.Generator | None = None,
+) -> Iterator[tuple[int, float]]:
+    """Continue one (T,) prompt, giving out each token as it is written, the end mark included, and
+    the model's probability of it.
 
     Beyond `window` tokens the model reads the last `window` of them alone, as if nothing stood
     before them.
@@ -106,9 +144,9 @@ def stream(
             logits = reader.logits(tokens[:, reader.read : now])
         else:
             logits = reader.logits_afresh(tokens[:, now - window : now])
-        chosen, _ = _choose(logits, temperature, top_k, rng)
+        chosen, chance = _choose(logits, temperature, top_k, rng)
         tokens[:, now] = chosen
-        yield int(chosen[0])
+        yield int(chosen[0]), float(chance[0])
         if chosen[0] == end:
             return
 
@@ -163,6 +201,13 @@ class _Reader:
                 self.cache.plan(self.ids)
         new, ids = self._tensor(tokens), self.ids[:, read : now + 1]
         return self.model(new, ids, self.cache, self._last(new))[:, -1].float()
+
+    def greedily(self, prompt: np.ndarray) -> Iterator[tuple[int, float]]:
+        """The likeliest tokens after one prompt (1, T), and their probabilities, without an end; of
+        a model that `one_row` can step through."""
+        first = self.logits(prompt)[0].numpy()
+        assert isinstance(self.cache, LocalCache) and isinstance(self.model, GPT)
+        return one_row.greedy(one_row.stepper(self.model, self.cache, self.ids), first)
 
     def keep(self, rows: np.ndarray) -> None:
         """Drop all rows but these."""

@@ -2,10 +2,11 @@
 
 // Draw what a model looked at while it wrote: the work as on paper, an arc for each look.
 // `data` is described at the top of addgpt/interpret/page.py; attention.css has the looks.
-function drawAttention(element, data) {
+// `first` is the number of the slot that is shown at first.
+function drawAttention(element, data, first = 0) {
   const CELL = 36, LINE = 52, EDGE = 18;
   const SVG = "http://www.w3.org/2000/svg";
-  const shown = { slot: 0, block: 0, heads: new Set(Array.from({ length: data.heads }, (_, h) => h)) };
+  const shown = { slot: first, block: 0, heads: new Set(Array.from({ length: data.heads }, (_, h) => h)) };
 
   function make(parent, tag, attributes = {}, text = "") {
     const inSvg = tag === "svg" || parent instanceof SVGElement;
@@ -46,13 +47,13 @@ function drawAttention(element, data) {
   // The paper.
   const labelled = Math.max(0, ...data.rows.map((label) => label.length));
   const left = EDGE + 7 * labelled;
-  const first = Math.min(...data.tokens.map((token) => token.column));
+  const start = Math.min(...data.tokens.map((token) => token.column));
   const last = Math.max(...data.tokens.map((token) => token.column));
-  const width = left + (last - first + 1) * CELL + 2 * EDGE;
+  const width = left + (last - start + 1) * CELL + 2 * EDGE;
   const height = data.rows.length * LINE + 2 * EDGE;
   const svg = make(paper, "svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "group" });
   svg.setAttribute("aria-label", `The work of ${data.problem}`);
-  const x = (token) => left + (token.column - first + 0.5) * CELL + (token.small ? CELL * 0.42 : 0);
+  const x = (token) => left + (token.column - start + 0.5) * CELL + (token.small ? CELL * 0.42 : 0);
   const y = (token) => EDGE + (token.row + 0.5) * LINE - (token.small ? LINE * 0.25 : 0);
   data.rows.forEach((label, row) => {
     make(svg, "text", { class: "label", x: left - 4, y: EDGE + (row + 0.5) * LINE }, label);

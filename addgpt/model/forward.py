@@ -83,6 +83,16 @@ def exact_rows(model: Model, batch: Batch) -> np.ndarray:
     return right
 
 
+def exact_chances(model: Model, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+    """`exact_rows`, and (B,) the probability of all scored tokens of each row."""
+    right, chances = np.zeros(len(batch), bool), np.zeros(len(batch))
+    for index, logits, targets in passes(model, batch):
+        right[index] = all_hit(logits, targets)
+        each = logits.float().log_softmax(-1).gather(2, targets.clamp(min=0)[:, :, None])[:, :, 0]
+        chances[index] = each.where(targets >= 0, 0).sum(1).exp().cpu().numpy()
+    return right, chances
+
+
 def loss_and_exact(model: Model, batch: Batch) -> tuple[float, np.ndarray]:
     """Cross-entropy in nats, summed over the scored tokens, and `exact_rows`: of one pass."""
     total, right = 0.0, np.zeros(len(batch), bool)

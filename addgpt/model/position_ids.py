@@ -13,13 +13,12 @@ from torch import Tensor, nn
 
 from addgpt.config.architectures import GPTConfig, GRUConfig, MLPConfig
 from addgpt.model.layers import Embedding, draw
-from addgpt.model.positions import Scheme, Slots
+from addgpt.model.positions import RELATIVE_NOISE, Scheme, Slots
 from addgpt.model.rotary import ID_WAVES, Angles, frequencies, query_and_key, rotary_pairs
 
 # Relative ids: differences beyond NEAR count as NEAR; the last entry is for keys without a place.
 NEAR = 4
 ENTRIES = 2 * NEAR + 2
-RELATIVE_NOISE = 0.5  # standard deviation at the start
 
 
 class LearnedIds(Scheme):
@@ -130,7 +129,7 @@ class _Lookup(torch.autograd.Function):
     def forward(ctx, tables: Tensor, codes: Tensor) -> Tensor:
         ctx.save_for_backward(codes)
         ctx.size = tables.shape[1]
-        found = tables.new_empty(len(codes), len(tables), *codes.shape[1:])
+        found = tables.new_empty(codes.shape[0], len(tables), *codes.shape[1:])
         for head, table in enumerate(tables):
             found[:, head] = table[codes]
         return found

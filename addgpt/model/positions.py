@@ -31,6 +31,8 @@ from addgpt.model.rotary import (
     rotary_pairs,
 )
 
+FAR = 64  # relative index: larger distances count as this one
+RELATIVE_NOISE = 0.5  # standard deviation of its biases at the start, or heads would stay alike
 FIRE_HIDDEN = 32
 FIRE_THRESHOLD = 0.25  # of the longest sequence: distances are measured against at least that
 
@@ -174,6 +176,25 @@ class Alibi(Scheme):
         return (-slopes[:, None, None] * (places[:, None] - keys).abs())[None]
 
 
+class IndexRelative(Scheme):
+    """A trained bias for each distance (Raffel et al. 2020, arXiv:1910.10683), where large ones are
+    all alike (Shaw et al. 2018, arXiv:1803.02155). One table for each head serves all blocks.
+    """
+
+    late = True
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.empty(config.heads, FAR + 1))
+
+    def bias(self, slots: Slots) -> Tensor | None:
+        apart = (slots.own_index[:, None] - slots.all_index[:-1]).abs().clamp(max=FAR)
+        return self.table[:, apart][None]
+
+    def init_weights(self, generator: torch.Generator, std: float) -> None:
+        draw(self.table, generator, RELATIVE_NOISE)
+
+
 class Fire(Scheme):
     """FIRE (Li et al. 2024, arXiv:2310.04418): a network of the relative distance.
 
@@ -227,5 +248,6 @@ INDEX_SCHEMES: dict[str, Callable[[GPTConfig], Scheme]] = {
     "sinusoidal": IndexSinusoidal,
     "rotary": IndexRotary,
     "alibi": Alibi,
+    "relative": IndexRelative,
     "fire": Fire,
 }

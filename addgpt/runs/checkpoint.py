@@ -14,6 +14,7 @@ from torch import Tensor
 
 from addgpt.config.architectures import ModelConfig, TableConfig
 from addgpt.config.errors import UsageError
+from addgpt.config.external import ExternalConfig
 from addgpt.model.build import Model, build
 from addgpt.model.layers import parameters_with_rows
 from addgpt.runs.files import Damaged, RunError, check
@@ -24,8 +25,15 @@ Progress = dict[str, Any]
 
 def packed(tensors: Tensors, progress: Progress) -> bytes:
     """Tensors as safetensors, with how far the training was (numbers by name)."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return save(tensors, {"progress": json.dumps(progress)})
+    kept: Tensors = {}
+    places: set[int] = set()
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        if tensor.data_ptr() in places:  # weights that two names share
+            tensor = tensor.clone()
+        places.add(tensor.data_ptr())
+        kept[name] = tensor
+    return save(kept, {"progress": json.dumps(progress)})
 
 
 def read_tensors(path: Path) -> tuple[Tensors, Progress]:
@@ -108,7 +116,9 @@ def shapes(config: ModelConfig) -> dict[str, torch.Size]:
 
 
 def weight_count(config: ModelConfig) -> int:
-    """Number of weights, without allocating them."""
+    """Number of weights, without allocating them; of a model of others, as far as it is known."""
+    if isinstance(config, ExternalConfig):
+        return config.params or 0
     return sum(map(math.prod, shapes(config).values()))
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from addgpt.config.architectures import (
+    ForeignConfig,
     GPTConfig,
     ModelConfig,
     model_settings,
@@ -16,8 +17,9 @@ from addgpt.config.errors import UsageError
 from addgpt.config.schema import RunConfig, TrainConfig, trained
 from addgpt.config.settings import names_of, to_dict, unknown, with_settings
 from addgpt.locality import LocalTrace, not_local
+from addgpt.runs.curriculum import curriculum
 from addgpt.task import Task
-from addgpt.task_lookup import lasting, load_task, task_class
+from addgpt.task_lookup import is_file, lasting, load_task, task_class
 
 
 def parse_pairs(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -77,12 +79,17 @@ def configure(
         if not isinstance(task, LocalTrace):
             raise not_local(built.attention)
         built = replace(built, visible=task.visible(built.attention))
-    learned = trained(built.architecture, recipe.train)
+    if isinstance(built, ForeignConfig):  # a file is named by its whole path
+        where, _, attribute = built.architecture.rpartition(":")
+        if is_file(where):
+            built = replace(built, architecture=f"{lasting(where)}:{attribute}")
+    training = with_settings(TrainConfig(**trained(built.architecture, recipe.train)), train)
+    curriculum(task, training.curriculum)  # which refuses what cannot be
     return RunConfig(
         lasting(task_name),
         to_dict(task),
         built,
-        with_settings(TrainConfig(**learned), train),
+        training,
         seed,
         command,
         versions or {},
@@ -101,6 +108,7 @@ def reconfigure(
     if wanted != task or with_model_settings(config.model, model) != config.model:
         raise UsageError("a resumed run keeps its task and model; training settings may change")
     new = replace(config, train=with_settings(config.train, train))
+    curriculum(task, new.train.curriculum)
     if new.train.optimizer != config.train.optimizer:
         raise UsageError(f"a resumed run keeps its optimizer, {config.train.optimizer}")
     return (

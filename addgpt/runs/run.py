@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 
 from addgpt.config.architectures import ModelConfig
 from addgpt.config.errors import UsageError
+from addgpt.config.external import ExternalConfig
 from addgpt.config.schema import RunConfig, load_run_config
 from addgpt.config.settings import to_dict
 from addgpt.model.build import Model, build
@@ -104,12 +106,24 @@ class Run:
             self._task = load_task(self.config.task, self.config.options)
         return self._task
 
+    def scored_on(self, **options: Any) -> Run:
+        """The same run, to be scored on its task with other options. Raises ValueError."""
+        unknown = [name for name in options if name not in type(self.task()).options()]
+        if unknown:
+            raise UsageError(f"task {self.task().name} has no option {unknown[0]}")
+        other = Run(self.path)
+        other._task = load_task(self.config.task, self.config.options | options)
+        other.config = replace(self.config, options=to_dict(other._task))
+        return other
+
     def model(self) -> Model:
         """The trained model, in evaluation mode, on the CPU. Raises RunError."""
         return self.load()[0]
 
     def load(self) -> tuple[Model, dict[str, Any]]:
         """The trained model, and its step, examples and seconds; the file is read once."""
+        if isinstance(self.config.model, ExternalConfig):
+            build(self.config.model)  # which says that there is none
         tensors, progress = read_tensors(self.path / MODEL)
         check_fits(tensors, self.config.model, self.path / MODEL)  # before a model is made
         model = build(self.config.model)
@@ -200,7 +214,10 @@ class Run:
 
     @staticmethod
     def _write_config(path: Path, config: RunConfig) -> None:
-        files.write_checked(path, {CONFIG: json.dumps(to_dict(config), indent=2) + "\n"})
+        settings = to_dict(config)
+        if isinstance(config.model, ExternalConfig):
+            del settings["train"]
+        files.write_checked(path, {CONFIG: json.dumps(settings, indent=2) + "\n"})
 
     def _read_config(self) -> RunConfig:
         file = self.path / CONFIG

@@ -1,7 +1,8 @@
 """Which runs a sweep is made of: a small TOML file, in `addgpt/sweep/grids` or anywhere.
 
 `addgpt sweep --help` shows one. Further keys: `cases_of = "features"` has the cases of another file
-in the same folder besides its own, `without = ["gelu"]` but for these. Folders are seen from where
+in the same folder besides its own, `without = ["gelu"]` but for these; `recipe = "NAME"` in a case
+has the settings of a published recipe below its own. Folders are seen from where
 the command is run. A combination's settings go on top of [set]; without [grid] and [[case]] there
 is one: [set] itself.
 """
@@ -19,6 +20,7 @@ from typing import Any
 from addgpt.config.errors import UsageError
 from addgpt.config.settings import as_text
 from addgpt.runs.files import read_toml
+from addgpt.runs.published import with_recipe
 
 FOLDER = Path(__file__).parent / "grids"
 NAME = "[A-Za-z0-9][A-Za-z0-9._+-]*"
@@ -36,7 +38,11 @@ KEYS: dict[str, tuple[type, str]] = {  # of the file: type, and what they must b
     "cases_of": (str, "the name of a grid in {folder}"),
     "without": (list, "a list of cases of {cases_of}"),
 }
-CASE: dict[str, tuple[type, str]] = {"name": (str, "a text"), "set": (dict, "a table")}
+CASE: dict[str, tuple[type, str]] = {
+    "name": (str, "a text"),
+    "recipe": (str, "the name of a published recipe; `addgpt recipes` lists them"),
+    "set": (dict, "a table"),
+}
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,8 @@ def _grid(path: Path, data: dict[str, Any]) -> Grid:
     if ".." in out.parts:  # a file from a stranger keeps to its place
         raise UsageError(f"out must not contain .., as {str(out)!r} does")
     cases = data.get("case", []) + _cases_of(data, path.parent)
-    combinations = _combinations(data.get("grid", {}), cases, MOST // len(seeds))
+    found = [_case(case, data["task"]) for case in cases]
+    combinations = _combinations(data.get("grid", {}), found, MOST // len(seeds))
     common, score = _texts(data.get("set", {})), data.get("eval", True)
     return Grid(path.stem, data["task"], tuple(seeds), out, score, per_cell, common, combinations)
 
@@ -114,14 +121,16 @@ def _cases_of(data: dict[str, Any], folder: Path) -> list[Any]:
     return [case for name, case in zip(names, cases, strict=True) if name not in without]
 
 
-def _combinations(grid: dict[str, Any], cases: list, most: int) -> tuple[Combination, ...]:
+def _combinations(
+    grid: dict[str, Any], cases: list[Combination], most: int
+) -> tuple[Combination, ...]:
     for key, values in grid.items():
         if not (isinstance(values, list) and values):
             raise UsageError(f"{key} in [grid] must be a list of values, not {values!r}")
     if math.prod(map(len, grid.values())) + len(cases) > most:
         raise UsageError(f"the grid has more than {MOST:,} runs")
     found: dict[str, Combination] = {}
-    for one in [*_products(grid), *map(_case, cases)] or [Combination("all", "seed=", {})]:
+    for one in [*_products(grid), *cases] or [Combination("all", "seed=", {})]:
         if found.setdefault(one.stem.lower(), one) is not one:  # for some file systems the same
             raise UsageError(f"{one.name!r} appears twice; each combination needs its own name")
         if len(one.stem) > LONGEST_NAME:
@@ -139,14 +148,17 @@ def _products(grid: dict[str, list]) -> Iterator[Combination]:
         yield Combination(name, f"{name},seed=", settings)
 
 
-def _case(entry: Any) -> Combination:
+def _case(entry: Any, task: str) -> Combination:
     if not isinstance(entry, dict):
         raise UsageError(f"a [[case]] must be a table with name and set, not {entry!r}")
     name = entry.get("name")
     if not (isinstance(name, str) and re.fullmatch(NAME, name)):
         raise UsageError(f"a [[case]] needs a name of letters, digits and . _ + -, not {name!r}")
     _check_keys(entry, CASE, "a [[case]]")
-    return Combination(name, f"{name}-s", _texts(entry.get("set", {})))
+    settings = entry.get("set", {})
+    if "recipe" in entry:
+        _, settings = with_recipe(entry["recipe"], task, settings)
+    return Combination(name, f"{name}-s", _texts(settings))
 
 
 def _texts(settings: dict[str, Any]) -> dict[str, str]:

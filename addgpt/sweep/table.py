@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from addgpt.config.format import clock
@@ -63,7 +64,7 @@ class LiveTable(Live):
         room = max(1, self.console.height - 7)
         shown = sorted(self.rows, key=lambda row: ORDER.index(row["state"]))
         for row in shown[:room]:
-            table.add_row(*_cells(row), style=STYLES.get(row["state"]))
+            table.add_row(*map(escape, _cells(row)), style=STYLES.get(row["state"]))
         if len(shown) > room:
             table.add_row(f"and {len(shown) - room} more")
         return table
@@ -90,13 +91,13 @@ def outcome_table(title: str, rows: Sequence[Row]) -> Table:
     done = [row for row in rows if row["state"] == "done"]
     what, worst = _measure(done)[0], max if any(row["bits"] for row in done) else min
     table = _table(1, "combination", "seeds", f"{what}, median", "worst", "seconds")
-    table.title = title
+    table.title = escape(title)
     for name in dict.fromkeys(row["combination"] for row in rows):
         group = [row for row in done if row["combination"] == name]
         _, scores, show = _measure(group)
         found = [show(of(scores)) if scores else "-" for of in (statistics.median, worst)]
         took = f"{statistics.median(row['seconds'] for row in group):.0f}" if group else "-"
-        table.add_row(name, str(len(group)), *found, took)
+        table.add_row(escape(name), str(len(group)), *found, took)
     return table
 
 

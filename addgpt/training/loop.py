@@ -18,6 +18,7 @@ from addgpt.model.build import build
 from addgpt.model.forward import loss_and_exact
 from addgpt.model.gpt import GPT
 from addgpt.runs.checkpoint import load_weights
+from addgpt.runs.curriculum import curriculum
 from addgpt.runs.run import STATE, Run, RunError
 from addgpt.task import Task
 from addgpt.training import optim
@@ -77,7 +78,7 @@ def train(
         world: the workers that train together. All of them call this; the main one writes.
 
     Raises:
-        Interrupted: after saving, on Ctrl-C, SIGTERM or SIGHUP.
+        Interrupted: after saving, on Ctrl-C, SIGTERM, SIGHUP or SIGUSR1.
         Diverged: the loss is NaN or infinite; the last good checkpoint stays.
         WorkerLost: another worker stopped; all steps up to then are saved.
     """
@@ -118,6 +119,7 @@ class Loop:
         self.run, self.config, self.world = run, run.config, world
         self.settings = run.config.train
         self.task: Task = run.task()
+        self.curriculum = curriculum(self.task, self.settings.curriculum)
         self.device = pick_device(self.settings.device, world.local)
         checkpoint = run.state() if run.started else None  # before a model as the config says
         self.model = build(self.config.model, self.config.seed)
@@ -182,7 +184,7 @@ class Loop:
         state, step = self.state, self.state.step
         rng = np.random.default_rng((self.config.seed, step, 0))
         seed_dropout(self.device, _dropout_seed(self.config.seed, step, self.world.rank))
-        batch = self.task.batch(rng, self.settings.batch_size, "train")
+        batch = self.curriculum.at(step).batch(rng, self.settings.batch_size, "train")
         share = optim.rate(step, self.settings)
         if self.proving is not None and self.proving.round:
             batch, share = self.proving.mixed(batch, rng), self.proving.rate(step)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
-from addgpt.config.architectures import GPTConfig
+from addgpt.config.architectures import ForeignConfig, GPTConfig
 from addgpt.config.errors import UsageError
 from addgpt.config.schema import RunConfig
 from addgpt.device import memory, pick_device
 from addgpt.evaluation.certificate import check_certifiable, list_contexts
 from addgpt.evaluation.exact_match import check_reference
+from addgpt.model.build import build
+from addgpt.model.forward import tensors
 from addgpt.runs.checkpoint import weight_count
 from addgpt.task import Graded, Task
 from addgpt.task_lookup import load_task
@@ -29,6 +32,8 @@ def check_trainable(config: RunConfig, world: World = ALONE) -> None:
     check_memory(config, world)
     check_reach(config)
     task = load_task(config.task, config.options)
+    if isinstance(config.model, ForeignConfig):
+        check_foreign(config, task)
     if config.train.until_certified:
         check_certifiable(task, config.model)
         list_contexts(task, config.model)  # type: ignore[arg-type]
@@ -79,6 +84,20 @@ def check_reach(config: RunConfig) -> None:
             f"with position={model.position} reads at most {most}; set another "
             "position, or a larger random_index"
         )
+
+
+def check_foreign(config: RunConfig, task: Task) -> None:
+    """Raise ValueError unless somebody else's model gives logits that never look ahead."""
+    model = build(config.model).eval()
+    batch = task.batch(np.random.default_rng(0), 4, task.splits[0])
+    tokens, ids, _ = tensors(batch, torch.device("cpu"))
+    half = tokens.shape[1] // 2
+    other = torch.cat((tokens[:, :half], (tokens[:, half:] + 1) % config.model.vocab), 1)
+    with torch.no_grad():
+        one, two = (model(some, ids)[:, :half] for some in (tokens, other))
+    if not torch.allclose(one, two, rtol=1e-3, atol=1e-4):
+        name = config.model.architecture
+        raise UsageError(f"architecture {name} looks ahead: its logits depend on later tokens")
 
 
 def check_prompt(task: Task) -> None:

@@ -130,7 +130,8 @@ def _bar(note: str, width: int) -> Progress:
     """A live line; on a terminal of fewer characters than `width`, numbers alone."""
     console = Console(stderr=True)
     percentage, left = TextColumn("{task.percentage:3.0f}%"), TimeRemainingColumn(compact=True)
+    noted = TextColumn(note, markup=False)
     if console.width < width:
-        return Progress(percentage, TextColumn(note), left, console=console)
-    columns = (TextColumn("{task.description}"), BarColumn(), percentage, TextColumn(note))
+        return Progress(percentage, noted, left, console=console)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), percentage, noted)
     return Progress(*columns, TimeElapsedColumn(), TextColumn("ETA"), left, console=console)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")
+STOPPING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")  # the last as schedulers send it
 
 
 @dataclass
@@ -30,7 +30,7 @@ class StopRequests:
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[StopRequests]:
-    """Collect SIGINT, SIGTERM and SIGHUP instead of dying of them.
+    """Collect SIGINT, SIGTERM, SIGHUP and SIGUSR1 instead of dying of them.
 
     Signals that are ignored (nohup) stay so. Outside the main thread the caller handles signals,
     and nothing is collected.

@@ -16,11 +16,10 @@ from addgpt.locality import LocalTrace, Rule
 from addgpt.task import MAX_DIGITS, SPLITS, Batch, Cell, Problem, Recipe, UsageError, setting
 from tasks.common import digits, problems, splits
 from tasks.common.ids import ALPHABET, IDS, OFFSET, SPREAD, moved
+from tasks.common.layout import Layout
 from tasks.common.operation import Operation
 from tasks.common.sheet import END, KINDS, LEVELS, Sheet, start
 
-EQUALS = ALPHABET.index("=")
-OPERATORS = ALPHABET.index("+"), ALPHABET.index("/")
 NUMBERS = np.array([0, 10, 90, 900, 9000])  # how many there are with 0, 1, 2, ... digits
 MAX_ROUNDS = 50  # of drawing, after which a rare stratum is as full as it gets
 MAX_POOL = 100_000
@@ -79,6 +78,7 @@ class Arithmetic(Operation, LocalTrace):
     long: ClassVar[tuple[tuple[int, int], ...]] = ((1000, 1000), (40, 1000))
     least_b: ClassVar[int] = 0  # of a second operand of one digit
     hints: ClassVar[bool] = False  # whether each digit has an index hint before it
+    letters: ClassVar[int] = 0  # how many such hints there are
 
     digits: int = length_setting(3, "longest operand")
     carry: float = share_setting(0.3, "long carry or borrow chains")
@@ -120,8 +120,15 @@ class Arithmetic(Operation, LocalTrace):
 
     def start(self, a, b, len_a, len_b, **ids: Any) -> Sheet:
         """A sheet with the prompts on it: see `sheet.start`."""
-        ids |= {"ids": self.ids, "hints": self.hints}
-        return start(self.op, (a, b), (len_a, len_b), **ids)
+        ids |= {"ids": self.ids, "hints": self.hints, "reverse": self.layout.reverse}
+        if self.layout.begin:
+            ids["begin"] = self.alphabet.index(self.layout.begin)
+        return start(self.char, (a, b), (len_a, len_b), **ids)
+
+    @property
+    def layout(self) -> Layout:
+        """How the problem itself is written."""
+        return Layout(hints=self.hints)
 
     def columns(self) -> int:
         """The largest `col` id that `write` uses for operands of full length."""
@@ -213,7 +220,7 @@ class Arithmetic(Operation, LocalTrace):
             drawn = self._draw(rng, size, split, cell)
         batch = self._written(*drawn)
         if (self.offset or self.spread) and split == "train" and len(batch):
-            moved(batch, rng, self.offset, self.spread)
+            moved(batch, rng, self.offset, self.spread, self.letters)
         return batch
 
     def evaluation_set(self, rng: np.random.Generator, size: int, split: str, cell: Cell) -> Batch:
@@ -239,14 +246,14 @@ class Arithmetic(Operation, LocalTrace):
         return _count(cell.len_a) * _count(cell.len_b) < splits.SMALL
 
     def positions(self, tokens: np.ndarray, slots: int) -> np.ndarray:
-        _, _, len_a, len_b = _layout(tokens, 1 + self.hints)
+        len_a, len_b = self.layout.written(tokens)
         zeros = np.zeros((len(tokens), int(max(len_a.max(), len_b.max()))), np.int8)
         one = zeros.copy()
         one[:, 0] = 1  # nothing can be divided by 0
         return self.write(zeros, one, len_a, len_b).positions(tokens.shape[1] + slots)
 
     def reference(self, prompts: np.ndarray) -> Batch:
-        return self.write(*self._operands(prompts)).batch()
+        return self.write(*self.layout.operands(prompts)).batch()
 
     @cached_property
     def pooled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -279,7 +286,7 @@ class Arithmetic(Operation, LocalTrace):
         return [Cell(self.op, *lengths) for lengths in self.long]
 
     def cell_like(self, prompt: str) -> Cell:
-        a, b = prompt.rstrip("=").split(self.op)
+        a, b = prompt.rstrip("=").split(self.char)
         return Cell(self.op, len(a), len(b))
 
     def sheets(self, size: int) -> Iterator[tuple[np.ndarray, list[range], np.ndarray]]:
@@ -288,7 +295,7 @@ class Arithmetic(Operation, LocalTrace):
                 continue
             one = np.ones((1, size), np.int8)
             sheet = self.write(one, one, np.array([len_a]), np.array([len_b]))
-            prompt = self.encode(f"{'1' * len_a}{self.op}{'1' * len_b}=")
+            prompt = self.encode(f"{'1' * len_a}{self.char}{'1' * len_b}=")
             values = [range(token, token + 1) for token in prompt.tolist()]
             for first, length, least in ((0, len_a, 0), (len_a + 1, len_b, self.least_b)):
                 values[first : first + length] = [range(10)] * length
@@ -338,7 +345,7 @@ class Arithmetic(Operation, LocalTrace):
 
     def _allowed(self, a, b, len_a, len_b, split: int) -> np.ndarray:
         """(B,) which problems may be drawn in a split; small cells are in train only."""
-        good = splits.split_of(a, b, ord(self.op), self.commutes) == split
+        good = splits.split_of(a, b, splits.salt_of(self.op), self.commutes) == split
         if self.digits > 1:
             small = _count(len_a) * _count(len_b) < splits.SMALL
             good = np.where(small, split == 0, good)
@@ -364,28 +371,6 @@ class Arithmetic(Operation, LocalTrace):
             return replace(self.write(a, b, len_a, len_b).batch(), problems=asked)
         levels = np.zeros((0, 1, LEVELS), np.int16)
         return Batch(np.zeros((0, 1), np.uint8), np.zeros((0, 1), bool), levels)
-
-    def _operands(self, prompts: np.ndarray):
-        """The operands of (B, T) prompts, as digit matrices, and their lengths."""
-        each = 1 + self.hints  # tokens of a digit
-        operator, equals, len_a, len_b = _layout(prompts, each)
-        place = np.arange(int(max(len_a.max(), len_b.max())))
-        sides = []
-        for last, lengths in ((operator - 1, len_a), (equals - 1, len_b)):
-            index = np.maximum(last[:, None] - each * place, 0)
-            number = np.take_along_axis(prompts, index, 1)
-            sides.append(np.where(place < lengths[:, None], number, 0).astype(np.int8))
-        return *sides, len_a, len_b
-
-
-def _layout(tokens: np.ndarray, each: int) -> tuple[np.ndarray, ...]:
-    """(B,) where operator and equals sign of prompts stand, and the lengths of the operands.
-
-    `each` is the number of tokens that stand for a digit.
-    """
-    operator = ((tokens >= OPERATORS[0]) & (tokens <= OPERATORS[1])).argmax(1)
-    equals = (tokens == EQUALS).argmax(1)
-    return operator, equals, operator // each, (equals - operator - 1) // each
 
 
 def check_far(far: tuple[int, ...], digits: int) -> None:

@@ -16,11 +16,14 @@ SMALL = 1000  # cells of fewer problems are not split
 
 
 def in_train(operands: Sequence[int], op: str, commutes: bool) -> bool:
-    """Whether `a op b`, or `a op b op c`, where `op` is one character, belongs to train."""
+    """Whether `a op b`, or `a op b op c`, belongs to train."""
     if math.prod(map(_count, operands)) < SMALL:
         return True
     *others, last = sorted(map(_hash, operands)) if commutes else map(_hash, operands)
-    state = _mix(last + ord(op))
+    salt = 0
+    for byte in op.encode()[:7]:
+        salt = 256 * salt + byte
+    state = _mix(last + salt)
     for other in reversed(others):
         state = _mix(3 * other + state)
     return state % 100 < 100 - HELD_OUT

@@ -58,8 +58,13 @@ WRITTEN = {
 }
 
 
-def moved(batch: Batch, rng: np.random.Generator, offset: int, spread: int) -> None:
-    """Move the col ids of a batch, and the hints in its text, as training varies them."""
+def moved(
+    batch: Batch, rng: np.random.Generator, offset: int, spread: int, letters: int = len(HINTS)
+) -> None:
+    """Move the col ids of a batch, and the hints in its text, as training varies them.
+
+    `letters` is how many hints the alphabet has.
+    """
     col, most = batch.positions[:, :, 0], int(batch.positions[:, :, 0].max())
     table = np.zeros((len(batch), most + 1), np.int16)  # where each id goes; 0 stays 0
     if spread:
@@ -67,7 +72,7 @@ def moved(batch: Batch, rng: np.random.Generator, offset: int, spread: int) -> N
     else:
         table[:, 1:] = np.arange(1, most + 1) + rng.integers(0, offset + 1, (len(batch), 1))
     col[:] = np.take_along_axis(table, col.astype(int), 1)
-    hint = batch.tokens >= len(ALPHABET)
+    hint = (batch.tokens >= len(ALPHABET)) & (batch.tokens < len(ALPHABET) + letters)
     if hint.any():
         before = np.where(hint, batch.tokens - (len(ALPHABET) - 1), 0)
         after = np.take_along_axis(table, before.astype(int), 1) + (len(ALPHABET) - 1)
@@ -82,9 +87,3 @@ def _spread_out(rng: np.random.Generator, rows: int, most: int, spread: int) -> 
     gaps = np.sort(rng.random((rows, spread)).argpartition(most - 1, 1)[:, :most], 1)
     together = rng.integers(0, spread - most + 1, (rows, 1)) + np.arange(most)
     return np.where(rng.random((rows, 1)) < 0.5, together, gaps) + 1
-
-
-def hinted(number: int) -> str:
-    """A number as text, each digit with its hint before it."""
-    digits = str(number)
-    return "".join(map("".join, zip(HINTS[len(digits) - 1 :: -1], digits, strict=True)))

@@ -14,16 +14,19 @@ import numpy as np
 
 from addgpt.locality import LocalTrace, Rule
 from addgpt.task import Batch, Cell, Explained, HeldOut, Place, Problem, UsageError
-from tasks.common.arithmetic import Arithmetic
+from tasks.common.many import SUM, part_of
+from tasks.common.rules import EQUALS, PLUS
 from tasks.common.sheet import ALPHABET, DIGITS, END
+
+Part = Any  # an `Arithmetic`, or the task `sum`
 
 
 def of_part(name: str) -> Callable[..., Any]:
-    """The method `name` of the task whose operation the argument, a problem or a cell, has."""
+    """The method `name` of the task whose own the argument, a problem or a cell, is."""
 
     def method(self: Mixture, *args: Any) -> Any:
-        op = next(arg.op for arg in args if isinstance(arg, Problem | Cell))
-        return getattr(self.part(op), name)(*args)
+        part = self.part(next(arg for arg in args if isinstance(arg, Problem | Cell)))
+        return getattr(part, name)(*args)
 
     return method
 
@@ -39,13 +42,16 @@ class Mixture(LocalTrace, HeldOut, Explained):
 
     @property
     @abstractmethod
-    def parts(self) -> dict[str, Arithmetic]:
-        """The task of each operation."""
+    def parts(self) -> dict[str, Part]:
+        """The task of each operation, and `SUM` if it has that."""
 
-    def part(self, op: str) -> Arithmetic:
-        if op not in self.parts:
-            raise UsageError(f"this model does {' '.join(self.parts)}, not {op}")
-        return self.parts[op]
+    def part(self, asked: Problem | Cell) -> Part:
+        """The task whose own a problem or a cell is."""
+        found = self.parts.get(part_of(asked), self.parts.get(asked.op))
+        if found is None:
+            valid = " ".join(dict.fromkeys(part.op for part in self.parts.values()))
+            raise UsageError(f"this model does {valid}, not {asked.op}")
+        return found
 
     prompt, truth, read, rows, is_copy, draw, answer_digits, error_type = map(
         of_part, "prompt truth read rows is_copy draw answer_digits error_type".split()
@@ -73,7 +79,15 @@ class Mixture(LocalTrace, HeldOut, Explained):
         return [cell for part in self.parts.values() for cell in part.long_cells()]
 
     def cell_like(self, prompt: str) -> Cell:
-        return self.part(next(char for char in prompt if char in self.parts)).cell_like(prompt)
+        return self.part(self.parse(prompt)).cell_like(prompt)
+
+    def parse(self, text: str) -> Problem:
+        many = SUM in self.parts and text.count("+") > 1
+        return self.parts[SUM].parse(text) if many else super().parse(text)
+
+    @property
+    def operands_at_most(self) -> int:
+        return max(part.operands_at_most for part in self.parts.values())
 
     def sheets(self, size: int) -> Iterator[tuple[np.ndarray, list[range], np.ndarray]]:
         for part in self.parts.values():
@@ -86,7 +100,7 @@ class Mixture(LocalTrace, HeldOut, Explained):
         self, rng: np.random.Generator, size: int, op: str = "+"
     ) -> list[tuple[Problem, Problem, int]]:
         """As of the task of an operation."""
-        return self.part(op).pairs(rng, size)
+        return self.part(Problem(op, (0, 0))).pairs(rng, size)
 
     def longest(self) -> int:
         return max(part.longest() for part in self.parts.values())
@@ -98,7 +112,7 @@ class Mixture(LocalTrace, HeldOut, Explained):
         self, rng: np.random.Generator, size: int, split: str, cell: Cell | None = None
     ) -> Batch:
         if cell is not None:
-            return self.part(cell.op).batch(rng, size, split, cell)
+            return self.part(cell).batch(rng, size, split, cell)
         counts = rng.multinomial(size, np.array(self.shares) / sum(self.shares))
         batches = []
         for part, count in zip(self.parts.values(), counts, strict=True):
@@ -119,10 +133,13 @@ class Mixture(LocalTrace, HeldOut, Explained):
         works = [part.reference(prompts[some]) for part, some in zip(parts, rows, strict=True)]
         return Batch.stacked(works, ALPHABET.index(END)).rows(np.argsort(np.concatenate(rows)))
 
-    def _by_part(self, tokens: np.ndarray) -> Iterator[tuple[Arithmetic, np.ndarray]]:
+    def _by_part(self, tokens: np.ndarray) -> Iterator[tuple[Part, np.ndarray]]:
         """Each part, and the rows of (B, T) tokens whose prompts are its own."""
         op = np.take_along_axis(tokens, (tokens >= DIGITS).argmax(1)[:, None], 1)[:, 0]
-        for char, part in self.parts.items():
-            rows = np.flatnonzero(op == ALPHABET.index(char))
+        if SUM in self.parts:
+            prompt = np.arange(tokens.shape[1]) < (tokens == EQUALS).argmax(1)[:, None]
+            op = np.where(((tokens == PLUS) & prompt).sum(1) > 1, len(ALPHABET), op)
+        for name, part in self.parts.items():
+            rows = np.flatnonzero(op == (len(ALPHABET) if name == SUM else ALPHABET.index(name)))
             if len(rows):
                 yield part, rows

@@ -29,9 +29,16 @@ NUMBER = f"([0-9]{{1,{MAX_CHARACTERS}}})"  # of an answer, which may have too ma
 
 
 class Operation(Graded, HeldOut, Explained):
-    """What a task of one operation says of single problems, by Python integers and text."""
+    """What a task of one operation says of single problems, by Python integers and text.
+
+    op       one of + - * /, or a name of its own: `max`
+    symbol   the character that stands for it in prompts; by default `op` itself
+    form     how people write a problem: `max({a},{b})`; by default `{a}{op}{b}`
+    """
 
     op: ClassVar[str]
+    symbol: ClassVar[str] = ""
+    form: ClassVar[str] = ""
     commutes: ClassVar[bool] = False
     digits: int  # of the longest operand that is trained on
 
@@ -80,8 +87,32 @@ class Operation(Graded, HeldOut, Explained):
             raise UsageError(f"operands may have at most {MAX_DIGITS} digits")
         return problem.operands
 
+    @property
+    def char(self) -> str:
+        """The character of the operation in prompts."""
+        return self.symbol or self.op
+
     def prompt(self, problem: Problem) -> str:
-        return f"{self.op.join(map(str, self.check(problem)))}="
+        return f"{self.char.join(map(str, self.check(problem)))}="
+
+    def text(self, problem: Problem) -> str:
+        if not self.form:
+            return super().text(problem)
+        a, b = problem.operands
+        return self.form.replace("{a}", str(a)).replace("{b}", str(b))
+
+    def parse(self, text: str) -> Problem:
+        if not self.form:
+            return super().parse(text)
+        digits = f"([0-9]{{1,{MAX_DIGITS}}})"
+        pattern = re.escape(self.form).replace(r"\{a\}", digits).replace(r"\{b\}", digits)
+        match = re.fullmatch(pattern.replace(r"\ ", r"\s+"), text.strip().rstrip("="), re.ASCII)
+        if match is None:
+            example = self.text(Problem(self.op, (12, 34)))
+            raise UsageError(f"{text.strip()!r} is not a problem like {example}")
+        problem = Problem(self.op, (int(match[1]), int(match[2])))
+        self.prompt(problem)
+        return problem
 
     def truth(self, problem: Problem) -> Answer:
         return self.compute(*self.check(problem))
@@ -135,7 +166,7 @@ class Operation(Graded, HeldOut, Explained):
         """A drawing: operands, answer, and lines above and below the operands."""
         a, b = (paper.Line(str(operand)) for operand in problem.operands)
         answer = paper.Line(self.shown(problem, completion))
-        operands = [a, b._replace(sign=self.op), paper.Rule()]
+        operands = [a, b._replace(sign=self.char), paper.Rule()]
         return paper.drawn([*above, *operands, *below, answer])
 
     def shown(self, problem: Problem, completion: str) -> str:

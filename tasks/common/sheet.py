@@ -240,14 +240,18 @@ def start(
     ids: str = "coupled",
     hints: bool = False,
     kinds: tuple = (Kind.A, Kind.B),
+    reverse: bool = False,
+    begin: int | None = None,
 ) -> Sheet:
-    """A sheet with the prompt `a op b=` on it, most significant digit first.
+    """A sheet with the prompt `a op b=` on it, most significant digit first unless `reverse`.
 
     `cols`, `steps` and `kinds` are ids of the digits of a and b, in place of their own places,
-    step 0 and `Kind.A` and `Kind.B`;
+    step 0 and `Kind.A` and `Kind.B`; `begin` is a token that stands before the problem;
     `ids` and `hints` are those of `Sheet`.
     """
     sheet = Sheet(*lengths, ids=ids, hints=hints)
+    if begin is not None:
+        sheet.symbol(np.array([[begin]]), Kind.OPERATOR)
     place = np.arange(operands[0].shape[1])
     for side in range(2):
         sheet.number(
@@ -256,7 +260,7 @@ def start(
             exists=place < lengths[side][:, None],
             col=cols[side],
             step=steps[side],
-            most_significant_first=True,
+            most_significant_first=not reverse,
         )
         if side == 0:
             sheet.symbol(op, Kind.OPERATOR)

@@ -9,6 +9,11 @@ CHUNK = 18  # decimal digits that fit into 64 bits
 SMALL = 1000  # cells with fewer distinct problems are not split
 
 
+def salt_of(op: str) -> int:
+    """The number of an operation: its name, up to seven bytes of it, as one."""
+    return int.from_bytes(op.encode()[:7], "big")
+
+
 def split_of(a: np.ndarray, b: np.ndarray, salt: int, commutes: bool) -> np.ndarray:
     """(B,) 0 train, 1 val, 2 test for the problems of two digit matrices.
 

@@ -23,6 +23,7 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 INDENTED = re.compile(r"(?:^    .*\n?)+", re.MULTILINE)
 INLINE = re.compile(r"`([^`]+)`")
 LINK = re.compile(r"!?\[[^]]*\]\(([^)\s]+)\)")
+OURS = re.compile(r"(srun |torchrun |\.venv/bin/)?.*\baddgpt ")
 OWN_TASK = "tasks/double.py"  # the reader writes it
 
 
@@ -48,11 +49,8 @@ def python_of(page: Path) -> list[str]:
 
 def commands(page: Path) -> list[list[str]]:
     """The words after `addgpt` of each command that a page shows, in blocks and in running text."""
-    text = page.read_text(encoding="utf-8")
-    shell = [block.code for block in blocks(page) if block.language in ("sh", "console")]
-    rest = FENCE.sub("", text)
-    shell += [block for block in INDENTED.findall(rest) if re.search(r"^ +addgpt ", block, re.M)]
-    found = [words for code in shell for words in _of_script(code)]
+    found = [_words(line) for line in shell_lines(page) if OURS.match(line.split("#")[0])]
+    rest = FENCE.sub("", page.read_text(encoding="utf-8"))
     for code in INLINE.findall(INDENTED.sub("", rest)):
         line = " ".join(code.split())
         if line.startswith("addgpt "):
@@ -60,8 +58,16 @@ def commands(page: Path) -> list[list[str]]:
     return found
 
 
-def _of_script(code: str) -> list[list[str]]:
-    """The commands of a block. Of the shell it knows `$ `, `NAME=text`, `for` and comments."""
+def shell_lines(page: Path) -> list[str]:
+    """The lines that a page's shell blocks give to the shell, without `$ ` and output."""
+    code = [block.code for block in blocks(page) if block.language in ("sh", "console")]
+    rest = FENCE.sub("", page.read_text(encoding="utf-8"))
+    code += [block for block in INDENTED.findall(rest) if re.search(r"^ +addgpt ", block, re.M)]
+    return [line for block in code for line in _of_script(block) if line]
+
+
+def _of_script(code: str) -> list[str]:
+    """Its lines, with the values of variables. Of the shell it knows `NAME=text` and `for`."""
     console = code.startswith("$ ")
     lines = code.replace("\\\n", " ").splitlines()
     found, variables = [], {}
@@ -75,8 +81,7 @@ def _of_script(code: str) -> list[list[str]]:
             variables[given[1]] = given[2]
         for name, value in variables.items():
             line = re.sub(rf"\${name}\b", lambda _, value=value: value, line)
-        if re.match(r"(srun |torchrun |\.venv/bin/)?.*\baddgpt ", line.split("#")[0]):
-            found.append(_words(line))
+        found.append(line)
     return found
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from glob import glob
 from pathlib import Path
 
 from addgpt.config.errors import UsageError
+from addgpt.config.external import ExternalConfig
 from addgpt.evaluation.compare.statistics import Marks, Scored, cell_of
 from addgpt.evaluation.exact_match import CellResult, evaluation_problems
 from addgpt.evaluation.schema import is_longer, read_eval
@@ -80,8 +82,11 @@ def score_together(
     split: str = "test",
     seed: int = 0,
     show: Callable = lambda rows, total, what: rows,
+    keep: Callable[[Run, CellResult], None] | None = None,
 ) -> Iterator[tuple[Scorecard, Scored]]:
     """Score runs on the same problems, one after the other; several with marks of each problem.
+
+    `keep` is called with each run and cell, outcomes and their probabilities.
 
     Raises, before any work, ValueError if they would be asked different problems, and RunError
     naming the first one without a saved model.
@@ -90,14 +95,21 @@ def score_together(
     if several:
         check_alike(runs, split=split, seed=seed)
     for run in runs if several else ():
-        if not (run.path / MODEL).is_file():
+        others = isinstance(run.config.model, ExternalConfig)
+        if not others and not (run.path / MODEL).is_file():
             raise RunError(
                 f"{run.path} has no {MODEL} to score; with --stored, its eval.csv is read"
             )
     for run in runs:
         marker = Marker(graded(run.task()))
-        on_cell = {"on_cell": marker.add} if several else {}
-        card = score_run(run, per_cell, split, seed, show=show, **on_cell)
+        called = [marker.add] if several else []
+        called += [partial(keep, run)] if keep else []
+
+        def on_cell(result: CellResult, called: list[Callable] = called) -> None:
+            for one in called:
+                one(result)
+
+        card = score_run(run, per_cell, split, seed, on_cell, show, keep is not None)
         marks = marker.marks if several else None
         yield card, _as_scored(run, card.rows, marks)
 

@@ -16,6 +16,10 @@ factors Owen 2007, arXiv:0712.1111). Student's t has Welch's degrees of freedom 
 doi:10.1093/biomet/34.1-2.28), so that two or three runs give honestly wide intervals. As errors are
 rare, two problems are added, of which each side alone solves one (Bonett and Price 2012,
 doi:10.3102/1076998611411915); for one cell and one run a side the interval is theirs exactly.
+
+Of stored scores only counts are known, not which problems a run got right. Then the variance over
+problems is that of two independent samples, p (1 - p) / n for each side: what both sides find hard
+no longer cancels out, so that the interval is wider than the paired one.
 """
 
 from __future__ import annotations
@@ -48,6 +52,11 @@ class Asked(NamedTuple):
     split: str = ""
     n: int = 0
     problems: str = ""
+
+    def may_be(self, other: Asked) -> bool:
+        """Whether these are the same problems, as far as is known."""
+        digests = {self.problems, other.problems} - {""}
+        return self[:2] == other[:2] and len(digests) < 2
 
 
 @dataclass(frozen=True)
@@ -151,6 +160,7 @@ class Comparison:
     special: Difference | None
     longer: Difference | None
     cells: Mapping[Cell, Difference]
+    paired: bool = True
 
     def caveat(self) -> str:
         """What the intervals cannot account for; empty where each side has several runs."""
@@ -187,7 +197,7 @@ def by_kind(runs: Sequence[Scored]) -> dict[tuple[str, str], Spread]:
     beyond = longer_cells(runs)
 
     def kind(row: Mapping[str, Any]) -> tuple[str, str] | None:
-        plain = "plain" if row["stratum"] == "all" else "special"
+        plain = "plain" if row["stratum"] == "all" or not row["len_a"] else "special"
         known = "longer" if cell_of(row) in beyond else plain
         return None if row["seen"] else (row["op"], known)
 
@@ -215,7 +225,7 @@ def check_same(runs: Sequence[Scored]) -> None:
                 f"evaluation seeds {first.evaluation_seed} and {run.evaluation_seed}"
             )
         for cell in dict.fromkeys([*wanted, *asked]):
-            if asked.get(cell) != wanted.get(cell):
+            if not asked.get(cell, Asked()).may_be(wanted.get(cell, Asked())):
                 where = f"{cell.len_a}{cell.op}{cell.len_b} {cell.stratum}"
                 counts = " and ".join(f"{one.get(cell, Asked()).n:,}" for one in (wanted, asked))
                 raise UsageError(
@@ -225,28 +235,26 @@ def check_same(runs: Sequence[Scored]) -> None:
 
 
 def compare(a: Sequence[Scored], b: Sequence[Scored]) -> Comparison:
-    """Compare two groups of runs problem by problem.
+    """Compare two groups of runs problem by problem, or by counts where marks are not known.
 
-    Raises ValueError if they were not scored on the same problems, if a run's marks are not known,
-    or if no problem was held out.
+    Raises ValueError if they were not scored on the same problems, or if no problem was held out.
     """
-    for run in (*a, *b):
-        if run.marks is None:
-            raise UsageError(f"{run.name}: only counts are known; a comparison needs each problem")
+    paired = all(run.marks is not None for run in (*a, *b))
     beyond = longer_cells([*a, *b])
     cells = [cell_of(row) for row in a[0].rows if not row["seen"]]
     near, far = ([c for c in cells if (c in beyond) == which] for which in (False, True))
-    plain = [cell for cell in near if cell.stratum == "all"]
+    plain = [cell for cell in near if cell.stratum == "all" or not cell.len_a]
     if not plain:
         raise UsageError(f"{a[0].name} holds no problems out of training: nothing to compare")
     check_same([*a, *b])
 
     def contrast(part: Iterable[Cell]) -> Difference:
         sides = [[_stacked(group, cell) for group in (a, b)] for cell in part]
-        return difference(*zip(*sides, strict=True))
+        one, other = zip(*sides, strict=True)
+        return difference(one, other, paired)
 
     ops = dict.fromkeys(cell.op for cell in plain)
-    special = [cell for cell in near if cell.stratum != "all"]
+    special = [cell for cell in near if cell not in plain]
     return Comparison(
         runs=(len(a), len(b)),
         overall=contrast(plain),
@@ -254,22 +262,29 @@ def compare(a: Sequence[Scored], b: Sequence[Scored]) -> Comparison:
         special=contrast(special) if special else None,
         longer=contrast(far) if far else None,
         cells={cell: contrast([cell]) for cell in cells},
+        paired=paired,
     )
 
 
-def difference(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> Difference:
+def difference(a: Sequence[np.ndarray], b: Sequence[np.ndarray], paired: bool = True) -> Difference:
     """Exact match of A minus B over C cells that weigh the same.
 
     Args:
         a: C arrays (runs of A, n) bool, one for each cell; n may differ from cell to cell.
         b: C arrays (runs of B, n) bool, of the same problems in the same order.
+        paired: whether the order is that of the problems; else only how many are true counts.
     """
-    weight = 1 / len(a)
-    paired = [one.mean(0) - other.mean(0) for one, other in zip(a, b, strict=True)]
-    mean = weight * sum(part.mean() for part in paired)
-    problems = weight**2 * sum(part.var() / len(part) for part in paired)
+    weight, sizes = 1 / len(a), [one.shape[1] for one in a]
+    gaps = [one.mean(0) - other.mean(0) for one, other in zip(a, b, strict=True)]
+    mean = weight * sum(part.mean() for part in gaps)
+    if paired:
+        spread = [part.var() for part in gaps]
+    else:
+        shares = [(one.mean(), other.mean()) for one, other in zip(a, b, strict=True)]
+        spread = [p * (1 - p) + q * (1 - q) for p, q in shares]
+    problems = weight**2 * sum(one / size for one, size in zip(spread, sizes, strict=True))
     # As many problems as would tell as much if all were of one cell; two more are added.
-    n = 1 / (weight**2 * sum(1 / len(part) for part in paired))
+    n = 1 / (weight**2 * sum(1 / size for size in sizes))
     shrunk = n / (n + 2)
     variance = shrunk**2 * problems + (2 + 2 * shrunk * mean**2) / (n + 2) ** 2
     freedom = 0.0
@@ -284,7 +299,7 @@ def difference(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> Difference:
     half = student((1 + LEVEL) / 2, freedom) * math.sqrt(variance)
     return Difference(
         cells=len(a),
-        n=sum(len(part) for part in paired),
+        n=sum(sizes),
         a=float(weight * sum(cell.mean() for cell in a)),
         b=float(weight * sum(cell.mean() for cell in b)),
         low=max(-1.0, float(shrunk * mean - half)),
@@ -324,5 +339,12 @@ def _pooled(
 
 
 def _stacked(group: Sequence[Scored], cell: Cell) -> np.ndarray:
-    """(runs, n) bool"""
-    return np.stack([run.marks[cell].right for run in group if run.marks is not None])
+    """(runs, n) bool; where marks are not known, as many true as were right, in any order."""
+    return np.stack([_right(run, cell) for run in group])
+
+
+def _right(run: Scored, cell: Cell) -> np.ndarray:
+    if run.marks is not None:
+        return run.marks[cell].right
+    row = next(row for row in run.rows if cell_of(row) == cell)
+    return np.arange(row["n"]) < row["answer_correct"]

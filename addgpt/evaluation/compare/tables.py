@@ -23,11 +23,13 @@ from addgpt.evaluation.compare.statistics import (
     longer,
 )
 from addgpt.evaluation.intervals import percent
+from addgpt.evaluation.schema import digits_of, operation
 from addgpt.evaluation.tables import print_table, table_of
 from addgpt.task import Cell
 
 SHOWN = 10  # cells in a table of the worst or the most different
 GROUPS = {"plain": "any problem", "special": "strata", "longer": "longer than trained on"}
+COUNTED = "counted, not paired by problem: stored scores say how many were right, not which"
 METHOD = (
     "paired by problem; variances of problems and of runs added, Welch's degrees of freedom, "
     "Bonett and Price's two added problems: see addgpt/evaluation/compare/statistics.py"
@@ -76,7 +78,7 @@ def print_spread(console: Console, runs: Sequence[Scored]) -> None:
     title = f"exact match in % of {len(runs)} runs on the same held-out problems"
     table = table_of(title, names, left=[""])
     for (op, kind), spread in by_kind(runs).items():
-        table.add_row(escape(f"a {op} b"), GROUPS[kind], f"{spread.n:,}", *_spread_texts(spread))
+        table.add_row(escape(operation(op)), GROUPS[kind], f"{spread.n:,}", *_spread_texts(spread))
     if table.row_count:
         print_table(console, table)
     _print_worst(console, runs)
@@ -117,7 +119,7 @@ def print_comparison(
     table = table_of(title, columns, left=[""])
     parts = {GROUPS["plain"]: comparison.overall}
     if len(comparison.ops) > 1:
-        parts |= {escape(f"  a {op} b"): part for op, part in comparison.ops.items()}
+        parts |= {escape(f"  {operation(op)}"): part for op, part in comparison.ops.items()}
     if comparison.special:
         parts[GROUPS["special"]] = comparison.special
     if comparison.longer:
@@ -128,6 +130,8 @@ def print_comparison(
     table.caption = f"the interval allows for sampling of {sampled}; * significant: it leaves out 0"
     print_table(console, table)
     _print_most_different(console, comparison)
+    if not comparison.paired:
+        console.print(f"{COUNTED}; the intervals are wider for it", soft_wrap=True)
     if comparison.caveat():
         console.print(comparison.caveat(), soft_wrap=True)
 
@@ -163,7 +167,7 @@ def group_facts(runs: Sequence[Scored]) -> dict[str, Any]:
 def comparison_facts(comparison: Comparison) -> dict[str, Any]:
     """A comparison for JSON: shares in 0..1."""
     return {
-        "method": METHOD,
+        "method": METHOD if comparison.paired else METHOD.replace("paired by problem", COUNTED),
         "note": comparison.caveat(),
         "overall": comparison.overall.row(),
         "ops": [{"op": op} | part.row() for op, part in comparison.ops.items()],
@@ -183,7 +187,7 @@ def _spread_texts(spread: Spread) -> list[str]:
 
 
 def _cell_texts(cell: Cell) -> list[str]:
-    return [escape(f"{cell.len_a}{cell.op}{cell.len_b}"), escape(cell.stratum)]
+    return [escape(digits_of(*cell[:3])), escape(cell.stratum)]
 
 
 def _difference_texts(part: Difference) -> list[str]:

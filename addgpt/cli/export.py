@@ -1,0 +1,63 @@
+"""addgpt export"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from addgpt.config.errors import UsageError
+
+FORMATS = ("hf", "onnx", "lm-eval")
+
+
+@click.command("export")
+@click.argument("run_name", metavar="RUN")
+@click.option("--to", type=click.Choice(FORMATS), required=True, help="The format.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder.")
+@click.option("--per-cell", type=click.IntRange(1), default=100, show_default=True,
+              help="lm-eval: problems a cell.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
+              help="lm-eval: of the problems.")  # fmt: skip
+def command(run_name: str, to: str, out: Path, per_cell: int, seed: int) -> None:
+    """Write a run in the format of another tool.
+
+    hf: a folder for transformers, with a character tokenizer and a model card. A plain GPT is
+    written as GPT-2 or Llama; any other model brings its code along, and is loaded with
+    trust_remote_code=True. onnx: tokens and position ids in, logits out. lm-eval: the run's
+    held-out problems as a task of lm-evaluation-harness. Models are loaded again and compared.
+
+    \b
+    Example:
+      addgpt export results/add-3 --to hf --out exported/add-3
+      addgpt export calculator --to onnx --out exported/calculator-onnx
+      addgpt export results/add-3 --to lm-eval --out exported/add-3-task
+    """
+    from addgpt.device import prepare
+    from addgpt.runs.run import Run, run_path
+
+    prepare()
+    run = Run(run_path(run_name))
+    if to == "hf":
+        from addgpt.export.huggingface import export_huggingface
+
+        found = export_huggingface(run, out)
+        kind = found["stock"] or "with its own code (trust_remote_code=True)"
+        click.echo(f"{out}: {kind}; {_compared(found)}")
+    elif to == "onnx":
+        from addgpt.export.onnx import export_onnx
+
+        found = export_onnx(run, out)
+        click.echo(f"{out}: inputs {', '.join(found['inputs'])}; {_compared(found)}")
+    elif to == "lm-eval":
+        from addgpt.export.harness import export_harness
+
+        found = export_harness(run, out, per_cell, seed)
+        click.echo(f"{out}: {found['n']:,} problems; lm_eval --include_path {out} "
+                   f"--tasks {found['task']}")  # fmt: skip
+    else:
+        raise UsageError(f"--to must be one of {', '.join(FORMATS)}")
+
+
+def _compared(found: dict) -> str:
+    return f"largest difference of logits {found['difference']:.2g} on {found['checked']} problems"

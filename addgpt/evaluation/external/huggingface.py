@@ -1,0 +1,113 @@
+"""Replies of a causal language model of transformers, decoded greedily."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+import torch
+
+from addgpt.config.errors import UsageError
+from addgpt.device import pick_device
+from addgpt.evaluation.external.questions import Question
+from addgpt.evaluation.external.replies import Reply
+from addgpt.runs.files import RunError
+
+TOKENS_AT_ONCE = 1 << 14  # of prompts and replies together
+
+
+class HuggingFace:
+    """A model and its tokenizer, from a folder or by the name that they have on the Hub.
+
+    Prompts of equal length in tokens are asked together, so that there is no padding: what a prompt
+    gets does not depend on those beside it, but for the rounding of the matrix products.
+
+    Raises:
+        UsageError: transformers is not installed, or the model brings code of its own and `trust`
+            is not set.
+        RunError: there is no such model.
+    """
+
+    def __init__(self, path: str, trust: bool = False, rows: int = 0) -> None:
+        try:
+            import transformers
+        except ImportError:
+            raise UsageError("hf: needs transformers: pip install 'addgpt[hf]'") from None
+        transformers.logging.set_verbosity_error()  # of warnings about what is meant here
+        transformers.logging.disable_progress_bar()
+        self.rows = rows
+        self.device = pick_device()
+        how: dict[str, Any] = {"trust_remote_code": trust}
+        try:
+            config = transformers.AutoConfig.from_pretrained(path, **how)
+            self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(path, **how)
+            model: Any = transformers.AutoModelForCausalLM.from_pretrained(
+                path, config=config, dtype="auto", **how
+            )
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            text = str(error)
+            if "trust_remote_code" in text:
+                raise UsageError(
+                    f"hf:{path} brings code of its own; --trust-remote-code carries it out: only "
+                    "if you trust whoever wrote it"
+                ) from None
+            raise RunError(f"hf:{path} cannot be loaded: {text.strip().splitlines()[0]}") from None
+        self.model = model.to(self.device).eval()
+        self.ends = self._ends()
+
+    def parameter_count(self) -> int:
+        """Number of weights."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def ask(self, questions: list[Question]) -> Iterator[list[tuple[Question, Reply]]]:
+        """Replies in batches, the longest prompts first: what does not fit shows at once."""
+        read = [self.tokenizer(q.prompt)["input_ids"] for q in questions]
+        pairs = sorted(zip(questions, read, strict=True), key=lambda pair: -len(pair[1]))
+        for length, group in groupby(pairs, key=lambda pair: len(pair[1])):
+            some = list(group)
+            longest = length + max(q.limit for q, _ in some)
+            self._check(longest, some[0][0])
+            size = self.rows or max(1, TOKENS_AT_ONCE // longest)
+            for start in range(0, len(some), size):
+                yield self._written(some[start : start + size])
+
+    @torch.inference_mode()
+    def _written(self, pairs: list[tuple[Question, list[int]]]) -> list[tuple[Question, Reply]]:
+        prompts = torch.tensor([ids for _, ids in pairs], device=self.device)
+        out = self.model.generate(
+            input_ids=prompts,
+            attention_mask=torch.ones_like(prompts),
+            max_new_tokens=max(q.limit for q, _ in pairs),
+            do_sample=False,
+            num_beams=1,
+            pad_token_id=self._pad(),
+        )
+        replies = []
+        for (question, ids), row in zip(pairs, out[:, prompts.shape[1] :].tolist(), strict=True):
+            row = row[: question.limit]
+            end = next((at for at, token in enumerate(row) if token in self.ends), None)
+            kept = row if end is None else row[:end]
+            text = self.tokenizer.decode(kept, clean_up_tokenization_spaces=False)
+            count = len(kept) + (end is not None)
+            replies.append((question, Reply(text, end is not None, len(ids), count)))
+        return replies
+
+    def _ends(self) -> set[int]:
+        """The tokens that end a reply."""
+        found = [self.model.generation_config.eos_token_id, self.tokenizer.eos_token_id]
+        flat = [x for some in found for x in (some if isinstance(some, list) else [some])]
+        return {token for token in flat if token is not None}
+
+    def _pad(self) -> int:
+        """Any token: it stands only after a reply's end."""
+        return self.tokenizer.pad_token_id or next(iter(self.ends), 0)
+
+    def _check(self, longest: int, question: Question) -> None:
+        """Raise UsageError for a prompt that leaves no room in a table of positions."""
+        most = getattr(self.model.config, "max_position_embeddings", None)
+        if isinstance(most, int) and longest > most:
+            raise UsageError(
+                f"{question.problem}: prompt and reply take up to {longest} tokens, the model "
+                f"reads at most {most}; fewer --shots or --max-tokens"
+            )

@@ -1,0 +1,111 @@
+"""Answers made elsewhere: a csv or jsonl file with `problem` and `generated`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from addgpt.config.errors import UsageError
+from addgpt.evaluation.external.questions import Asked, Question
+from addgpt.evaluation.external.replies import Replies, Reply
+from addgpt.runs.files import RunError, read_text
+from addgpt.task import Batch, Graded, Problem
+
+
+class MadeElsewhere:
+    """The answers of a file, by problem.
+
+    Raises UsageError, naming the line, for a file without `problem` and `generated`, a problem that
+    the task does not know, or two answers to one.
+    """
+
+    def __init__(self, path: Path, task: Graded) -> None:
+        self.task, self.path = task, path
+        self.answers: dict[Problem, str] = {}
+        for line, row in _rows(path):
+            where = f"{path}, line {line}"
+            try:
+                problem, answer = task.parse(str(row["problem"])), str(row["generated"])
+            except KeyError as error:
+                raise UsageError(f"{where}: no {error}; a row has problem, generated") from None
+            except UsageError as error:
+                raise UsageError(f"{where}: {error}") from None
+            if self.answers.setdefault(problem, answer) != answer:
+                raise UsageError(f"{where}: {task.text(problem)} has two answers")
+        if not self.answers:
+            raise UsageError(f"{path} holds no answers")
+
+    def keep(self, replies: Replies) -> None:
+        """Take the answers over into a folder. Raises RunError if it holds others."""
+        new = []
+        for problem, answer in self.answers.items():
+            text = self.task.text(problem)
+            old = replies.known.get(text)
+            if old is None:
+                new.append((text, text, Reply(answer)))
+            elif old.text != answer:
+                raise RunError(
+                    f"{replies.path} holds another answer to {text} than {self.path}; "
+                    "choose another --out"
+                )
+        replies.add(new)
+
+
+def own_cells(task: Graded, replies: Replies) -> Iterator[Asked]:
+    """The problems that there are answers to, by cell, in the order of the task's grid.
+
+    Those in no cell of the grid are left out.
+    """
+    groups: dict[tuple, list[Problem]] = defaultdict(list)
+    for text in replies.known:
+        problem = task.parse(text)
+        groups[task.cell_of(problem)].append(problem)
+    for cell in task.cells():
+        problems = groups.get(cell, [])
+        if problems and cell.stratum == "all":
+            batch = _written(task, problems)
+            asked = [Question(text, text, 0) for text in map(task.text, batch.problems)]
+            yield Asked(cell, "train" if task.seen(cell) else "test", batch, asked)
+
+
+def _written(task: Graded, problems: list[Problem]) -> Batch:
+    """Problems of one cell with their reference completions. Raises UsageError."""
+    prompts = np.stack([task.encode(task.prompt(problem)) for problem in problems])
+    batch = task.reference(prompts)
+    if batch is None:
+        raise UsageError(f"task {task.name} does not write out given problems")
+    asked = np.fromiter(problems, object, len(problems))
+    return replace(batch, problems=asked)
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a file, with their lines. Raises UsageError."""
+    try:
+        text = read_text(path).removeprefix("\ufeff")
+    except RunError as error:
+        raise UsageError(error) from None
+    if path.suffix not in (".jsonl", ".json", ".ndjson"):
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        missing = {"problem", "generated"} - {*(reader.fieldnames or ())}
+        if missing:
+            raise UsageError(f"{path} has no column {', '.join(sorted(missing))}")
+        for row in reader:
+            yield reader.line_num, {name: cell or "" for name, cell in row.items()}
+        return
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise ValueError("not an object")
+            except (ValueError, RecursionError) as error:
+                raise UsageError(f"{path}, line {number}: {error}") from None
+            yield number, row

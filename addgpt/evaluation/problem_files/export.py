@@ -1,0 +1,92 @@
+"""Problems of our tasks, for other programs: csv, JSON lines, a task of lm-evaluation-harness."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from addgpt.config.errors import UsageError
+from addgpt.evaluation.exact_match import check_reference
+from addgpt.evaluation.schema import csv_text, digits_of
+from addgpt.task import SPLITS, Graded, HeldOut, Problem, Task
+
+MAX_ROUNDS = 50  # of drawing, after which there are no more distinct problems to be found
+LM_EVAL = """\
+task: {name}
+dataset_path: json
+dataset_kwargs:
+  data_files:
+    test: {name}.jsonl  # below the folder that lm-eval is started in
+test_split: test
+output_type: generate_until
+doc_to_text: "{{{{problem}}}}="
+doc_to_target: "{{{{answer}}}}"
+generation_kwargs:
+  until: ["\\n"]
+  do_sample: false
+metric_list:
+  - metric: exact_match
+    aggregation: mean
+    higher_is_better: true
+    ignore_case: true
+metadata:
+  version: 1
+  sha256: {digest}
+"""
+
+
+class Drawn(NamedTuple):
+    """A problem, the right answer, and its operand lengths or group, to be scored apart."""
+
+    problem: str
+    answer: str
+    group: str
+
+
+def draw(task: Task, split: str, count: int, seed: int = 0) -> list[Drawn]:
+    """`count` distinct problems of a split, drawn as training draws. Raises UsageError."""
+    if not isinstance(task, Graded):
+        raise UsageError(f"task {task.name} has no problems with right answers")
+    rng = np.random.default_rng((SPLITS.index(split), seed))
+    found: dict[Problem, Problem] = {}
+    for _ in range(MAX_ROUNDS):
+        batch = task.batch(rng, min(count, 4096), split)
+        check_reference(task, batch)
+        for problem in batch.problems:
+            if split != "train" and isinstance(task, HeldOut) and task.in_train(problem):
+                raise UsageError(f"these options hold no problems out: {problem} is in training")
+            same = task.equivalent(problem) if isinstance(task, HeldOut) else [problem]
+            found.setdefault(min(same), problem)
+        if len(found) >= count:
+            return [_drawn(task, problem) for problem in list(found.values())[:count]]
+    raise UsageError(f"only {len(found):,} distinct problems were found, not {count:,}: lower --n")
+
+
+def digest(drawn: Sequence[Drawn]) -> str:
+    """The SHA-256 of the lines `problem=answer`, each ended by a newline."""
+    text = "".join(f"{one.problem}={one.answer}\n" for one in drawn)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def as_text(drawn: Sequence[Drawn], form: str) -> str:
+    """The problems as `csv` or `jsonl`."""
+    rows = [one._asdict() for one in drawn]
+    if form == "csv":
+        return csv_text(Drawn._fields, rows)
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def lm_eval(drawn: Sequence[Drawn], name: str) -> dict[str, str]:
+    """The files of a task of lm-evaluation-harness, by their names."""
+    settings = LM_EVAL.format(name=name, digest=digest(drawn))
+    return {f"{name}.yaml": settings, f"{name}.jsonl": as_text(drawn, "jsonl")}
+
+
+def _drawn(task: Graded, problem: Problem) -> Drawn:
+    cell = task.cell_of(problem)
+    group = digits_of(*cell[:3]) or cell.stratum
+    return Drawn(task.text(problem), str(task.truth(problem)), group)

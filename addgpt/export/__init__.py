@@ -1,0 +1,1 @@
+"""Runs in the formats of other tools: Hugging Face, ONNX, lm-evaluation-harness."""

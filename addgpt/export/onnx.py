@@ -1,0 +1,152 @@
+"""A model as ONNX: tokens and position ids in, logits out.
+
+    tokens  (B, T) int64         ids of characters
+    ids     (B, T + 1, L) int64  position ids of the tokens and of the slot after the last
+    seen    (B, T, R) int64      of local attention: which tokens each slot sees, itself first, -1
+                                 where there are fewer
+    logits  (B, T, V) float32    of the token after each
+
+What a task says of a prompt's ids, and what local attention sees by them, is worked out by addgpt
+(`inputs`), not in the file. B, T and R are free.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from addgpt.config.errors import UsageError
+from addgpt.config.gpt import GPTConfig
+from addgpt.export.huggingface import new_folder, some_rows
+from addgpt.generation.decode import batch_within_tables
+from addgpt.model.build import Model
+from addgpt.model.forward import tensors
+from addgpt.model.local import LocalAttention
+from addgpt.runs.files import write_atomically
+from addgpt.runs.run import Run
+from addgpt.task import Batch
+
+MODEL, ABOUT = "model.onnx", "model.json"
+
+
+class Given:
+    """Stands in for `LocalAttention`: what each slot sees is an input."""
+
+    def __init__(self, seen: Tensor) -> None:
+        self.seen = seen
+
+    def places(self, ids: Tensor) -> Tensor:
+        return self.seen
+
+
+class Exported(nn.Module):
+    """A model called with tensors alone."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: Tensor, ids: Tensor, seen: Tensor | None = None) -> Tensor:
+        if seen is not None:
+            self.model.positions.local = Given(seen)  # type: ignore[union-attr]
+        return self.model(tokens, ids)
+
+
+def export_onnx(run: Run, out: Path) -> dict[str, Any]:
+    """Write model.onnx into a folder, run it with onnxruntime, and compare.
+
+    Returns `inputs`, their names, and `difference`, the largest one between its logits and ours.
+
+    Raises:
+        UsageError: onnx or onnxruntime is not installed, or the model cannot be exported.
+        RunError: the run has no sound model, the folder is not empty or cannot be written to.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError:
+        raise UsageError("--to onnx needs onnx: pip install 'addgpt[onnx]'") from None
+    task, model = run.task(), run.model()
+    if model.config.prefix:
+        raise UsageError("prefix=true needs the lengths of prompts: no --to onnx")
+    new_folder(out)
+    batch = some_rows(task)
+    given = inputs(model, batch)
+    with torch.inference_mode():
+        ours = model(given["tokens"], given["ids"])
+    _write(model, given, out / MODEL)
+    about: dict[str, Any] = {
+        "run": run.name,
+        "task": task.name,
+        "alphabet": task.alphabet,
+        "end": task.end,
+    }
+    shapes: dict[str, list] = {name: ["B", "T", "R"][: x.ndim] for name, x in given.items()}
+    shapes["ids"] = ["B", "T + 1", given["ids"].shape[2]]
+    about |= {"inputs": shapes}
+    write_atomically(out / ABOUT, json.dumps(about, indent=2) + "\n")
+    session = onnxruntime.InferenceSession(out / MODEL)
+    names = [one.name for one in session.get_inputs()]
+    theirs = session.run(None, {name: given[name].numpy() for name in names})[0]
+    real = np.arange(ours.shape[1]) < (batch.lengths - 1)[:, None]
+    difference = float(np.abs(ours.numpy() - theirs)[real].max())
+    return {"inputs": names, "difference": difference, "checked": len(batch)}
+
+
+def inputs(model: Model, batch: Batch) -> dict[str, Tensor]:
+    """What the exported model is given for a batch: `tokens`, `ids`, and `seen` where needed."""
+    tokens, ids, _ = tensors(batch_within_tables(batch, model.config), torch.device("cpu"))
+    found = {"tokens": tokens, "ids": ids}
+    if isinstance(model.config, GPTConfig) and model.config.local:
+        found["seen"] = LocalAttention(model.config).places(ids)
+    return found
+
+
+def _write(model: Model, given: dict[str, Tensor], path: Path) -> None:
+    dim = torch.export.Dim
+    rows, length, few = dim("B", min=2), dim("T", min=2), dim("R", min=2)
+    axes: dict[str, Any] = {"tokens": {0: rows, 1: length}, "ids": {0: rows, 1: length + 1}}
+    if "seen" in given:
+        axes["seen"] = {0: rows, 1: length, 2: few}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        torch.onnx.export(
+            Exported(model).eval(),
+            tuple(given.values()),
+            str(path),
+            input_names=list(given),
+            output_names=["logits"],
+            dynamic_shapes=tuple(axes.values()),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    _with_long_indices(path)
+
+
+def _with_long_indices(path: Path) -> None:
+    """Have all indices be int64: torch looks things up by int32, too, ONNX's GatherND does not."""
+    import onnx
+
+    model = onnx.load(path)
+    nodes = []
+    for node in model.graph.node:
+        if node.op_type == "GatherND":
+            index = f"{node.input[1]}_{node.name}_long"
+            nodes.append(
+                onnx.helper.make_node("Cast", [node.input[1]], [index], to=onnx.TensorProto.INT64)
+            )
+            node.input[1] = index
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    write_atomically(path, model.SerializeToString())

@@ -1,0 +1,77 @@
+"""Do the lower bounds of setup.cfg hold? Installs just those and runs the tests on them.
+
+    python benchmarks/lower_bounds.py FOLDER [--keep torch==2.13.0] [-- tests/test_cli.py -q]
+
+FOLDER is where the virtual environment goes, with the Python that runs this. Each requirement
+`name>=version` of `install_requires` is installed as `name==version`; one that pip cannot find for
+this Python is told and taken at the lowest version that it finds. `--keep` says otherwise, such as
+for a torch that is to stay. What stands behind `--` goes to pytest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import configparser
+import re
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+TOOLS = ["pytest", "pytest-timeout", "pytest-xdist", "hypothesis"]
+FOUND = re.compile(r"from versions: ([^)]*)\)")
+
+
+def bounds() -> dict[str, str]:
+    """The lowest version of each requirement, by name."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    lines = config["options"]["install_requires"].split()
+    return dict(re.fullmatch(r"([\w.-]+)>=([\w.]+)", line).groups() for line in lines)  # type: ignore[union-attr]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--keep", action="append", default=[], metavar="NAME==VERSION")
+    words = sys.argv[1:]
+    end = words.index("--") if "--" in words else len(words)
+    asked, tests = parser.parse_args(words[:end]), words[end + 1 :] or ["-q", "-m", "not slow"]
+    kept = dict(one.split("==") for one in asked.keep)
+    venv.create(asked.folder, with_pip=True)
+    python = str(next((asked.folder / name) for name in ("bin/python", "Scripts/python.exe")
+                      if (asked.folder / name).exists()))  # fmt: skip
+    wanted = {name: kept.get(name, version) for name, version in bounds().items()}
+    for name, version in wanted.items():
+        wanted[name] = lowest(python, name, version)
+    pins = [f"{name}=={version}" for name, version in wanted.items()]
+    print("installing", *pins, flush=True)
+    pip = [python, "-m", "pip", "install", "-q"]
+    if subprocess.run([*pip, *pins, *TOOLS]).returncode:
+        return 1
+    return subprocess.run([python, "-m", "pytest", *tests], cwd=ROOT).returncode
+
+
+def lowest(python: str, name: str, version: str) -> str:
+    """The version itself, or where there is no wheel of it here the next one that there is."""
+    only = ["--only-binary", ":all:", "--no-deps", "--dry-run", "-q"]
+    words = [python, "-m", "pip", "install", *only]
+    done = subprocess.run([*words, f"{name}=={version}"], capture_output=True, text=True)
+    if not done.returncode:
+        return version
+    match = FOUND.search(done.stderr)
+    found = [one.strip() for one in match[1].split(",")] if match else []
+
+    def key(text: str) -> tuple[int, ...]:
+        return tuple(map(int, re.findall(r"\d+", text)))
+
+    later = [one for one in found if key(one) >= key(version) and re.fullmatch(r"[\d.]+", one)]
+    if not later:
+        sys.exit(f"{name}>={version}: pip finds none: {done.stderr.strip()[-300:]}")
+    print(f"{name}=={version} is not to be had here: {later[0]}", flush=True)
+    return later[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,298 @@
+"""Our models elsewhere: the exported model is the model, for transformers, ONNX and lm-eval."""
+
+import ast
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from addgpt.cli.main import main
+from addgpt.config.errors import UsageError
+from addgpt.export.harness import export_harness
+from addgpt.export.vendoring import bundled
+from addgpt.generation.decode import write
+from addgpt.runs.files import RunError
+from addgpt.runs.resolve import configure
+from addgpt.runs.run import SHIPPED, Run
+
+FULL = {"attention": "full"}
+RECIPES = {  # of every way in which positions enter; some have tables that are no weights
+    "window": ("add", {}),
+    "reads": ("mul", {"digits": 2}),
+    "rotary": ("add", FULL | {"level_position": "rotary2,none,learned", "position": "sinusoidal"}),
+    "alibi": ("sub", FULL | {"position": "alibi", "norm_place": "both", "loops": 2}),
+    "prefix": ("div", FULL | {"prefix": "true", "digits": 2}),
+    "hints": ("add", FULL | {"hints": "true", "format": "plain"}),
+    "no ids": ("add", FULL | {"level_position": "none,none,none", "position": "rotary"}),
+    "gru": ("add", {"architecture": "gru", "width": 16}),
+    "mlp": ("add", {"architecture": "mlp", "width": 8}),
+    "bigram": ("add", {"architecture": "bigram"}),
+}
+NONE = {"attention": "full", "level_position": "none,none,none", "qk_norm": "false"}
+STOCK = {
+    "gpt2": ("GPT-2", NONE | {"norm": "layer", "activation": "gelu", "position": "learned"}),
+    "gpt2 none": ("GPT-2", NONE | {"norm": "layer", "activation": "relu2", "position": "none"}),
+    "gpt2 tied": (
+        "GPT-2",
+        NONE | {"norm": "layer", "activation": "relu", "tied": "true", "position": "learned"},
+    ),
+    "llama": ("Llama", NONE | {"norm": "rms", "activation": "swiglu", "position": "rotary"}),
+    "llama plain": (
+        "Llama",
+        NONE | {"norm": "plain", "activation": "geglu", "position": "rotary", "kv_heads": "1"},
+    ),
+}
+
+
+@pytest.fixture
+def random_run(tmp_path):
+    """A run whose weights are all random: every part of the model shows in its logits."""
+
+    def create(task, settings):
+        small = {"digits": "3", "layers": "2", "width": "32", "heads": "2"}
+        if "architecture" in settings:
+            small = {"digits": "3"}
+        run = Run.create(
+            tmp_path / "run", configure(task, small | {k: str(v) for k, v in settings.items()})
+        )
+        from addgpt.model.build import build
+
+        model = build(run.config.model)
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+        run.save(model, {}, {"step": 1, "examples": 1, "seconds": 1.0})
+        return run
+
+    return create
+
+
+def loaded(folder, remote=True):
+    transformers = pytest.importorskip("transformers")
+    how = {"trust_remote_code": True} if remote else {}
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, **how).eval()
+    return model, transformers.AutoTokenizer.from_pretrained(folder, **how)
+
+
+def same_text(run, folder, remote):
+    """`generate` writes what our own decoding writes, alone and beside a padded row."""
+    model, tokenizer = loaded(folder, remote)
+    task, ours = run.task(), run.model()
+    rng = np.random.default_rng(1)
+    prompts = [prompt for prompt, _ in task.texts(task.batch(rng, 4, "test"))]
+    read = tokenizer(prompts, return_tensors="pt", padding=True)
+    most = 12 if ours.config.longest is None else ours.config.longest - max(map(len, prompts))
+    how = {"max_new_tokens": most, "do_sample": False}
+    out = model.generate(read["input_ids"], attention_mask=read["attention_mask"], **how)
+    for row, prompt in enumerate(prompts):
+        made = write(ours, task, task.encode(prompt)[None], most)
+        wanted = task.decode(made.tokens[0, : made.length[0]])
+        written = tokenizer.decode(out[row, read["input_ids"].shape[1] :])
+        assert written[: len(wanted)] == wanted and not written[len(wanted) :].strip(task.end)
+        alone = tokenizer(prompt, return_tensors="pt")["input_ids"]
+        assert tokenizer.decode(model.generate(alone, **how)[0]) == prompt + wanted
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_model_that_brings_its_code_is_the_model(name, random_run, tmp_path):
+    pytest.importorskip("transformers")
+    from addgpt.export.huggingface import export_huggingface
+
+    run = random_run(*RECIPES[name])
+    found = export_huggingface(run, tmp_path / "out")
+    assert found["stock"] == "" and found["difference"] < 1e-5, found
+    same_text(run, tmp_path / "out", True)
+
+
+@pytest.mark.parametrize("name", STOCK)
+def test_a_plain_gpt_is_a_stock_architecture(name, random_run, tmp_path):
+    pytest.importorskip("transformers")
+    from addgpt.export.huggingface import export_huggingface
+
+    stock, settings = STOCK[name]
+    run = random_run("add", settings)
+    found = export_huggingface(run, tmp_path / "out")
+    assert found["stock"] == stock and found["difference"] < 1e-4, found
+    assert not list((tmp_path / "out").glob("*.py"))
+    same_text(run, tmp_path / "out", False)
+
+
+def test_the_shipped_calculator_is_exported_from_the_command_line(tmp_path):
+    """One row of each operation, written by the exported model alone, read back by the task."""
+    pytest.importorskip("transformers")
+    folder = tmp_path / "calculator"
+    result = CliRunner().invoke(main, ["export", "calculator", "--to", "hf", "--out", str(folder)])
+    assert result.exit_code == 0, result.output
+    assert "largest difference of logits 0 on 64" in result.output
+    model, tokenizer = loaded(folder)
+    task = Run(SHIPPED).task()
+    for text, answer in (("128+367", "495"), ("5-17", "-12"), ("12*34", "408"), ("17/5", "3 r 2")):
+        problem = task.parse(text)
+        read = tokenizer(task.prompt(problem), return_tensors="pt")["input_ids"]
+        out = model.generate(read, max_new_tokens=150, do_sample=False)
+        written = tokenizer.decode(out[0, read.shape[1] :])
+        assert str(task.read(problem, written)) == answer.replace("r", "remainder")
+    with pytest.raises(ValueError, match="equals sign"):
+        model(tokenizer("12+3", return_tensors="pt")["input_ids"])
+    with pytest.raises(Exception):  # noqa: B017, the error is that of the tokenizers library
+        tokenizer("12 + 3=")
+    card = (folder / "README.md").read_text()
+    assert "121,812 parameters" in card and "trust_remote_code=True" in card
+    again = CliRunner().invoke(main, ["export", "calculator", "--to", "hf", "--out", str(folder)])
+    assert again.exit_code == 1 and "is not empty" in again.output
+
+
+def test_the_code_beside_an_exported_model_needs_no_addgpt():
+    files = bundled("from addgpt.model.build import build\nfrom tasks.calc import Calc\n", "1")
+    assert {"addgpt_model_gpt.py", "tasks_common_sheet.py", ""} <= set(files)
+    for name, text in files.items():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                assert f"{node.module}.py" in files, name
+            elif isinstance(node, ast.ImportFrom):
+                assert node.module.split(".")[0] not in ("addgpt", "tasks"), name
+            elif isinstance(node, ast.Import):
+                names = {alias.name.split(".")[0] for alias in node.names}
+                assert not names & {"addgpt", "tasks"}, name
+
+
+@pytest.mark.slow
+def test_an_exported_model_runs_where_addgpt_is_not(tmp_path):
+    pytest.importorskip("transformers")
+    from addgpt.export.huggingface import export_huggingface
+
+    export_huggingface(Run(SHIPPED), tmp_path / "calculator")
+    program = """
+import sys
+sys.modules["addgpt"] = sys.modules["tasks"] = None  # an import of either fails
+from transformers import AutoModelForCausalLM, AutoTokenizer
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], trust_remote_code=True)
+tokenizer = AutoTokenizer.from_pretrained(sys.argv[1], trust_remote_code=True)
+read = tokenizer("128+367=", return_tensors="pt")["input_ids"]
+print(tokenizer.decode(model.generate(read, max_new_tokens=30, do_sample=False)[0]))
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "calculator")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.startswith("128+367=5") and done.stdout.strip().endswith("#"), done.stderr
+
+
+def test_a_task_of_ones_own_is_exported_with_its_file(tmp_path):
+    pytest.importorskip("transformers")
+    from addgpt.export.huggingface import export_huggingface
+    from addgpt.model.build import build
+
+    file = tmp_path / "twice.py"
+    file.write_text(
+        "from dataclasses import dataclass\nfrom tasks.add import Add\n\n\n"
+        "@dataclass(frozen=True)\nclass Twice(Add):\n    pass\n"
+    )
+    run = Run.create(tmp_path / "run", configure(str(file), {"digits": "2", "width": "16"}))
+    run.save(build(run.config.model), {}, {"step": 1, "examples": 1, "seconds": 1.0})
+    assert export_huggingface(run, tmp_path / "out")["difference"] == 0
+    assert (tmp_path / "out" / "own_task.py").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["window", "rotary", "gru"])
+def test_onnx_has_our_logits_at_any_size(name, random_run, tmp_path):
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    from addgpt.export.onnx import export_onnx, inputs
+
+    run = random_run(*RECIPES[name])
+    found = export_onnx(run, tmp_path / "out")
+    assert found["difference"] < 1e-4
+    task, model = run.task(), run.model()
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
+    for rows, cell in ((1, (1, 1)), (5, (3, 2))):
+        from addgpt.task import Cell
+
+        batch = task.batch(np.random.default_rng(2), rows, "train", Cell(task.op, *cell))
+        given = inputs(model, batch)
+        (theirs,) = session.run(None, {name: x.numpy() for name, x in given.items()})
+        with torch.inference_mode():
+            ours = model(given["tokens"], given["ids"]).numpy()
+        assert np.abs(ours - theirs).max() < 1e-4
+
+
+def test_held_out_problems_become_a_task_of_the_harness(random_run, tmp_path):
+    run = random_run("add", {})
+    found = export_harness(run, tmp_path / "out", per_cell=5)
+    settings = json.loads((tmp_path / "out" / "task.yaml").read_text())
+    file = settings["dataset_kwargs"]["data_files"]["test"]
+    rows = [json.loads(line) for line in open(file)]
+    assert found["n"] == len(rows) and found["task"] == settings["task"]
+    task = run.task()
+    for row in rows:
+        problem = task.parse(row["problem"])
+        assert row["prompt"] == task.prompt(problem)
+        assert task.read(problem, row["completion"] + "#") == task.truth(problem)
+        assert row["seen"] or not task.in_train(problem)
+    with pytest.raises(RunError, match="not empty"):
+        export_harness(run, tmp_path / "out", per_cell=5)
+
+
+@pytest.mark.slow
+def test_lm_evaluation_harness_finds_our_own_score(half_trained, tmp_path, monkeypatch):
+    """The real evaluator on the real exported model; its own loader needs accelerate besides."""
+    lm_eval = pytest.importorskip("lm_eval")
+    pytest.importorskip("transformers")
+    from lm_eval.api.model import LM
+    from lm_eval.tasks import TaskManager
+
+    from addgpt.evaluation.exact_match import evaluate
+    from addgpt.export.huggingface import export_huggingface
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    task, model = half_trained
+    settings = {"digits": "3", "layers": "1", "width": "32", "heads": "2"}
+    run = Run.create(tmp_path / "half", configure("sub", settings))
+    run.save(model, {}, {"step": 1, "examples": 1, "seconds": 1.0})
+    export_huggingface(run, tmp_path / "hf")
+    found = export_harness(run, tmp_path / "task", per_cell=10)
+    try:
+        import accelerate  # noqa: F401
+
+        asked = {"model": "hf", "batch_size": 8, "device": "cpu"}
+        asked["model_args"] = {"pretrained": str(tmp_path / "hf"), "trust_remote_code": True}
+    except ImportError:
+
+        class Exported(LM):
+            """Asks the exported model as the loader of the harness does, one prompt at a time."""
+
+            def generate_until(self, requests):
+                other, tokenizer = loaded(tmp_path / "hf")
+                for request in requests:
+                    prompt, how = request.args
+                    ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
+                    most = how["max_gen_toks"]
+                    out = other.generate(ids, max_new_tokens=most, do_sample=False)
+                    text = tokenizer.decode(out[0, ids.shape[1] :])
+                    yield text.split(how["until"][0])[0]
+
+            def loglikelihood(self, requests):
+                raise NotImplementedError
+
+            loglikelihood_rolling = loglikelihood
+
+        asked = {"model": Exported()}
+    manager = TaskManager(include_path=str(tmp_path / "task"), include_defaults=False)
+    result = lm_eval.simple_evaluate(tasks=[found["task"]], task_manager=manager, **asked)
+    theirs = result["results"][found["task"]]["exact_match,none"]
+    rows = list(evaluate(model, task, task.cells(), per_cell=10))
+    ours = sum(row["trace_correct"] for row in rows) / sum(row["n"] for row in rows)
+    assert 0 < ours < 1 and theirs == pytest.approx(ours)
+
+
+def test_what_cannot_be_exported_is_said(tmp_path, random_run):
+    result = CliRunner().invoke(
+        main, ["export", str(tmp_path), "--to", "hf", "--out", str(tmp_path / "x")]
+    )
+    assert result.exit_code == 1 and "not a run" in result.output
+    with pytest.raises(UsageError, match="cannot be exported"):
+        bundled("import addgpt.model\n", "1")

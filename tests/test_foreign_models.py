@@ -1,0 +1,402 @@
+"""Models of others on our grid: asked, read, kept, resumed, scored; against real parts, offline."""
+
+import itertools
+import json
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from addgpt.cli.main import main
+from addgpt.config.errors import UsageError
+from addgpt.config.external import ExternalConfig
+from addgpt.evaluation.compare.runs import find_runs, score_together
+from addgpt.evaluation.external.questions import Question, ask_missing, asked_cells
+from addgpt.evaluation.external.reading import digit_match, length_error, read_reply
+from addgpt.evaluation.external.replies import Replies, Reply
+from addgpt.evaluation.external.settings import external_config, open_folder
+from addgpt.evaluation.schema import read_eval
+from addgpt.evaluation.scorecard import score_run
+from addgpt.runs.files import RunError
+from addgpt.runs.run import Run
+from addgpt.task import Answer, Problem
+from addgpt.task_lookup import load_task
+
+ADD, DIV, SUB = (load_task(name, {"digits": 3}) for name in ("add", "div", "sub"))
+
+
+@pytest.mark.parametrize(
+    ("text", "reply", "first", "last"),
+    [
+        ("12+34", "46", 46, 46),
+        ("12+34", " 46\n13+5=18", 46, 18),
+        ("12+34", "12 + 34 = 46", 46, 46),
+        ("12+34", "The sum of 12 and 34 is **46**.", 12, 46),
+        ("999+1", "1,000", 1000, 1000),
+        ("999+1", "1000.0 exactly", 1000, 1000),
+        ("12+34", "46.5", None, None),
+        ("12+34", "no idea", None, None),
+        ("12+34", "", None, None),
+        ("12+34", "1,00", 1, 0),
+        ("12-34", "-22", -22, -22),
+        ("12-34", "12 \u2212 34 = \u221222", -22, -22),
+        ("17/5", "3 remainder 2", (3, 2), (3, 2)),
+        ("17/5", "3 R2", (3, 2), (3, 2)),
+        ("17/5", "17 ÷ 5 = 3, with a remainder of 2.", (3, 2), (3, 2)),
+        ("17/5", "3", 3, 3),
+        ("15/5", "3 rem 0", 3, 3),
+        ("15/5", "3 red apples", 3, 3),
+    ],
+)
+def test_the_answer_is_found_by_the_stated_rule(text, reply, first, last):
+    task = {"+": ADD, "-": SUB, "/": DIV}[re.search(r"[-+/]", text)[0]]
+    for rule, wanted in (("first", first), ("last", last)):
+        if wanted is not None:
+            wanted = Answer(*wanted) if isinstance(wanted, tuple) else Answer(wanted)
+        assert read_reply(task, task.parse(text), reply, rule) == wanted
+
+
+def test_a_number_that_the_limit_cut_off_is_no_answer():
+    problem = ADD.parse("99+1")
+    assert read_reply(ADD, problem, "10", "first", finished=False) is None
+    assert read_reply(ADD, problem, "100 ", "first", finished=False) == Answer(100)
+
+
+def test_a_trace_is_read_as_that_of_our_own_models():
+    assert read_reply(ADD, ADD.parse("128+367"), "594", "trace") == Answer(495)
+    assert read_reply(ADD, ADD.parse("128+367"), "594", "trace", finished=False) is None
+
+
+@given(st.integers(0, 10**9), st.integers(0, 10**9))
+def test_digit_match_and_length_error_are_those_of_nupa(right, given):
+    one, other = str(right)[::-1], str(given)[::-1]
+    same = [place for place in range(len(one)) if other[place : place + 1] == one[place]]
+    assert digit_match(Answer(right), Answer(given)) == len(same) / len(one)
+    assert length_error(Answer(right), Answer(given)) == abs(len(one) - len(other))
+    assert digit_match(Answer(right), None) == 0 and length_error(Answer(right), None) == len(one)
+
+
+def test_a_template_changes_no_character_but_its_own():
+    how = ExternalConfig(source="hf:x", template="Q:  {problem} =\t", shots=2)
+    (asked,) = asked_cells(
+        ADD, how, [c for c in ADD.cells() if c[1:] == (3, 3, "all")], 20, "test", 0
+    )
+    for problem, question in zip(asked.batch.problems, asked.questions, strict=True):
+        *shots, own = re.findall(r"Q:  (\d+)\+(\d+) =\t(\d*)(?:\n|$)", question.prompt)
+        assert own == (*map(str, problem.operands), "")
+        assert question.prompt.endswith(" =\t") and len(shots) == 2
+        for a, b, total in shots:
+            assert int(a) + int(b) == int(total)
+            assert ADD.in_train(Problem("+", (int(a), int(b))))  # and so not what is asked
+
+
+def test_what_is_asked_is_the_evaluation_set_of_our_runs(toy_run):
+    run = toy_run(digits=2)
+    task, cells = run.task(), run.task().cells()
+    how = ExternalConfig(source="hf:x")
+    from addgpt.evaluation.exact_match import evaluation_problems
+
+    for one in asked_cells(task, how, cells, 30, "test", 5):
+        batch, source = evaluation_problems(task, one.cell, 30, "test", 5)
+        assert one.source == source
+        assert [q.problem for q in one.questions] == list(map(task.text, batch.problems))
+
+
+# Replies are kept.
+
+
+class Scripted:
+    """A client that knows the answers; it fails after so many batches."""
+
+    def __init__(self, fails_after=None, wrong=()):
+        self.fails_after, self.wrong, self.asked = fails_after, wrong, []
+
+    def ask(self, questions):
+        for start in range(0, len(questions), 10):
+            if start == self.fails_after:
+                raise RunError("the line was cut")
+            batch = questions[start : start + 10]
+            self.asked += [question.prompt for question in batch]
+            yield [(question, self.reply(question.problem)) for question in batch]
+
+    def reply(self, problem):
+        a, b = map(int, problem.split("+"))
+        return Reply(f" {a + b + (problem in self.wrong)}", True, 5, 3)
+
+
+def folder(tmp_path, **settings):
+    how = external_config("hf:somewhere/tiny", ADD, settings)
+    return open_folder(how, "add", ADD, tmp_path / "run"), how
+
+
+def test_a_stopped_evaluation_goes_on_and_asks_nothing_twice(tmp_path):
+    run, how = folder(tmp_path)
+    cells = [cell for cell in ADD.cells() if cell.stratum == "all"]
+    questions = [q for one in asked_cells(ADD, how, cells, 10, "test", 0) for q in one.questions]
+    first = Scripted(fails_after=30)
+    with pytest.raises(RunError, match="cut"):
+        ask_missing(first, questions, Replies(run.path))
+    with open(run.path / "answers.jsonl", "a") as file:
+        file.write('{"problem": "1+1", "pro')  # as a crash leaves it
+    second = Scripted()
+    ask_missing(second, questions, Replies(run.path))
+    assert sorted(first.asked + second.asked) == sorted({q.prompt for q in questions})
+    lines = (run.path / "answers.jsonl").read_text().splitlines()
+    assert len(lines) == len({q.prompt for q in questions}) and all(map(json.loads, lines))
+
+
+def test_a_run_of_replies_is_scored_as_any_run(tmp_path, toy_run):
+    run, how = folder(tmp_path)
+    task = run.task()
+    with pytest.raises(RunError, match="no reply to"):
+        score_run(run, 10)
+    asked = list(asked_cells(task, how, task.cells(), 10, "test", 0))
+    wrong = {q.problem for one in asked for q in one.questions[:2]}
+    ask_missing(
+        Scripted(wrong=wrong), [q for one in asked for q in one.questions], Replies(run.path)
+    )
+    card = score_run(run, 10)
+    card.write()
+    rows = read_eval(run.path / "eval.csv")
+    for one, row in zip(asked, rows, strict=True):
+        right = sum(q.problem not in wrong for q in one.questions)
+        assert (row["n"], row["answer_correct"]) == (len(one.questions), right)
+        assert row["step"] is None and row["seed"] is None
+    assert {m["kind"] for m in card.mistakes.counts()} <= {"carry", "digit", "length"}
+    facts = json.loads((run.path / "eval.json").read_text())
+    assert 0.5 < facts["replies"]["digit_match"] < 1 and facts["replies"]["tokens_written"]
+    assert "not known" in facts["contamination"]["summary"]
+    # Against one of ours: the same problems, marked one by one.
+    from addgpt.training.loop import train
+
+    ours = toy_run("ours", digits=3, steps=2)
+    train(ours)
+    (_, theirs), (_, mine) = score_together([run, ours], per_cell=10)
+    assert theirs.marks.keys() == mine.marks.keys()
+    assert all(theirs.marks[cell].problems == mine.marks[cell].problems for cell in mine.marks)
+
+
+def test_a_folder_keeps_to_what_it_was_asked(tmp_path):
+    run, _ = folder(tmp_path)
+    assert folder(tmp_path, answer="last")[0].config.model.answer == "last"  # judged anew
+    with pytest.raises(RunError, match="replies of template"):
+        folder(tmp_path, template="{problem} =")
+    other = load_task("add", {"digits": 2})
+    with pytest.raises(RunError, match="other problems"):
+        open_folder(external_config("hf:somewhere/tiny", other, {}), "add", other, run.path)
+    assert "train" not in json.loads((run.path / "config.json").read_text())
+    with pytest.raises(UsageError, match="model of others"):
+        Run(run.path).model()
+
+
+@pytest.mark.parametrize(
+    ("source", "settings", "what"),
+    [
+        ("hf:", {}, "names nothing"),
+        ("api:localhost", {"model": "m"}, "begins with http"),
+        ("api:http://localhost/v1", {}, "--model"),
+        ("hf:x", {"model": "m"}, "--model says nothing"),
+        ("answers:x.csv", {"shots": 1}, "--shots says nothing"),
+        ("hf:x", {"template": "What?"}, r"\{problem\}"),
+    ],
+)
+def test_what_does_not_go_together_is_said(source, settings, what):
+    with pytest.raises(UsageError, match=what):
+        external_config(source, ADD, settings)
+
+
+# answers:FILE
+
+
+def test_answers_made_elsewhere_are_scored(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = ["problem,generated", "12+34,46", '99+1,"1,00"', "5+5,10"]
+    (tmp_path / "mine.csv").write_text("\n".join(lines))
+    command = ["eval", "answers:mine.csv", "--task", "add", "--digits", "2"]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    assert "those of the file" in result.output
+    rows = {
+        (r["len_a"], r["len_b"]): r for r in read_eval(tmp_path / "results/mine-add-2/eval.csv")
+    }
+    assert {cell: (r["answer_correct"], r["n"]) for cell, r in rows.items()} == {
+        (1, 1): (1, 1), (2, 1): (0, 1), (2, 2): (1, 1),
+    }  # fmt: skip
+    (tmp_path / "bad.jsonl").write_text('{"problem": "1+1"}\n')
+    result = CliRunner().invoke(main, ["eval", "answers:bad.jsonl", "--task", "add"])
+    assert result.exit_code and "line 1" in str(result.exception) + result.output
+
+
+# An endpoint with faults.
+
+
+class Faulty(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    faults: itertools.cycle
+    hits: list
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        prompt = body["messages"][0]["content"] if "messages" in body else body["prompt"]
+        fault = next(self.faults)
+        self.hits.append((prompt, fault))
+        if fault == "cut":
+            self.connection.close()
+            return
+        a, b = map(int, re.match(r"(\d+)\+(\d+)=", prompt).groups())
+        message = {"message": {"role": "assistant", "content": f"It is {a + b}."}}
+        choice = {"index": 0, "finish_reason": "stop", "text": f"{a + b}"} | message
+        good = {"id": "1", "object": "x", "created": 0, "model": "m", "choices": [choice]}
+        good["usage"] = {"prompt_tokens": 4, "completion_tokens": 2, "total_tokens": 6}
+        text = {"nonsense": "<html>", "half": json.dumps(good)[:40], "empty": "{}"}
+        text = text.get(fault, json.dumps(good))
+        if fault == "slow":
+            threading.Event().wait(1.2)
+        self.send_response(fault if isinstance(fault, int) else 200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *about):
+        pass
+
+
+@pytest.fixture
+def endpoint():
+    """Serves sums on this machine, with the faults of a list in turn."""
+    pytest.importorskip("openai")
+    servers = []
+
+    def serve(*faults):
+        handler = type("Handler", (Faulty,), {"faults": itertools.cycle(faults), "hits": []})
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        server.handle_error = lambda *about: None
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return f"api:http://127.0.0.1:{server.server_port}/v1", handler.hits
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def client_of(source, **settings):
+    from addgpt.evaluation.external.openai_client import OpenAIClient
+
+    how = ExternalConfig(source=source, model="m", endpoint=settings.pop("endpoint", "chat"))
+    return OpenAIClient(how, **{"first_wait": 0.01, "timeout": 0.8} | settings)
+
+
+QUESTIONS = [Question(f"{k}+{k}", f"{k}+{k}=", 9) for k in range(20)]
+
+
+@pytest.mark.parametrize("endpoint_kind", ["chat", "completions"])
+def test_faults_of_an_endpoint_cost_tries_not_answers(endpoint, tmp_path, endpoint_kind):
+    faults = [429, "", 500, "cut", "", "nonsense", "", "half", "empty", "", 503, "", "", ""]
+    source, hits = endpoint("slow", *faults)
+    replies = Replies(tmp_path)
+    client = client_of(source, concurrency=4, endpoint=endpoint_kind)
+    ask_missing(client, QUESTIONS, replies)
+    for question in QUESTIONS:
+        wanted = Answer(2 * int(question.problem.split("+")[0]))
+        reply = replies.known[question.prompt]
+        assert read_reply(ADD, ADD.parse(question.problem), reply.text, "last") == wanted
+        assert reply[1:] == (True, 4, 2)
+    good = [prompt for prompt, fault in hits if fault == ""]
+    assert sorted(good) == sorted(q.prompt for q in QUESTIONS)  # none was paid for twice
+    assert client.requests == len(hits)
+    ask_missing(client, QUESTIONS, Replies(tmp_path))
+    assert client.requests == len(hits)
+
+
+def test_an_endpoint_that_stays_broken_or_refuses_is_one_line(endpoint, tmp_path):
+    source, hits = endpoint(500)
+    with pytest.raises(RunError, match="gives no reply to .*500.*the same command goes on"):
+        ask_missing(client_of(source, concurrency=2), QUESTIONS, Replies(tmp_path))
+    source, hits = endpoint(401)
+    with pytest.raises(RunError, match="refuses .*401"):
+        ask_missing(client_of(source, concurrency=1), QUESTIONS, Replies(tmp_path))
+    assert len(hits) == 1
+
+
+def test_requests_are_bounded_and_what_came_is_kept(endpoint, tmp_path):
+    source, hits = endpoint("")
+    with pytest.raises(RunError, match="after 7 requests"):
+        ask_missing(client_of(source, max_requests=7), QUESTIONS, Replies(tmp_path))
+    assert len(hits) == 7 == len(Replies(tmp_path).known)
+    ask_missing(client_of(source), QUESTIONS, Replies(tmp_path))
+    assert len(hits) == 20
+
+
+def test_one_of_our_runs_behind_an_endpoint_gets_its_own_score(tmp_path, monkeypatch, half_trained):
+    """`addgpt serve --api`, asked by `addgpt eval api:`: the same right answers, cell by cell."""
+    pytest.importorskip("openai")
+    uvicorn = pytest.importorskip("uvicorn")
+    pytest.importorskip("starlette")
+    from addgpt.evaluation.exact_match import evaluate
+    from addgpt.runs.resolve import configure
+    from addgpt.serve.openai_api import application
+
+    monkeypatch.chdir(tmp_path)
+    task, model = half_trained
+    settings = {"digits": "3", "layers": "1", "width": "32", "heads": "2"}
+    run = Run.create(tmp_path / "half", configure("sub", settings))
+    run.save(model, {}, {"step": 1, "examples": 1, "seconds": 1.0})
+    config = uvicorn.Config(application(run), port=0, log_level="error")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        threading.Event().wait(0.02)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    command = ["eval", f"api:http://127.0.0.1:{port}/v1", "--model", "half", "--task", "sub"]
+    result = CliRunner().invoke(main, [*command, "--digits", "3", "--per-cell", "3", "--json"])
+    server.should_exit = True
+    thread.join()
+    assert result.exit_code == 0, result.output
+    wanted = list(evaluate(model, task, task.cells(), per_cell=3))
+    found = json.loads(result.stdout)
+    assert [r["answer_correct"] for r in found] == [r["answer_correct"] for r in wanted]
+    assert 0 < sum(r["answer_correct"] for r in found) < sum(r["n"] for r in found)
+
+
+def test_a_gpt2_of_transformers_is_scored_as_it_answers_one_by_one(tmp_path, monkeypatch):
+    """Made and trained here; the grid's counts are those of plain calls of `generate`."""
+    transformers = pytest.importorskip("transformers")
+    from benchmarks.foreign_models import make_gpt2
+
+    monkeypatch.chdir(tmp_path)
+    make_gpt2(tmp_path / "gpt2", digits=1, steps=120, width=32, layers=1)
+    command = ["eval", "hf:gpt2", "--task", "add", "--digits", "1"]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    model = transformers.AutoModelForCausalLM.from_pretrained("gpt2").eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained("gpt2")
+    right = {}
+    for a, b in itertools.product(range(10), repeat=2):
+        read = tokenizer(f"{a}+{b}=", return_tensors="pt")
+        out = model.generate(**{k: read[k] for k in ("input_ids", "attention_mask")},
+                             max_new_tokens=8, do_sample=False)  # fmt: skip
+        right[a, b] = tokenizer.decode(out[0, 4:]).split("#")[0] == str(a + b)
+    row = read_eval(tmp_path / "results/gpt2-add-1/eval.csv")[0]
+    assert (row["n"], row["answer_correct"]) == (100, sum(right.values()))
+    assert 15 < row["answer_correct"]  # it has learned something
+    (again,) = find_runs(["results/gpt2-add-1"])
+    assert again.config.model.params == sum(p.numel() for p in model.parameters())
+
+
+def test_options_of_models_of_others_go_with_them_alone(tmp_path):
+    for command, what in (
+        (["eval", "x", "--task", "add"], "--task goes with"),
+        (["eval", "hf:x"], "needs --task"),
+        (["eval", "hf:x", "--task", "add", "--suite", "gpt3"], "no --problems or --suite"),
+        (["eval", "hf:x", "--task", "shakespeare"], ""),
+    ):
+        result = CliRunner().invoke(main, command)
+        assert result.exit_code and what in result.output + str(result.exception)

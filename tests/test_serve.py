@@ -1,0 +1,195 @@
+"""The calculator as a web page: what it answers, whom it answers, and the page in a browser."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from click.testing import CliRunner
+
+from addgpt.calculator.load import load_calculator
+from addgpt.cli.main import main
+from addgpt.runs.resolve import configure
+from addgpt.runs.run import Run
+from addgpt.training.loop import train
+from tests.helpers.sweeps import SMALL, until
+
+uvicorn = pytest.importorskip("uvicorn", reason="pip install 'addgpt[web]'")
+
+from addgpt.serve.app import LONGEST, Pages  # noqa: E402
+from addgpt.serve.local import LARGEST_BODY, Guard  # noqa: E402
+
+pytestmark = pytest.mark.slow
+
+CHROMIUM = "/usr/bin/chromium"
+QUIET = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking".split()
+
+
+class Server:
+    """Our pages on a free port, in a thread."""
+
+    def __init__(self, results: Path) -> None:
+        self.sock = socket.socket()
+        self.sock.bind(("127.0.0.1", 0))
+        self.port = self.sock.getsockname()[1]
+        app = Guard(Pages(load_calculator(), results).app(), self.port)
+        self.server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.sock]})
+        self.thread.start()
+        until(lambda: self.server.started)
+
+    def ask(self, path: str, body: bytes | None = None, **headers: str) -> tuple[int, str, dict]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        names = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request("GET" if body is None else "POST", path, body, names)
+        reply = connection.getresponse()
+        return reply.status, reply.read().decode(), dict(reply.getheaders())
+
+    def events(self, text: str) -> list[tuple[str, object]]:
+        code, told, _ = self.ask(f"/solve?text={quote(text)}")
+        assert code == 200
+        pairs = [event.split("\n") for event in told.strip().split("\n\n")]
+        return [(name.split(": ")[1], json.loads(data.split(": ", 1)[1])) for name, data in pairs]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """A folder with a run that was scored, and one that is damaged."""
+    folder = tmp_path_factory.mktemp("results")
+    run = Run.create(folder / "a run", configure("add", {k: str(v) for k, v in SMALL.items()}, 0))
+    train(run)
+    assert CliRunner().invoke(main, ["eval", str(run.path), "--per-cell", "20"]).exit_code == 0
+    (folder / "damaged").mkdir()
+    (folder / "damaged" / "config.json").write_text("{")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(results):
+    found = Server(results)
+    yield found
+    found.server.should_exit = True
+    found.thread.join()
+
+
+def test_an_expression_is_told_token_by_token(server):
+    events = server.events("12*34+1")
+    assert [data["title"] for name, data in events if name == "done"] == [
+        "12 * 34 = 408",
+        "408 + 1 = 409",
+    ]
+    assert events[-1] == ("answer", {"text": "409", "notes": [], "right": True})
+    tokens = [token for name, data in events if name == "tokens" for token in data]
+    first = "".join(token["char"] for token in tokens).partition("#")[0]
+    assert first.startswith("8") and all(0.5 < token["chance"] <= 1 for token in tokens)
+    assert not any(token["wrong"] for token in tokens)
+    assert {token["row"][1] for token in tokens} >= {"product", "answer"}
+    assert [name for name, _ in events].index("tokens") > [name for name, _ in events].index("step")
+
+
+def test_what_cannot_be_worked_out_is_refused_in_one_line(server):
+    for text in ("1+", "", "12 foo", "1/0", "1" * (LONGEST + 1)):
+        (name, told) = server.events(text)[-1]
+        assert name == "refused" and told and "\n" not in told, text
+
+
+def test_the_attention_of_a_token_is_that_of_the_work_that_was_written(server):
+    work = "".join(t["char"] for n, d in server.events("128+367") if n == "tokens" for t in d)
+    asked = json.dumps({"problem": "128+367", "completion": work}).encode()
+    code, told, _ = server.ask("/attention", asked)
+    found = json.loads(told)
+    assert code == 200 and found["answer"] == "495" and len(found["slots"]) == len(work)
+    assert "".join(token["char"] for token in found["tokens"]) == f"128+367={work}"
+    for body in (b"", b"[]", b"{}", b"[" * 100_000, b'{"problem": "1+", "completion": ""}'):
+        code, told, _ = server.ask("/attention", body)
+        assert code == 400 and "\n" not in told
+
+
+def test_runs_are_shown_as_they_are(server):
+    found = {run["name"]: run for run in json.loads(server.ask("/live")[1])}
+    assert found.keys() == {"a run", "damaged"}
+    run = found["a run"]
+    assert run["curves"]["step"][-1] == run["steps"] == SMALL["steps"] and not run["training"]
+    assert len(run["maps"]["+"]) == 4 and "damaged" in found["damaged"]["error"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": "127.0.0.1"},  # of another port
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Sec_Fetch_Site": "same-site"},  # another port of this machine
+    ],
+)
+def test_other_pages_are_refused(server, headers):
+    for path in ("/", "/about", "/solve?text=1%2B1", "/live"):
+        code, told, _ = server.ask(path, **headers)
+        assert code == 403 and "calculator" not in told
+
+
+def test_too_much_is_refused(server):
+    assert server.ask("/attention", b" " * (LARGEST_BODY + 1))[0] == 413
+    assert server.ask("/attention", iter([b"x"]), Transfer_Encoding="chunked")[0] == 413
+
+
+def test_the_page_takes_nothing_from_outside(server):
+    for path in ("/", "/page.css", "/page.js", "/attention.css", "/attention.js"):
+        code, text, headers = server.ask(path)
+        assert code == 200 and "default-src 'none'" in headers["content-security-policy"]
+        links = text.replace("http://www.w3.org/2000/svg", "")  # the name of a format
+        assert "http:" not in links and "https:" not in links
+    assert server.ask("/../setup.cfg")[0] == server.ask("/page.py")[0] == 404
+
+
+@pytest.mark.parametrize("width,scheme", [(1100, "light"), (380, "dark")])
+def test_in_a_browser(server, tmp_path, width, scheme):
+    sync = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    if not Path(CHROMIUM).exists():
+        pytest.skip("there is no Chromium")
+    with sync.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        size = {"width": width, "height": 800}
+        page = browser.new_context(viewport=size, color_scheme=scheme).new_page()
+        said: list[str] = []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(f"http://127.0.0.1:{server.port}/")
+        page.keyboard.type("12*34")  # the field has the focus
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#answer:text-is('408')")
+        page.click(".token >> nth=3")
+        page.wait_for_selector(".attn svg .arc")
+        assert page.locator(".token[aria-pressed=true]").count() == 1
+        page.focus("#tab-calculate")
+        page.keyboard.press("ArrowRight")
+        page.wait_for_selector(".run svg.curve path", state="attached")
+        assert page.locator("table.map td").count() == 4
+        wide = page.evaluate("() => document.documentElement.scrollWidth")
+        assert wide <= width and not said, (wide, said)
+        browser.close()
+
+
+def test_the_command_starts_and_ends(tmp_path):
+    words = [sys.executable, "-m", "addgpt", "serve", "--results", str(tmp_path), "--port"]
+    first = subprocess.Popen([*words, "0"], stdout=subprocess.PIPE, text=True)
+    assert first.stdout is not None
+    line = first.stdout.readline()
+    port = line.split(":")[2].split("/")[0]
+    taken = subprocess.run([*words, port], capture_output=True, text=True)
+    assert taken.returncode == 1 and f"cannot listen on port {port}" in taken.stderr
+    time.sleep(0.5)
+    os.kill(first.pid, signal.SIGINT)
+    assert first.wait(20) in (0, 130, -2)
