@@ -35,8 +35,8 @@ from addgpt.task import (
     setting,
 )
 
-SYMBOLS = string.digits + string.ascii_uppercase + string.ascii_lowercase
-SYMBOLS += "".join(map(chr, range(192, 256)))  # of residues: one character each
+LETTERS = string.ascii_uppercase + string.ascii_lowercase
+SYMBOLS = string.digits + LETTERS + "".join(map(chr, range(192, 256)))  # one for each residue
 OPERATIONS = ("+", "-", "*")
 TABLE_SEED = 2201  # which pairs are train does not depend on the training seed
 

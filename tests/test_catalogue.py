@@ -20,7 +20,7 @@ def test_every_choice_and_switch_is_in_the_catalogue():
     for cls in (*CONFIGS.values(), TrainConfig):
         listed = {field for field, _, _ in features_of(cls)}
         for field in dataclasses.fields(cls):
-            if field.name in ("device", "precision"):
+            if field.name in ("device", "precision", "keep"):  # of this machine, of the run folder
                 continue
             values = {value for name, value, _ in features_of(cls) if name == field.name}
             missing = set(field.metadata["choices"]) - values

@@ -235,7 +235,7 @@ def test_commands_print_and_write(tmp_path, monkeypatch):
     shown = run("--ablate", "--examples", "20", "--out", "b.csv", "--out", "b.png")
     assert shown.splitlines()[1].split() == ["none", "none", "all", "20", "20"]
     assert "carried" in run("--patch", "--examples", "10", "--out", "c.png")
-    assert "accuracy" in run("--probe", "carry", "--examples", "150", "--out", "d.png")
+    assert "accuracy" in run("--probe", "carry", "--examples", "110", "--out", "d.png")
     assert "frequency" in run("--fourier", "--out", "e.csv", "--out", "e.png")
     for file in tmp_path.iterdir():
         assert file.stat().st_size > 200, file
