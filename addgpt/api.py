@@ -83,7 +83,8 @@ def load_calculator(run: str | Path | Run | None = None) -> Calculator:
     """The calculator of a trained run; None: the one of the package.
 
     `.solve(text)` evaluates one expression, `.solve_many(texts)` several at once, which is faster.
-    A `Solution` has the model's `answer`, the `truth`, whether it is `correct`, and the `steps`.
+    A `Solution` has the model's `answer`, the `truth`, whether it is `correct`, and the `steps`;
+    its `value` is the answer as a number, `exact` the exact one. `.stream(text)` goes by token.
 
     Raises:
         RunError: there is no such run.
@@ -94,7 +95,7 @@ def load_calculator(run: str | Path | Run | None = None) -> Calculator:
         >>> calculator.solve("12*(34-5)/2").answer
         '174'
         >>> [solution.answer for solution in calculator.solve_many(["128+367", "17/5"])]
-        ['495', '3 remainder 2']
+        ['495', '3.4']
     """
     from addgpt.calculator.load import load_calculator as load
 

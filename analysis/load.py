@@ -106,13 +106,16 @@ def evals(folder: str | Path) -> pd.DataFrame:
     """One row per row of eval.csv, of all runs that have one, with what counts imply.
 
     Added: `accuracy` (share of right answers in 0..1) with its Wilson 95 % interval `low`, `high`;
-    `trained`, the longest operand in digits that the run was trained on for the row's operation.
+    `trained`, the longest operand in digits that the run was trained on for the row's operation;
+    missing where that is not known, as of a model of others.
     """
     rows = []
     for run, path in find(folder).items():
         if not (path / "eval.csv").is_file():
             continue
-        options = read_config(path).get("options") or {}
+        config = read_config(path)
+        others = (config.get("model") or {}).get("architecture") == "external"
+        options = {} if others else config.get("options") or {}
         for row in _checked(lambda path=path: read_eval(path / "eval.csv")):
             rows.append(row | {"run": run, "trained": trained_length(options, row["op"])})
     return with_accuracy(_frame(rows, (*EVAL_COLUMNS, "trained")))

@@ -1,7 +1,7 @@
 """Models of others: a small GPT-2 to try the grid on, and what a slow endpoint costs.
 
-python -m benchmarks.foreign_models gpt2 --out results/gpt2 --digits 3 --steps 3000
-addgpt eval hf:results/gpt2 --task add --digits 3
+python -m benchmarks.foreign_models gpt2 --out exported/gpt2 --digits 3 --steps 3000
+addgpt eval hf:exported/gpt2 --task add --digits 3
 addgpt figures results/gpt2-add-3
 
 python -m benchmarks.foreign_models api      1,000 problems, 20 ms a reply, by concurrency

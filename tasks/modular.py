@@ -49,7 +49,7 @@ class Modular(Graded, HeldOut):
 
     p: int = setting(53, "modulus", low=5, high=len(SYMBOLS))
     op: str = setting("+", "operation", OPERATIONS)
-    share: float = setting(0.4, "share of the table that is train", low=0.05, high=0.9)
+    share: float = setting(0.5, "share of the table that is train", low=0.05, high=0.9)
 
     @property
     def alphabet(self) -> str:
@@ -131,6 +131,7 @@ class Modular(Graded, HeldOut):
         return self._checked(problem) in set(map(tuple, self.table["train"].tolist()))
 
     def recipe(self) -> Recipe:
+        """Grokking in minutes: all of train is right long before val is (docs/grokking.md)."""
         return Recipe(
             model={
                 "layers": 1,
@@ -143,10 +144,10 @@ class Modular(Graded, HeldOut):
             train={
                 "steps": 3000,
                 "batch_size": 512,
-                "optimizer": "adamw",
+                "muon_lr": 0.02,
                 "lr": 3e-3,
-                "weight_decay": 1.0,
-                "schedule": "constant",
+                "weight_decay": 0.3,
+                "schedule": "wsd",
                 "precision": "float32",
                 "eval_every": 50,
             },

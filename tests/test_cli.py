@@ -192,7 +192,9 @@ def test_calc_takes_a_leading_minus(trained):
 
 @pytest.mark.parametrize("words", [["--trace"], ["--step", "1+1"], ["1+1", "-x"]])
 def test_calc_refuses_options_that_it_does_not_have(words):
-    assert "valid: --model, --steps, --help" in refused(run("calc", *words), 2)
+    assert "valid: --model, --steps, --division, --digits, --exact, --help" in refused(
+        run("calc", *words), 2
+    )
 
 
 def test_what_starts_with_a_minus_is_an_expression(trained):
@@ -220,6 +222,29 @@ def test_calc_takes_an_expression_in_pieces_and_shows_the_work_of_no_file(traine
     whole, pieces = run("calc", "--model", str(trained), "2+3"), ("2", "+", "3")
     assert run("calc", "--model", str(trained), *pieces).stdout == whole.stdout
     assert "--steps is for" in refused(run("calc", "--steps", stdin="1+2\n"), 2)
+
+
+def test_calc_has_rules_of_division():
+    for words, answer in (
+        ([], "0.666666666667"),
+        (["--digits", "3"], "0.667"),
+        (["--exact"], "0.666666666667   exactly 2/3"),
+        (["--division", "fraction"], "2/3"),
+        (["--division", "remainder"], "0 remainder 2"),
+    ):
+        result = run("calc", *words, "2/3")
+        assert (result.exit_code, result.stdout) == (0, f"{answer}\n")
+    assert "valid: decimal, remainder, fraction" in refused(run("calc", "--division", "x", "1"), 2)
+    assert "digits must be in 1..300" in refused(run("calc", "--digits", "0", "1/3"), 2)
+
+
+def test_calc_says_what_the_shell_made_of_a_star(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").touch()
+    told = refused(run("calc", "3", "notes.txt", "4"), 2)
+    assert "the shell has put names of files in the place of *, such as notes.txt" in told
+    assert 'addgpt calc "3 * 4"' in told
+    assert "the shell" not in refused(run("calc", "3", "notes.md", "4"), 2)  # is no file
 
 
 def test_a_folder_is_named_for_its_seed(tmp_path, monkeypatch):
@@ -253,6 +278,7 @@ def test_calc_takes_a_line_for_each_problem(trained):
         ("\ufeff1+1\n2+3\n", 0, ["2", "5"]),  # a byte order mark
         ("1+1\n1+x\n", 2, ["2", "error: "]),
         ("1+1\n1/0\n", 2, ["2", "error: "]),
+        ("\ufeff1,000+2\r\n10/4\r\n", 0, ["1002", "2.5"]),
         ("", 0, []),
     ],
 )
@@ -260,7 +286,7 @@ def test_calc_says_by_its_exit_code_what_became_of_lines(text, code, answers):
     result = CliRunner().invoke(main, ["calc"], input=text.encode())
     assert result.exit_code == code, result.output
     for line, start in zip(result.stdout.splitlines(), answers, strict=True):
-        assert line.startswith(start) and line.isdigit() == start.isdigit()
+        assert line.startswith(start) and line[:1].isdigit() == start[:1].isdigit()
 
 
 def test_calc_says_by_its_exit_code_that_an_answer_is_missing(endless):

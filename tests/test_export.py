@@ -181,6 +181,31 @@ print(tokenizer.decode(model.generate(read, max_new_tokens=30, do_sample=False)[
     assert done.stdout.startswith("128+367=5") and done.stdout.strip().endswith("#"), done.stderr
 
 
+def test_an_exported_model_asked_as_one_of_others_gets_its_own_score(
+    half_trained, tmp_path, monkeypatch
+):
+    """`addgpt eval hf:` with the rule `trace`, cell by cell; its code only if that is allowed."""
+    pytest.importorskip("transformers")
+    from addgpt.evaluation.exact_match import evaluate
+
+    monkeypatch.chdir(tmp_path)
+    task, model = half_trained
+    settings = {"digits": "3", "layers": "1", "width": "32", "heads": "2"}
+    run = Run.create(tmp_path / "half", configure("sub", settings))
+    run.save(model, {}, {"step": 1, "examples": 1, "seconds": 1.0})
+    command = ["export", "half", "--to", "hf", "--out", "hf"]
+    assert CliRunner().invoke(main, command).exit_code == 0
+    command = ["eval", "hf:hf", "--task", "sub", "--digits", "3", "--per-cell", "5", "--json"]
+    refused = CliRunner().invoke(main, command)
+    assert refused.exit_code == 2 and "--trust-remote-code" in refused.output
+    command += ["--answer", "trace", "--trust-remote-code"]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    wanted = list(evaluate(model, task, task.cells(), per_cell=5))
+    for name in ("answer_correct", "trace_correct", "n"):
+        assert [row[name] for row in json.loads(result.stdout)] == [row[name] for row in wanted]
+
+
 def test_a_task_of_ones_own_is_exported_with_its_file(tmp_path):
     pytest.importorskip("transformers")
     from addgpt.export.huggingface import export_huggingface

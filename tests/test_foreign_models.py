@@ -387,6 +387,9 @@ def test_a_gpt2_of_transformers_is_scored_as_it_answers_one_by_one(tmp_path, mon
     row = read_eval(tmp_path / "results/gpt2-add-1/eval.csv")[0]
     assert (row["n"], row["answer_correct"]) == (100, sum(right.values()))
     assert 15 < row["answer_correct"]  # it has learned something
+    from analysis import load
+
+    assert load.evals("results")["trained"].isna().all()  # nobody here knows
     (again,) = find_runs(["results/gpt2-add-1"])
     assert again.config.model.params == sum(p.numel() for p in model.parameters())
 

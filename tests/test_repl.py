@@ -13,14 +13,8 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from addgpt.calculator.repl import (
-    heading,
-    history_file,
-    notes,
-    run_lines,
-    show,
-    styled_answer,
-)
+from addgpt.calculator.repl import history_file, styled_answer
+from addgpt.calculator.show import heading, notes, run_lines, show
 from tests.helpers.calculators import perfect
 
 pytestmark = pytest.mark.slow
@@ -53,7 +47,7 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]")
 class Terminal:
     """A session in a pseudo-terminal; what comes back is read without its escape sequences."""
 
-    def __init__(self, folder: Path, **environment: str) -> None:
+    def __init__(self, folder: Path, columns: int = 120, **environment: str) -> None:
         script = folder / "session.py"
         script.write_text(SCRIPT.format(here=str(HERE)))
         self.child = pexpect.spawn(
@@ -69,9 +63,9 @@ class Terminal:
             cwd=str(HERE),
             encoding="utf-8",
             timeout=30,
-            dimensions=(40, 120),
+            dimensions=(40, columns),
         )
-        self.child.expect(":help for help")
+        self.child.expect("(?s):help.*for.*help")
         self.ready()
 
     def ready(self) -> None:
@@ -102,29 +96,82 @@ def terminal(tmp_path):
 
 def test_a_session(terminal):
     terminal.type("12*(34-5)/2", "174")
-    terminal.type("17/5", "remainder")
+    terminal.type("17/5", "3.*4")
+    terminal.type("1/3", "≈")
+    terminal.type(":exact", "exact values are shown")
+    terminal.type("1/3*3", "≈.*exactly 1")
+    terminal.type(":digits 3", "digits: 3")
+    terminal.type("2/3", "≈.*exactly 2/3")
+    terminal.type(":digits x", "error: digits must be a whole number, not 'x'")
+    terminal.type(":division half", "unknown division 'half'; valid: decimal, remainder, fraction")
+    terminal.type(":division remainder", "division: remainder")
+    terminal.type("17/5", "3 remainder 2")
     terminal.type("6+7", "wrong: the right answer is 13")
     terminal.type("1000000+1", "of lengths never trained or scored: 1000000.1")
-    terminal.type("1.5", "error: decimal points")
+    terminal.type("1.5.2", "error: '1.5.2' has more than one point")
     terminal.type("(1", "error: unbalanced")
     terminal.type(":steps", "steps are shown")
     assert "*  34" in terminal.type("12*34", "=====")
     terminal.type(":steps", "steps are not shown")
     terminal.type(":help", ":quit +leave")
     terminal.type("help", ":quit +leave")
-    terminal.type(":nonsense", "unknown command ':nonsense'; valid: :steps :model :help :quit")
-    terminal.type(":model", "whole numbers, trained on . - of up to 6 digits, . / of up to 4")
+    terminal.type(
+        ":nonsense", "unknown command ':nonsense'; valid: :steps :exact :division :digits"
+    )
+    terminal.type(":model", "trained on . - of up to 6 digits, . / of up to 4")
     terminal.type(":model nowhere", "error: nowhere is not a run")
-    terminal.type(":model other", r"whole numbers, trained on \+ of up to")
+    terminal.type(":model other", r"trained on \+ of up to")
     terminal.type("2*3", r"error: this model does \+, not \*")
+    terminal.leave()
+
+
+def test_names(terminal):
+    terminal.type(":vars", "no names yet")
+    terminal.type("width = 12*3", "36")
+    terminal.type("ans+1", "37")
+    terminal.type("2width - ans", "35")
+    assert "ans = 35" in terminal.type(":vars", "ans = 35")
+    terminal.type("witdh*2", "did you mean width")
+    terminal.type("steps = 4", "4")
+    terminal.type("steps", "4")  # a name now, and no command
+    terminal.child.send("wid")
+    terminal.child.expect("width ")
+    terminal.child.send("\t")
+    terminal.child.expect(r"th\x1b\[0m")
+    terminal.type("*2", "72")
+    terminal.child.send(":division fr")
+    terminal.child.expect("fraction ")
+    terminal.child.send("\t")
+    terminal.child.expect(r"action\x1b\[0m")
+    terminal.type("", "division: fraction")
+    terminal.type("1/3+1/6", "1/2")
     terminal.leave()
 
 
 def test_colours_follow_confidence(terminal):
     terminal.child.send("128+367\r")  # the oracle's first tokens have probability 0.50, 0.51, ...
     terminal.child.expect("\x1b\\[0;31;1m495")
+    terminal.child.expect("not sure")  # the legend, once
     terminal.ready()
     terminal.leave()
+
+
+def test_without_colours_doubt_is_said_in_words(tmp_path):
+    session = Terminal(tmp_path, NO_COLOR="1")
+    seen = session.type("128+367", "least certain digit: 0.5")
+    assert "495" in seen and not re.search(r"\x1b\[[0-9;]*3[1-6]m", session.child.before)
+    session.leave()
+
+
+def test_forty_columns_are_enough(tmp_path):
+    session = Terminal(tmp_path, columns=40)
+    session.type(":steps", "steps are shown")
+    seen = session.type("1234567890123456789012345678901234567*12", "1481.*4")
+    assert "…" in seen  # long work is folded
+    help_text = session.type(":help", "Ctrl-C")
+    lines = [line.rstrip("\r") for line in help_text.split("\n")]
+    assert max(map(len, lines[1:])) <= 40
+    session.leave()
 
 
 def test_editing_and_completion(terminal):
@@ -191,8 +238,8 @@ def test_history_file(monkeypatch, tmp_path):
 
 
 def test_piped_lines_give_one_line_each_in_order(monkeypatch):
-    monkeypatch.setattr("addgpt.calculator.repl.CHUNK", 7)
-    lines = ["12+34\n", "17/5\n", "\n", "1/0\n", "1.5\n", "-3*4", "9999999+1\r\n", "6+7\n", "é\n"]
+    monkeypatch.setattr("addgpt.calculator.show.CHUNK", 7)
+    lines = ["12+34\n", "17/5\n", "\n", "1/0\n", "1.5.2\n", "-3*4", "9999999+1\r\n", "6+7\n", "é\n"]
     lines *= 3
     calculator = perfect(spoil=lambda prompt, text: "9020#" if prompt == "6+7=" else text)
     out = io.StringIO()
@@ -202,7 +249,7 @@ def test_piped_lines_give_one_line_each_in_order(monkeypatch):
     answers = out.getvalue().split("\n")
     assert answers.pop() == ""
     assert answers[:9] == answers[9:18] == answers[18:]
-    assert answers[:2] == ["46", "3 remainder 2"]
+    assert answers[:2] == ["46", "3.4"]
     assert [text[:7] for text in answers[2:5]] == ["error: "] * 3
     assert answers[5:8] == ["-12", "10000000", "29"] and answers[8].startswith("error: ")
     assert (tally.lines, tally.errors, tally.wrong, tally.uncovered) == (27, 12, 3, 3)

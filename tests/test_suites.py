@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from addgpt.calculator.ask import Asker
-from addgpt.calculator.expression import evaluate, parse, problems
+from addgpt.calculator.expression import parse
+from addgpt.calculator.job import Job
+from addgpt.calculator.numbers import Rules
 from addgpt.calculator.solver import Calculator, Solution
 from addgpt.config.errors import UsageError
 from addgpt.evaluation.problem_files.scores import pose, read_problems
@@ -83,8 +85,9 @@ def test_an_expression_is_held_out_only_if_all_its_operations_are():
 
 
 def seen_in(task, text: str) -> bool:
-    nodes = parse(text)
-    return may_be_seen(task, problems(nodes, evaluate(nodes)))
+    job = Job(text, lambda problem: None, Rules("remainder"))
+    assert job.error is None and job.asked
+    return may_be_seen(task, job.asked)
 
 
 class Perfect:

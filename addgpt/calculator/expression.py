@@ -246,7 +246,7 @@ class _Parser:
         if op == "=":
             raise UsageError(f"'=' may only stand at the beginning or the end; {EXAMPLE}")
         if token.value is not None and before.text not in CLOSE:
-            shown = brief(self._typed(token))
+            shown = brief(self._typed(token), "characters")
             raise UsageError(f"missing operator before {shown!r}; separators group by three: 1 234")
         self._implied(token, before)
         return self._operand(token, before)
@@ -286,7 +286,8 @@ class _Parser:
             return False
         if then.text == "-" and then.kind == "op":
             apart = (token.start > before.end, then.start > token.end)
-            if apart[0] == apart[1]:
+            glued = self.text[then.end : then.end + 1] != " "  # 10 % -3
+            if apart[0] == apart[1] and not (apart[0] and glued):
                 raise UsageError(
                     "'%-' may be a percentage less something, or a remainder: type (10%) - 3, or "
                     "10 mod -3"
@@ -348,15 +349,14 @@ class _Parser:
         if word.lower() in NUMERALS:
             raise UsageError(f"{word!r}: numbers are typed in digits, {NUMERALS[word.lower()]}")
         if self.text[token.end :].lstrip()[:1] in OPEN and self.text[token.end :].strip():
-            raise UsageError(f"there is no function {brief(word)!r}; valid: {VALID}")
+            raise UsageError(f"there is no function {brief(word, 'characters')!r}; valid: {VALID}")
         if self.names is None:
             where = "; names are for the prompt: addgpt calc without an expression"
-            raise UsageError(f"unknown word {brief(word)!r}; valid: {VALID}{where}")
+            raise UsageError(f"unknown word {brief(word, 'characters')!r}; valid: {VALID}{where}")
         close = difflib.get_close_matches(word, list(self.names), 3)
-        hint = f"; did you mean {' or '.join(close)}?" if close else ""
-        raise UsageError(
-            f"unknown name {brief(word)!r}{hint or f'; {word} = 12*3 gives it a value'}"
-        )
+        shown = brief(word, "characters")
+        hint = f"did you mean {' or '.join(close)}?" if close else f"{shown} = 12*3 gives one"
+        raise UsageError(f"{shown!r} has no value; {hint}")
 
 
 def _check_name(name: str, names: Iterable[str] | None) -> None:

@@ -280,6 +280,8 @@ class Job:
                 self._advance(index, work, None)
             else:
                 self._done(index, work)
+        if len(self._active) > 1:  # asked from left to right
+            self._active = dict(sorted(self._active.items()))
 
     def _advance(self, index: int, work: Work, answers: Sequence[Answer] | None) -> None:
         try:

@@ -127,7 +127,7 @@ def with_points(drawing: str, places: int) -> str:
         else:  # what was carried stays above its column
             cut = max(0, before - places)
             left = left.ljust(before)
-            out.append(f"{left[:cut]} {left[cut:]}".rjust(width).rstrip() + remark)
+            out.append((f"{left[:cut]} {left[cut:]}".rjust(width) + remark).rstrip())
     return "\n".join(out)
 
 
@@ -191,7 +191,7 @@ def notes(solution: Solution) -> list[str]:
 
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
-    """Many small objects that all stay: looking for garbage among them takes a fifth of it all."""
+    """Many small objects that all stay: looking for garbage among them takes a fifth of a run."""
     gc.disable()
     try:
         yield

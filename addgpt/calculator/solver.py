@@ -124,7 +124,8 @@ class Calculator:
             )
         self.task = task
         self.proved = proved
-        self.rules = rules or Rules()
+        # To round up takes an addition.
+        self.rules = rules or Rules("decimal" if "+" in self.operators else "remainder")
         self._asker = Asker(model, task, write, smoothing, proved)
 
     def solve(

@@ -177,7 +177,7 @@ def _complaint(text: str, place: int) -> str:
         start -= 1
     blob = BLOB.match(text, start)
     if blob and char in ".,_'0123456789":
-        shown = brief(blob[0])
+        shown = brief(blob[0], "characters")
         if "." in char and blob[0].count(".") > 1:
             return f"{shown!r} has more than one point; a number has one: 1.5"
         if char == "," and re.fullmatch("[0-9]+,[0-9]+", blob[0]):

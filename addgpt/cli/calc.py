@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from dataclasses import replace
 
 import click
 
@@ -21,9 +22,7 @@ OPTIONS = "--model, --steps, --division, --digits, --exact, --help"
 @click.option(
     "--division",
     metavar="HOW",
-    default="decimal",
-    show_default=True,
-    help="What / gives: decimal, 3.4; remainder, 3 remainder 2; fraction, 17/5.",
+    help="What / gives: decimal, 3.4; remainder, 3 remainder 2; fraction, 17/5 [decimal].",
 )
 @click.option(
     "--digits",
@@ -37,7 +36,7 @@ def command(
     expression: tuple[str, ...],
     model: str | None,
     steps: bool,
-    division: str,
+    division: str | None,
     digits: int,
     exact: bool,
 ) -> None:  # fmt: skip
@@ -61,7 +60,7 @@ def command(
     from addgpt.calculator.numbers import Rules
 
     check_expression(expression)
-    rules = Rules(division, digits)
+    rules = Rules(division or "decimal", digits)
     if not expression and sys.stdin is None:
         raise UsageError('nothing to calculate: stdin is closed; give an expression, "12*34"')
     piped = not expression and not sys.stdin.isatty()
@@ -71,7 +70,7 @@ def command(
             f'{option} is for the prompt or an expression: addgpt calc {option} "12*34"'
         )
     calculator = load_calculator(model)
-    calculator.rules = rules
+    calculator.rules = replace(rules, division=division or calculator.rules.division)
     if expression:
         sys.exit(_one(calculator, expression, steps, exact))
     if not piped:

@@ -90,7 +90,7 @@ def score_suite(calculator: Calculator, parts: Iterable[Part]) -> list[dict[str,
     Raises:
         ValueError: a problem is no expression that the model can be asked.
     """
-    rows, posed = [], [(part, calculator.pose(part.problems, REMAINDER)) for part in parts]
+    rows, posed = [], [(part, calculator.pose(part.problems)) for part in parts]
     for part, jobs in posed:  # before the work
         for job in jobs:
             if job.error:
@@ -113,7 +113,7 @@ def score_runs(runs: Iterable[Run], parts: Iterable[Part]) -> Iterator[tuple[Run
     parts = list(parts)
     for run in runs:
         model = run.model()
-        rows = score_suite(Calculator(model, run.task(), run.name), parts)
+        rows = score_suite(Calculator(model, run.task(), run.name, rules=REMAINDER), parts)
         yield run, [row | {"params": model.parameter_count()} for row in rows]
 
 

@@ -171,6 +171,7 @@ def _card(run: Run, task: Task, model: Model, progress: dict, found: dict[str, A
         batch = some_rows(task).rows([0])
         prompt = task.texts(batch)[0][0]
         most = int(batch.lengths[0]) - len(prompt) + EXTRA_TOKENS
+        most = min(most, (model.config.longest or 1 << 20) - len(prompt))
         made = write(model, task, batch.tokens[:, : len(prompt)], most)
         example = json.dumps(prompt)
         written = prompt + task.decode(made.tokens[0, : made.length[0]])

@@ -7,7 +7,7 @@ arXiv:2211.00593) and attention knockout (Geva et al. 2023, arXiv:2304.14767).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,13 @@ class Edit:
             return torch.where(there, left, x)
         value = torch.as_tensor(self.value, dtype=x.dtype, device=x.device)
         return torch.where(there, value, x)
+
+    def rows(self, start: int, end: int) -> Edit:
+        """The edit for some of B problems, where its value has numbers for each."""
+        value = self.value
+        if isinstance(value, np.ndarray) and value.ndim == 4:  # (B, H, T, ...)
+            value = value[start:end]
+        return replace(self, value=value)
 
     def check(self, config: GPTConfig) -> None:
         """Raise UsageError unless a model has such a point, and such a head."""

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from addgpt.calculator.ask import Written
 from addgpt.calculator.solver import Calculator
-from addgpt.task import Task
+from addgpt.task import Problem, Task
 from addgpt.task_lookup import load_task
 
 ALL = {"calc": {"digits": 4, "sum_digits": 6}}
@@ -53,3 +54,19 @@ def oracle(task: Task, spoil=lambda prompt, completion: completion):
 def perfect(name: str = "calc", options: dict | None = None, **changes) -> Calculator:
     task = load_task(name, ALL.get(name, {"digits": 4}) if options is None else options)
     return Calculator(None, task, "perfect", write=oracle(task, **changes))
+
+
+def exact(name: str = "calc", options: dict | None = None) -> Calculator:
+    """A calculator whose every operation Python does, at once: for thousands of expressions."""
+    calculator = perfect(name, options)
+    task = calculator.task
+
+    def ask(problems, together) -> dict[Problem, Written]:
+        found = {}
+        for problem in problems:
+            truth = task.truth(problem)
+            found[problem] = Written(problem, f"{truth}#", truth, truth, (1.0,), True, True)
+        return found
+
+    calculator._asker.ask = ask
+    return calculator

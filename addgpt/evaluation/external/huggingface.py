@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,6 +37,8 @@ class HuggingFace:
             raise UsageError("hf: needs transformers: pip install 'addgpt[hf]'") from None
         transformers.logging.set_verbosity_error()  # of warnings about what is meant here
         transformers.logging.disable_progress_bar()
+        if path[:1] in "/." and not Path(path).is_dir():
+            raise RunError(f"hf:{path} cannot be loaded: there is no such folder")
         self.rows = rows
         self.device = pick_device()
         how: dict[str, Any] = {"trust_remote_code": trust}
@@ -66,19 +69,21 @@ class HuggingFace:
         pairs = sorted(zip(questions, read, strict=True), key=lambda pair: -len(pair[1]))
         for length, group in groupby(pairs, key=lambda pair: len(pair[1])):
             some = list(group)
-            longest = length + max(q.limit for q, _ in some)
-            self._check(longest, some[0][0])
+            room = self._room(length, some[0][0])
+            longest = length + min(room, max(q.limit for q, _ in some))
             size = self.rows or max(1, TOKENS_AT_ONCE // longest)
             for start in range(0, len(some), size):
-                yield self._written(some[start : start + size])
+                yield self._written(some[start : start + size], room)
 
     @torch.inference_mode()
-    def _written(self, pairs: list[tuple[Question, list[int]]]) -> list[tuple[Question, Reply]]:
+    def _written(
+        self, pairs: list[tuple[Question, list[int]]], room: int
+    ) -> list[tuple[Question, Reply]]:
         prompts = torch.tensor([ids for _, ids in pairs], device=self.device)
         out = self.model.generate(
             input_ids=prompts,
             attention_mask=torch.ones_like(prompts),
-            max_new_tokens=max(q.limit for q, _ in pairs),
+            max_new_tokens=min(room, max(q.limit for q, _ in pairs)),
             do_sample=False,
             num_beams=1,
             pad_token_id=self._pad(),
@@ -103,11 +108,16 @@ class HuggingFace:
         """Any token: it stands only after a reply's end."""
         return self.tokenizer.pad_token_id or next(iter(self.ends), 0)
 
-    def _check(self, longest: int, question: Question) -> None:
-        """Raise UsageError for a prompt that leaves no room in a table of positions."""
+    def _room(self, length: int, question: Question) -> int:
+        """How many tokens a model with a table of positions can write after a prompt.
+
+        Raises UsageError if it can write none.
+        """
         most = getattr(self.model.config, "max_position_embeddings", None)
-        if isinstance(most, int) and longest > most:
+        room = most - length if isinstance(most, int) else 1 << 20
+        if room < 1:
             raise UsageError(
-                f"{question.problem}: prompt and reply take up to {longest} tokens, the model "
-                f"reads at most {most}; fewer --shots or --max-tokens"
+                f"{question.problem}: the prompt takes {length} tokens, the model reads at most "
+                f"{most}; try fewer --shots"
             )
+        return room

@@ -1,5 +1,6 @@
-"""What models of others replied: a line of answers.jsonl each, on the disk as soon as it came.
+"""What models of others replied: a line of answers.jsonl each, written as soon as it came.
 
+A process that is killed loses nothing; a machine that fails loses at most the last second.
 A prompt that has a reply is not asked again. A line holds `problem`, `prompt`, `reply` (the raw
 text), `finished` (whether it ended by itself) and how many tokens were read and written, where that
 is told.
@@ -8,13 +9,16 @@ is told.
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from addgpt.runs.files import Damaged, append_line, read_text, write_atomically
+from addgpt.runs.files import Damaged, RunError, read_text, write_atomically
 
 FILE = "answers.jsonl"
+FLUSH_SECONDS = 1.0  # between waits for the disk, which take longer than many a reply
 
 
 class Reply(NamedTuple):
@@ -36,6 +40,7 @@ class Replies:
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE
         self.known: dict[str, Reply] = {}
+        self.flushed = 0.0
         text = read_text(self.path) if self.path.exists() else ""
         *lines, rest = text.split("\n")
         for number, line in enumerate(lines, 1):
@@ -58,8 +63,15 @@ class Replies:
             row: dict[str, Any] = {"problem": problem, "prompt": prompt, "reply": reply.text}
             row |= {"finished": reply.finished, "tokens": reply[2:]}
             lines.append(json.dumps(row) + "\n")
-        if lines:
-            append_line(self.path, "".join(lines))
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write("".join(lines))
+                file.flush()
+                if time.monotonic() > self.flushed + FLUSH_SECONDS:
+                    os.fsync(file.fileno())
+                    self.flushed = time.monotonic()
+        except OSError as error:
+            raise RunError(f"cannot write {self.path}: {error.strerror}") from None
 
     def tokens(self) -> dict[str, int]:
         """How many tokens were read and written for all replies, where that was told."""

@@ -28,6 +28,8 @@ SEPARATORS = ",;\t|"
 COMMENT = "#"
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 EXCEL = re.compile(r"sep=(.)")
+ASKED = re.compile(r"[0-9)]\s*[-+*/xX×÷·−–]\s*[-(0-9]")  # an operation: a row without a header
+GIVEN = re.compile(r"[-+−]?(?:0|[1-9][0-9_,]*)(?:\.[0-9]+)?(?:\s*(?:r|rem).*)?", re.I)
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ def _table(path: Path, text: str, columns: Columns) -> list[Record] | None:
             return list(_rows(text, number, separator, names))
     for separator in separators:
         cells = next(_reader(line, separator))
-        if len(cells) == 2 and all(any(map(str.isdigit, cell)) for cell in cells):
+        if len(cells) == 2 and ASKED.search(cells[0]) and GIVEN.fullmatch(cells[1].strip()):
             return list(_rows(text, 0, separator, ["problem", "answer"]))  # without a header
     if path.suffix.lower() in (".csv", ".tsv") and not any(map(str.isdigit, line)):
         raise unknown_columns(path, next(_reader(line, _likeliest(line))))

@@ -90,7 +90,7 @@ def spoken(text: str) -> Wording:
     """
     if len(text) > MAX_TEXT:
         return Wording(text, "all", None)
-    text = text.translate(SIGNS).strip().strip("$").strip()
+    text = text.translate(SIGNS).strip().strip("$").strip().removeprefix("=")
     text = LAST_TURN.sub("", TURNS.split(text)[-1]).strip()
     lead = LEAD.match(text)
     text = text[lead.end() :] if lead else text
