@@ -86,8 +86,15 @@ class Asker:
 
     def check(self, problem: Problem) -> str:
         """The prompt of a problem. Raises UsageError for one that cannot be asked."""
-        _check_work(problem, self._most)
-        return self.task.prompt(problem)
+        work = digits_of_work(problem)
+        if work > self._most:  # before any of it is laid out
+            raise UsageError(_too_much(problem, self._most))
+        prompt = self.task.prompt(problem)
+        if work > self._most // 16:
+            limit = self._limit(problem, self.task.encode(prompt)[None])
+            if not 1 <= limit <= self._most:
+                raise UsageError(self._refusal(problem, limit))
+        return prompt
 
     def ask(self, problems: Iterable[Problem], together: bool) -> dict[Problem, Written | str]:
         """What the model writes about each problem, or why it cannot be asked.
@@ -166,7 +173,7 @@ class Asker:
             prompts = self.task.encode(self.check(problem))[None]
         except UsageError as error:
             return str(error)
-        limit = int(self._limits(prompts, self._slots(problem, prompts.shape[1]))[0])
+        limit = self._limit(problem, prompts)
         if not 1 <= limit <= self._most:
             return self._refusal(problem, limit)
         text = ""
@@ -204,6 +211,10 @@ class Asker:
         """How many tokens are laid out after a prompt of `start` tokens, at first."""
         trained = self.task.in_train_range(problem)
         return max(1, self._longest - start) if trained else self._most
+
+    def _limit(self, problem: Problem, prompt: np.ndarray) -> int:
+        """How many tokens may be written after the (1, T) prompt of a problem."""
+        return int(self._limits(prompt, self._slots(problem, prompt.shape[1]))[0])
 
     def _refusal(self, problem: Problem, limit: int) -> str:
         """Why a problem cannot be asked after which that many tokens would be written."""
@@ -251,15 +262,17 @@ def _too_much(problem: Problem, most: int) -> str:
     )
 
 
-def _check_work(problem: Problem, most: int) -> None:
-    """Refuse what would be too much to write, before any of it is laid out: * and / work on each
-    pair of digits."""
-    if problem.op not in "*/":
-        return
-    a, b = (len(str(operand)) for operand in problem.operands)
-    rows = b if problem.op == "*" else max(1, a - b + 1)  # partial products, or steps
-    if rows * (a if problem.op == "*" else b) > most:
-        raise UsageError(_too_much(problem, most))
+def digits_of_work(problem: Problem) -> int:
+    """Roughly the least that there is to write: * and / work on each pair of digits.
+
+    >>> digits_of_work(Problem("*", (12345, 678)))
+    15
+    """
+    digits = [len(str(operand)) for operand in problem.operands]
+    if problem.op in "+-":
+        return sum(digits)
+    a, b = digits
+    return a * b if problem.op == "*" else b * max(1, a - b + 1)  # each step works on the divisor
 
 
 def _batches(rows: np.ndarray, lengths: np.ndarray) -> Iterator[np.ndarray]:

@@ -227,6 +227,8 @@ class _Parser:
         """A token after a complete operand: whether one is complete after it, too."""
         op = token.text
         if token.kind == "name" and TIMES.fullmatch(op) and self._is_times(op, then):
+            if then and (before.text, before.end, token.end) == ("0", token.start, then.start):
+                raise UsageError("'0x' may begin a hexadecimal number: type 0 * 10 for a product")
             op = "*"
         elif op in ("%", "percent"):
             op = "mod" if op == "%" and self._is_mod(token, then, before) else "percent"
