@@ -90,7 +90,7 @@ class Asker:
         if work > self._most:  # before any of it is laid out
             raise UsageError(_too_much(problem, self._most))
         prompt = self.task.prompt(problem)
-        if work > self._most // 16:
+        if work > self._most // 8:
             limit = self._limit(problem, self.task.encode(prompt)[None])
             if not 1 <= limit <= self._most:
                 raise UsageError(self._refusal(problem, limit))
