@@ -239,3 +239,28 @@ def test_the_command_starts_and_ends(tmp_path):
     assert first.wait(20) in (0, 130, -2) and time.monotonic() - begun < 8
     client.close()
     assert first.stderr.read() in ("", "error: stopped\n")
+
+
+def test_the_endpoint_refuses_in_one_line_what_it_cannot_do():
+    pytest.importorskip("httpx")
+    from starlette.testclient import TestClient
+
+    from addgpt.runs.run import SHIPPED
+    from addgpt.serve.openai_api import MOST_PROMPTS, application
+
+    client = TestClient(application(Run(SHIPPED)))
+    chat = client.post("/v1/chat/completions", json={"messages": [{"content": "12*34?"}]})
+    assert chat.json()["choices"][0]["message"]["content"] == "408"
+    for body, words in (
+        ("[" * 100_000, "recursion"),
+        ("{", "Expecting"),
+        ("[]", "must be a JSON object"),
+        ('{"prompt": 3}', "prompt must be a text"),
+        ('{"prompt": "\\ud800"}', "not in the alphabet"),
+        ('{"prompt": []}', f"0 prompts; 1 to {MOST_PROMPTS}"),
+        (json.dumps({"prompt": ["1+2="] * 101}), "101 prompts"),
+        ('{"prompt": "1+2=", "stream": true}', "stream"),
+    ):
+        reply = client.post("/v1/completions", content=body)
+        told = reply.json()["error"]["message"]
+        assert reply.status_code == 400 and words in told and "\n" not in told, (body[:40], told)
