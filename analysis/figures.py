@@ -123,7 +123,7 @@ def accuracy_by_length(evals: pd.DataFrame) -> Figure:
     figure, _ = style.compose(parts)
     cells = diagonal(evals)
     limit = Line2D([], [], color=MARK, ls="--", lw=1, label="longest trained on")
-    hollow = Line2D([], [], marker="o", mfc=PAPER, color="0.3", ls="", label="all seen in training")
+    hollow = Line2D([], [], marker="o", mfc=PAPER, color="0.3", ls="", label="none held out")
     key = [limit] if cells["trained"].notna().any() else []
     key += [hollow] if cells["seen"].any() else []
     _name_runs(figure, runs, "exact match by operand length", key)
@@ -309,7 +309,7 @@ def _grid_key(cells: pd.DataFrame, dots: bool) -> list[Artist]:
         key.append(Rectangle((0, 0), 1, 1, fill=False, ec=MARK, lw=2, label="trained on"))
     if cells["seen"].any():
         corner = {"marker": CORNER, "mfc": INK, "mec": PAPER}
-        key.append(Line2D([], [], ls="", **corner, label="all seen in training"))
+        key.append(Line2D([], [], ls="", **corner, label="none held out"))
     if dots:
         dot = {"marker": "o", "mfc": INK, "mec": PAPER, "ms": 5}
         key.append(Line2D([], [], ls="", **dot, label="at least one wrong"))
