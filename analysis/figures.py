@@ -69,8 +69,8 @@ def training_panels(metrics: pd.DataFrame, names: Mapping[str, str] | None = Non
 def accuracy_grid(evals: pd.DataFrame, trained: int | None = None) -> Figure:
     """Heat map of exact match (percent) over the lengths (digits) of both operands, one per op.
 
-    The lengths trained on are outlined, cells whose problems were all seen in training have a
-    marked corner. In grids of up to 10 by 10 each cell states its percentage, in larger ones a dot
+    The lengths trained on are outlined, cells that hold no problems out have a marked
+    corner. In grids of up to 10 by 10 each cell states its percentage, in larger ones a dot
     stands in each cell that is not all right.
 
     Args:
@@ -112,8 +112,8 @@ def grid_panels(evals: pd.DataFrame) -> list[Panel]:
 def accuracy_by_length(evals: pd.DataFrame) -> Figure:
     """Exact match (percent) where both operands have the same length (digits), one line per run.
 
-    Bands are Wilson 95 % intervals. Hollow points have none: those cells hold few problems, all
-    seen in training and all evaluated. An upright dashed line marks the longest operand trained on.
+    Bands are Wilson 95 % intervals. Hollow points have none: those cells hold few problems,
+    none of them held out, and all are evaluated. An upright dashed line marks the longest operand trained on.
     Raises ValueError if no cell has equal lengths.
     """
     runs = _runs(evals)

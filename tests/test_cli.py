@@ -314,7 +314,10 @@ def test_calc_names_the_run_whose_task_is_unknown(trained, tmp_path):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["train", "--task", "nope"], "add, calc, div, file, lines, modular, mul, shakespeare, sub, sum"),
+        (
+            ["train", "--task", "nope"],
+            "add, calc, div, file, lines, modular, mul, shakespeare, sub, sum",
+        ),
         (["train"], "--task"),
         (["train", "--task", "add", "--set", "wdth=3"], "width"),
         (["train", "--task", "add", "--set", "width"], "key=value"),

@@ -405,8 +405,19 @@ def test_options_of_models_of_others_go_with_them_alone(tmp_path):
         assert result.exit_code and what in result.output + str(result.exception)
 
 
-def test_replies_have_no_predictions(tmp_path):
+def test_predictions_hold_the_raw_replies_and_what_was_read_off_them(tmp_path):
     run, how = folder(tmp_path)
-    command = ["eval", str(run.path), "--predictions", str(tmp_path / "all.csv")]
+    asked = list(asked_cells(ADD, how, ADD.cells(), 10, "test", 0))
+    questions = [question for one in asked for question in one.questions]
+    wrong = {question.problem for question in questions[::3]}
+    ask_missing(Scripted(wrong=wrong), questions, Replies(run.path))
+    file = tmp_path / "all.jsonl"
+    command = ["eval", str(run.path), "--per-cell", "10", "--predictions", str(file)]
     result = CliRunner().invoke(main, command)
-    assert result.exit_code == 2 and "answers.jsonl" in result.output
+    assert result.exit_code == 0, result.output
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [row["problem"] for row in rows] == [question.problem for question in questions]
+    for row in rows:
+        said = sum(map(int, row["problem"].split("+"))) + (row["problem"] in wrong)
+        assert (row["completion"], row["generated"]) == (f" {said}", str(said))
+        assert row["correct"] == (row["problem"] not in wrong) and row["confidence"] is None

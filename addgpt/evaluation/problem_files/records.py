@@ -24,6 +24,7 @@ NAMES = {
     "answer": "answer response completion target targets output ground_truth label labels".split(),
     "group": "group category subset type task level".split(),
 }
+ORDERS = ("normal", "reversed")  # of the digits of answers
 SEPARATORS = ",;\t|"
 COMMENT = "#"
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
