@@ -119,7 +119,8 @@ def score_problems(
         tell(note)
     rows = posed.score()
     if choice.predictions:
-        write_predictions(choice.predictions, rows)
+        named = [{"generated" if k == "model" else k: v for k, v in row.items()} for row in rows]
+        write_predictions(choice.predictions, named)  # columns as of scores over the grid
         tell(f"written: {choice.predictions}")
     if choice.as_json:
         click.echo(json.dumps(rows))
