@@ -11,9 +11,11 @@ from click.testing import CliRunner
 
 from addgpt.cli.main import main
 from addgpt.config.external import ExternalConfig
-from addgpt.evaluation.external.questions import Question, ask_missing
+from addgpt.evaluation.external.questions import Question, ask_missing, asked_cells
 from addgpt.evaluation.external.reading import read_reply
 from addgpt.evaluation.external.replies import Replies
+from addgpt.evaluation.external.settings import external_config, open_folder
+from addgpt.evaluation.scorecard import score_run
 from addgpt.runs.files import RunError
 from addgpt.runs.run import Run
 from addgpt.task import Answer
@@ -40,6 +42,9 @@ class Faulty(BaseHTTPRequestHandler):
         choice = {"index": 0, "finish_reason": "stop", "text": f"{a + b}"} | message
         good = {"id": "1", "object": "x", "created": 0, "model": "m", "choices": [choice]}
         good["usage"] = {"prompt_tokens": 4, "completion_tokens": 2, "total_tokens": 6}
+        if fault == "lies":
+            good["usage"] = {"prompt_tokens": "many", "completion_tokens": -5}
+            choice["text"] = message["message"]["content"] = "\ud800 5"
         text = {"nonsense": "<html>", "half": json.dumps(good)[:40], "empty": "{}"}
         text = text.get(fault, json.dumps(good))
         if fault == "slow":
@@ -120,6 +125,19 @@ def test_requests_are_bounded_and_what_came_is_kept(endpoint, tmp_path):
     assert len(hits) == 7 == len(Replies(tmp_path).known)
     ask_missing(client_of(source), QUESTIONS, Replies(tmp_path))
     assert len(hits) == 20
+
+
+def test_what_a_server_lies_about_spoils_no_score(endpoint, tmp_path):
+    source, _ = endpoint("lies")
+    how = external_config(source, ADD, {"model": "m"})
+    run = open_folder(how, "add", ADD, tmp_path / "run")
+    asked = [one for one in asked_cells(ADD, how, ADD.cells(), 2, "test", 0)]
+    questions = [question for one in asked for question in one.questions]
+    ask_missing(client_of(source), questions, Replies(run.path))
+    card = score_run(run, 2)
+    card.write()
+    assert card.facts["replies"]["tokens_read"] == card.facts["replies"]["tokens_written"] == 0
+    assert {row.text for row in Replies(run.path).known.values()} == {"? 5"}
 
 
 def test_one_of_our_runs_behind_an_endpoint_gets_its_own_score(tmp_path, monkeypatch, half_trained):
