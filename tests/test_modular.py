@@ -18,7 +18,7 @@ from addgpt.training.loop import is_kept, train
 
 @pytest.mark.parametrize("op", ["+", "-", "*"])
 def test_the_table_is_split_once_and_for_all_and_answers_are_right(op):
-    task = load_task("modular", {"p": 13, "op": op, "share": 0.3})
+    task = load_task("modular", {"p": 13, "op": op, "train_share": 0.3})
     seen = set()
     for split, count in (("train", 51), ("val", 59), ("test", 59)):
         batch = task.batch(np.random.default_rng(0), 1000, split)
