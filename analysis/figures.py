@@ -113,8 +113,8 @@ def accuracy_by_length(evals: pd.DataFrame) -> Figure:
     """Exact match (percent) where both operands have the same length (digits), one line per run.
 
     Bands are Wilson 95 % intervals. Hollow points have none: those cells hold few problems,
-    none of them held out, and all are evaluated. An upright dashed line marks the longest operand trained on.
-    Raises ValueError if no cell has equal lengths.
+    none of them held out, and all are evaluated. An upright dashed line marks the longest operand
+    trained on. Raises ValueError if no cell has equal lengths.
     """
     runs = _runs(evals)
     parts = length_panels(evals)

@@ -197,6 +197,17 @@ def test_what_can_be_asked_is_scored_and_the_rest_is_named_first(tmp_path):
     assert "--columns goes with --problems" in done.stderr
 
 
+def test_predictions_of_a_file_are_answers_that_can_be_scored(tmp_path):
+    (tmp_path / "p.csv").write_text("problem\n12+34\n5+5\n")
+    written = tmp_path / "all.jsonl"
+    run("calculator", "--problems", tmp_path / "p.csv", "--predictions", written)
+    rows = [json.loads(line) for line in written.read_text().splitlines()]
+    assert [(row["problem"], row["generated"]) for row in rows] == [("12+34", "46"), ("5+5", "10")]
+    words = ["--task", "add", "--digits", "2", "--out", tmp_path / "run", "--json"]
+    found = json.loads(run(f"answers:{written}", *words).stdout)
+    assert [(row["n"], row["answer_correct"]) for row in found] == [(1, 1), (1, 1)]
+
+
 def test_reversed_answers_never_lower_a_score_unseen(tmp_path):
     file, text = tmp_path / "r.txt", "$52+159=112$\n$17+25=24$\n$8+905=319$\n$0+7=7$\n"
     file.write_text(text)
