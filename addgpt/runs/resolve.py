@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from addgpt.config.architectures import (
-    ForeignConfig,
+    CustomConfig,
     GPTConfig,
     ModelConfig,
     model_settings,
@@ -80,7 +80,7 @@ def configure(
         if not isinstance(task, LocalTrace):
             raise not_local(built.attention)
         built = replace(built, visible=task.visible(built.attention))
-    if isinstance(built, ForeignConfig):  # a file is named by its whole path
+    if isinstance(built, CustomConfig):  # a file is named by its whole path
         where, _, attribute = built.architecture.rpartition(":")
         if is_file(where):
             built = replace(built, architecture=f"{lasting(where)}:{attribute}")
