@@ -49,7 +49,7 @@ class Modular(Graded, HeldOut):
 
     p: int = setting(53, "modulus", low=5, high=len(SYMBOLS))
     op: str = setting("+", "operation", OPERATIONS)
-    share: float = setting(0.5, "share of the table that is train", low=0.05, high=0.9)
+    train_share: float = setting(0.5, "share of the table that is train", low=0.05, high=0.9)
 
     @property
     def alphabet(self) -> str:
@@ -65,9 +65,13 @@ class Modular(Graded, HeldOut):
         """(N, 2) the pairs of each split."""
         pairs = np.stack(np.divmod(np.arange(self.p**2), self.p), 1)
         pairs = np.random.default_rng(TABLE_SEED).permutation(pairs)
-        train = round(self.share * len(pairs))
+        train = round(self.train_share * len(pairs))
         val = (train + len(pairs)) // 2
         return dict(zip(SPLITS, np.split(pairs, [train, val]), strict=True))
+
+    @cached_property
+    def _trained(self) -> set[tuple[int, ...]]:
+        return set(map(tuple, self.table["train"].tolist()))
 
     def batch(
         self, rng: np.random.Generator, size: int, split: str, cell: Cell | None = None
@@ -128,7 +132,7 @@ class Modular(Graded, HeldOut):
         return [problem]
 
     def in_train(self, problem: Problem) -> bool:
-        return self._checked(problem) in set(map(tuple, self.table["train"].tolist()))
+        return self._checked(problem) in self._trained
 
     def recipe(self) -> Recipe:
         """Grokking in minutes: all of train is right long before val is (docs/grokking.md)."""

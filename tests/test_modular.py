@@ -18,7 +18,7 @@ from addgpt.training.loop import is_kept, train
 
 @pytest.mark.parametrize("op", ["+", "-", "*"])
 def test_the_table_is_split_once_and_for_all_and_answers_are_right(op):
-    task = load_task("modular", {"p": 13, "op": op, "share": 0.3})
+    task = load_task("modular", {"p": 13, "op": op, "train_share": 0.3})
     seen = set()
     for split, count in (("train", 51), ("val", 59), ("test", 59)):
         batch = task.batch(np.random.default_rng(0), 1000, split)
@@ -33,6 +33,11 @@ def test_the_table_is_split_once_and_for_all_and_answers_are_right(op):
     assert len(seen) == 13**2
     with pytest.raises(UsageError, match=r"0\.\.12"):
         task.prompt(Problem(op, (13, 1)))
+
+
+def test_the_share_of_the_table_can_be_set():
+    config = configure("modular", {"train_share": "0.3", "share": "kv"})
+    assert (config.options["train_share"], config.model.share) == (0.3, "kv")
 
 
 def test_kept_steps_are_about_a_fifth_apart():
