@@ -28,6 +28,7 @@ from addgpt.task import Problem
 from addgpt.task_lookup import load_task
 
 ADDER = str(Path(addgpt.__file__).parent / "pretrained" / "adder")
+CHROMIUM, QUIET = "/usr/bin/chromium", ["--no-sandbox", "--disable-gpu"]
 VARIANTS = [
     {},
     {"norm": "layer", "position": "learned", "tied": True},
@@ -243,6 +244,28 @@ def test_a_page_of_text_from_a_corpus_cannot_end_its_script(toy):
     data = attention_page_data(ADDER, "1+2") | {"problem": "</script><b>"}
     text = page(data)
     assert "</script><b>" not in text and "<b>" not in text
+
+
+@pytest.mark.parametrize("width", [1100, 380])
+def test_a_long_sum_fits_the_screen_and_the_chosen_digit_is_seen(tmp_path, width):
+    sync = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    if not Path(CHROMIUM).exists():
+        pytest.skip("there is no Chromium")
+    file = tmp_path / "a.html"
+    file.write_text(page(attention_page_data(ADDER, "9" * 40 + "+" + "1" * 40)))
+    with sync.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        shown = browser.new_page(viewport={"width": width, "height": 800})
+        shown.goto(file.as_uri())
+        for key in ("End", "Home", "ArrowRight"):
+            shown.focus(".attn .now")
+            shown.keyboard.press(key)
+            chosen = shown.locator(".attn .now").bounding_box()
+            assert 0 <= chosen["x"] and chosen["x"] + chosen["width"] <= width
+        assert shown.evaluate("document.documentElement.scrollWidth") <= width
+        shown.reload()  # before anything is chosen, it is the first digit, on the right
+        assert 0 < shown.locator(".attn .now").bounding_box()["x"] < width
+        browser.close()
 
 
 @pytest.mark.parametrize("name", ["add", "sub", "mul", "div", "calc", "sum"])
