@@ -103,8 +103,6 @@ from tasks.common.operation import NUMBER, row_of, sizes
 from tasks.common.rules import END, either, of
 from tasks.common.sheet import Kind, Sheet
 
-MAX_HINTS = len(HINTS) - len(BEGIN) - len(BLANK)  # tokens are bytes
-
 
 def _digit(a: Values, b: Values, carry: Values) -> np.ndarray | int:
     """A column's digit; above the operands, the last carry or the end."""
@@ -174,9 +172,10 @@ class Add(Arithmetic):
             raise UsageError("hints=true writes the place value: it needs ids=coupled")
         if self.hints and self.trace == "detailed":
             raise UsageError("hints=true goes with trace=none or trace=carry, not detailed")
-        if self.hints and self.letters > MAX_HINTS:
-            most = f"digits, far, pad, offset and spread ask for {self.letters}"
-            raise UsageError(f"hints=true has letters for {MAX_HINTS} columns; {most}")
+        most = len(HINTS) - bool(self.begin) - bool(self.blanks)  # tokens are bytes
+        if self.hints and self.letters > most:
+            asked = f"digits, far, pad, offset and spread ask for {self.letters}"
+            raise UsageError(f"hints=true has letters for {most} columns; {asked}")
 
     @property
     def alphabet(self) -> str:

@@ -179,8 +179,12 @@ def test_a_wrong_pad_is_refused_in_one_line(pad):
 def test_hints_have_letters_for_what_padding_adds():
     task = load_task("add", {"hints": True, "pad": "9"})
     assert task.prompt(Problem("+", (1, 23))) == "I0H0G0F0E0D0C0B0A1+I0H0G0F0E0D0C0B2A3="
-    with pytest.raises(UsageError, match="letters for 235 columns; .* ask for 401"):
+    with pytest.raises(UsageError, match="letters for 237 columns; .* ask for 401"):
         load_task("add", {"hints": True, "pad": "400"})
+    most = {"hints": True, "begin": True, "blanks": 0.1, "pad": "234"}
+    assert len(load_task("add", most).alphabet) == 256  # tokens are bytes
+    with pytest.raises(UsageError, match="letters for 235 columns; .* ask for 236"):
+        load_task("add", most | {"pad": "235"})
 
 
 def test_local_attention_is_of_the_usual_layout():

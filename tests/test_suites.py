@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 
 import numpy as np
@@ -35,6 +36,9 @@ def test_ten_digit_holds_ten_edge_cases_and_ten_thousand_pairs():
     _, (edges, uniform) = load_suite("ten-digit")
     assert len(edges.problems) == 10 and len(uniform.problems) == 10_000
     assert uniform.problems == load_suite("ten-digit", seed=5)[1][1].problems
+    rng = random.Random(2025)  # as the board draws them
+    pairs = [(rng.randint(0, 9_999_999_999), rng.randint(0, 9_999_999_999)) for _ in range(10_000)]
+    assert uniform.problems == tuple(f"{a}+{b}" for a, b in pairs)
 
 
 @pytest.mark.parametrize("name", suite_names())

@@ -13,6 +13,9 @@ A suite has parts; a part draws `n` problems from a pattern, and says what other
     published = 100.0              # per cent
     problems = ["0+0", "1+1"]      # fixed ones, instead of a pattern
 
+With `generator = "python"` at the top, the numbers of a problem are those of Python's
+`random.Random(seed)` and its `randint`, one problem after the other, as other suites draw them.
+
 A suite knows nothing of what a model was trained on. So a part is scored in two groups: problems
 that were held out of training, none of whose operations training can have drawn; and the others,
 which may have been seen.
@@ -20,8 +23,9 @@ which may have been seen.
 
 from __future__ import annotations
 
+import random
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +47,10 @@ COLUMNS = tuple(
     "published".split()
 )
 REMAINDER = Rules("remainder")  # what tasks ask of a division
+GENERATORS: dict[str, Callable[[Any], Any]] = {
+    "numpy": np.random.default_rng,
+    "python": random.Random,
+}
 KEYS = ("name", "problem", "problems", "n", "published")
 
 
@@ -67,7 +75,10 @@ def load_suite(name: str, seed: int = 0) -> tuple[str, list[Part]]:
     try:
         data = read_toml(path)
         title, parts = data.get("title", name), data["part"]
-        rng = np.random.default_rng(data.get("seed", seed))
+        how = data.get("generator", "numpy")
+        if how not in GENERATORS:
+            raise UsageError(f"generator must be one of {', '.join(GENERATORS)}, not {how!r}")
+        rng = GENERATORS[how](data.get("seed", seed))
         if sum(entry.get("n", 0) for entry in parts) > MAX_PROBLEMS:
             raise UsageError(f"n of all parts must be in 1..{MAX_PROBLEMS}")
         parts = [_part(entry, rng) for entry in parts]
@@ -132,7 +143,7 @@ def write_suite(folder: Path, name: str, rows: list[dict[str, Any]]) -> Path:
     return file
 
 
-def _part(entry: dict[str, Any], rng: np.random.Generator) -> Part:
+def _part(entry: dict[str, Any], rng: np.random.Generator | random.Random) -> Part:
     published = entry.get("published")
     if "problems" in entry:
         return Part(entry["name"], tuple(map(str, entry["problems"])), published)
@@ -140,7 +151,11 @@ def _part(entry: dict[str, Any], rng: np.random.Generator) -> Part:
     if not (isinstance(count, int) and 1 <= count <= MAX_PROBLEMS):
         raise UsageError(f"n must be in 1..{MAX_PROBLEMS}, not {count!r}")
     names = [key for key in entry if key not in KEYS]
-    columns = {key: _values(entry[key], count, rng) for key in names}
+    if isinstance(rng, random.Random):
+        rows = [[rng.randint(*entry[key]) for key in names] for _ in range(count)]
+        columns = {key: [row[index] for row in rows] for index, key in enumerate(names)}
+    else:
+        columns = {key: _values(entry[key], count, rng) for key in names}
     problems = (
         _filled(entry["problem"], {name: column[row] for name, column in columns.items()})
         for row in range(count)

@@ -14,7 +14,7 @@ from addgpt.config.schema import RunConfig
 from addgpt.config.settings import to_dict
 
 # How long a run takes and how often it saves; none of it changes what is learned.
-ASIDE = ("train.device", "train.threads", "train.save_every")
+ASIDE = ("train.device", "train.threads", "train.save_every", "train.keep")
 # Nor how often val is scored, unless that can end the training (`stop_at`).
 VALIDATION = ("train.eval_every", "train.eval_size")
 # What follows from other settings, and is not told where recipes differ.
