@@ -218,7 +218,7 @@ def test_options_of_tasks_have_names_of_their_own(task):
 def test_a_task_of_ones_own_with_a_setting_s_name_is_told(tmp_path):
     source = (HOME / "tasks" / "modular.py").read_text().replace("train_share", "share")
     (tmp_path / "mine.py").write_text(source)
-    with pytest.raises(UsageError, match="has an option share, as models or training do"):
+    with pytest.raises(UsageError, match="has an option share, as model or training do"):
         configure(str(tmp_path / "mine.py"), {"share": "0.3"})
 
 

@@ -139,7 +139,8 @@ def test_the_page_says_how_much_each_head_looks_where(tens):
 
     logits_in(tens.all.some(tens.drawn), tens.of, (), keep)
     weights = np.concatenate(kept).mean(0)
-    for head, name in ((CARRY, "head 0, the **carry** head"), (COLUMN, "head 1, the **column** head")):
+    names = {CARRY: "head 0, the **carry** head", COLUMN: "head 1, the **column** head"}
+    for head, name in names.items():
         told = [int(share) for share in re.findall(r"(\d+) %", row_of_page(name))]
         found = [weights[head][tens.all.at(before)].sum() for before in (0, 1, None)]
         np.testing.assert_allclose(told, 100 * np.array(found), atol=1.5)

@@ -87,7 +87,7 @@ def subject(model: Any, task: Task | None = None) -> Subject:
     if task is None:
         raise UsageError("a model alone is not enough: give its task, or its run")
     if len(task.alphabet) != model.config.vocab or len(task.levels) != len(model.config.levels):
-        raise UsageError(f"the model is not of task {task.name}: it has another alphabet or other ids")
+        raise UsageError(f"the model is not of task {task.name}: its alphabet or ids are others")
     return Subject(model.eval(), task)
 
 

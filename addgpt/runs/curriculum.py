@@ -40,9 +40,9 @@ class Curriculum:
 def curriculum(task: Task, text: str) -> Curriculum:
     """The stages that a text describes; before the first of them, the task is as it is.
 
-    Raises UsageError for what is no such text, for a stage whose problems the model of `task` cannot
-    be given as they need other tokens or position ids, and for one that trains on what `task` holds
-    out.
+    Raises UsageError for what is no such text, for a stage whose problems the model of `task`
+    cannot be given as they need other tokens or position ids, and for one that trains on what
+    `task` holds out.
     """
     steps, tasks, last = [0], [task], -1
     for stage in filter(None, text.split(";")):
