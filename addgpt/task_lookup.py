@@ -95,6 +95,13 @@ def _only_task(module: ModuleType, file: str) -> type[Task]:
     return found[0]
 
 
+def attribute(name: str) -> Any:
+    """What `mypackage.models:MyGPT` or `./mine.py:MyGPT` names. Raises ImportError, AttributeError
+    or, of a file that cannot be read, UsageError."""
+    where, _, thing = name.rpartition(":")
+    return getattr(own_module(where) if is_file(where) else importlib.import_module(where), thing)
+
+
 def own_module(name: str) -> ModuleType:
     """The module that a file of one's own holds; its name ends with that of the file."""
     path = Path(lasting(name))

@@ -69,8 +69,8 @@ def training_panels(metrics: pd.DataFrame, names: Mapping[str, str] | None = Non
 def accuracy_grid(evals: pd.DataFrame, trained: int | None = None) -> Figure:
     """Heat map of exact match (percent) over the lengths (digits) of both operands, one per op.
 
-    The lengths trained on are outlined, cells whose problems were all seen in training have a
-    marked corner. In grids of up to 10 by 10 each cell states its percentage, in larger ones a dot
+    The lengths trained on are outlined, cells that hold no problems out have a marked
+    corner. In grids of up to 10 by 10 each cell states its percentage, in larger ones a dot
     stands in each cell that is not all right.
 
     Args:
@@ -112,9 +112,9 @@ def grid_panels(evals: pd.DataFrame) -> list[Panel]:
 def accuracy_by_length(evals: pd.DataFrame) -> Figure:
     """Exact match (percent) where both operands have the same length (digits), one line per run.
 
-    Bands are Wilson 95 % intervals. Hollow points have none: those cells hold few problems, all
-    seen in training and all evaluated. An upright dashed line marks the longest operand trained on.
-    Raises ValueError if no cell has equal lengths.
+    Bands are Wilson 95 % intervals. Hollow points have none: those cells hold few problems,
+    none of them held out, and all are evaluated. An upright dashed line marks the longest operand
+    trained on. Raises ValueError if no cell has equal lengths.
     """
     runs = _runs(evals)
     parts = length_panels(evals)
@@ -123,7 +123,7 @@ def accuracy_by_length(evals: pd.DataFrame) -> Figure:
     figure, _ = style.compose(parts)
     cells = diagonal(evals)
     limit = Line2D([], [], color=MARK, ls="--", lw=1, label="longest trained on")
-    hollow = Line2D([], [], marker="o", mfc=PAPER, color="0.3", ls="", label="all seen in training")
+    hollow = Line2D([], [], marker="o", mfc=PAPER, color="0.3", ls="", label="none held out")
     key = [limit] if cells["trained"].notna().any() else []
     key += [hollow] if cells["seen"].any() else []
     _name_runs(figure, runs, "exact match by operand length", key)
@@ -309,7 +309,7 @@ def _grid_key(cells: pd.DataFrame, dots: bool) -> list[Artist]:
         key.append(Rectangle((0, 0), 1, 1, fill=False, ec=MARK, lw=2, label="trained on"))
     if cells["seen"].any():
         corner = {"marker": CORNER, "mfc": INK, "mec": PAPER}
-        key.append(Line2D([], [], ls="", **corner, label="all seen in training"))
+        key.append(Line2D([], [], ls="", **corner, label="none held out"))
     if dots:
         dot = {"marker": "o", "mfc": INK, "mec": PAPER, "ms": 5}
         key.append(Line2D([], [], ls="", **dot, label="at least one wrong"))

@@ -170,7 +170,7 @@ def median_and_worst(evals: pd.DataFrame) -> Figure:
     style.shade_bar(figure, axes)
     count = int(cells["runs"].max())
     bracketed = longest <= style.ANNOTATED and cells["seen"].any()
-    brackets = "; in brackets: all seen in training" if bracketed else ""
+    brackets = "; in brackets: none held out" if bracketed else ""
     figure.suptitle(f"{count} seeds by operand length{brackets}")
     return figure
 

@@ -11,7 +11,7 @@ import torch
 from click.testing import CliRunner
 
 from addgpt.cli.main import main
-from addgpt.config.architectures import ForeignConfig
+from addgpt.config.architectures import CustomConfig
 from addgpt.evaluation.exact_match import score
 from addgpt.generation.decode import write
 from addgpt.model.build import build
@@ -158,7 +158,7 @@ def test_a_model_that_cannot_be_is_told_in_one_line(mine, name, fault):
 
 
 def test_the_seed_alone_draws_the_weights(mine):
-    config = ForeignConfig(vocab=19, context=20, levels=(5, 1, 8), architecture="./mine.py:Mine")
+    config = CustomConfig(vocab=19, context=20, levels=(5, 1, 8), architecture="./mine.py:Mine")
     before = torch.get_rng_state()
     one, two, other = (build(config, seed).inner.token.weight for seed in (1, 1, 2))
     assert one.equal(two) and not one.equal(other) and torch.equal(torch.get_rng_state(), before)

@@ -113,6 +113,7 @@ def test_an_operation_has_its_own_symbol_and_name(write):
     assert [fault for _, faults in check_task(task) for fault in faults] == []
     problem = task.parse("max(12,  7)")
     assert problem == Problem("max", (12, 7)) and task.text(problem) == "max(12, 7)"
+    assert task.parse(task.prompt(problem)) == problem  # as `sample --prompt` gets it
     assert (task.prompt(problem), task.truth(problem).whole) == ("12-7=", 12)
     assert operators(task) == "", "it does not pose as a difference"
     with pytest.raises(UsageError, match=r"'12-7' is not a problem like max\(12, 34\)"):

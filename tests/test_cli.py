@@ -314,7 +314,10 @@ def test_calc_names_the_run_whose_task_is_unknown(trained, tmp_path):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["train", "--task", "nope"], "add, calc, div, lines, mul, shakespeare, sub"),
+        (
+            ["train", "--task", "nope"],
+            "add, calc, div, file, lines, modular, mul, shakespeare, sub, sum",
+        ),
         (["train"], "--task"),
         (["train", "--task", "add", "--set", "wdth=3"], "width"),
         (["train", "--task", "add", "--set", "width"], "key=value"),
@@ -361,9 +364,12 @@ def test_a_damaged_checkpoint_is_refused(trained, tmp_path):
 
 def test_help_and_tasks_import_no_torch():
     code = (
-        "import sys; from click.testing import CliRunner; from addgpt.cli.main import main; "
-        "CliRunner().invoke(main, ['--help']); CliRunner().invoke(main, ['tasks']); "
-        "assert 'torch' not in sys.modules and 'pandas' not in sys.modules"
+        "import sys; from click.testing import CliRunner; from addgpt.cli.main import main\n"
+        "commands = [[name, '--help'] for name in main.list_commands(None)]\n"
+        "for words in (['--help'], ['tasks'], *commands):\n"
+        "    assert CliRunner().invoke(main, words).exit_code == 0, words\n"
+        "    heavy = {'torch', 'pandas', 'transformers', 'openai', 'starlette', 'matplotlib'}\n"
+        "    assert not heavy & set(sys.modules), words"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import errno
 import json
 import os
 import shutil
@@ -11,33 +10,15 @@ import statistics
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from addgpt.cli.main import main
-from addgpt.evaluation import scorecard
 from addgpt.evaluation.compare.runs import Marker, check_alike, find_runs
 from addgpt.evaluation.exact_match import evaluate_cells, evaluation_problems
-from addgpt.evaluation.schema import EVAL_COLUMNS, csv_text, read_eval
-from addgpt.runs import files
-from addgpt.runs.run import SHIPPED, Run, run_path
+from addgpt.runs.run import Run
+from tests.helpers.commands import refused, run, train
 
 pytestmark = pytest.mark.slow
 
-TINY = "steps=30 eval_every=10 eval_size=50 save_every=30 width=16 heads=2 batch_size=32".split()
 PER_CELL = "40"
-REFERENCE = Path(__file__).parents[1] / "results" / "reference"
-
-
-def run(*words: object):
-    return CliRunner().invoke(main, [str(word) for word in words])
-
-
-def train(folder: Path, task: str, *options: str) -> None:
-    chosen = dict(pair.split("=") for pair in (*TINY, *options))
-    settings = [word for key, value in chosen.items() for word in ("--set", f"{key}={value}")]
-    seed = folder.name.rpartition("-")[2]
-    result = run("train", "--task", task, "--seed", seed, "--out", folder, *settings)
-    assert result.exit_code == 0, result.output
 
 
 @pytest.fixture(scope="module")
@@ -56,15 +37,6 @@ def folder(tmp_path_factory):
 def told(result) -> str:
     assert result.exit_code == 0, result.output
     return " ".join(result.stdout.split())
-
-
-def refused(*words: object, code: int = 2) -> str:
-    """The one line of an error."""
-    result = run(*words)
-    assert result.exit_code == code, result.output
-    line = result.stderr.strip()
-    assert line.startswith("error: ") and "\n" not in line, result.stderr
-    return line
 
 
 def rows_of(folder: Path) -> list[dict]:
@@ -284,137 +256,3 @@ def test_a_damaged_eval_csv_is_named(folder, tmp_path, text):
     lines[1] = ",".join(["-3" if field.isdecimal() else field for field in lines[1].split(",")])
     (copy / "eval.csv").write_text("\n".join(lines) if text is None else text)
     assert "eval.csv is damaged" in refused("eval", copy, folder / "rev-1", "--stored", code=1)
-
-
-# What is stored, and where.
-
-
-def unscored(folder: Path, tmp_path: Path) -> Path:
-    """A copy of a run without its scores."""
-    scores = shutil.ignore_patterns("eval*", "error*", "example*")
-    return shutil.copytree(folder / "rev-0", tmp_path / "copy", ignore=scores)
-
-
-def sizes(folder: Path, name: str = "eval.csv") -> set[int]:
-    with open(folder / name, newline="") as file:
-        return {int(row["n"]) for row in csv.DictReader(file) if row["seen"] == "False"}
-
-
-def test_a_quick_look_does_not_replace_a_careful_score(folder, tmp_path):
-    copy = unscored(folder, tmp_path)
-    run("eval", copy, "--per-cell", "30")
-    careful = (copy / "eval.csv").read_bytes(), (copy / "errors.csv").read_bytes()
-    result = run("eval", copy, "--per-cell", "5", "--json")
-    assert max(row["n"] for row in json.loads(result.stdout) if not row["seen"]) == 5
-    assert ((copy / "eval.csv").read_bytes(), (copy / "errors.csv").read_bytes()) == careful
-    assert f"{copy / 'eval-quick.csv'} (a stored score on more problems stays)" in result.stderr
-    assert max(sizes(copy, "eval-quick.csv")) == 5
-    assert json.loads((copy / "eval.json").read_text())["per_cell"] == 30
-    sums = (copy / files.SUMS).read_text()
-    again = run("eval", copy, "--per-cell", "40")  # more problems: replaced
-    assert "eval-quick" not in again.stderr and (copy / "eval.csv").read_bytes() != careful[0]
-    assert "-quick" in sums and "-quick" not in (copy / files.SUMS).read_text()
-    assert not list(copy.glob("*-quick.*"))
-
-
-def test_a_score_of_another_evaluation_seed_stays_beside_the_stored_one(folder, tmp_path):
-    copy = unscored(folder, tmp_path)
-    run("eval", copy, "--per-cell", "30")
-    first = (copy / "eval.csv").read_bytes()
-    result = run("eval", copy, "--per-cell", "30", "--seed", "5")
-    assert f"{copy / 'eval-seed5.csv'} (the stored score, of --seed 0, stays)" in result.stderr
-    assert (copy / "eval.csv").read_bytes() == first
-    assert json.loads((copy / "eval-seed5.json").read_text())["evaluation_seed"] == 5
-    result = run("eval", copy, "--per-cell", "5", "--seed", "5")
-    assert f"{copy / 'eval-seed5-quick.csv'} (a stored score on more" in result.stderr
-    assert max(sizes(copy, "eval-seed5.csv")) == 30
-
-
-def test_the_score_of_a_newer_checkpoint_replaces_a_fuller_one(folder, tmp_path):
-    copy = unscored(folder, tmp_path)
-    run("eval", copy, "--per-cell", "30")
-    assert run("train", "--resume", "--out", copy, "--set", "steps=31").exit_code == 0
-    result = run("eval", copy, "--per-cell", "5")
-    assert "eval-quick" not in result.stderr and max(sizes(copy)) == 5
-    assert "eval.csv (in place of a score on more problems, of step 30)" in result.stderr
-
-
-def test_scores_go_to_another_folder(folder, tmp_path):
-    before = sorted((folder / "rev-0").iterdir())
-    run("eval", folder / "rev-0", "--per-cell", "5", "--out", tmp_path / "one")
-    assert {"eval.csv", "eval.json"} <= {file.name for file in (tmp_path / "one").iterdir()}
-    run("eval", folder / "rev-0", folder / "rev-1", "--per-cell", "5", "--out", tmp_path / "two")
-    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["rev-0", "rev-1"]
-    assert sorted((folder / "rev-0").iterdir()) == before
-    assert "without" in refused("eval", folder / "rev-0", "--stored", "--out", tmp_path)
-
-
-def test_an_unwritable_folder_is_told_before_the_work_and_the_scores_are_shown(
-    folder, tmp_path, monkeypatch
-):
-    copy, order = unscored(folder, tmp_path), []
-
-    def refuse(**how):
-        order.append("tried")
-        raise PermissionError(13, os.strerror(13))
-
-    real = scorecard.score_run
-    monkeypatch.setattr(files.tempfile, "TemporaryFile", refuse)
-    monkeypatch.setattr(
-        "addgpt.evaluation.compare.runs.score_run",
-        lambda *a, **how: order.append("scored") or real(*a, **how),
-    )
-    before = sorted(copy.iterdir())
-    result = run("eval", copy, "--per-cell", "5")
-    assert result.exit_code == 0 and order == ["tried", "scored"]
-    assert f"cannot write {copy}: Permission denied; scores are shown" in result.stderr
-    assert "exact match" in result.stdout and sorted(copy.iterdir()) == before
-
-
-def test_scores_that_cannot_be_written_after_all_are_shown_all_the_same(
-    folder, tmp_path, monkeypatch
-):
-    copy = unscored(folder, tmp_path)
-
-    def full(*args):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
-    result = run("eval", copy, "--per-cell", "5")
-    assert result.exit_code == 1 and "held out, all cells:" in result.stdout
-    assert result.stderr.splitlines()[-1].startswith("error: cannot write ")
-
-
-def test_scores_of_the_shipped_run_stay_out_of_the_package(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    store = scorecard.Store([Run(SHIPPED)], None, print)
-    store.put(Run(SHIPPED), lambda folder: (folder / "eval.csv").resolve())
-    assert store.folders == {SHIPPED: Path("results/calculator")}
-
-
-def test_scores_of_the_shipped_run_are_read_and_drawn_where_they_were_written(
-    tmp_path, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
-    for words in ("eval calculator --stored", "figures calculator", "report calculator"):
-        result = run(*words.split())
-        assert result.exit_code in (1, 2) and "addgpt eval" in result.stderr, words
-    rows = read_eval(REFERENCE / "calculator" / "eval.csv")
-    store = scorecard.Store([Run(SHIPPED)], None, print)
-    scores = {"eval.csv": csv_text(EVAL_COLUMNS, rows)}
-    store.put(Run(SHIPPED), lambda folder: files.write_checked(folder, scores) or folder)
-    stored = run("eval", "calculator", "--stored")
-    assert stored.exit_code == 0 and " right, 100 %" in stored.stdout
-    assert "results/calculator/accuracy" in run("figures", "calculator").stdout
-    assert run("report", "calculator").stdout.startswith("report.html: 1 run, ")
-    assert [run.path for run in find_runs(["results"])] == [SHIPPED]
-    assert run_path("results/calculator") == SHIPPED
-
-
-def test_scores_of_the_shipped_run_are_not_put_into_another_run(folder, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(folder / "rev-0", "results/calculator")
-    told = []
-    store = scorecard.Store([Run(SHIPPED)], None, told.append)
-    assert store.folders == {} and "holds another run" in told[0]
-    assert run_path("results/calculator") == Path("results/calculator")

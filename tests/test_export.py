@@ -245,6 +245,22 @@ def test_onnx_has_our_logits_at_any_size(name, random_run, tmp_path):
         assert np.abs(ours - theirs).max() < 1e-4
 
 
+def test_an_export_that_fails_leaves_nothing(random_run, tmp_path, monkeypatch):
+    pytest.importorskip("transformers")
+    from addgpt.export import huggingface
+
+    def fails(*about):
+        raise RunError("the disk is full")
+
+    monkeypatch.setattr(huggingface, "_difference", fails)
+    run, _ = random_run("add", {}), (tmp_path / "there").mkdir()
+    for name in ("new", "there"):
+        with pytest.raises(RunError, match="disk is full"):
+            huggingface.export_huggingface(run, tmp_path / name)
+    assert not (tmp_path / "new").exists()
+    assert list((tmp_path / "there").iterdir()) == []
+
+
 def test_held_out_problems_become_a_task_of_the_harness(random_run, tmp_path):
     run = random_run("add", {})
     found = export_harness(run, tmp_path / "out", per_cell=5)

@@ -85,6 +85,11 @@ def run(*words, code: int = 0):
     return done
 
 
+def read(folder, name, text):
+    (folder / name).write_text(text, newline="")
+    return read_problems(folder / name)
+
+
 @pytest.mark.parametrize(("name", "text", "wanted"), FILES, ids=[name for name, *_ in FILES])
 def test_files_as_people_have_them_are_read(tmp_path, name, text, wanted):
     file = tmp_path / name
@@ -125,6 +130,33 @@ def test_nested_keys_columns_and_keys_of_json_are_groups(tmp_path):
     ]
 
 
+def test_a_comment_sign_inside_quotes_is_part_of_the_answer(tmp_path):
+    text = 'problem,answer\n# mine\n12+34,"I think\n#### 46"\n1+1,2\n'
+    found = read(tmp_path, "a.csv", text)
+    assert [(one.asked.text, str(one.answer)) for one in found] == [("12+34", "46"), ("1+1", "2")]
+    assert [one.where for one in found] == ["line 3", "line 5"]
+
+
+def test_a_quote_that_never_closes_is_named_where_it_opens(tmp_path):
+    lines = [f"{n}+1,{n + 1}" for n in range(5)]
+    found = read(tmp_path, "a.csv", "problem,answer\n" + "\n".join(lines) + '\n"7+1,8\n8+1,9\n')
+    assert [one.fault for one in found[:5]] == [""] * 5 and len(found) == 6
+    assert found[5].where == "line 7" and "never closes" in found[5].fault
+
+
+def test_a_huge_field_is_one_unusable_line(tmp_path):
+    found = read(tmp_path, "a.csv", f"problem,answer\n1+1,{'1' * 200_000}\n2+2,4\n")
+    assert [bool(one.fault) for one in found] == [True, False]
+
+
+def test_files_that_say_two_things_or_are_no_text_are_refused(tmp_path):
+    with pytest.raises(UsageError, match="2 columns named problem"):
+        read(tmp_path, "a.csv", "problem,problem,answer\n1+1,2+2,4\n")
+    (tmp_path / "b.csv").write_bytes("problem\n1×2\n".encode("cp1252"))
+    with pytest.raises(UsageError, match="not UTF-8 text; Excel"):
+        read_problems(tmp_path / "b.csv")
+
+
 def test_unknown_columns_are_named(tmp_path):
     for name, text in (("a.csv", "frage,antwort\n1+1,2\n"), ("a.jsonl", '{"frage": "1+1"}\n')):
         file = tmp_path / name
@@ -163,6 +195,17 @@ def test_what_can_be_asked_is_scored_and_the_rest_is_named_first(tmp_path):
     assert refused.stdout == "" and "line 5" in refused.stderr and "--strict" in refused.stderr
     done = run("calculator", "--columns", "problem=a", code=2)
     assert "--columns goes with --problems" in done.stderr
+
+
+def test_predictions_of_a_file_are_answers_that_can_be_scored(tmp_path):
+    (tmp_path / "p.csv").write_text("problem\n12+34\n5+5\n")
+    written = tmp_path / "all.jsonl"
+    run("calculator", "--problems", tmp_path / "p.csv", "--predictions", written)
+    rows = [json.loads(line) for line in written.read_text().splitlines()]
+    assert [(row["problem"], row["generated"]) for row in rows] == [("12+34", "46"), ("5+5", "10")]
+    words = ["--task", "add", "--digits", "2", "--out", tmp_path / "run", "--json"]
+    found = json.loads(run(f"answers:{written}", *words).stdout)
+    assert [(row["n"], row["answer_correct"]) for row in found] == [(1, 1), (1, 1)]
 
 
 def test_reversed_answers_never_lower_a_score_unseen(tmp_path):

@@ -95,7 +95,7 @@ def test_each_kind_of_problem_has_its_own_row(results: Path) -> None:
         "a + b held out",
         "a + b held out, longer than trained on",
         "a + b special problems, held out",
-        "a + b seen in training",
+        "a + b none held out",
     }
     plain = rows["a + b held out 3 cells"]
     assert plain[0].startswith("98.8 % 593 of 600")  # seed 0, with 7 wrong
@@ -104,7 +104,7 @@ def test_each_kind_of_problem_has_its_own_row(results: Path) -> None:
     assert rows["a + b held out, longer than trained on 5 cells"][0].startswith(
         "25.0 % 250 of 1,000"
     )
-    assert rows["a + b seen in training 1 cell"][1] == "100 % 100 of 100 all there are"
+    assert rows["a + b none held out 1 cell"][1] == "100 % 100 of 100 all there are"
     assert rows["all held out 4 cells"][1].startswith("96.6 % 628 of 650")
 
 

@@ -59,13 +59,15 @@ WORDS = {
     "raisedtothepowerof": "^", "squared": "^2", "cubed": "^3", "percent": "percent",
 }  # fmt: skip
 NUMERALS = {
+    "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90,
+    "hundred": 100, "thousand": 1_000, "million": 1_000_000,
+} | {
     word: value
     for value, word in enumerate(
         "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
         "fifteen sixteen seventeen eighteen nineteen twenty".split()
     )
-} | {"thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80}
-NUMERALS |= {"ninety": 90, "hundred": 100, "thousand": 1_000, "million": 1_000_000}
+}  # fmt: skip
 
 
 class Token(NamedTuple):

@@ -138,7 +138,7 @@ def _run(name: str, asking: Asking, out: Path | None, stored: bool) -> Path:
     how = settings.external_config(name, task, {key: options[key] for key in SETTINGS})
     client: Any = None
     if stored:
-        return settings.open_folder(how, asking.task_name, task, out).path
+        return settings.folder_of(how, asking.task_name, task, out)
     if kind == "answers":
         from addgpt.evaluation.external.made_elsewhere import MadeElsewhere
 

@@ -62,9 +62,9 @@ class TableConfig(BaseConfig):
 
 
 @dataclass(frozen=True)
-class ForeignConfig(BaseConfig):
+class CustomConfig(BaseConfig):
     """Somebody else's model: `mypackage.models:MyGPT`, `./mine.py:MyGPT`, an entry point, `hf:gpt2`
-    (see addgpt/model/foreign.py)."""
+    (see addgpt/model/custom.py)."""
 
     architecture: str = setting("", "package.module:Class, file.py:Class, an entry point, hf:KIND")
     layers: int = setting(2, "layers, if the model has any", **LAYERS)
@@ -82,7 +82,7 @@ class ForeignConfig(BaseConfig):
 
 ARCHITECTURES = "addgpt.architectures"  # the entry point group of other packages' models
 
-ModelConfig = GPTConfig | GRUConfig | MLPConfig | TableConfig | ExternalConfig | ForeignConfig
+ModelConfig = GPTConfig | GRUConfig | MLPConfig | TableConfig | ExternalConfig | CustomConfig
 CONFIGS: dict[str, type[ModelConfig]] = {
     "gpt": GPTConfig, "gru": GRUConfig, "mlp": MLPConfig, "bigram": TableConfig,
     "counts": TableConfig,
@@ -127,6 +127,6 @@ def _class_of(name: Any) -> type[ModelConfig]:
     if isinstance(name, str) and name in CONFIGS:
         return CONFIGS[name]
     if isinstance(name, str) and (":" in name or name in entry_points(group=ARCHITECTURES).names):
-        return ForeignConfig
+        return CustomConfig
     valid = f"{', '.join(CONFIGS)}, or a class of your own such as mypackage.models:MyGPT"
     raise UsageError(f"architecture must be one of {valid}, not {name!r}")

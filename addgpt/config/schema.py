@@ -10,6 +10,7 @@ from typing import Any
 from addgpt.config import catalogue
 from addgpt.config.architectures import ModelConfig, model_config
 from addgpt.config.errors import UsageError
+from addgpt.config.external import ExternalConfig
 from addgpt.config.settings import check_settings, from_dict, parse, setting
 
 __all__ = [  # the last four: what addgpt/task.py takes from here
@@ -104,6 +105,11 @@ class RunConfig:
     command: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
+
+    @property
+    def trained_options(self) -> dict[str, Any]:
+        """The task's options that training followed; none of a model that was trained elsewhere."""
+        return {} if isinstance(self.model, ExternalConfig) else self.options
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from addgpt.config.errors import UsageError
+from addgpt.config.external import ExternalConfig
 from addgpt.evaluation.exact_match import CellResult, answer_of
+from addgpt.evaluation.external.reading import read_reply
 from addgpt.evaluation.schema import csv_text
 from addgpt.runs.files import check_writable, write_atomically
+from addgpt.runs.run import Run
 from addgpt.task import Cell, Graded
 
 COLUMNS = ("run", *Cell._fields, "problem", "answer", "generated", "correct", "completion",
@@ -25,31 +28,39 @@ def check_file(path: Path) -> None:
     check_writable(path.parent)
 
 
-def predictions(
-    run: str, task: Graded, result: CellResult, smoothing: float = 0.0
-) -> Iterable[dict[str, Any]]:
+def predictions(run: Run, result: CellResult) -> Iterable[dict[str, Any]]:
     """A row for each problem of a cell.
 
     `answer` is the right one, `generated` the model's, empty where it wrote none that can be read;
     `completion` all that it wrote; `confidence` the probability that it gave to just that, as a
-    share of the most that its label `smoothing` in training leaves.
+    share of the most that its label smoothing in training leaves, None of a model of others.
     """
+    task, outcome, how = run.task(), result.outcome, run.config.model
+    assert isinstance(task, Graded), task
+    smoothing = run.config.train.label_smoothing
     surest = 1 - smoothing + smoothing / len(task.alphabet)
-    outcome, batch = result.outcome, result.batch
-    assert outcome.chances is not None, "score with chances=True"
-    for row, (_, target) in enumerate(task.texts(batch)):
-        problem = batch.problems[row]
+    for row, (_, target) in enumerate(task.texts(result.batch)):
+        problem = result.batch.problems[row]
         written = outcome.wrong.get(row, outcome.detours.get(row, target))
-        answer = None if outcome.unterminated[row] else answer_of(task, problem, written)
+        answer = None
+        if not outcome.unterminated[row]:
+            answer = (
+                read_reply(task, problem, written, how.answer)
+                if isinstance(how, ExternalConfig)
+                else answer_of(task, problem, written)
+            )
+        sure = None
+        if outcome.chances is not None:
+            sure = round(min(1.0, outcome.chances[row] / surest ** len(written)), 6)
         yield {
-            "run": run,
+            "run": run.name,
             **result.cell._asdict(),
             "problem": task.text(problem),
             "answer": str(task.truth(problem)),
             "generated": "" if answer is None else str(answer),
             "correct": bool(outcome.answer_correct[row]),
             "completion": written,
-            "confidence": round(min(1.0, outcome.chances[row] / surest ** len(written)), 6),
+            "confidence": sure,
         }
 
 

@@ -132,7 +132,7 @@ def score_run(
         seed: of the problems.
         on_cell: called with each cell's problems and outcomes.
         show: passes the cells on and shows progress.
-        chances: whether `on_cell` needs the probabilities of what the model wrote.
+        chances: whether `on_cell` needs the probabilities of what the model wrote, if it is ours.
 
     Raises:
         ValueError: the task has no cells.
@@ -142,8 +142,6 @@ def score_run(
     task = graded(run.task())
     cells, size = task.cells(), per_cell or usual_size(task)
     others = Grader(run, task) if isinstance(run.config.model, ExternalConfig) else None
-    if others and chances:
-        raise UsageError(f"{run.path}: the replies are in answers.jsonl; no --predictions of them")
     if others is None:
         model, progress = run.load()
         facts, tally = run_facts(run, model, progress), Tally(task)

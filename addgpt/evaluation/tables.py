@@ -85,7 +85,7 @@ def _grid_table(op: str, rows: Sequence[Row]) -> Table:
             texts.append("\n".join(_cell_text(r) for r in cell))
         table.add_row(f"a: {len_a}", *texts)
     if any(row["seen"] for row in rows):
-        table.caption = "* all problems of so small a cell are in training"
+        table.caption = "* so small a cell holds no problems out"
     return table
 
 
@@ -112,7 +112,7 @@ def _keys_table(op: str, rows: Sequence[Row]) -> Table:
         right, n, mark = row["answer_correct"], row["n"], "*" if row["seen"] else ""
         table.add_row(escape(row["stratum"]), f"{n:,}", f"{right:,}", f"{share(right, n)}{mark}")
     if any(row["seen"] for row in rows):
-        table.caption = "* all problems of so small a group are in training"
+        table.caption = "* so small a group holds no problems out"
     return table
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from addgpt.config.errors import UsageError
 from addgpt.evaluation.exact_match import evaluation_problems
+from addgpt.evaluation.problem_files.export import as_yaml, harness_task
 from addgpt.evaluation.scorecard import graded
 from addgpt.export.huggingface import new_folder
 from addgpt.generation.decode import EXTRA_TOKENS
@@ -42,26 +43,11 @@ def export_harness(run: Run, out: Path, per_cell: int, seed: int = 0) -> dict[st
             row = {"problem": task.text(problem), "prompt": prompt}
             row["completion"] = completion.removesuffix(task.end)
             rows.append(row | cell._asdict() | {"seen": source == "train"})
-    new_folder(out)
     name = f"addgpt_{run.name}".replace("-", "_")
-    settings = {
-        "task": name,
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": str((out / PROBLEMS).resolve())}},
-        "test_split": "test",
-        "output_type": "generate_until",
-        "doc_to_text": "{{prompt}}",
-        "doc_to_target": "{{completion}}",
-        "target_delimiter": "",
-        "num_fewshot": 0,
-        "generation_kwargs": {
-            "until": [task.end],
-            "do_sample": False,
-            "max_gen_toks": longest + EXTRA_TOKENS,
-        },
-        "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
-        "metadata": {"version": 1.0},
-    }
-    write_atomically(out / PROBLEMS, "".join(json.dumps(row) + "\n" for row in rows))
-    write_atomically(out / TASK, json.dumps(settings, indent=2) + "\n")  # JSON is YAML
+    file = str((out / PROBLEMS).resolve())
+    settings = harness_task(name, file, "{{prompt}}", "{{completion}}", task.end)
+    settings["generation_kwargs"]["max_gen_toks"] = longest + EXTRA_TOKENS
+    with new_folder(out):
+        write_atomically(out / PROBLEMS, "".join(json.dumps(row) + "\n" for row in rows))
+        write_atomically(out / TASK, as_yaml(settings))
     return {"task": name, "n": len(rows)}

@@ -8,6 +8,9 @@ modules that it needs (see vendoring.py), so that addgpt need not be installed w
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,27 +55,38 @@ def export_huggingface(run: Run, out: Path) -> dict[str, Any]:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     task, (model, progress) = run.task(), run.load()
-    new_folder(out)
     end = task.alphabet.index(task.end) if task.end else None
-    _tokenizer(task).save_pretrained(out)
-    stock = stock_name(model.config)
-    if stock:
-        stock_model(model, end).save_pretrained(out)
-    else:
-        for name, content in _with_code(task, model, end).items():
-            write_atomically(out / name, content)
-    batch = some_rows(task)
-    difference = _difference(out, model, batch, not stock)
-    found = {"stock": stock, "difference": difference, "checked": len(batch)}
-    write_atomically(out / "README.md", _card(run, task, model, progress, found))
+    stock, batch = stock_name(model.config), some_rows(task)
+    with new_folder(out):
+        _tokenizer(task).save_pretrained(out)
+        if stock:
+            stock_model(model, end).save_pretrained(out)
+        else:
+            for name, content in _with_code(task, model, end).items():
+                write_atomically(out / name, content)
+        difference = _difference(out, model, batch, not stock)
+        found = {"stock": stock, "difference": difference, "checked": len(batch)}
+        write_atomically(out / "README.md", _card(run, task, model, progress, found))
     return found
 
 
-def new_folder(out: Path) -> None:
-    """Make the folder of an export. Raises RunError if there is anything in it."""
-    if out.is_dir() and any(out.iterdir()):
+@contextmanager
+def new_folder(out: Path) -> Iterator[None]:
+    """Make the folder of an export; where that fails, nothing of it is left.
+
+    Raises RunError if there is anything in it.
+    """
+    there = out.is_dir()
+    if there and any(out.iterdir()):
         raise RunError(f"{out} is not empty; choose another --out")
     check_writable(out)
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)
+        if there:
+            out.mkdir(exist_ok=True)
+        raise
 
 
 def _tokenizer(task: Task) -> Any:

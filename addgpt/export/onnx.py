@@ -77,27 +77,27 @@ def export_onnx(run: Run, out: Path) -> dict[str, Any]:
     task, model = run.task(), run.model()
     if model.config.prefix:
         raise UsageError("prefix=true needs the lengths of prompts: no --to onnx")
-    new_folder(out)
-    batch = some_rows(task)
-    given = inputs(model, batch)
-    with torch.inference_mode():
-        ours = model(given["tokens"], given["ids"])
-    _write(model, given, out / MODEL)
-    about: dict[str, Any] = {
-        "run": run.name,
-        "task": task.name,
-        "alphabet": task.alphabet,
-        "end": task.end,
-    }
-    shapes: dict[str, list] = {name: ["B", "T", "R"][: x.ndim] for name, x in given.items()}
-    shapes["ids"] = ["B", "T + 1", given["ids"].shape[2]]
-    about |= {"inputs": shapes}
-    write_atomically(out / ABOUT, json.dumps(about, indent=2) + "\n")
-    session = onnxruntime.InferenceSession(out / MODEL)
-    names = [one.name for one in session.get_inputs()]
-    theirs = session.run(None, {name: given[name].numpy() for name in names})[0]
-    real = np.arange(ours.shape[1]) < (batch.lengths - 1)[:, None]
-    difference = float(np.abs(ours.numpy() - theirs)[real].max())
+    with new_folder(out):
+        batch = some_rows(task)
+        given = inputs(model, batch)
+        with torch.inference_mode():
+            ours = model(given["tokens"], given["ids"])
+        _write(model, given, out / MODEL)
+        about: dict[str, Any] = {
+            "run": run.name,
+            "task": task.name,
+            "alphabet": task.alphabet,
+            "end": task.end,
+        }
+        shapes: dict[str, list] = {name: ["B", "T", "R"][: x.ndim] for name, x in given.items()}
+        shapes["ids"] = ["B", "T + 1", given["ids"].shape[2]]
+        about |= {"inputs": shapes}
+        write_atomically(out / ABOUT, json.dumps(about, indent=2) + "\n")
+        session = onnxruntime.InferenceSession(out / MODEL)
+        names = [one.name for one in session.get_inputs()]
+        theirs = session.run(None, {name: given[name].numpy() for name in names})[0]
+        real = np.arange(ours.shape[1]) < (batch.lengths - 1)[:, None]
+        difference = float(np.abs(ours.numpy() - theirs)[real].max())
     return {"inputs": names, "difference": difference, "checked": len(batch)}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from addgpt.config.architectures import (
-    ForeignConfig,
+    CustomConfig,
     GPTConfig,
     GRUConfig,
     MLPConfig,
@@ -14,7 +14,7 @@ from addgpt.config.architectures import (
 from addgpt.config.errors import UsageError
 from addgpt.config.external import ExternalConfig
 from addgpt.model.baselines import GRU, Baseline, Bigram, Counts, Memory, WindowMLP
-from addgpt.model.foreign import Foreign, Reread
+from addgpt.model.custom import Custom, Reread
 from addgpt.model.gpt import GPT
 from addgpt.model.kv_cache import Cache, LocalCache
 from addgpt.model.variants import gpt_of
@@ -32,8 +32,8 @@ def build(config: ModelConfig, seed: int | None = 0) -> Model:
         return WindowMLP(config, seed)
     if isinstance(config, ExternalConfig):
         raise UsageError(f"{config.source} is a model of others: there are its answers alone here")
-    if isinstance(config, ForeignConfig):
-        return Foreign(config, seed)
+    if isinstance(config, CustomConfig):
+        return Custom(config, seed)
     return (Counts if config.architecture == "counts" else Bigram)(config)
 
 
@@ -41,4 +41,4 @@ def cache_of(config: ModelConfig, rows: int, length: int, device: torch.device) 
     """What the model of a config carries along while it reads at most `length` tokens."""
     if isinstance(config, GPTConfig):
         return (LocalCache if config.local else Cache)(config, rows, length, device)
-    return Reread() if isinstance(config, ForeignConfig) else Memory()
+    return Reread() if isinstance(config, CustomConfig) else Memory()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from addgpt.config.architectures import (
-    ForeignConfig,
+    CustomConfig,
     GPTConfig,
     ModelConfig,
     model_settings,
@@ -46,6 +46,8 @@ def split_settings(task: str, settings: Mapping[str, Any]) -> tuple[dict[str, An
     for key in settings:
         if key not in known:
             raise unknown("setting", key, known)
+        if known.count(key) > 1:
+            raise UsageError(f"task {task} has an option {key}, as model or training do: rename it")
     return tuple({k: v for k, v in settings.items() if k in group} for group in names)
 
 
@@ -80,7 +82,7 @@ def configure(
         if not isinstance(task, LocalTrace):
             raise not_local(built.attention)
         built = replace(built, visible=task.visible(built.attention))
-    if isinstance(built, ForeignConfig):  # a file is named by its whole path
+    if isinstance(built, CustomConfig):  # a file is named by its whole path
         where, _, attribute = built.architecture.rpartition(":")
         if is_file(where):
             built = replace(built, architecture=f"{lasting(where)}:{attribute}")

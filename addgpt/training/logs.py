@@ -12,7 +12,7 @@ came after its checkpoint is taken back where the log allows that.
 from __future__ import annotations
 
 import hashlib
-import importlib
+import importlib.util
 import json
 import sys
 from collections.abc import Callable
@@ -117,10 +117,5 @@ def check(kind: str) -> None:
     """Raise UsageError unless a kind of log can be kept here."""
     if kind not in KINDS:
         raise UsageError(f"--log takes {', '.join(KINDS)}, not {kind!r}")
-    if kind == "csv":
-        return
-    try:
-        importlib.import_module(kind)
-    except ImportError as error:
-        what = f"--log {kind} needs the package {kind}: pip install 'addgpt[{kind}]'"
-        raise UsageError(f"{what} ({error})") from None
+    if kind != "csv" and importlib.util.find_spec(kind) is None:
+        raise UsageError(f"--log {kind} needs the package {kind}: pip install 'addgpt[{kind}]'")

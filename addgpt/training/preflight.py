@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from addgpt.config.architectures import ForeignConfig, GPTConfig
+from addgpt.config.architectures import CustomConfig, GPTConfig
 from addgpt.config.errors import UsageError
 from addgpt.config.schema import RunConfig
 from addgpt.device import memory, pick_device
@@ -32,8 +32,8 @@ def check_trainable(config: RunConfig, world: World = ALONE) -> None:
     check_memory(config, world)
     check_reach(config)
     task = load_task(config.task, config.options)
-    if isinstance(config.model, ForeignConfig):
-        check_foreign(config, task)
+    if isinstance(config.model, CustomConfig):
+        check_custom(config, task)
     if config.train.until_certified:
         check_certifiable(task, config.model)
         list_contexts(task, config.model)  # type: ignore[arg-type]
@@ -86,7 +86,7 @@ def check_reach(config: RunConfig) -> None:
         )
 
 
-def check_foreign(config: RunConfig, task: Task) -> None:
+def check_custom(config: RunConfig, task: Task) -> None:
     """Raise ValueError unless somebody else's model gives logits that never look ahead."""
     model = build(config.model).eval()
     batch = task.batch(np.random.default_rng(0), 4, task.splits[0])

@@ -34,7 +34,7 @@ class Figures:
     cells     of each operation the numbers of the heat map: lengths of b, and by length of a
     key       stroke and name of the lines, where there are several runs
     shades    those that the heat maps use, the best first
-    seen      whether a cell was seen in training
+    seen      whether a cell holds nothing out
     outlined  whether the lengths trained on are known
     """
 

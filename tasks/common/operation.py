@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from addgpt.config.errors import quoted
 from addgpt.task import (
     MAX_CHARACTERS,
     MAX_DIGITS,
@@ -104,12 +105,14 @@ class Operation(Graded, HeldOut, Explained):
     def parse(self, text: str) -> Problem:
         if not self.form:
             return super().parse(text)
-        digits = f"([0-9]{{1,{MAX_DIGITS}}})"
-        pattern = re.escape(self.form).replace(r"\{a\}", digits).replace(r"\{b\}", digits)
-        match = re.fullmatch(pattern.replace(r"\ ", r"\s+"), text.strip().rstrip("="), re.ASCII)
+        digits, asked = f"([0-9]{{1,{MAX_DIGITS}}})", text.strip().removesuffix("=").strip()
+        for form in (self.form, f"{{a}}{self.char}{{b}}"):  # as people write it, or as a prompt
+            pattern = re.escape(form).replace(r"\{a\}", digits).replace(r"\{b\}", digits)
+            if match := re.fullmatch(pattern.replace(r"\ ", r"\s+"), asked, re.ASCII):
+                break
         if match is None:
             example = self.text(Problem(self.op, (12, 34)))
-            raise UsageError(f"{text.strip()!r} is not a problem like {example}")
+            raise UsageError(f"{quoted(text)} is not a problem like {example}")
         problem = Problem(self.op, (int(match[1]), int(match[2])))
         self.prompt(problem)
         return problem

@@ -160,7 +160,7 @@ def read_scored(run: Run, split: str = "test") -> Scored:
 def _as_scored(
     run: Run, rows: list[dict], marks: dict[Cell, Marks] | None, seed: int | None = None
 ) -> Scored:
-    longer = frozenset(cell_of(row) for row in rows if is_longer(row, run.config.options))
+    longer = frozenset(cell_of(row) for row in rows if is_longer(row, run.config.trained_options))
     return Scored(str(run.path), run.config.seed, rows, marks, seed, longer)
 
 

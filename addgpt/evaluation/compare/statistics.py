@@ -205,7 +205,7 @@ def by_kind(runs: Sequence[Scored]) -> dict[tuple[str, str], Spread]:
 
 
 def by_cell(runs: Sequence[Scored]) -> dict[Cell, Spread]:
-    """The spread in each cell, those included that were seen in training."""
+    """The spread in each cell, those included that hold no problems out."""
     return _pooled(runs, cell_of)
 
 

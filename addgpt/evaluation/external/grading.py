@@ -103,7 +103,9 @@ class Grader:
         cut = [
             one is None and not reply.finished for one, reply in zip(given, replies, strict=True)
         ]
-        wrong = {int(row): replies[row].text for row in np.flatnonzero(~correct)}
+        texts = dict(enumerate(reply.text for reply in replies))
+        wrong, detours = ({row: texts[row] for row in np.flatnonzero(kind).tolist()}
+                          for kind in (~correct, correct))  # fmt: skip
         pairs = list(zip(right, given, strict=True))
         self.near.append(
             asked.cell._asdict()
@@ -111,7 +113,7 @@ class Grader:
             | {"digit_match": float(np.mean([digit_match(*pair) for pair in pairs]))}
             | {"length_error": float(np.mean([length_error(*pair) for pair in pairs]))}
         )
-        outcome = Outcome(correct, trace, np.array(cut), wrong)
+        outcome = Outcome(correct, trace, np.array(cut), wrong, detours)
         seen = bool(self.task.seen(asked.cell))
         return CellResult(asked.cell, asked.source, seen, batch, outcome)
 

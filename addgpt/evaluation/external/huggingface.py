@@ -27,7 +27,7 @@ class HuggingFace:
     Raises:
         UsageError: transformers is not installed, or the model brings code of its own and `trust`
             is not set.
-        RunError: there is no such model.
+        RunError: there is no such model, or it cannot be loaded.
     """
 
     def __init__(self, path: str, trust: bool = False, rows: int = 0) -> None:
@@ -48,8 +48,8 @@ class HuggingFace:
             model: Any = transformers.AutoModelForCausalLM.from_pretrained(
                 path, config=config, dtype="auto", **how
             )
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            text = str(error)
+        except Exception as error:  # of another library, and of code that a model brings
+            text = str(error) or type(error).__name__
             if "trust_remote_code" in text:
                 raise UsageError(
                     f"hf:{path} brings code of its own; --trust-remote-code carries it out: only "
@@ -65,7 +65,7 @@ class HuggingFace:
 
     def ask(self, questions: list[Question]) -> Iterator[list[tuple[Question, Reply]]]:
         """Replies in batches, the longest prompts first: what does not fit shows at once."""
-        read = [self.tokenizer(q.prompt)["input_ids"] for q in questions]
+        read = [self._read(question) for question in questions]
         pairs = sorted(zip(questions, read, strict=True), key=lambda pair: -len(pair[1]))
         for length, group in groupby(pairs, key=lambda pair: len(pair[1])):
             some = list(group)
@@ -97,6 +97,15 @@ class HuggingFace:
             count = len(kept) + (end is not None)
             replies.append((question, Reply(text, end is not None, len(ids), count)))
         return replies
+
+    def _read(self, question: Question) -> list[int]:
+        """The tokens of a prompt. Raises UsageError if the tokenizer cannot read it."""
+        try:
+            return self.tokenizer(question.prompt)["input_ids"]
+        except Exception as error:  # of another library: some have no token for what is not known
+            raise UsageError(
+                f"the tokenizer cannot read {question.prompt!r}: {error}; try another --template"
+            ) from None
 
     def _ends(self) -> set[int]:
         """The tokens that end a reply."""

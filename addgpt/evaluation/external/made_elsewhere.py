@@ -1,27 +1,27 @@
-"""Answers made elsewhere: a csv or jsonl file with `problem` and `generated`."""
+"""Answers made elsewhere: a file of problems, as of `--problems`, with what was `generated`."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from addgpt.config.errors import UsageError
 from addgpt.evaluation.external.questions import Asked, Question
 from addgpt.evaluation.external.replies import Replies, Reply
-from addgpt.runs.files import RunError, read_text
+from addgpt.evaluation.problem_files.records import Columns, records
+from addgpt.runs.files import RunError
 from addgpt.task import Batch, Graded, Problem
+
+KNOWN = Columns()
+GENERATED = "generated"  # the column of what a model wrote
 
 
 class MadeElsewhere:
-    """The answers of a file, by problem.
+    """The answers of a file, by problem; any table or JSON that `--problems` reads will do.
 
     Raises UsageError, naming the line, for a file without `problem` and `generated`, a problem that
     the task does not know, or two answers to one.
@@ -30,12 +30,14 @@ class MadeElsewhere:
     def __init__(self, path: Path, task: Graded) -> None:
         self.task, self.path = task, path
         self.answers: dict[Problem, str] = {}
-        for line, row in _rows(path):
-            where = f"{path}, line {line}"
+        for record in records(path, KNOWN):
+            where, row = f"{path}, {record.where}", record.fields
+            name = KNOWN.name("problem", row)
+            if record.fault or name is None or row.get(GENERATED) is None:
+                what = record.fault or f"found: {', '.join(row)}; valid: problem, {GENERATED}"
+                raise UsageError(f"{where}: {what}")
             try:
-                problem, answer = task.parse(str(row["problem"])), str(row["generated"])
-            except KeyError as error:
-                raise UsageError(f"{where}: no {error}; a row has problem, generated") from None
+                problem, answer = task.parse(str(row[name])), str(row[GENERATED])
             except UsageError as error:
                 raise UsageError(f"{where}: {error}") from None
             if self.answers.setdefault(problem, answer) != answer:
@@ -84,28 +86,3 @@ def _written(task: Graded, problems: list[Problem]) -> Batch:
         raise UsageError(f"task {task.name} does not write out given problems")
     asked = np.fromiter(problems, object, len(problems))
     return replace(batch, problems=asked)
-
-
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The rows of a file, with their lines. Raises UsageError."""
-    try:
-        text = read_text(path).removeprefix("\ufeff")
-    except RunError as error:
-        raise UsageError(error) from None
-    if path.suffix not in (".jsonl", ".json", ".ndjson"):
-        reader = csv.DictReader(io.StringIO(text, newline=""))
-        missing = {"problem", "generated"} - {*(reader.fieldnames or ())}
-        if missing:
-            raise UsageError(f"{path} has no column {', '.join(sorted(missing))}")
-        for row in reader:
-            yield reader.line_num, {name: cell or "" for name, cell in row.items()}
-        return
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ValueError("not an object")
-            except (ValueError, RecursionError) as error:
-                raise UsageError(f"{path}, line {number}: {error}") from None
-            yield number, row

@@ -142,8 +142,10 @@ class OpenAIClient:
         text = choice.message.content if self.how.endpoint == "chat" else choice.text
         if not isinstance(text, str | None) or (text is None and choice.finish_reason != "length"):
             raise ValueError("a reply without text")
-        counts = (getattr(usage, f"{part}_tokens", None) for part in ("prompt", "completion"))
-        return Reply(text or "", choice.finish_reason != "length", *counts)
+        told = (getattr(usage, f"{part}_tokens", None) for part in ("prompt", "completion"))
+        counts = (count if type(count) is int and count >= 0 else None for count in told)
+        text = (text or "").encode("utf-8", "replace").decode()  # half a character can go nowhere
+        return Reply(text, choice.finish_reason != "length", *counts)
 
     def _count(self) -> None:
         """Count a request. Raises Spent if there were enough."""

@@ -20,14 +20,7 @@ from addgpt.task_lookup import lasting, short
 
 KINDS = ("hf", "api", "answers")
 # What replies follow from.
-KEPT = (
-    "source",
-    "model",
-    "endpoint",
-    "template",
-    "shots",
-    "max_tokens",
-)  # what replies follow from
+KEPT = ("source", "model", "endpoint", "template", "shots", "max_tokens")
 
 
 def is_external(name: str) -> bool:
@@ -72,7 +65,7 @@ def open_folder(how: ExternalConfig, task_name: str, task: Task, out: Path | Non
     config = RunConfig(
         lasting(task_name), to_dict(task), how, command=command_line(), versions=versions()
     )
-    path = out or Path(RESULTS) / _folder_name(how, task_name, task)
+    path = folder_of(how, task_name, task, out)
     if not (path / CONFIG).exists():
         return Run.create(path, config)
     run = Run(path)
@@ -87,6 +80,11 @@ def open_folder(how: ExternalConfig, task_name: str, task: Task, out: Path | Non
         raise RunError(f"{path} holds replies of {told}; choose another --out")
     run.reconfigure(replace(run.config, model=replace(how, params=how.params or old.params)))
     return run
+
+
+def folder_of(how: ExternalConfig, task_name: str, task: Task, out: Path | None) -> Path:
+    """Where a model of others is kept: in `out`, or below results/."""
+    return out or Path(RESULTS) / _folder_name(how, task_name, task)
 
 
 def _folder_name(how: ExternalConfig, task_name: str, task: Task) -> str:

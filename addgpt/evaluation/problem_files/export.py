@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,28 +15,6 @@ from addgpt.evaluation.schema import csv_text, digits_of
 from addgpt.task import SPLITS, Graded, HeldOut, Problem, Task
 
 MAX_ROUNDS = 50  # of drawing, after which there are no more distinct problems to be found
-LM_EVAL = """\
-task: {name}
-dataset_path: json
-dataset_kwargs:
-  data_files:
-    test: {name}.jsonl  # below the folder that lm-eval is started in
-test_split: test
-output_type: generate_until
-doc_to_text: "{{{{problem}}}}="
-doc_to_target: "{{{{answer}}}}"
-generation_kwargs:
-  until: ["\\n"]
-  do_sample: false
-metric_list:
-  - metric: exact_match
-    aggregation: mean
-    higher_is_better: true
-    ignore_case: true
-metadata:
-  version: 1
-  sha256: {digest}
-"""
 
 
 class Drawn(NamedTuple):
@@ -81,9 +59,41 @@ def as_text(drawn: Sequence[Drawn], form: str) -> str:
 
 
 def lm_eval(drawn: Sequence[Drawn], name: str) -> dict[str, str]:
-    """The files of a task of lm-evaluation-harness, by their names."""
-    settings = LM_EVAL.format(name=name, digest=digest(drawn))
-    return {f"{name}.yaml": settings, f"{name}.jsonl": as_text(drawn, "jsonl")}
+    """The files of a task of lm-evaluation-harness, by their names.
+
+    The problems are named as they stand below the folder that lm-eval is started in.
+    """
+    settings = harness_task(name, f"{name}.jsonl", "{{problem}}=", "{{answer}}", "\n")
+    settings["metadata"]["sha256"] = digest(drawn)
+    return {f"{name}.yaml": as_yaml(settings), f"{name}.jsonl": as_text(drawn, "jsonl")}
+
+
+def harness_task(name: str, file: str, asked: str, target: str, end: str) -> dict[str, Any]:
+    """The settings of a task of lm-evaluation-harness, scored by exact match of all written.
+
+    Args:
+        file: of its problems, JSON lines.
+        asked, target: templates of a line; nothing stands between them, not even a space.
+        end: what ends an answer.
+    """
+    return {
+        "task": name,
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": file}},
+        "test_split": "test",
+        "output_type": "generate_until",
+        "doc_to_text": asked,
+        "doc_to_target": target,
+        "target_delimiter": "",
+        "num_fewshot": 0,
+        "generation_kwargs": {"until": [end], "do_sample": False},
+        "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+        "metadata": {"version": 1.0},
+    }
+
+
+def as_yaml(settings: dict[str, Any]) -> str:
+    return json.dumps(settings, indent=2) + "\n"  # JSON is YAML
 
 
 def _drawn(task: Graded, problem: Problem) -> Drawn:

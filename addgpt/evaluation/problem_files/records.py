@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from addgpt.config.errors import UsageError
-from addgpt.runs.files import RunError, read_text
 
 # What public files call these columns; of several, the first counts.
 NAMES = {
@@ -24,9 +23,11 @@ NAMES = {
     "answer": "answer response completion target targets output ground_truth label labels".split(),
     "group": "group category subset type task level".split(),
 }
+ORDERS = ("normal", "reversed")  # of the digits of answers
 SEPARATORS = ",;\t|"
 COMMENT = "#"
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
+QUOTES = "what follows it cannot be told apart"
 EXCEL = re.compile(r"sep=(.)")
 ASKED = re.compile(r"[0-9)]\s*[-+*/xX×÷·−–]\s*[-(0-9]")  # an operation: a row without a header
 GIVEN = re.compile(r"[-+−]?(?:0|[1-9][0-9_,]*)(?:\.[0-9]+)?(?:\s*(?:r|rem).*)?", re.I)
@@ -86,8 +87,6 @@ def records(path: Path, columns: Columns) -> list[Record]:
     try:
         text = _text(path)
         found = list(_records(path, text, columns))
-    except RunError as error:
-        raise UsageError(error) from None
     except (csv.Error, RecursionError) as error:
         raise UsageError(f"{path}: {error}") from None
     if not found:
@@ -99,9 +98,9 @@ def _text(path: Path) -> str:
     try:
         with open(path, "rb") as file:
             start = file.read(2)
-        text = path.read_text("utf-16") if start in UTF16 else read_text(path)
+        text = path.read_text("utf-16" if start in UTF16 else "utf-8")
     except UnicodeError:
-        raise UsageError(f"{path} is damaged: not UTF-16 text") from None
+        raise UsageError(f"{path} is not UTF-8 text; Excel: save as CSV UTF-8") from None
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
@@ -137,6 +136,7 @@ def _table(path: Path, text: str, columns: Columns) -> list[Record] | None:
     for separator in separators:
         names = [folded(cell) for cell in next(_reader(line, separator))]
         if columns.name("problem", names):
+            _check_once(path, names, columns)
             return list(_rows(text, number, separator, names))
     for separator in separators:
         cells = next(_reader(line, separator))
@@ -148,11 +148,14 @@ def _table(path: Path, text: str, columns: Columns) -> list[Record] | None:
 
 
 def _rows(text: str, header: int, separator: str, names: list[str]) -> Iterator[Record]:
-    lines = ("" if line.startswith(COMMENT) else line for line in text.split("\n"))
-    reader = _reader("\n".join(lines), separator)
+    text, unclosed = _without_comments(text)
+    reader = _reader(text, separator)
     last = 0
     for row in reader:
         first, last = last + 1, reader.line_num
+        if first <= unclosed <= last:
+            yield Record(f"line {unclosed}", fault=f"a quote opens here and never closes: {QUOTES}")
+            continue
         blank = not any(cell.strip() for cell in row)
         if last <= header or blank or EXCEL.fullmatch(row[0]):
             continue
@@ -164,7 +167,30 @@ def _rows(text: str, header: int, separator: str, names: list[str]) -> Iterator[
             yield Record(where, dict(zip(names, row, strict=False)))
 
 
+def _without_comments(text: str) -> tuple[str, int]:
+    """A table with its comment lines blank, and the line of a quote that never closes, or 0.
+
+    What begins with # inside quotes is no comment: `#### 46` may end an answer of several lines.
+    """
+    lines, opened = [], 0
+    for number, line in enumerate(text.split("\n"), 1):
+        comment = not opened and line.startswith(COMMENT)
+        lines.append("" if comment else line)
+        if not comment and line.count('"') % 2:
+            opened = 0 if opened else number
+    return "\n".join(lines), opened
+
+
+def _check_once(path: Path, names: list[str], columns: Columns) -> None:
+    """Raise UsageError if two columns have the name of the one that counts."""
+    for role in NAMES:
+        name = columns.name(role, names)
+        if name is not None and names.count(name) > 1:
+            raise UsageError(f"{path} has {names.count(name)} columns named {name}")
+
+
 def _reader(text: str, separator: str) -> Any:
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # a long field ends no file
     return csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
 
 

@@ -14,7 +14,13 @@ from addgpt.calculator.load import load_calculator
 from addgpt.calculator.numbers import Rules, brief
 from addgpt.calculator.solver import Calculator, Solution
 from addgpt.config.errors import UsageError
-from addgpt.evaluation.problem_files.records import Columns, Record, records, unknown_columns
+from addgpt.evaluation.problem_files.records import (
+    ORDERS,
+    Columns,
+    Record,
+    records,
+    unknown_columns,
+)
 from addgpt.evaluation.problem_files.wording import (
     Value,
     Wording,
@@ -25,7 +31,6 @@ from addgpt.evaluation.problem_files.wording import (
     together,
 )
 
-ORDERS = ("normal", "reversed")  # of the digits of answers
 GROUPS = 50  # more values of a column that is not asked for make no groups
 KNOWN = Columns()
 REMAINDER = Rules("remainder")

@@ -3,8 +3,6 @@
 import itertools
 import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from click.testing import CliRunner
@@ -15,7 +13,9 @@ from addgpt.cli.main import main
 from addgpt.config.errors import UsageError
 from addgpt.config.external import ExternalConfig
 from addgpt.evaluation.compare.runs import find_runs, score_together
-from addgpt.evaluation.external.questions import Question, ask_missing, asked_cells
+from addgpt.evaluation.external.made_elsewhere import MadeElsewhere
+from addgpt.evaluation.external.openai_client import OpenAIClient
+from addgpt.evaluation.external.questions import ask_missing, asked_cells
 from addgpt.evaluation.external.reading import digit_match, length_error, read_reply
 from addgpt.evaluation.external.replies import Replies, Reply
 from addgpt.evaluation.external.settings import external_config, open_folder
@@ -231,139 +231,47 @@ def test_answers_made_elsewhere_are_scored(tmp_path, monkeypatch):
     assert result.exit_code and "line 1" in str(result.exception) + result.output
 
 
-# An endpoint with faults.
+def test_answers_are_read_from_any_file_of_problems(tmp_path):
+    """Semicolons, other names, digits of a worked answer below a comment sign."""
+    (tmp_path / "a.csv").write_text('Question;Generated\n12+34;"So:\n#### 46"\n5+5;10\n')
+    (tmp_path / "a.json").write_text('[{"problem": "12+34", "generated": 46}]')
+    found = [MadeElsewhere(tmp_path / name, ADD).answers for name in ("a.csv", "a.json")]
+    one, other = ADD.parse("12+34"), ADD.parse("5+5")
+    assert found == [{one: "So:\n#### 46", other: "10"}, {one: "46"}]
+    assert read_reply(ADD, one, found[0][one], "last") == Answer(46)
+    (tmp_path / "b.csv").write_text("problem,answer\n1+1,2\n")
+    with pytest.raises(UsageError, match="line 2: found: problem, answer; valid: problem, gen"):
+        MadeElsewhere(tmp_path / "b.csv", ADD)
 
 
-class Faulty(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    faults: itertools.cycle
-    hits: list
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        prompt = body["messages"][0]["content"] if "messages" in body else body["prompt"]
-        fault = next(self.faults)
-        self.hits.append((prompt, fault))
-        if fault == "cut":
-            self.connection.close()
-            return
-        a, b = map(int, re.match(r"(\d+)\+(\d+)=", prompt).groups())
-        message = {"message": {"role": "assistant", "content": f"It is {a + b}."}}
-        choice = {"index": 0, "finish_reason": "stop", "text": f"{a + b}"} | message
-        good = {"id": "1", "object": "x", "created": 0, "model": "m", "choices": [choice]}
-        good["usage"] = {"prompt_tokens": 4, "completion_tokens": 2, "total_tokens": 6}
-        text = {"nonsense": "<html>", "half": json.dumps(good)[:40], "empty": "{}"}
-        text = text.get(fault, json.dumps(good))
-        if fault == "slow":
-            threading.Event().wait(1.2)
-        self.send_response(fault if isinstance(fault, int) else 200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text.encode())
-
-    def log_message(self, *about):
-        pass
-
-
-@pytest.fixture
-def endpoint():
-    """Serves sums on this machine, with the faults of a list in turn."""
-    pytest.importorskip("openai")
-    servers = []
-
-    def serve(*faults):
-        handler = type("Handler", (Faulty,), {"faults": itertools.cycle(faults), "hits": []})
-        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        server.handle_error = lambda *about: None
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        return f"api:http://127.0.0.1:{server.server_port}/v1", handler.hits
-
-    yield serve
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-def client_of(source, **settings):
-    from addgpt.evaluation.external.openai_client import OpenAIClient
-
-    how = ExternalConfig(source=source, model="m", endpoint=settings.pop("endpoint", "chat"))
-    return OpenAIClient(how, **{"first_wait": 0.01, "timeout": 0.8} | settings)
-
-
-QUESTIONS = [Question(f"{k}+{k}", f"{k}+{k}=", 9) for k in range(20)]
-
-
-@pytest.mark.parametrize("endpoint_kind", ["chat", "completions"])
-def test_faults_of_an_endpoint_cost_tries_not_answers(endpoint, tmp_path, endpoint_kind):
-    faults = [429, "", 500, "cut", "", "nonsense", "", "half", "empty", "", 503, "", "", ""]
-    source, hits = endpoint("slow", *faults)
-    replies = Replies(tmp_path)
-    client = client_of(source, concurrency=4, endpoint=endpoint_kind)
-    ask_missing(client, QUESTIONS, replies)
-    for question in QUESTIONS:
-        wanted = Answer(2 * int(question.problem.split("+")[0]))
-        reply = replies.known[question.prompt]
-        assert read_reply(ADD, ADD.parse(question.problem), reply.text, "last") == wanted
-        assert reply[1:] == (True, 4, 2)
-    good = [prompt for prompt, fault in hits if fault == ""]
-    assert sorted(good) == sorted(q.prompt for q in QUESTIONS)  # none was paid for twice
-    assert client.requests == len(hits)
-    ask_missing(client, QUESTIONS, Replies(tmp_path))
-    assert client.requests == len(hits)
-
-
-def test_an_endpoint_that_stays_broken_or_refuses_is_one_line(endpoint, tmp_path):
-    source, hits = endpoint(500)
-    with pytest.raises(RunError, match="gives no reply to .*500.*the same command goes on"):
-        ask_missing(client_of(source, concurrency=2), QUESTIONS, Replies(tmp_path))
-    source, hits = endpoint(401)
-    with pytest.raises(RunError, match="refuses .*401"):
-        ask_missing(client_of(source, concurrency=1), QUESTIONS, Replies(tmp_path))
-    assert len(hits) == 1
-
-
-def test_requests_are_bounded_and_what_came_is_kept(endpoint, tmp_path):
-    source, hits = endpoint("")
-    with pytest.raises(RunError, match="after 7 requests"):
-        ask_missing(client_of(source, max_requests=7), QUESTIONS, Replies(tmp_path))
-    assert len(hits) == 7 == len(Replies(tmp_path).known)
-    ask_missing(client_of(source), QUESTIONS, Replies(tmp_path))
-    assert len(hits) == 20
-
-
-def test_one_of_our_runs_behind_an_endpoint_gets_its_own_score(tmp_path, monkeypatch, half_trained):
-    """`addgpt serve --api`, asked by `addgpt eval api:`: the same right answers, cell by cell."""
-    pytest.importorskip("openai")
-    uvicorn = pytest.importorskip("uvicorn")
-    pytest.importorskip("starlette")
-    from addgpt.evaluation.exact_match import evaluate
-    from addgpt.runs.resolve import configure
-    from addgpt.serve.openai_api import application
-
+def test_stored_scores_are_read_and_no_folder_is_made(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    task, model = half_trained
-    settings = {"digits": "3", "layers": "1", "width": "32", "heads": "2"}
-    run = Run.create(tmp_path / "half", configure("sub", settings))
-    run.save(model, {}, {"step": 1, "examples": 1, "seconds": 1.0})
-    config = uvicorn.Config(application(run), port=0, log_level="error")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        threading.Event().wait(0.02)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    command = ["eval", f"api:http://127.0.0.1:{port}/v1", "--model", "half", "--task", "sub"]
-    result = CliRunner().invoke(main, [*command, "--digits", "3", "--per-cell", "3", "--json"])
-    server.should_exit = True
-    thread.join()
-    assert result.exit_code == 0, result.output
-    wanted = list(evaluate(model, task, task.cells(), per_cell=3))
-    found = json.loads(result.stdout)
-    assert [r["answer_correct"] for r in found] == [r["answer_correct"] for r in wanted]
-    assert 0 < sum(r["answer_correct"] for r in found) < sum(r["n"] for r in found)
+    command = ["eval", "hf:nowhere/tiny", "--task", "add", "--digits", "3", "--stored"]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code and not list(tmp_path.iterdir())
+
+
+def test_options_are_checked_before_anything_is_asked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(OpenAIClient, "ask", lambda *about: pytest.fail("asked"))
+    asked = ["eval", "api:http://127.0.0.1:9/v1", "--model", "m", "--task", "add"]
+    for more in (["--columns", "problem=q"], ["--predictions", "all.txt"]):
+        assert CliRunner().invoke(main, [*asked, *more]).exit_code == 2
+
+
+def test_a_damaged_model_of_transformers_is_one_line(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    from addgpt.evaluation.external.huggingface import HuggingFace
+
+    sizes = {"n_embd": 8, "n_layer": 1, "n_head": 1, "vocab_size": 9, "n_positions": 8}
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes))
+    model.save_pretrained(tmp_path / "bad")
+    tokenizer = {"model": {"type": "WordLevel", "vocab": {"1": 0}, "unk_token": "?"}}
+    (tmp_path / "bad" / "tokenizer.json").write_text(json.dumps({"version": "1.0"} | tokenizer))
+    weights = tmp_path / "bad" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:60])
+    with pytest.raises(RunError, match="bad cannot be loaded: [^\n]+$"):
+        HuggingFace(str(tmp_path / "bad"))
 
 
 def test_a_gpt2_of_transformers_is_scored_as_it_answers_one_by_one(tmp_path, monkeypatch):
@@ -405,8 +313,19 @@ def test_options_of_models_of_others_go_with_them_alone(tmp_path):
         assert result.exit_code and what in result.output + str(result.exception)
 
 
-def test_replies_have_no_predictions(tmp_path):
+def test_predictions_hold_the_raw_replies_and_what_was_read_off_them(tmp_path):
     run, how = folder(tmp_path)
-    command = ["eval", str(run.path), "--predictions", str(tmp_path / "all.csv")]
+    asked = list(asked_cells(ADD, how, ADD.cells(), 10, "test", 0))
+    questions = [question for one in asked for question in one.questions]
+    wrong = {question.problem for question in questions[::3]}
+    ask_missing(Scripted(wrong=wrong), questions, Replies(run.path))
+    file = tmp_path / "all.jsonl"
+    command = ["eval", str(run.path), "--per-cell", "10", "--predictions", str(file)]
     result = CliRunner().invoke(main, command)
-    assert result.exit_code == 2 and "answers.jsonl" in result.output
+    assert result.exit_code == 0, result.output
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [row["problem"] for row in rows] == [question.problem for question in questions]
+    for row in rows:
+        said = sum(map(int, row["problem"].split("+"))) + (row["problem"] in wrong)
+        assert (row["completion"], row["generated"]) == (f" {said}", str(said))
+        assert row["correct"] == (row["problem"] not in wrong) and row["confidence"] is None

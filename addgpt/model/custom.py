@@ -16,18 +16,17 @@ Such a model needs no cache: while it writes, it reads all that stands there aga
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from addgpt.config.architectures import ARCHITECTURES, ForeignConfig
+from addgpt.config.architectures import ARCHITECTURES, CustomConfig
 from addgpt.config.errors import UsageError
 from addgpt.model.attention import gather
 from addgpt.model.baselines import Baseline, Memory
-from addgpt.task_lookup import installed, is_file, own_module
+from addgpt.task_lookup import attribute, installed
 
 
 class Reread(Memory):
@@ -50,12 +49,12 @@ class Reread(Memory):
         self.ids = None if self.ids is None else self.ids[rows]
 
 
-class Foreign(Baseline):
+class Custom(Baseline):
     """A model that another class makes."""
 
-    config: ForeignConfig
+    config: CustomConfig
 
-    def __init__(self, config: ForeignConfig, seed: int | None = 0) -> None:
+    def __init__(self, config: CustomConfig, seed: int | None = 0) -> None:
         super().__init__(config)
         with torch.random.fork_rng([]):
             if seed is not None:
@@ -96,27 +95,25 @@ class Foreign(Baseline):
         return [p for layer in hidden for p in layer.parameters(recurse=False) if p.ndim == 2]
 
 
-def _made(config: ForeignConfig) -> Any:
+def _made(config: CustomConfig) -> Any:
     name = config.architecture
     if name.startswith("hf:"):
         return _of_transformers(name.removeprefix("hf:"), config)
     return _maker(name)(config)
 
 
-def _maker(name: str) -> Callable[[ForeignConfig], Any]:
+def _maker(name: str) -> Callable[[CustomConfig], Any]:
     """The class or function that a name stands for. Raises UsageError."""
     points = installed(ARCHITECTURES)
     try:
         if name in points:
             return points[name].load()
-        where, _, attribute = name.rpartition(":")
-        module = own_module(where) if is_file(where) else importlib.import_module(where)
-        return getattr(module, attribute)
+        return attribute(name)
     except (ImportError, AttributeError) as error:
         raise UsageError(f"architecture {name} cannot be loaded: {error}") from error
 
 
-def _of_transformers(kind: str, config: ForeignConfig) -> nn.Module:
+def _of_transformers(kind: str, config: CustomConfig) -> nn.Module:
     """A causal language model of transformers, with random weights."""
     try:
         from transformers import AutoConfig, AutoModelForCausalLM
