@@ -63,6 +63,8 @@ NOT_RUN = {
 NOT_OURS = {
     "python3 -m venv": "before there is a Python to test",
     "pip install -e .": "the installation that runs these tests",
+    "pip install 'addgpt[": "needs the network",
+    "addgpt serve": "serves until it is stopped: test_serve.py",
     "apt install": "needs the network",
     "ray start": "needs a cluster",
     "export HEAD=": "Slurm",
