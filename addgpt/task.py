@@ -20,7 +20,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from addgpt.config.errors import UsageError
+from addgpt.config.errors import UsageError, quoted
 from addgpt.config.schema import check_settings, setting
 
 __all__ = [
@@ -288,7 +288,7 @@ class Graded(Task):
         match = PROBLEM.fullmatch(text)
         if match is None or len(text) > MAX_CHARACTERS:
             example = f"12{self.cells()[0].op}34"
-            raise UsageError(f"{text.strip()!r} is not a problem like {example}")
+            raise UsageError(f"{quoted(text)} is not a problem like {example}")
         problem = Problem(match[2], (int(match[1]), int(match[3])))
         self.prompt(problem)  # which refuses what cannot be asked
         return problem

@@ -62,7 +62,8 @@ def sums() -> tuple[GPTConfig, Batch]:
     sizes = {"vocab": len(task.alphabet), "context": task.longest(), "levels": task.levels}
     rng = np.random.default_rng(0)
     batch = task.batch(rng, recipe.train["batch_size"], "train")
-    return GPTConfig(**sizes, **recipe.model), batch
+    visible = task.visible(recipe.model["attention"])
+    return GPTConfig(**sizes, **recipe.model, visible=visible), batch
 
 
 def ours(config: GPTConfig, batch: Batch, optimizer: str) -> Step:

@@ -69,6 +69,10 @@ class Modular(Graded, HeldOut):
         val = (train + len(pairs)) // 2
         return dict(zip(SPLITS, np.split(pairs, [train, val]), strict=True))
 
+    @cached_property
+    def _trained(self) -> set[tuple[int, ...]]:
+        return set(map(tuple, self.table["train"].tolist()))
+
     def batch(
         self, rng: np.random.Generator, size: int, split: str, cell: Cell | None = None
     ) -> Batch:
@@ -128,7 +132,7 @@ class Modular(Graded, HeldOut):
         return [problem]
 
     def in_train(self, problem: Problem) -> bool:
-        return self._checked(problem) in set(map(tuple, self.table["train"].tolist()))
+        return self._checked(problem) in self._trained
 
     def recipe(self) -> Recipe:
         """Grokking in minutes: all of train is right long before val is (docs/grokking.md)."""

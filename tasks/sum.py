@@ -34,6 +34,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from addgpt.config.errors import quoted
 from addgpt.locality import LAST, LocalTrace, Read, Rule, Values
 from addgpt.task import (
     MAX_CHARACTERS,
@@ -146,7 +147,7 @@ class Sum(Operation, LocalTrace):
 
     def parse(self, text: str) -> Problem:
         if not SUM.fullmatch(text):
-            raise UsageError(f"{text.strip()!r} is not a problem like 12+34+5")
+            raise UsageError(f"{quoted(text)} is not a problem like 12+34+5")
         operands = re.sub(r"[\s=]", "", text).split(self.op)
         problem = Problem(self.op, tuple(map(int, operands)))
         self.check(problem)

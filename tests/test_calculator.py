@@ -93,8 +93,8 @@ def test_every_combination_of_signs(a, op, b):
         ("1.5.2", "more than one point"),
         ("", "empty"),
         ("9" * 400 + "*" + "9" * 50, "400 digits . 50 digits takes more than 17,1"),
-        ("9" * 1000 + "/7777777", "too much work: 9"),
-        ("9" * 1000 + "+1+1", "digits"),
+        ("9" * 1000 + "/7777777", r"too much work: 1,000 digits / 7 digits takes more than 17,143"),
+        ("9" * 1000 + "+1-1", "a number on the way has more than 1,000 digits"),
     ],
 )
 def test_errors_are_values_in_solve_many_and_raised_by_solve(calculator, text, words):
@@ -115,7 +115,7 @@ def test_local_attention_bears_longer_work_for_each_token_takes_as_long(toy_mode
         model = toy_model(**vars(config))
         (solution,) = Calculator(model, task, write=oracle(task)).solve_many([text])
         assert solution.correct is (True if solved else None)
-        assert solved or solution.error.startswith("too much work: 77777777...")
+        assert solved or "work: 150 digits / 75 digits takes" in solution.error
     huge = "7" * 600 + "/" + "3" * 300
     (solution,) = Calculator(build(replace(config, attention="full")), task).solve_many([huge])
     assert "600 digits / 300 digits takes more than 17,143 tokens" in solution.error
@@ -123,7 +123,7 @@ def test_local_attention_bears_longer_work_for_each_token_takes_as_long(toy_mode
 
 def test_the_model_is_not_asked_for_what_has_no_answer(calculator):
     calculator._asker._together.batches.clear()
-    calculator.solve_many(["1+2/0", "2*3+7/2-1", "(1+2"])
+    calculator.solve_many(["1+2/0", "2*3+7/2-1", "(1+2", "3^400"])  # 96 by 96 digits, at last
     assert calculator._asker._together.batches == []
 
 
@@ -215,7 +215,7 @@ def test_a_model_that_goes_wrong_may_get_stuck_but_the_person_is_not_blamed():
         return {"12-5=": "0000+00#", "20/10=": quotient}.get(prompt, completion)
 
     by_zero, inexact = remaindering(spoil=spoil).solve_many(["70/(12-5)", "1+20/10"])
-    for solution, words in ((by_zero, "division by zero"), (inexact, "inexact")):
+    for solution, words in ((by_zero, "division by zero"), (inexact, "must be exact")):
         assert solution.error is None and solution.correct is False
         assert words in solution.stuck
         assert solution.truth in ("10", "3")

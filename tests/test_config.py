@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from addgpt.config.architectures import GPTConfig, model_settings
+from addgpt.config.errors import HOME, UsageError
 from addgpt.config.schema import FORMAT, RunConfig, TrainConfig, load_run_config
 from addgpt.config.settings import (
     ELSEWHERE,
@@ -205,6 +206,20 @@ def test_a_run_s_config_is_the_recipe_with_settings_on_top():
 def test_a_wrong_setting_says_what_is_valid(settings, message):
     with pytest.raises(ValueError, match=message):
         configure("add", settings)
+
+
+@pytest.mark.parametrize("task", task_names())
+def test_options_of_tasks_have_names_of_their_own(task):
+    """An option with the name of a setting of models or training could not be set."""
+    others = {*model_settings(), *names_of(TrainConfig)}
+    assert not others & set(task_class(task).options())
+
+
+def test_a_task_of_ones_own_with_a_setting_s_name_is_told(tmp_path):
+    source = (HOME / "tasks" / "modular.py").read_text().replace("train_share", "share")
+    (tmp_path / "mine.py").write_text(source)
+    with pytest.raises(UsageError, match="has an option share, as model or training do"):
+        configure(str(tmp_path / "mine.py"), {"share": "0.3"})
 
 
 def test_key_value_pairs():

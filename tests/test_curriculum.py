@@ -47,6 +47,8 @@ def test_the_last_stage_that_has_begun_counts(starts, step):
         ("5:carry=1;5:carry=0", "curriculum must be STEP"),
         ("9:carry=1;5:carry=0", "curriculum must be STEP"),
         ("0:carry=1;0:carry=0", "curriculum must be STEP"),
+        ("0:carry=0.3;0:carry=0", "curriculum must be STEP"),
+        ("0:digits=1 digits=2", "curriculum must be STEP"),
         ("0:cary=1", "unknown option 'cary' in curriculum; valid: .*; did you mean carry"),
         ("0:carry=2", r"carry must be in \[0, 1\], not 2"),
         ("0:digits=5", "stage '0:digits=5' needs other position ids than the task"),
@@ -57,6 +59,13 @@ def test_what_cannot_be_is_refused_before_training(text, message):
     with pytest.raises(UsageError, match=message) as error:
         configure("add", {"digits": 4, "curriculum": text})
     assert "\n" not in str(error.value)
+
+
+def test_no_stage_trains_on_what_is_held_out():
+    with pytest.raises(UsageError, match="'5:train_share=0.9' trains on problems that the task"):
+        configure("modular", {"curriculum": "0:train_share=0.2;5:train_share=0.9"})
+    for text in ("0:train_share=0.2", "0:op=-"):  # fewer pairs of train; other problems
+        configure("modular", {"curriculum": text})
 
 
 def test_training_draws_from_the_stage_of_its_step(toy_run, monkeypatch):

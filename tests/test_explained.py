@@ -6,6 +6,7 @@ their digits; the page gives the counts for all of them.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 
 import addgpt
 from addgpt.interpret.contexts import Contexts, activation_in, contexts, logits_in
-from addgpt.interpret.edits import Edit, zero
+from addgpt.interpret.edits import Edit, knock_out, zero
 from addgpt.interpret.subject import Subject, subject
 from addgpt.runs.run import Run
 
@@ -129,6 +130,59 @@ def test_the_head_of_the_column_adds_up_a_vector_for_each_digit(tens):
     assert left.var(0).sum() < 0.05 * found.var(0).sum()
 
 
+def test_the_page_says_how_much_each_head_looks_where(tens):
+    kept = []
+
+    def keep(name, x):
+        if name == "weights.0":
+            kept.append(x[:, :, -1].numpy())
+
+    logits_in(tens.all.some(tens.drawn), tens.of, (), keep)
+    weights = np.concatenate(kept).mean(0)
+    names = {CARRY: "head 0, the **carry** head", COLUMN: "head 1, the **column** head"}
+    for head, name in names.items():
+        told = [int(share) for share in re.findall(r"(\d+) %", row_of_page(name))]
+        found = [weights[head][tens.all.at(before)].sum() for before in (0, 1, None)]
+        np.testing.assert_allclose(told, 100 * np.array(found), atol=1.5)
+
+
+def test_the_page_says_what_the_parts_are_worth(tens):
+    """Counts for all contexts, held against a sample."""
+
+    def hidden(head, before):
+        return lambda some: [knock_out(0, head, some.at(before), [-1])] if some.at(before) else []
+
+    def zeros(head):
+        return lambda some: [zero("found.0", head)]
+
+    every = sum(len(some.tokens) for some in tens.every)
+    rng = np.random.default_rng(2)
+    sample = [some.some(np.flatnonzero(rng.random(len(some.tokens)) < 0.08)) for some in tens.every]
+    size = sum(len(some.tokens) for some in sample)
+    for name, edits in {
+        "nothing": lambda some: [],
+        "the column before, hidden from the column head": hidden(COLUMN, 1),
+        "the column before, hidden from the carry head": hidden(CARRY, 1),
+        "the carry head (zeros)": zeros(CARRY),
+        "the own column, hidden from the carry head": hidden(CARRY, 0),
+        "the column head (zeros)": zeros(COLUMN),
+        "the own column, hidden from the column head": hidden(COLUMN, 0),
+    }.items():
+        told = int(row_of_page(name).split("|")[2].replace(",", "")) / every
+        right = sum(
+            int((logits_in(some, tens.of, edits(some)).argmax(-1) == some.right).sum())
+            for some in sample
+            if len(some.tokens)
+        )
+        assert abs(right / size - told) <= 4 * (told * (1 - told) / size) ** 0.5, (name, told)
+
+
+def row_of_page(name: str) -> str:
+    page = (Path(__file__).parents[1] / "docs" / "explained.md").read_text(encoding="utf-8")
+    (row,) = [line for line in page.splitlines() if line.startswith(f"| {name} |")]
+    return row
+
+
 def test_the_mlp_makes_the_digit(tens):
     best = tens.written(tens.drawn, [zero("mlp.0")])
     assert (best == tens.all.right[tens.drawn]).mean() < 0.2
@@ -143,10 +197,8 @@ def test_a_context_alone_gives_what_the_whole_sum_gives(tens):
         (tens.a == 1) & (tens.b == 3) & (tens.a1 == 2) & (tens.b1 == 6) & (tens.t1 == 9)
     )
     there = found["logits"][9]  # of the slot of the hundreds
-    assert any(
-        np.allclose(logits_in(group.some(row_of), tens.of)[0], there, atol=1e-3)
-        for group, row_of in ((some, row),)
-    )
+    assert len(row) == 1
+    np.testing.assert_allclose(logits_in(some.some(row), tens.of)[0], there, atol=1e-3)
 
 
 @pytest.mark.slow

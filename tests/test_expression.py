@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import ast
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from addgpt.calculator.expression import exact, operands, parse
+from addgpt.calculator.decimals import Decimals
+from addgpt.calculator.expression import Literal, exact, operands, parse
 from addgpt.calculator.numbers import Number, Rules
-from addgpt.calculator.questions import apply, unsigned
+from addgpt.calculator.questions import apply, driven, exactly, unsigned
 from addgpt.calculator.solver import Finished, StepFinished, StepStarted, TokenWritten
 from tests.helpers.calculators import exact as right_calculator
 from tests.helpers.calculators import perfect
+from tests.helpers.desk import rounded
 
 NUMBERS = st.integers(0, 10**30) | st.integers(0, 12)
 
@@ -122,3 +125,15 @@ def test_streaming_reaches_what_solving_does(rules):
     for text in ("7/2", "2^10-1", "-7//2", "1.25*4%", "2/3", "1/0"):
         *_, last = calculator.stream(text, rules)
         assert last.solution == calculator.solve_many([text], rules)[0]
+
+
+@pytest.mark.parametrize(("base", "exponent"), [("1.5", 1234), ("-1.5", 1233), ("1.01", 9999)])
+def test_a_rounded_power_keeps_all_digits_of_its_whole_part(base, exponent):
+    """Of 1.5^1234, 218: rounding on the way to it once left zeros behind the first seventeen."""
+    typed = parse(f"({base})").nodes
+    (number,) = (node.value for node in typed if isinstance(node, Literal))
+    number = -number if base[0] == "-" else number
+    found = driven(Decimals(Rules()).power(number, Number(exponent)), exactly)
+    value = Fraction(base) ** exponent
+    assert found.rounded and found.value == rounded(value, 12)
+    assert len(str(found).lstrip("-").partition(".")[0]) == len(str(abs(int(value)))) > 12

@@ -28,6 +28,7 @@ from addgpt.task import Problem
 from addgpt.task_lookup import load_task
 
 ADDER = str(Path(addgpt.__file__).parent / "pretrained" / "adder")
+CHROMIUM, QUIET = "/usr/bin/chromium", ["--no-sandbox", "--disable-gpu"]
 VARIANTS = [
     {},
     {"norm": "layer", "position": "learned", "tied": True},
@@ -150,10 +151,37 @@ def test_activations_survive_a_file(tmp_path):
     again = Activations.load(tmp_path / "a.npz")
     assert again.tokens == found.tokens and list(again) == list(found)
     assert all((again[name] == found[name]).all() for name in found)
-    np.savez(tmp_path / "b.npz", about=np.array({"x": 1}, object))
-    for name in ("b.npz", "none.npz"):
-        with pytest.raises(UsageError):
-            Activations.load(tmp_path / name)
+
+
+def test_a_damaged_file_is_one_line(tmp_path):
+    whole = tmp_path / "a.npz"
+    activations(ADDER, "1+2").save(whole)
+    content = whole.read_bytes()
+    flipped = bytearray(content)
+    flipped[len(content) // 3] ^= 255
+    for damaged in (b"", b"nothing", content[: len(content) // 2], bytes(flipped)):
+        whole.write_bytes(damaged)
+        with pytest.raises(UsageError, match="does not hold activations"):
+            Activations.load(whole)
+    about = np.array('{"tokens": [], "alphabet": ""}')
+    for arrays in ({"about": np.array({"x": 1}, object)}, {"about": about, "mine.0": about}, {}):
+        np.savez(whole, **arrays)
+        with pytest.raises(UsageError, match="does not hold activations"):
+            Activations.load(whole)
+    with pytest.raises(UsageError, match="No such file"):
+        Activations.load(tmp_path / "none.npz")
+
+
+@pytest.mark.parametrize("problem", ["9" * 30 + "*" + "8" * 30, "9" * 1000 + "+" + "1" * 1000])
+def test_work_that_is_too_long_is_refused_and_not_cut(problem):
+    with pytest.raises(UsageError, match=r"[23],\d+ tokens: at most 2,000 can be looked into"):
+        activations("calculator", problem)
+
+
+def test_what_is_no_problem_is_quoted_in_a_short_line():
+    with pytest.raises(UsageError, match="9…1.* is not a problem like 12.34") as error:
+        activations(ADDER, "9" * 9000 + "+" + "1" * 9000)
+    assert len(str(error.value)) < 120
 
 
 def test_errors_name_what_is_valid(toy):
@@ -166,6 +194,15 @@ def test_errors_name_what_is_valid(toy):
         run_with(ADDER, "1+2", [zero("found.0", head=2)])
     with pytest.raises(UsageError, match="can only be read"):
         run_with(ADDER, "1+2", [zero("mid.0")])
+    with pytest.raises(UsageError, match="head.0 can only be read; edit found.D"):
+        run_with(ADDER, "1+2", [zero("head.0", head=0)])
+    for edits in (zero("found.0"), ["found.0"]):
+        with pytest.raises(UsageError, match="edits are a list"):
+            run_with(ADDER, "1+2", edits)
+    with pytest.raises(UsageError, match="not of task modular"):
+        activations(ADDER, "1+2", load_task("modular", {}))
+    with pytest.raises(UsageError, match="or a Problem, not 3"):
+        activations(ADDER, 3)
     with pytest.raises(UsageError, match=re.escape("12+34")):
         activations(ADDER, "12*34")
     with pytest.raises(UsageError, match="as many tokens"):
@@ -209,6 +246,28 @@ def test_a_page_of_text_from_a_corpus_cannot_end_its_script(toy):
     assert "</script><b>" not in text and "<b>" not in text
 
 
+@pytest.mark.parametrize("width", [1100, 380])
+def test_a_long_sum_fits_the_screen_and_the_chosen_digit_is_seen(tmp_path, width):
+    sync = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    if not Path(CHROMIUM).exists():
+        pytest.skip("there is no Chromium")
+    file = tmp_path / "a.html"
+    file.write_text(page(attention_page_data(ADDER, "9" * 40 + "+" + "1" * 40)))
+    with sync.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        shown = browser.new_page(viewport={"width": width, "height": 800})
+        shown.goto(file.as_uri())
+        for key in ("End", "Home", "ArrowRight"):
+            shown.focus(".attn .now")
+            shown.keyboard.press(key)
+            chosen = shown.locator(".attn .now").bounding_box()
+            assert 0 <= chosen["x"] and chosen["x"] + chosen["width"] <= width
+        assert shown.evaluate("document.documentElement.scrollWidth") <= width
+        shown.reload()  # before anything is chosen, it is the first digit, on the right
+        assert 0 < shown.locator(".attn .now").bounding_box()["x"] < width
+        browser.close()
+
+
 @pytest.mark.parametrize("name", ["add", "sub", "mul", "div", "calc", "sum"])
 def test_each_token_has_a_place_of_its_own_on_paper(name):
     task = load_task(name, {"digits": 3})
@@ -247,6 +306,7 @@ def test_commands_print_and_write(tmp_path, monkeypatch):
         ([], "none is given"),
         (["1+2", "--ablate"], "not PROBLEM and --ablate"),
         (["1+2", "--out", "a.txt"], ".html or .png or .npz"),
+        (["--probe", "tens"], "unknown probe 'tens'; valid: carry, borrow, sum"),
         (["12*34"], "12+34"),
         (["--probe", "borrow", "--examples", "20"], "carry, sum, not borrow"),
     ],
@@ -255,6 +315,12 @@ def test_wrong_commands_are_answered_in_one_line(words, message):
     done = CliRunner().invoke(main, ["inspect", ADDER, *words])
     assert done.exit_code == 2
     assert message in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_folder_in_place_of_a_file_is_found_before_the_work(tmp_path):
+    (tmp_path / "a.html").mkdir()
+    done = CliRunner().invoke(main, ["inspect", ADDER, "1+2", "--out", str(tmp_path / "a.html")])
+    assert done.exit_code == 1 and "that is a folder" in done.stderr and not done.stdout
 
 
 # Measures of whole models.
@@ -331,6 +397,17 @@ def test_probes_find_what_is_there_and_nothing_else(adder):
     assert rows["mid.0"]["accuracy"] > 0.98 > 0.8 > rows["mid.0"]["control"]
     with pytest.raises(UsageError, match="unknown probe 'tens'; valid: carry, borrow, sum"):
         probe(adder, sample(adder, 20), "tens")
+
+
+def test_sums_of_many_numbers_are_probed_where_there_are_two(toy_model):
+    task = load_task("sum", {"digits": 3})
+    with pytest.raises(UsageError, match="of two numbers have such facts, not of 3"):
+        task.column_fact("carry", Problem("+", (1, 2, 3)), 1)
+    model = toy_model(vocab=len(task.alphabet), levels=task.levels)
+    of = Subject(model, task)
+    assert {row["row"] for row in probe(of, sample(of, 400), "carry")} <= set(
+        task.row_names().values()
+    )
 
 
 def test_the_spectrum_of_a_wave_has_one_frequency(toy):

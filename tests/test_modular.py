@@ -35,6 +35,11 @@ def test_the_table_is_split_once_and_for_all_and_answers_are_right(op):
         task.prompt(Problem(op, (13, 1)))
 
 
+def test_the_share_of_the_table_can_be_set():
+    config = configure("modular", {"train_share": "0.3", "share": "kv"})
+    assert (config.options["train_share"], config.model.share) == (0.3, "kv")
+
+
 def test_kept_steps_are_about_a_fifth_apart():
     kept = [step for step in range(1, 2000) if is_kept(step)]
     assert kept[:4] == [1, 2, 3, 4]

@@ -136,6 +136,7 @@ def test_a_recipe_is_trained_with_settings_on_top(tmp_path):
         (["train", "--recipe", "window", "--set", "widht=3"], "unknown setting 'widht'"),
         (["recipes", "nope"], "unknown recipe 'nope'"),
         (["recipes", "--measured", str(ROOT / "setup.cfg")], "--measured goes with --markdown"),
+        (["recipes", "--markdown", "--measured", str(ROOT / "setup.cfg")], "no column recipe"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(words, message):

@@ -42,7 +42,8 @@ class Server:
         self.sock = socket.socket()
         self.sock.bind(("127.0.0.1", 0))
         self.port = self.sock.getsockname()[1]
-        app = Guard(Pages(load_calculator(), results).app(), self.port)
+        self.pages = Pages(load_calculator(), results)
+        app = Guard(self.pages.app(), self.port)
         self.server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.sock]})
         self.thread.start()
@@ -145,6 +146,38 @@ def test_too_much_is_refused(server):
     assert server.ask("/attention", iter([b"x"]), Transfer_Encoding="chunked")[0] == 413
 
 
+def started(server: Server, text: str) -> socket.socket:
+    """A client that has asked, and has read no more than the beginning."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    sock.connect(("127.0.0.1", server.port))
+    ask = f"GET /solve?text={quote(text)} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n\r\n"
+    sock.sendall(ask.encode())
+    assert sock.recv(12) == b"HTTP/1.1 200"
+    return sock
+
+
+def test_nobody_waits_for_a_long_computation_or_for_whoever_left_it(server):
+    long = "7" * 100 + "*" + "3" * 100
+    slow = [started(server, long) for _ in range(2)]  # which read no further
+    begun = time.monotonic()
+    assert server.events("12*34")[-1][1]["text"] == "408"
+    for sock in slow:
+        sock.close()
+    until(lambda: server.pages.waiting == 0)  # what nobody reads any more is not worked out
+    assert server.events("12*34")[-1][1]["text"] == "408"
+    assert time.monotonic() - begun < 15  # alone, `long` takes more
+
+
+def test_time_is_bounded_and_so_is_who_may_wait(server, monkeypatch):
+    monkeypatch.setattr("addgpt.serve.app.SECONDS", 0.2)
+    events = server.events("7" * 60 + "*" + "3" * 60)
+    assert events[-1][0] == "refused" and "more than 0.2 s" in events[-1][1]
+    monkeypatch.setattr("addgpt.serve.app.WAITING", 0)
+    assert server.events("1+1") == [("refused", "the model is busy; try again")]
+    assert server.ask("/attention", b'{"problem": "1+2", "completion": "30"}')[0] == 503
+
+
 def test_the_page_takes_nothing_from_outside(server):
     for path in ("/", "/page.css", "/page.js", "/attention.css", "/attention.js"):
         code, text, headers = server.ask(path)
@@ -173,6 +206,12 @@ def test_in_a_browser(server, tmp_path, width, scheme):
         page.click(".token >> nth=3")
         page.wait_for_selector(".attn svg .arc")
         assert page.locator(".token[aria-pressed=true]").count() == 1
+        page.fill("#expression", "12345678*87654321")
+        page.keyboard.press("Enter")
+        page.click(".token >> nth=3")  # while it writes
+        page.wait_for_selector("#answer:text-is('1082152022374638')")
+        page.click(".token >> nth=-1")
+        page.wait_for_selector(".attn .written >> nth=200", state="attached")
         page.focus("#tab-calculate")
         page.keyboard.press("ArrowRight")
         page.wait_for_selector(".run svg.curve path", state="attached")
@@ -184,12 +223,44 @@ def test_in_a_browser(server, tmp_path, width, scheme):
 
 def test_the_command_starts_and_ends(tmp_path):
     words = [sys.executable, "-m", "addgpt", "serve", "--results", str(tmp_path), "--port"]
-    first = subprocess.Popen([*words, "0"], stdout=subprocess.PIPE, text=True)
-    assert first.stdout is not None
+    pipe = subprocess.PIPE
+    first = subprocess.Popen([*words, "0"], stdout=pipe, stderr=pipe, text=True)
+    assert first.stdout is not None and first.stderr is not None
     line = first.stdout.readline()
     port = line.split(":")[2].split("/")[0]
     taken = subprocess.run([*words, port], capture_output=True, text=True)
     assert taken.returncode == 1 and f"cannot listen on port {port}" in taken.stderr
-    time.sleep(0.5)
-    os.kill(first.pid, signal.SIGINT)
-    assert first.wait(20) in (0, 130, -2)
+    host, path = f"127.0.0.1:{port}", f"/solve?text={'7' * 99}*{'3' * 99}"
+    client = socket.create_connection(("127.0.0.1", int(port)))
+    client.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    assert client.recv(12) == b"HTTP/1.1 200"
+    os.kill(first.pid, signal.SIGINT)  # in the middle of a long computation
+    begun = time.monotonic()
+    assert first.wait(20) in (0, 130, -2) and time.monotonic() - begun < 8
+    client.close()
+    assert first.stderr.read() in ("", "error: stopped\n")
+
+
+def test_the_endpoint_refuses_in_one_line_what_it_cannot_do():
+    pytest.importorskip("httpx")
+    from starlette.testclient import TestClient
+
+    from addgpt.runs.run import SHIPPED
+    from addgpt.serve.openai_api import MOST_PROMPTS, application
+
+    client = TestClient(application(Run(SHIPPED)))
+    chat = client.post("/v1/chat/completions", json={"messages": [{"content": "12*34?"}]})
+    assert chat.json()["choices"][0]["message"]["content"] == "408"
+    for body, words in (
+        ("[" * 100_000, "recursion"),
+        ("{", "Expecting"),
+        ("[]", "must be a JSON object"),
+        ('{"prompt": 3}', "prompt must be a text"),
+        ('{"prompt": "\\ud800"}', "not in the alphabet"),
+        ('{"prompt": []}', f"0 prompts; 1 to {MOST_PROMPTS}"),
+        (json.dumps({"prompt": ["1+2="] * 101}), "101 prompts"),
+        ('{"prompt": "1+2=", "stream": true}', "stream"),
+    ):
+        reply = client.post("/v1/completions", content=body)
+        told = reply.json()["error"]["message"]
+        assert reply.status_code == 400 and words in told and "\n" not in told, (body[:40], told)

@@ -280,7 +280,8 @@ def calculator(spoil=lambda prompt, completion: completion) -> Calculator:
     [
         ("1+2+3", ["1+2+3"]),
         ("12+3", ["12+3"]),
-        ("(1+2)+(30+40)+5", ["1+2+30+40+5"]),
+        ("(1+2)+30+5", ["1+2+30+5"]),
+        ("(1+2)+(30+40)+5", ["30+40", "1+2+70+5"]),  # brackets on the right are a sum of their own
         ("-(1+2+3)", ["1+2+3"]),
         ("-1 + -2 + -3", ["1+2", "3+3"]),  # of signed numbers two at a time
     ],

@@ -71,6 +71,8 @@ what is 2+2?|4
 .5+5.|5.5
 1,234.5*2|2469
 3x4|12
+0 x 4|0
+10x4|40
 2X3|6
 8:2|4
 8⁄2|4
@@ -140,6 +142,7 @@ def test_what_people_type(line):
         ("0.5^9999", "more than 1,000 digits"),
         ("7%-3", "'%-' may be a percentage less something"),
         ("50%-3", "'%-' may be"),
+        ("1+0x10", "'0x' may begin a hexadecimal number"),
         ("x = 3", "names are for the prompt"),
         ("ans+1", "names are for the prompt"),
         ("5 apples", "unknown word 'apples'"),

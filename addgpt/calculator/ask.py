@@ -10,7 +10,6 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from addgpt.calculator.numbers import brief
 from addgpt.config.architectures import ModelConfig
 from addgpt.config.errors import UsageError
 from addgpt.generation import decode
@@ -87,8 +86,15 @@ class Asker:
 
     def check(self, problem: Problem) -> str:
         """The prompt of a problem. Raises UsageError for one that cannot be asked."""
-        _check_work(problem, self._most)
-        return self.task.prompt(problem)
+        work = digits_of_work(problem)
+        if work > self._most:  # before any of it is laid out
+            raise UsageError(_too_much(problem, self._most))
+        prompt = self.task.prompt(problem)
+        if work > self._most // 8:
+            limit = self._limit(problem, self.task.encode(prompt)[None])
+            if not 1 <= limit <= self._most:
+                raise UsageError(self._refusal(problem, limit))
+        return prompt
 
     def ask(self, problems: Iterable[Problem], together: bool) -> dict[Problem, Written | str]:
         """What the model writes about each problem, or why it cannot be asked.
@@ -98,18 +104,17 @@ class Asker:
         takes as many passes.
         """
         found: dict[Problem, Written | str] = {}
-        groups: dict[tuple[int, bool], list[tuple[Problem, np.ndarray]]] = {}
+        groups: dict[tuple[int, int], list[tuple[Problem, np.ndarray]]] = {}
         for problem in dict.fromkeys(problems):
             try:
                 prompt = self.task.encode(self.check(problem))
             except UsageError as error:
                 found[problem] = str(error)
                 continue
-            trained = self.task.in_train_range(problem)
-            groups.setdefault((len(prompt), trained), []).append((problem, prompt))
-        for (start, trained), group in groups.items():
+            slots = self._slots(problem, len(prompt))
+            groups.setdefault((len(prompt), slots), []).append((problem, prompt))
+        for (start, slots), group in groups.items():
             write = self._together if together or start > LONG else self._alone
-            slots = max(1, self._longest - start) if trained else self._most
             size = max(1, 50 * TOKENS_AT_ONCE // (start + slots))  # rows whose ids fit into memory
             for place in range(0, len(group), size):
                 asked, prompts = zip(*group[place : place + size], strict=True)
@@ -128,9 +133,7 @@ class Asker:
         task, limits = self.task, self._limits(prompts, slots)
         fits = (limits >= 1) & (limits <= self._most)
         for row in np.flatnonzero(~fits).tolist():
-            what = brief(str(problems[row]))
-            fault = f"too long for this model: {what}"
-            found[problems[row]] = fault if limits[row] < 1 else _too_much(what, self._most)
+            found[problems[row]] = self._refusal(problems[row], limits[row])
         rows = np.flatnonzero(fits)
         rows = rows[np.argsort(limits[rows], kind="stable")]
         for index in _batches(rows, limits + prompts.shape[1]):
@@ -170,17 +173,15 @@ class Asker:
             prompts = self.task.encode(self.check(problem))[None]
         except UsageError as error:
             return str(error)
-        slots = max(1, self._longest - prompts.shape[1])
-        slots = slots if self.task.in_train_range(problem) else self._most
-        limit = int(self._limits(prompts, slots)[0])
+        limit = self._limit(problem, prompts)
         if not 1 <= limit <= self._most:
-            what = brief(str(problem))
-            return f"too long for this model: {what}" if limit < 1 else _too_much(what, self._most)
+            return self._refusal(problem, limit)
         text = ""
         chances: list[float] = []
         for token, chance in self._tokens(prompts, limit):
             char = self.task.decode(np.array([token]))
-            text, chances = text + char, [*chances, chance]
+            text += char
+            chances.append(chance)
             if char not in self.task.hidden:
                 yield len(text) - 1, char, min(chance / self._surest, 1.0)
         return self._written(problem, text, np.array(chances), text.endswith(self.task.end))
@@ -206,6 +207,20 @@ class Asker:
             out.tokens[0, :size].tolist(), out.probability[0, :size].tolist(), strict=True
         )
 
+    def _slots(self, problem: Problem, start: int) -> int:
+        """How many tokens are laid out after a prompt of `start` tokens, at first."""
+        trained = self.task.in_train_range(problem)
+        return max(1, self._longest - start) if trained else self._most
+
+    def _limit(self, problem: Problem, prompt: np.ndarray) -> int:
+        """How many tokens may be written after the (1, T) prompt of a problem."""
+        return int(self._limits(prompt, self._slots(problem, prompt.shape[1]))[0])
+
+    def _refusal(self, problem: Problem, limit: int) -> str:
+        """Why a problem cannot be asked after which that many tokens would be written."""
+        fault = f"too long for this model: {sizes(problem)}"
+        return fault if limit < 1 else _too_much(problem, self._most)
+
     def _limits(self, prompts: np.ndarray, slots: int) -> np.ndarray:
         """(B,) how many tokens may be written after each prompt: its slots, and some more."""
         start = prompts.shape[1]
@@ -228,23 +243,36 @@ def most_tokens(config: ModelConfig | None) -> int:
     return round((math.sqrt(A_TOKEN**2 + 2 * A_PAIR * SECONDS) - A_TOKEN) / A_PAIR)
 
 
-def _too_much(what: str, most: int) -> str:
+def sizes(problem: Problem) -> str:
+    """A problem by the lengths of its operands.
+
+    >>> sizes(Problem("*", (12345, 678)))
+    '5 digits * 3 digits'
+    """
+    digits = [len(str(operand)) for operand in problem.operands]
+    if len(digits) > 2:
+        return f"a sum of {len(digits):,} numbers of up to {max(digits):,} digits"
+    return f" {problem.op} ".join(f"{n:,} digit{'s'[: n > 1]}" for n in digits)
+
+
+def _too_much(problem: Problem, most: int) -> str:
     return (
-        f"too much work: {what} takes more than {most:,} tokens, "
+        f"too much work: {sizes(problem)} takes more than {most:,} tokens, "
         f"which this model writes in about {SECONDS} s"
     )
 
 
-def _check_work(problem: Problem, most: int) -> None:
-    """Refuse what would be too much to write, before any of it is laid out: * and / work on each
-    pair of digits."""
-    op = problem.op
-    if op in "+-":
-        return
-    a, b = (len(str(operand)) for operand in problem.operands)
-    rows = b if op == "*" else max(1, a - b + 1)  # partial products, or steps
-    if rows * (a if op == "*" else b) > most:
-        raise UsageError(_too_much(f"{a:,} digits {op} {b:,} digits", most))
+def digits_of_work(problem: Problem) -> int:
+    """Roughly the least that there is to write: * and / work on each pair of digits.
+
+    >>> digits_of_work(Problem("*", (12345, 678)))
+    15
+    """
+    digits = [len(str(operand)) for operand in problem.operands]
+    if problem.op in "+-":
+        return sum(digits)
+    a, b = digits
+    return a * b if problem.op == "*" else b * max(1, a - b + 1)  # each step works on the divisor
 
 
 def _batches(rows: np.ndarray, lengths: np.ndarray) -> Iterator[np.ndarray]:

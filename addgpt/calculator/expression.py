@@ -179,7 +179,7 @@ class _Parser:
         self.nodes: list[Node | None] = []
         self.spans: list[tuple[int, int]] = []
         self.notes: list[str] = []
-        self.operands: list[int] = []  # nodes not yet used by an operation
+        self.unused: list[int] = []  # nodes that no operation has taken yet
         self.waiting: list[Token] = []  # operators, and brackets not yet closed
         self.depth = 0
 
@@ -227,11 +227,13 @@ class _Parser:
         """A token after a complete operand: whether one is complete after it, too."""
         op = token.text
         if token.kind == "name" and TIMES.fullmatch(op) and self._is_times(op, then):
+            if then and (before.text, before.end, token.end) == ("0", token.start, then.start):
+                raise UsageError("'0x' may begin a hexadecimal number: type 0 * 10 for a product")
             op = "*"
         elif op in ("%", "percent"):
             op = "mod" if op == "%" and self._is_mod(token, then, before) else "percent"
         if op == "percent":
-            of = self.operands.pop()
+            of = self.unused.pop()
             self._note_percent(token, then, of)
             self._push(Percent(of), self.spans[of][0], token.end)
             return True
@@ -270,7 +272,7 @@ class _Parser:
         if OPEN.index(opened.text) != CLOSE.index(token.text):
             raise UsageError(f"unbalanced: {opened.text!r} is closed by {token.text!r}")
         self.depth -= 1
-        self.spans[self.operands[-1]] = (opened.start, token.end)
+        self.spans[self.unused[-1]] = (opened.start, token.end)
 
     def _is_times(self, word: str, then: Token | None) -> bool:
         """Whether an x after an operand is a multiplication sign, and no name."""
@@ -311,12 +313,12 @@ class _Parser:
         """Turn waiting operators that bind at least so tightly into nodes."""
         while self.waiting and PRECEDENCE.get(self.waiting[-1].text, 0) >= least:
             token = self.waiting.pop()
-            right = self.operands.pop()
+            right = self.unused.pop()
             end = self.spans[right][1]
             if token.text == NEGATE:
                 self._push(Negation(right), token.start, end)
                 continue
-            left = self.operands.pop()
+            left = self.unused.pop()
             start = self.spans[left][0]
             if token.text in "+-*":
                 self._push(self._chain(token.text, left, right), start, end)
@@ -334,7 +336,7 @@ class _Parser:
         return Chain(kind, [(1, left), (sign, right)])
 
     def _push(self, node: Node, start: int, end: int) -> None:
-        self.operands.append(len(self.nodes))
+        self.unused.append(len(self.nodes))
         self.nodes.append(node)
         self.spans.append((start, end))
 

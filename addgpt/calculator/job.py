@@ -307,11 +307,9 @@ class Job:
             self._lost(reason)
 
     def _lost(self, reason: str) -> None:
-        if "exact" in reason:
-            reason = "inexact division"
         self.stuck = self.stuck or f"after a mistake, the model could not go on: {reason}"
 
 
 def _no_answer(written: Written) -> str:
     what = "wrote no readable answer to" if written.finished else "did not come to an end with"
-    return f"the model {what} {brief(str(written.problem))}"
+    return f"the model {what} {brief(written.problem, 'characters')}"

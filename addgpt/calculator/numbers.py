@@ -138,7 +138,7 @@ def number(units: int, places: int = 0, rounded: bool = False) -> Number:
     return Number(units, places, rounded)
 
 
-def brief(number: object, of: str = "digits", most: int = 24) -> str:
-    """A number or other text, its middle left out where it is long."""
-    text = str(number)
+def brief(what: object, of: str = "digits", most: int = 24) -> str:
+    """A number or other text, its middle left out where it is long; `of` is what it consists of."""
+    text = str(what)
     return text if len(text) <= most else f"{text[:8]}...{text[-8:]} ({len(text):,} {of})"

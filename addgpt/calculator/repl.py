@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import platformdirs
 
 from addgpt.calculator.numbers import DIVISIONS, Value, brief
-from addgpt.calculator.show import answer, exact_text, notes, works
+from addgpt.calculator.show import FAIRLY_SURE, answer, exact_text, notes, works
 from addgpt.calculator.solver import Calculator, Solution
 from addgpt.config.errors import UsageError
 from addgpt.task import Problem
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from prompt_toolkit.history import History
 
 MAX_REACH = 200  # digits up to which `reach` searches
-SURE, FAIRLY_SURE = 0.99, 0.9
+SURE = 0.99
 COMMANDS = (
     ":steps", ":exact", ":division", ":digits", ":vars", ":model", ":help", ":quit",
 )  # fmt: skip

@@ -19,7 +19,7 @@ MAX_TOLD = 20  # wrong answers to piped lines
 MAX_ROWS = 60  # of a step in a terminal
 MAX_STEPS = 40  # in a terminal
 MAX_DECIMALS = 40  # places up to which an exact value is shown as a decimal
-FAIRLY_SURE = 0.9
+FAIRLY_SURE = 0.9  # probability of a token, below which there is doubt
 RULE = re.compile("-+|=+")
 DIGITS = re.compile(" *([-+]?) *([0-9]+)")
 
@@ -185,7 +185,7 @@ def notes(solution: Solution) -> list[str]:
     beyond = [step.problem for step in solution.steps if not step.covered]
     if beyond:
         more = f" and {len(beyond) - 1} more" if len(beyond) > 1 else ""
-        out.append(f"of lengths never trained or scored: {brief(str(beyond[0]))}{more}")
+        out.append(f"of lengths never trained or scored: {brief(beyond[0], 'characters')}{more}")
     return out
 
 

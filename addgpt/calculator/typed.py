@@ -118,7 +118,7 @@ def tokens(text: str) -> Iterator[Token]:
             raise UsageError(_complaint(text, place))
         kind, word, start = match.lastgroup, match[0], place
         place = match.end()
-        if kind == "number" or kind == "mark":
+        if kind in ("number", "mark"):  # `mark`: a number with separators, its last group
             if place < end and text[place] in ".,_'0123456789":
                 raise UsageError(_complaint(text, place))
             yield Token("number", word, start, place, _number(word))

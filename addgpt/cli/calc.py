@@ -39,7 +39,7 @@ def command(
     division: str | None,
     digits: int,
     exact: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Calculate with a model: + - * / // % ^ of whole numbers and decimals, and brackets.
 
     Without an expression it opens a prompt, with names and settings; piped lines get one answer
@@ -102,7 +102,7 @@ def _one(calculator, parts: tuple[str, ...], steps: bool, exact: bool) -> int:
             f"the shell has put names of files in the place of *, such as {files[0]}; quote the "
             'expression: addgpt calc "3 * 4"'
         ) from error
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    width = shutil.get_terminal_size().columns if sys.stdout and sys.stdout.isatty() else None
     text = show(calculator, solution, steps, width)
     beside = exact_text(solution) if exact and solution.stuck is None else ""
     if text:

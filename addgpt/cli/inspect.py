@@ -16,7 +16,6 @@ from addgpt.config.errors import UsageError
 
 Rows = Sequence[dict[str, Any]]
 Writer = Callable[[Path], object]
-PROBES = ("carry", "borrow", "sum")
 
 
 @click.command("inspect")
@@ -24,7 +23,7 @@ PROBES = ("carry", "borrow", "sum")
 @click.argument("problem", required=False)
 @click.option("--ablate", is_flag=True, help="What breaks without each head and MLP.")
 @click.option("--patch", is_flag=True, help="Which parts bring a carry into a problem without it.")
-@click.option("--probe", type=click.Choice(PROBES), help="What can be read off the stream.")
+@click.option("--probe", metavar="[carry|borrow|sum]", help="What can be read off the stream.")
 @click.option("--fourier", is_flag=True, help="The spectrum of the embeddings of digits.")
 @click.option("--grokking", is_flag=True, help="Progress measures of modular sums, over steps.")
 @click.option("--examples", type=click.IntRange(2), default=500, show_default=True)
@@ -199,6 +198,8 @@ def _check_out(out: tuple[Path, ...], valid: tuple[str, ...]) -> None:
         if path.suffix.lstrip(".") not in valid:
             ends = " or ".join(f".{end}" for end in valid)
             raise UsageError(f"--out {path}: its name must end in {ends} here")
+        if path.is_dir():
+            fail(f"--out {path}: that is a folder", 1)
         if not path.parent.is_dir():
             fail(f"--out {path}: there is no folder {path.parent}", 1)
 

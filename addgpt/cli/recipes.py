@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from addgpt.config.errors import UsageError
+
 if TYPE_CHECKING:
     from addgpt.runs.published import Published
 
 ROOM = 100  # characters of a line
+COLUMNS = ("recipe", "seed", "params", "seconds", "digits", "n", "correct", "far_digits", "far_n",
+           "far_correct")  # fmt: skip
 
 
 @click.command("recipes")
@@ -87,7 +91,10 @@ def _markdown(recipes: list[Published], measured: Path | None) -> Iterator[str]:
     runs: dict[str, list[dict[str, str]]] = {}
     if measured:
         with measured.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
+            rows = csv.DictReader(file)
+            if missing := [name for name in COLUMNS if name not in (rows.fieldnames or ())]:
+                raise UsageError(f"{measured} has no column {', '.join(missing)}")
+            for row in rows:
                 runs.setdefault(row["recipe"], []).append(row)
     head = ("recipe", "what it is", "the paper reports", "here, in distribution", "here, beyond",
             "parameters", "minutes", "seeds")  # fmt: skip

@@ -13,6 +13,13 @@ class UsageError(ValueError):
     """A request that cannot be met; the message is one line that names the valid choices."""
 
 
+def quoted(text: str, most: int = 60) -> str:
+    """What somebody gave, in quotes; the middle of a long text is left out."""
+    text = text.strip()
+    half = most // 2
+    return repr(text if len(text) <= most else f"{text[:half]}…{text[-half:]}")
+
+
 def place(error: BaseException) -> tuple[str, str]:
     """The file in which an error came up, the innermost that is of no installed package; and where.
 

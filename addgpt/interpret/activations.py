@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -109,10 +111,13 @@ class Activations(Mapping[str, np.ndarray]):
                 arrays = {name: file[name] for name in file.files if name != "about"}
                 about = json.loads(str(file["about"]))
                 tokens = [Token(**token) for token in about["tokens"]]
-                return cls(arrays, tokens, about["alphabet"])
+                found = cls(arrays, tokens, str(about["alphabet"]))
+                for name in found:
+                    found.axes(name)
+                return found
         except OSError as error:
             raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
             raise UsageError(f"{path} does not hold activations") from None
 
 
@@ -206,6 +211,8 @@ def run(
     """
     config = model.config
     assert isinstance(config, GPTConfig)
+    if isinstance(edits, Edit) or not all(isinstance(edit, Edit) for edit in edits):
+        raise UsageError("edits are a list: of zero(…), mean(…), patch(…), knock_out(…)")
     for edit in edits:
         edit.check(config)
 

@@ -99,6 +99,12 @@ function drawAttention(element, data, first = 0) {
     if (focus) spots[data.slots[shown.slot].token].focus();
   }
 
+  // A wide sum on a narrow screen: scroll the paper to the chosen token.
+  function show(token) {
+    const at = x(token), from = paper.scrollLeft, room = paper.clientWidth;
+    if (at < from + CELL || at > from + room - CELL) paper.scrollLeft = at - room / 2;
+  }
+
   function draw() {
     const slot = data.slots[shown.slot];
     spots.forEach((spot, place) => {
@@ -140,6 +146,7 @@ function drawAttention(element, data, first = 0) {
       }, `[data-head="${head}"]`));
     }
     describe(slot, to);
+    show(to);
   }
 
   function again(change, selector) {
@@ -163,7 +170,7 @@ function drawAttention(element, data, first = 0) {
       looks.slice(0, 5).forEach(([place, weight]) => {
         const other = data.tokens[place], line = make(cell, "div");
         make(line, "code", {}, visible(other.char));
-        line.append(` ${where(other)}: ${percent(weight)}`);
+        line.append(`${where(other) && ` ${where(other)}`}: ${percent(weight)}`);
       });
     });
     if (slot.parts.length) {

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from addgpt.config.errors import UsageError
 from addgpt.config.gpt import GPTConfig
-from addgpt.model.hooks import READ_ONLY, point_names
+from addgpt.model.hooks import point_names
 
 Arrays = Mapping[str, np.ndarray]  # `Activations`
 PER_HEAD = ("query", "key", "value", "weights", "found")
+READ_ONLY = ("mid", "head")
 
 Places = Sequence[int] | np.ndarray | None
 """Tokens by their number, or true for each that is meant; None: all. (B, T) bool for B problems."""
@@ -73,12 +74,13 @@ class Edit:
 
     def check(self, config: GPTConfig) -> None:
         """Raise UsageError unless a model has such a point, and such a head."""
-        check_name(self.name, config)
-        if self.name.startswith(READ_ONLY):
-            raise UsageError(f"{self.name} can only be read; edit attention.D, mlp.D or after.D")
-        if self.head is not None and self.name.partition(".")[0] not in PER_HEAD:
-            raise UsageError(f"{self.name} has no heads; those that do: {', '.join(PER_HEAD)}")
         kind = self.name.partition(".")[0]
+        if kind in READ_ONLY:
+            valid = "found.D, attention.D, mlp.D or after.D"
+            raise UsageError(f"{self.name} can only be read; edit {valid}")
+        check_name(self.name, config)
+        if self.head is not None and kind not in PER_HEAD:
+            raise UsageError(f"{self.name} has no heads; those that do: {', '.join(PER_HEAD)}")
         count = config.key_heads if kind in ("key", "value") else config.heads
         if self.head is not None and not 0 <= self.head < count:
             raise UsageError(f"{self.name} has heads 0 to {count - 1}, not {self.head}")

@@ -86,6 +86,8 @@ def subject(model: Any, task: Task | None = None) -> Subject:
         raise UsageError(f"{name} has no attention: this needs a run of architecture=gpt")
     if task is None:
         raise UsageError("a model alone is not enough: give its task, or its run")
+    if len(task.alphabet) != model.config.vocab or len(task.levels) != len(model.config.levels):
+        raise UsageError(f"the model is not of task {task.name}: its alphabet or ids are others")
     return Subject(model.eval(), task)
 
 
@@ -97,21 +99,22 @@ def written(of: Subject, problem: Problem | str, completion: str | None = None) 
     task, config = of.task, of.config
     asked, prompt = _prompt(task, problem)
     before = task.encode(prompt)
-    longest = config.longest or MOST_TOKENS
+    longest = min(config.longest or MOST_TOKENS, MOST_TOKENS)
     if completion is not None:
         after = task.encode(completion)
     elif isinstance(task, TextTask):
         before, after = before[:-1], before[-1:]
     else:
-        room = _expected(task, before) + EXTRA_TOKENS
-        after = np.zeros(0, before.dtype)
-        if len(before) < longest:
-            room = max(1, min(room, longest - len(before)))
-            made = write(of.model, task, before[None], room)
-            after = made.tokens[0, : made.length[0]]
+        _check_fits(len(before) + 1, longest)
+        right = task.reference(before[None]) if isinstance(task, Graded) else None
+        expected = int(right.lengths[0]) if right is not None else len(before) + 1
+        _check_fits(expected, longest)  # the right work cut short would look like wrong work
+        room = expected if right is not None else len(before) + task.longest()
+        room = min(room + EXTRA_TOKENS, longest) - len(before)
+        made = write(of.model, task, before[None], room)
+        after = made.tokens[0, : made.length[0]]
     tokens = np.concatenate([before, after])
-    if len(tokens) > longest:
-        raise UsageError(f"{len(tokens):,} tokens: at most {longest:,} can be looked into")
+    _check_fits(len(tokens), longest)
     if len(tokens) < 2:
         raise UsageError("there is nothing to look into: give a problem, or at least 2 characters")
     positions = within_tables(task.positions, config)
@@ -137,6 +140,8 @@ def _prompt(task: Task, problem: Problem | str) -> tuple[Problem | None, str]:
         return None, task.begin(str(problem))
     if not isinstance(task, Graded):
         raise UsageError(f"{task.name} has no problems that can be asked")
+    if not isinstance(problem, str | Problem):
+        raise UsageError(f"a problem is a text, such as 12+34, or a Problem, not {problem!r}")
     try:
         asked = task.parse(problem) if isinstance(problem, str) else problem
         return asked, task.prompt(asked)
@@ -146,7 +151,6 @@ def _prompt(task: Task, problem: Problem | str) -> tuple[Problem | None, str]:
         raise UsageError(text if example in text else f"{text}; ask such as {example}") from None
 
 
-def _expected(task: Task, prompt: np.ndarray) -> int:
-    """How many tokens the right work has."""
-    right = task.reference(prompt[None]) if isinstance(task, Graded) else None
-    return int(right.lengths[0]) - len(prompt) if right is not None else task.longest()
+def _check_fits(tokens: int, longest: int) -> None:
+    if tokens > longest:
+        raise UsageError(f"{tokens:,} tokens: at most {longest:,} can be looked into")

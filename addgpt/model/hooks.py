@@ -42,7 +42,6 @@ from addgpt.model.gpt import GPT
 
 ATTENTION = ("query", "key", "value", "weights", "found", "attention")
 MLP = ("mid", "mlp_in", "hidden", "mlp")
-READ_ONLY = "mid"
 
 See = Callable[[str, Tensor], Tensor]
 """Gets the name of a point and what passes there; returns that, or what shall pass instead."""

@@ -10,10 +10,13 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 
+import numpy as np
+
 from addgpt.config.errors import UsageError
 from addgpt.config.settings import unknown, with_settings
-from addgpt.task import Task
+from addgpt.task import HeldOut, Task
 
+SEED, SAMPLE = 0, 100  # held-out problems of which no stage may train on any
 FORM = "STEP:option=value option=value;STEP:..., steps from 0 rising"
 
 
@@ -37,21 +40,23 @@ class Curriculum:
 def curriculum(task: Task, text: str) -> Curriculum:
     """The stages that a text describes; before the first of them, the task is as it is.
 
-    Raises UsageError for what is no such text, and for a stage whose problems the model of `task`
-    cannot be given: they need other tokens or position ids.
+    Raises UsageError for what is no such text, for a stage whose problems the model of `task`
+    cannot be given as they need other tokens or position ids, and for one that trains on what
+    `task` holds out.
     """
-    steps, tasks = [0], [task]
+    steps, tasks, last = [0], [task], -1
     for stage in filter(None, text.split(";")):
         number, colon, pairs = stage.strip().partition(":")
         step = int(number) if number.isascii() and number.isdecimal() else -1
-        options = dict(pair.partition("=")[::2] for pair in pairs.split())
-        rises = step > steps[-1] or (step == 0 and tasks == [task])
-        if not (colon and options and all(options.values()) and rises):
+        given = [pair.partition("=")[::2] for pair in pairs.split()]
+        options = dict(given)
+        once = len(options) == len(given)
+        if not (colon and options and all(options.values()) and once and step > last):
             raise UsageError(f"curriculum must be {FORM}, not {text!r}")
         for name in options:
             if name not in task.options():
                 raise unknown("option", name, task.options(), " in curriculum")
-        changed = with_settings(task, options)
+        last, changed = step, with_settings(task, options)
         _check_fits(task, changed, stage.strip())
         if step == 0:
             tasks[0] = changed
@@ -72,3 +77,16 @@ def _check_fits(task: Task, stage: Task, text: str) -> None:
     }.items():
         if wrong:
             raise UsageError(f"curriculum: stage {text!r} {what} the task that is learned")
+    if _trains_on_held_out(task, stage):
+        raise UsageError(f"curriculum: stage {text!r} trains on problems that the task holds out")
+
+
+def _trains_on_held_out(task: Task, stage: Task) -> bool:
+    """Whether training can draw in a stage some of a sample of what the task holds out."""
+    if not isinstance(task, HeldOut) or not isinstance(stage, HeldOut):
+        return False
+    held_out = task.batch(np.random.default_rng(SEED), SAMPLE, "test").problems
+    try:
+        return any(stage.in_train(problem) for problem in held_out)
+    except UsageError:  # the stage has another operation
+        return False

@@ -46,6 +46,8 @@ def split_settings(task: str, settings: Mapping[str, Any]) -> tuple[dict[str, An
     for key in settings:
         if key not in known:
             raise unknown("setting", key, known)
+        if known.count(key) > 1:
+            raise UsageError(f"task {task} has an option {key}, as model or training do: rename it")
     return tuple({k: v for k, v in settings.items() if k in group} for group in names)
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -25,10 +25,11 @@ from addgpt.interpret.subject import subject, written
 from addgpt.runs.files import RunError
 from addgpt.serve import live
 
-SECONDS = 60  # that one expression may take
+SECONDS = 60  # of work that one expression may take
 TOGETHER = 0.03  # seconds for which tokens are gathered
 LONGEST = 2_000  # characters of an expression
 WAITING = 8  # requests that may wait for the model
+BUSY = "the model is busy; try again"
 TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 FILES = {
     "": ("addgpt.serve", "static/index.html"),
@@ -44,7 +45,7 @@ class Pages:
 
     def __init__(self, calculator: Calculator, results: Path) -> None:
         self.calculator, self.results = calculator, results
-        self.model, self.waiting = asyncio.Lock(), 0
+        self.model, self.waiting = asyncio.Lock(), 0  # requests that use it, or wait for it
 
     def app(self) -> Starlette:
         routes = [Route(f"/{name}", self.file) for name in FILES]
@@ -75,17 +76,24 @@ class Pages:
     async def _told(self, text: str) -> AsyncIterator[tuple[str, Any]]:
         if len(text) > LONGEST or self.waiting >= WAITING:
             long = f"at most {LONGEST:,} characters"
-            yield "refused", long if len(text) > LONGEST else "the model is busy; try again"
+            yield "refused", long if len(text) > LONGEST else BUSY
             return
+        pieces, spent = events(self.calculator, text), 0.0
+        while spent < SECONDS:
+            # Between two pieces it is the turn of others: nobody keeps them waiting by not reading.
+            piece, took = await self._in_turn(_timed, pieces)
+            if piece is None:
+                return
+            spent += took
+            yield piece
+        yield "refused", f"this takes more than {SECONDS} s; addgpt calc has no such limit"
+
+    async def _in_turn(self, work: Callable[..., Any], *args: Any) -> Any:
+        """What `work` returns, once nobody else uses the model."""
         self.waiting += 1
         try:
             async with self.model:
-                pieces = events(self.calculator, text)
-                try:
-                    async for piece in iterate_in_threadpool(pieces):
-                        yield piece
-                finally:
-                    pieces.close()
+                return await run_in_threadpool(work, *args)
         finally:
             self.waiting -= 1
 
@@ -95,10 +103,10 @@ class Pages:
             problem, completion = str(asked["problem"]), str(asked["completion"])
         except (ValueError, KeyError, TypeError, RecursionError):
             return PlainTextResponse("a problem and its completion, as JSON", 400)
+        if self.waiting >= WAITING:
+            return PlainTextResponse(BUSY, 503)
         try:
-            async with self.model:
-                found = await run_in_threadpool(self._attention, problem, completion)
-            return JSONResponse(found)
+            return JSONResponse(await self._in_turn(self._attention, problem, completion))
         except (UsageError, RunError) as error:
             return PlainTextResponse(str(error), 400)
 
@@ -113,7 +121,13 @@ class Pages:
         return JSONResponse(await run_in_threadpool(live.runs, self.results))
 
 
-def events(calculator: Calculator, text: str) -> Generator[tuple[str, Any], None, None]:
+def _timed(pieces: Iterator[tuple[str, Any]]) -> tuple[tuple[str, Any] | None, float]:
+    """The next piece, None at the end, and the seconds that it took."""
+    start = time.monotonic()
+    return next(pieces, None), time.monotonic() - start
+
+
+def events(calculator: Calculator, text: str) -> Iterator[tuple[str, Any]]:
     """What the page is told while an expression is worked out: the event's name, its data.
 
     step     a step begins: its title, the problem
@@ -122,13 +136,9 @@ def events(calculator: Calculator, text: str) -> Generator[tuple[str, Any], None
     answer   the end: the answer, whether it is right, and what else there is to say
     refused  in place of an answer: why there is none
     """
-    start, tokens = time.monotonic(), list[dict[str, Any]]()
-    told = start
+    told, tokens = time.monotonic(), list[dict[str, Any]]()
     for event in calculator.stream(text):
         now = time.monotonic()
-        if now - start > SECONDS:
-            yield "refused", f"this takes more than {SECONDS} s; addgpt calc has no such limit"
-            return
         if isinstance(event, TokenWritten):
             chance = round(event.probability, 4)
             wrong = event.correct is False

@@ -8,7 +8,9 @@ it asks and for whom; what does not fit is refused. Other programs of this machi
 
 from __future__ import annotations
 
+import logging
 import socket
+from types import FrameType
 
 import uvicorn
 from starlette.responses import PlainTextResponse
@@ -70,6 +72,15 @@ class Guard:
         return None
 
 
+class _Server(uvicorn.Server):
+    """Ends at once at Ctrl-C, whoever is still being answered."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.force_exit = True
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # to be cut off is no error
+        super().handle_exit(sig, frame)
+
+
 def serve(app: ASGIApp, port: int, path: str = "/") -> None:
     """Serve until Ctrl-C; prints the address. Raises RunError if the port cannot be had."""
     sock = socket.socket()
@@ -84,4 +95,4 @@ def serve(app: ASGIApp, port: int, path: str = "/") -> None:
     guarded = Guard(app, port)
     config = uvicorn.Config(guarded, log_level="warning", limit_concurrency=50)
     with sock:
-        uvicorn.Server(config).run(sockets=[sock])
+        _Server(config).run(sockets=[sock])

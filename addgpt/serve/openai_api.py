@@ -4,8 +4,8 @@
     POST /v1/completions         the raw text that the model writes after a prompt, `128+367=`
     POST /v1/chat/completions    the answer to the problem of the last message, `128 + 367`: `495`
 
-Decoding is greedy; `temperature` and the like are passed over. What cannot be asked is refused with
-status 400 and one line.
+Decoding is greedy; `temperature` and the like are passed over. What cannot be asked, and `stream`,
+is refused with status 400 and one line.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from addgpt.generation.decode import EXTRA_TOKENS, write
 from addgpt.runs.run import Run
 from addgpt.task import Graded
 
+MOST_PROMPTS = 100  # of a request
+
 
 class Endpoint:
     """Answers requests with the model of a run; one at a time."""
@@ -43,6 +45,8 @@ class Endpoint:
         """What the model writes after the prompt or prompts. Raises UsageError."""
         prompts = body.get("prompt")
         some = prompts if isinstance(prompts, list) else [prompts]
+        if not 1 <= len(some) <= MOST_PROMPTS:
+            raise UsageError(f"{len(some):,} prompts; 1 to {MOST_PROMPTS} can be asked at once")
         choices, read, written = [], 0, 0
         for index, prompt in enumerate(some):
             text, finished, counts = self._write(prompt, body.get("max_tokens"))
@@ -106,8 +110,10 @@ def application(run: Run) -> Starlette:
                 body = await request.json()
                 if not isinstance(body, dict):
                     raise UsageError("the body must be a JSON object")
+                if body.get("stream"):
+                    raise UsageError("stream: there is none; leave it out, or give false")
                 return JSONResponse(await run_in_threadpool(make, body))
-            except ValueError as error:  # UsageError, too, and what is no JSON
+            except (ValueError, RecursionError) as error:  # UsageError, too, and what is no JSON
                 told = {"message": str(error), "type": "invalid_request_error"}
                 return JSONResponse({"error": told}, status_code=400)
 

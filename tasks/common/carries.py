@@ -22,6 +22,8 @@ TRIES = 1000  # draws, for each pair that is wanted
 def column_fact(name: str, problem: Problem, column: int) -> int:
     """What a column is carried (`carry`) or must lend (`borrow`), 0 or 1, or the sum of its two
     digits (`sum`). Columns count from 1. Raises UsageError for what the operation does not have."""
+    if len(problem.operands) != 2:
+        raise UsageError(f"columns of two numbers have such facts, not of {len(problem.operands)}")
     valid = FACTS.get(problem.op, ())
     if name not in valid:
         there = ", ".join(valid) or "nothing"

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from addgpt.config.errors import quoted
 from addgpt.task import (
     MAX_CHARACTERS,
     MAX_DIGITS,
@@ -111,7 +112,7 @@ class Operation(Graded, HeldOut, Explained):
                 break
         if match is None:
             example = self.text(Problem(self.op, (12, 34)))
-            raise UsageError(f"{text.strip()!r} is not a problem like {example}")
+            raise UsageError(f"{quoted(text)} is not a problem like {example}")
         problem = Problem(self.op, (int(match[1]), int(match[2])))
         self.prompt(problem)
         return problem

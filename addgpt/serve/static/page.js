@@ -109,7 +109,7 @@ function finish(told) {
 async function look(of, place, button) {
   for (const other of of.work.querySelectorAll("[aria-pressed=true]")) other.setAttribute("aria-pressed", "false");
   button.setAttribute("aria-pressed", "true");
-  if (!of.attention) {
+  if (!of.attention || of.attention.slots.length < of.completion.length) {
     const body = JSON.stringify({ problem: of.problem, completion: of.completion });
     const reply = await fetch("attention", { method: "POST", body });
     if (!reply.ok) {
