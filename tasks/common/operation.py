@@ -105,8 +105,8 @@ class Operation(Graded, HeldOut, Explained):
     def parse(self, text: str) -> Problem:
         if not self.form:
             return super().parse(text)
-        digits, asked = f"([0-9]{{1,{MAX_DIGITS}}})", text.strip().removesuffix("=").strip()
-        for form in (self.form, f"{{a}}{self.char}{{b}}"):  # as people write it, or as a prompt
+        digits, asked = f"([0-9]{{1,{MAX_DIGITS}}})", text.strip()
+        for form in (f"{self.form}=", f"{{a}}{self.char}{{b}}=", self.form):  # the second: a prompt
             pattern = re.escape(form).replace(r"\{a\}", digits).replace(r"\{b\}", digits)
             if match := re.fullmatch(pattern.replace(r"\ ", r"\s+"), asked, re.ASCII):
                 break
