@@ -147,6 +147,7 @@ def folder(tmp_path_factory):
         Path("my.csv").write_text("problem,answer\n12+34,46\n")
         Path("docs").mkdir()
         shutil.copytree(ROOT / "results/reference", "results/reference")
+        shutil.copytree(ROOT / "addgpt/pretrained/adder", "addgpt/pretrained/adder")
         for name, words in RUNS.items():
             invoke(tiny(["train", "--task", *words.split(), "--out", f"results/{name}"]))
         yield place
