@@ -72,7 +72,7 @@ def load_run(run: str | Path) -> Run:
     Examples:
         >>> run = load_run("calculator")
         >>> run.task().name, run.config.model.width, run.model().parameter_count()
-        ('calc', 96, 121812)
+        ('calc', 96, 122388)
     """
     from addgpt.runs.run import Run, run_path
 

@@ -257,7 +257,10 @@ def test_weights_go_to_a_new_run_where_the_alphabet_allows(kind_run, lines_run, 
 @pytest.mark.parametrize(
     ("sets", "message"),
     [
-        ({"architecture": "lstm"}, "must be one of gpt, gru, mlp, bigram, counts, not 'lstm'"),
+        (
+            {"architecture": "lstm"},
+            "must be one of gpt, gru, mlp, bigram, counts, or a class of your own .*, not 'lstm'",
+        ),
         (
             {"architecture": "gru", "heads": "2"},
             "unknown setting 'heads' of architecture=gru; valid: architecture, layers, level_pos",

@@ -15,10 +15,13 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from addgpt import task_lookup
 from addgpt.cli.main import main
+from addgpt.config import architectures
 from addgpt.evaluation import contamination
 from addgpt.evaluation.suites import load_suite
 from addgpt.runs.resolve import configure, parse_pairs
+from addgpt.runs.run import SHIPPED, Run
 from addgpt.sweep.grid import grid_names
 from addgpt.task_lookup import load_task
 from analysis.studies import STUDIES
@@ -51,6 +54,12 @@ PLACEHOLDER = re.compile(r"\b([A-Z]{2,}|GRID)\b|…|\.\.\.")
 
 # Commands that are only parsed, by how they begin, with the reason.
 NOT_RUN = {
+    "serve": "serves until it is stopped: tests/test_serve.py",
+    "export calculator --to onnx": "needs onnx; tests/test_export.py has it",
+    "eval hf:": "needs a model of transformers; tests/test_external_models.py makes one",
+    "eval api:": "needs an endpoint; tests/test_external_api.py starts one",
+    "eval answers:": "needs answers of a model; tests/test_external_models.py has some",
+    "figures results/gpt2-add-3": "what eval hf: leaves; tests/test_external_models.py",
     "certify": "half a minute; tests/test_certificate.py and tests/test_proving.py run it",
     "eval calculator": "a minute; test_the_suite_that_the_pages_show runs that model",
     "eval addgpt/pretrained/calculator": "a minute and a half; the same model",
@@ -65,6 +74,10 @@ NOT_OURS = {
     "pip install -e .": "the installation that runs these tests",
     "pip install 'addgpt[": "needs the network",
     "addgpt serve": "serves until it is stopped: test_serve.py",
+    "pip install 'lm_eval": "needs the network",
+    "lm_eval": "tests/test_export.py asks it where it is installed",
+    'eval "$(_ADDGPT': "completion in a shell: tests/test_habits.py",
+    "_ADDGPT_COMPLETE": "completion in a shell: tests/test_habits.py",
     "apt install": "needs the network",
     "ray start": "needs a cluster",
     "export HEAD=": "Slurm",
@@ -78,6 +91,8 @@ SHOWN = {
     "addgpt/": "test_trees_name_what_is_there",
     "cli > sweep": "test_trees_name_what_is_there",
     "tasks/add.py ": "test_trees_name_what_is_there",
+    "[project.entry-points": "test_the_groups_of_entry_points",
+    "from transformers import": "test_the_exported_calculator_of_the_page",
 }
 
 
@@ -145,6 +160,8 @@ def folder(tmp_path_factory):
         for code in python_of(ROOT / "docs/own_task.md"):
             Path(re.search("class (.*?)[(]", code)[1].lower() + ".py").write_text(code)
         Path("my.csv").write_text("problem,answer\n12+34,46\n")
+        pairs = [{"problem": f"{a}+{b}", "answer": a + b} for a in range(20) for b in range(20)]
+        Path("mine.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
         Path("docs").mkdir()
         shutil.copytree(ROOT / "results/reference", "results/reference")
         shutil.copytree(ROOT / "addgpt/pretrained/adder", "addgpt/pretrained/adder")
@@ -267,6 +284,21 @@ def test_the_row_that_the_pages_show():
     product = load_task("mul", {"digits": 4})
     row = product.reference(product.encode("12*34=")[None])
     assert shown("12*34=") == ["".join(product.texts(row)[0])]
+
+
+def test_the_exported_calculator_of_the_page(folder, capsys):
+    pytest.importorskip("transformers")
+    invoke(["export", "calculator", "--to", "hf", "--out", "exported/of-the-page"])
+    code = "\n".join(shown("from transformers import"))
+    exec(code.replace("exported/calculator", "exported/of-the-page"), {})
+    task = Run(SHIPPED).task()
+    reference = task.texts(task.reference(task.encode("17/5=")[None]))[0]
+    assert "".join(reference) in capsys.readouterr().out
+
+
+def test_the_groups_of_entry_points():
+    groups = re.findall('entry-points."(.*?)"', "\n".join(shown("[project.entry-points")))
+    assert groups == [task_lookup.TASKS, architectures.ARCHITECTURES]
 
 
 def test_trees_name_what_is_there():

@@ -107,7 +107,7 @@ class Activations(Mapping[str, np.ndarray]):
     def load(cls, path: str | Path) -> Activations:
         """What `save` wrote. Raises UsageError for any other file; nothing is unpickled."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with np.load(path) as file:
                 arrays = {name: file[name] for name in file.files if name != "about"}
                 about = json.loads(str(file["about"]))
                 tokens = [Token(**token) for token in about["tokens"]]
@@ -143,7 +143,7 @@ def activations(
     Examples:
         >>> found = activations("calculator", "128+367")
         >>> found.text, found["weights.0"].shape, found.axes("weights.0")
-        ('128+367=51904#', (4, 13, 13), ('head', 'query', 'key'))
+        ('128+367=519040#', (4, 14, 14), ('head', 'query', 'key'))
     """
     return run_with(model, problem, (), task, completion, names)
 
@@ -164,8 +164,8 @@ def run_with(
     Examples:
         >>> from addgpt.interpret import zero
         >>> run_with("calculator", "128+367").predicted
-        '51904#'
-        >>> run_with("calculator", "128+367", [zero("attention.0")]).predicted == '51904#'
+        '519040#'
+        >>> run_with("calculator", "128+367", [zero("attention.0")]).predicted == '519040#'
         False
     """
     of = subject(model, task)

@@ -59,7 +59,7 @@ def placed(text: str, ids: np.ndarray) -> list[Place]:
     """The place of each token of a text, from (T, 3) ids; columns count down from the ones, -1."""
     asked = text.index("=") + 1 if "=" in text else len(text)
     rows = _rows(text, ids, asked)
-    most = max((len(row) for row in rows if row[0] < asked), default=0)
+    most = 1 + max((len(_digits(text, row)) for row in rows if row[0] < asked), default=0)
     out: list[Place] = []
     for number, row in enumerate(rows):
         columns = _of_prompt(text, row, most) if row[0] < asked else _of_work(ids, row, text)
@@ -89,10 +89,13 @@ def _small(char: str, ids: np.ndarray) -> bool:
     return char in HINTS or (int(ids[2]) in SMALL and char.isdecimal())
 
 
+def _digits(text: str, row: list[int]) -> list[int]:
+    return [place for place in row if text[place] not in OPERATORS + "="]
+
+
 def _of_prompt(text: str, row: list[int], most: int) -> list[int]:
     """Right under one another, the operator before the longest."""
-    digits = [place for place in row if text[place] not in OPERATORS + "="]
-    ends = {place: x for x, place in enumerate(reversed(digits), 1)}
+    ends = {place: x for x, place in enumerate(reversed(_digits(text, row)), 1)}
     return [
         -ends[place] if place in ends else NO_COLUMN if text[place] == "=" else -most
         for place in row
