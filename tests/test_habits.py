@@ -164,7 +164,6 @@ def test_a_wheel_works_in_an_empty_environment_from_another_folder(tmp_path):
     work.mkdir()
 
     def command(*words: str) -> str:
-        names = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         done = subprocess.run(
             [bare / "bin" / "addgpt", *words], cwd=work, env=names, capture_output=True, text=True
         )
@@ -172,7 +171,9 @@ def test_a_wheel_works_in_an_empty_environment_from_another_folder(tmp_path):
         return done.stdout
 
     code = "import addgpt; print(addgpt.__file__)"
-    found = subprocess.run([bare / "bin" / "python", "-c", code], cwd=work, capture_output=True)
+    names = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    python = bare / "bin" / "python"
+    found = subprocess.run([python, "-c", code], cwd=work, env=names, capture_output=True)
     assert str(site).encode() in found.stdout
     tiny = "steps=2 width=16 heads=2 eval_size=8".split()
     sets = [word for pair in tiny for word in ("--set", pair)]
