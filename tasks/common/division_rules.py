@@ -48,7 +48,8 @@ def division_rules() -> dict[int, Rule]:
         before = (*before, kind)
     reads = (Read(Kind.TRY_1, 0, 0), Read(Kind.B, 0), Read(Kind.SIGN_1, None, 0))
     reads = (*reads, Read(Kind.CARRY_REST, 1, 0))
-    rules[Kind.REST] = Rule(reads, lambda *seen: _rest(SEMICOLON, seen, lambda x: x % 10))
+    rest = functools.partial(_rest, SEMICOLON, part=lambda x: x % 10)
+    rules[Kind.REST] = Rule((*reads, LAST), lambda *seen: rest(seen[:-1]), _not_negative)
     rules[Kind.CARRY_REST] = Rule(reads, lambda *seen: _rest(COMMA, seen, lambda x: x // 10))
     signs = tuple(Read(SIGN_OF[kind], None, 0) for _, _, kind in TRIES)
     rules[Kind.DIGIT] = Rule(signs, _digit, _at_most_nine)
@@ -94,6 +95,14 @@ def _sign(*seen):
 def _eight_fits(sign, carry):
     """A digit of the quotient is at most 9: where 8 times the divisor fits, 12 times does not."""
     return (sign == MINUS) | (carry == 1)
+
+
+def _not_negative(digit, divisor, sign, carry, last):
+    """A negative row, as ten's complement, becomes one of 0 and more: its top column, whose carry
+    stands last, carries 1. To any other row nothing is added."""
+    if digit is not None:
+        return np.full(len(digit), True)
+    return (last == 1) == (sign == MINUS)
 
 
 def _rest(mark: int, seen: tuple, part):
