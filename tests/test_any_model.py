@@ -18,6 +18,8 @@ from addgpt.model.build import build
 from addgpt.runs.run import Run
 from addgpt.task_lookup import load_task
 
+pytestmark = pytest.mark.slow
+
 MODEL = '''
 import torch
 from torch import nn

@@ -19,6 +19,8 @@ from addgpt.evaluation.check_task import check_task
 from addgpt.task import Problem
 from addgpt.task_lookup import load_task
 
+pytestmark = pytest.mark.slow
+
 LARGER = '''
 from dataclasses import dataclass
 from typing import ClassVar

@@ -33,6 +33,8 @@ from addgpt.training.loop import train
 from addgpt.training.preflight import check_trainable
 from tasks.add import Add
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "digits": "3", "trace": "carry", "attention": "reads", "width": "32", "batch_size": "64",
     "steps": "600", "eval_every": "600", "eval_size": "50", "threads": "1", "device": "cpu",

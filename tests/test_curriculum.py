@@ -16,6 +16,8 @@ from addgpt.task_lookup import load_task
 from addgpt.training import loop
 from addgpt.training.loop import train
 
+pytestmark = pytest.mark.slow
+
 TASK = load_task("add", {"digits": 4})
 
 

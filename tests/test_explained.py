@@ -18,6 +18,8 @@ from addgpt.interpret.edits import Edit, knock_out, zero
 from addgpt.interpret.subject import Subject, subject
 from addgpt.runs.run import Run
 
+pytestmark = pytest.mark.slow
+
 ADDER = Path(addgpt.__file__).parent / "pretrained" / "adder"
 DRAWN = 1500
 CARRY, COLUMN = 0, 1  # heads

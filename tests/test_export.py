@@ -19,6 +19,8 @@ from addgpt.runs.files import RunError
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import SHIPPED, Run
 
+pytestmark = pytest.mark.slow
+
 FULL = {"attention": "full"}
 RECIPES = {  # of every way in which positions enter; some have tables that are no weights
     "window": ("add", {}),

@@ -21,6 +21,8 @@ from addgpt.runs.run import Run
 from addgpt.task import Answer
 from addgpt.task_lookup import load_task
 
+pytestmark = pytest.mark.slow
+
 ADD = load_task("add", {"digits": 3})
 
 

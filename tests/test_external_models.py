@@ -28,6 +28,8 @@ from addgpt.task_lookup import load_task
 
 ADD, DIV, SUB = (load_task(name, {"digits": 3}) for name in ("add", "div", "sub"))
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("text", "reply", "first", "last"),

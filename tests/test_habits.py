@@ -19,6 +19,8 @@ from addgpt.runs.provenance import command_line
 from addgpt.sweep.table import outcome_table
 from addgpt.training.signals import stop_requests
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 UNIX = ("fcntl", "resource", "termios", "pwd", "grp", "readline", "tty", "pty", "curses")
 BLOCKED = f"""

@@ -27,6 +27,8 @@ from addgpt.model.build import build
 from addgpt.task import Problem
 from addgpt.task_lookup import load_task
 
+pytestmark = pytest.mark.slow
+
 ADDER = str(Path(addgpt.__file__).parent / "pretrained" / "adder")
 CHROMIUM, QUIET = "/usr/bin/chromium", ["--no-sandbox", "--disable-gpu"]
 VARIANTS = [

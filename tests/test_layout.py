@@ -15,6 +15,8 @@ from addgpt.task_lookup import load_task
 from addgpt.training.loop import train
 from tasks.common.layout import Layout, spaced
 
+pytestmark = pytest.mark.slow
+
 FORMATS = [
     {},
     {"format": "padded"},

@@ -22,6 +22,8 @@ from addgpt.task import Problem
 from addgpt.task_lookup import load_task
 from tests.helpers.naive import Naive
 
+pytestmark = pytest.mark.slow
+
 LEVELS = (6, 4, 4)
 LENGTH = 12
 SHAPE = {"vocab": 11, "context": 30, "levels": LEVELS, "width": 32}

@@ -19,6 +19,8 @@ from addgpt.task import Cell
 from addgpt.task_lookup import load_task
 from tasks.common.sheet import Kind
 
+pytestmark = pytest.mark.slow
+
 RELATIVE = "relative,relative,learned"
 # Name and options of each task with a local trace; the second is what its model may look like.
 LOCAL = {

@@ -15,6 +15,8 @@ from addgpt.runs.run import Run
 from addgpt.training import logs
 from addgpt.training.loop import train
 
+pytestmark = pytest.mark.slow
+
 TINY = "digits=1 layers=1 width=16 heads=2 batch_size=8 eval_size=16 eval_every=2 save_every=4"
 PAIRS = f"{TINY} threads=1 schedule=constant warmup=1".split()
 

@@ -14,6 +14,8 @@ from addgpt.task import Cell, Problem, UsageError
 from addgpt.task_lookup import load_task
 from tests.helpers.calculators import oracle
 
+pytestmark = pytest.mark.slow
+
 TASK = load_task("calc", {"far": (6, 12)})
 PAIRS = load_task("calc", {"shares": (0.2, 0.2, 0.3, 0.3)})
 NUMBERS = st.lists(st.integers(0, 10**7), min_size=3, max_size=9)

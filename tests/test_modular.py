@@ -15,6 +15,8 @@ from addgpt.task import Problem
 from addgpt.task_lookup import load_task
 from addgpt.training.loop import is_kept, train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("op", ["+", "-", "*"])
 def test_the_table_is_split_once_and_for_all_and_answers_are_right(op):

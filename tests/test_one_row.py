@@ -11,6 +11,8 @@ from addgpt.model.build import build
 from addgpt.runs.resolve import configure
 from addgpt.task_lookup import load_task
 
+pytestmark = pytest.mark.slow
+
 STEPPED = [
     ("calc", {"digits": 2, "sum_digits": 2}),
     ("mul", {"attention": "window", "norm": "none"}),

@@ -22,6 +22,8 @@ from addgpt.evaluation.problem_files.scores import by_group, read_problems
 from addgpt.evaluation.problem_files.wording import number, spoken
 from addgpt.task_lookup import load_task
 
+pytestmark = pytest.mark.slow
+
 NESTED = (
     '{"add": {"2": ["Add two numbers: 17 + 25 = 42", "Add two numbers: 90 + 9 = 99"]},\n'
     ' "floordiv": {"2": ["Divide two numbers and round down: 95 // 7 = 13"]}}\n'

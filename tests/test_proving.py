@@ -20,6 +20,8 @@ from addgpt.training.progress import TrainingProgress
 from addgpt.training.proving import Proving
 from tests.helpers.processes import ends, workers
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "digits": "2", "trace": "carry", "attention": "reads", "layers": "1", "width": "16",
     "heads": "2", "steps": "20", "batch_size": "8", "eval_every": "7", "eval_size": "20",

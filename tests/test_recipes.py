@@ -19,6 +19,8 @@ from addgpt.sweep.grid import load_grid
 from addgpt.task_lookup import load_task, task_names
 from addgpt.training.loop import train
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ROOT / "results" / "reference" / "recipes.csv"
 SMALL = {"steps": 1, "batch_size": 4, "eval_size": 8, "threads": 1}

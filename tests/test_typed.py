@@ -14,6 +14,8 @@ from addgpt.calculator.typed import tokens
 from tests.helpers.calculators import exact
 from tests.helpers.desk import as_typed, evaluate, random_expression, random_line, translated
 
+pytestmark = pytest.mark.slow
+
 CALCULATOR = exact()
 TYPED = """
 1,000+2|1002
