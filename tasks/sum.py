@@ -34,19 +34,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from addgpt.config.errors import quoted
+from addgpt.config.errors import UsageError, quoted
 from addgpt.locality import LAST, LocalTrace, Read, Rule, Values
-from addgpt.task import (
-    MAX_CHARACTERS,
-    SPLITS,
-    Answer,
-    Batch,
-    Cell,
-    Problem,
-    Recipe,
-    UsageError,
-    setting,
-)
+from addgpt.task import MAX_CHARACTERS, SPLITS, Answer, Batch, Cell, Problem, Recipe, setting
 from tasks.common import digits, many, paper, splits
 from tasks.common.arithmetic import MAX_ROUNDS, NUMBERS, check_far, length_setting
 from tasks.common.ids import ALPHABET

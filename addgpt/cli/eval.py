@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
@@ -10,6 +11,9 @@ from click.core import ParameterSource
 from addgpt.cli._external import answered, external_options
 from addgpt.config.errors import UsageError
 from addgpt.evaluation.problem_files.records import ORDERS, Columns
+
+if TYPE_CHECKING:  # `--help` needs no torch
+    from addgpt.runs.run import Run
 
 # Options that choose what is scored, and those that each excludes.
 ALONE = {
@@ -98,9 +102,7 @@ def command(
       addgpt eval results/add-3 --per-cell 10 --out /tmp/quick
     """
     from addgpt.cli import _scoring
-    from addgpt.evaluation.compare import runs as groups
     from addgpt.evaluation.predictions import check_file
-    from addgpt.training.preflight import check_reach
 
     _check_options()
     choice = _scoring.Choice(**options)
@@ -109,14 +111,7 @@ def command(
     names, against, choice = answered(
         names, against, choice, asked, stored, not (problems or suite or far)
     )
-    a, b = groups.find_runs(names), groups.find_runs(against)
-    groups.check_apart(a, b)
-    for note in (*groups.repeats(a), *groups.repeats(b)):
-        _scoring.tell(note)
-    if far is not None:
-        a, b = ([run.scored_on(far=far) for run in runs] for runs in (a, b))
-        for run in (*a, *b):
-            check_reach(run.config)
+    a, b = _runs(names, against, far)
     if problems:
         if len(a) > 1:
             raise UsageError(f"--problems scores one run, not {len(a)}")
@@ -130,6 +125,25 @@ def command(
         raise UsageError("a text is scored as a whole: no --against, --stored or --per-cell")
     else:
         _scoring.score_texts(a, choice)
+
+
+def _runs(
+    names: tuple[str, ...], against: tuple[str, ...], far: str | None
+) -> tuple[list[Run], list[Run]]:
+    """The runs to score, and those to compare with; on longer operands, too, if that is asked."""
+    from addgpt.cli._scoring import tell
+    from addgpt.evaluation.compare import runs as groups
+    from addgpt.training.preflight import check_reach
+
+    a, b = groups.find_runs(names), groups.find_runs(against)
+    groups.check_apart(a, b)
+    for note in (*groups.repeats(a), *groups.repeats(b)):
+        tell(note)
+    if far is not None:
+        a, b = ([run.scored_on(far=far) for run in runs] for runs in (a, b))
+        for run in (*a, *b):
+            check_reach(run.config)
+    return a, b
 
 
 def _check_options() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from addgpt.cli.main import RESULTS, scores_folder
+from addgpt.config.errors import UsageError
 
 
 @click.command("report")
@@ -26,11 +27,14 @@ def command(folder: Path, out: Path, date: str) -> None:
       addgpt report
       addgpt report results/add-3 --out add-3.html
     """
-    from addgpt.runs.files import write_atomically
+    from addgpt.runs.files import check_writable, write_atomically
     from addgpt.training.progress import counted
     from analysis.report import build
 
     folder = scores_folder(folder)
+    if not out.name or out.is_dir():
+        raise UsageError(f"--out takes a file, such as report.html; {out} is a folder")
+    check_writable(out.parent)
     page = build(folder, progress=counted, date=date)
     write_atomically(out, page.html)
     for fault in page.faults:

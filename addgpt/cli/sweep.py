@@ -57,7 +57,8 @@ def command(
       addgpt sweep widths.toml --workers 2
       addgpt sweep widths.toml --engine ray --ray-address 10.0.0.1:6379
     """
-    from addgpt.sweep.engines import LocalEngine, RayEngine, usable_cores
+    from addgpt.device import allowed_cores
+    from addgpt.sweep.engines import LocalEngine, RayEngine
     from addgpt.sweep.grid import load_grid
     from addgpt.sweep.plan import plan_sweep
     from addgpt.sweep.run import run_sweep
@@ -68,14 +69,14 @@ def command(
     planned = plan_sweep(grid, on_this_machine=engine == "local")
     carry_out: LocalEngine | RayEngine
     if engine == "ray":
-        carry_out = RayEngine(planned, ray_address, len(usable_cores()), workers)
+        carry_out = RayEngine(planned, ray_address, len(allowed_cores()), workers)
     else:
-        carry_out = LocalEngine(planned, usable_cores(), workers)
+        carry_out = LocalEngine(planned, allowed_cores(), workers)
     if dry_run:
         for one in planned:
             click.echo(f"{one.status:7} {one.path}")
         return
-    _report(str(grid.out), *run_sweep(grid, planned, carry_out))
+    _report(str(grid.folder), *run_sweep(grid, planned, carry_out))
 
 
 def _report(folder: str, rows: list[dict[str, Any]], stopped: bool) -> None:

@@ -122,7 +122,7 @@ def load_grid(name: str) -> Grid:
     try:
         grid = _read(path)
         grid = replace(grid, case=grid.case + _cases_of(grid, path))
-        assert grid.combinations
+        assert grid.combinations  # or it says what is wrong with them
     except ValueError as error:  # of TOML and Unicode too
         raise UsageError(f"{path}: {error}") from None
     return grid
@@ -134,7 +134,7 @@ def _read(path: Path) -> Grid:
 
 def _cases_of(grid: Grid, path: Path) -> tuple[Case, ...]:
     """The cases of another grid, but for those that are not wanted."""
-    name, there = grid.cases_of, path.with_name(f"{grid.cases_of}.toml")
+    name, there = grid.cases_of, path.parent / f"{grid.cases_of}.toml"
     if not name and not grid.without:
         return ()
     if not (re.fullmatch(NAME, name) and there.is_file()):
