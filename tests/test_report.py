@@ -20,8 +20,6 @@ from addgpt.evaluation.schema import ERROR_KINDS
 from analysis import report
 from analysis.report import data as report_data
 from analysis.report import examples as report_examples
-from analysis.report.svg import Drawings
-from analysis.style import Panel
 from tests.helpers.report import (
     REFERENCE,
     ROOT,
@@ -196,16 +194,6 @@ def test_a_grid_of_scattered_lengths_is_drawn_by_its_lengths(tmp_path: Path) -> 
     text = (path / "eval.csv").read_text()
     (path / "eval.csv").write_text(text.replace(",3,3,all", ",3000000,3000000,all"))
     assert len(report.build(path).html) < 100_000
-
-
-def drawn(x: list, y: list) -> str:
-    panel = Panel("", "", lambda axis: axis.plot(x, y, color="#0173b2"))
-    return re.search(r'<path class="\w+" d="([^"]*)"', Drawings().draw(panel))[1]
-
-
-def test_points_that_are_no_numbers_are_left_out() -> None:
-    path = drawn([1, 2, 3, 4, 5, 6], [10, 20, float("nan"), 30, float("inf"), 50])
-    assert path.count("l") == 1 and "nan" not in path and "inf" not in path
 
 
 def test_a_long_log_is_thinned(tmp_path: Path) -> None:
