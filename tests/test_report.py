@@ -363,7 +363,8 @@ def test_command_writes_the_page_and_says_so(results: Path, tmp_path: Path) -> N
         (["."], 2, "holds no run"),
         (["a file"], 2, "a file is not a folder"),
         (["run", "--out", "missing/page.html"], 1, "cannot write missing/page.html"),
-        (["run", "--out", "run"], 1, "cannot write run"),
+        (["run", "--out", "run"], 1, "cannot write run: that is a folder"),
+        (["run", "--out", ""], 2, "--out takes a file, such as report.html"),
     ],
 )
 def test_what_a_user_can_mend_is_one_line(tmp_path, monkeypatch, words, code, says) -> None:

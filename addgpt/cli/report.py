@@ -27,14 +27,16 @@ def command(folder: Path, out: Path, date: str) -> None:
       addgpt report
       addgpt report results/add-3 --out add-3.html
     """
-    from addgpt.runs.files import check_writable, write_atomically
+    from addgpt.runs.files import RunError, write_atomically
     from addgpt.training.progress import counted
     from analysis.report import build
 
     folder = scores_folder(folder)
-    if not out.name or out.is_dir():
-        raise UsageError(f"--out takes a file, such as report.html; {out} is a folder")
-    check_writable(out.parent)
+    if not out.name:
+        raise UsageError("--out takes a file, such as report.html")
+    if out.is_dir() or not out.parent.is_dir():
+        what = "that is a folder" if out.is_dir() else f"there is no folder {out.parent}"
+        raise RunError(f"cannot write {out}: {what}")
     page = build(folder, progress=counted, date=date)
     write_atomically(out, page.html)
     for fault in page.faults:
