@@ -141,6 +141,14 @@ def carry_chain():
     return longest
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quick_writes():
+    """No test waits for the disk, but for those of what happens to processes of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda handle: None)
+        yield
+
+
 @pytest.fixture
 def same_global_randomness():
     """Fails the test if it moves numpy's or torch's global random state."""
