@@ -107,7 +107,7 @@ def test_a_model_stopped_early_is_not_proved_and_its_failures_can_be_typed(unfin
         wrote = write(model, task, prompt, len(right)).tokens[0, : len(right)]
         assert task.decode(wrote) != task.decode(right)
         assert f"try {text}" in done.stdout
-    with pytest.raises(ValueError, match="a context is won by -"):
+    with pytest.raises(ValueError, match="the smallest margin is -"):
         check(unfinished.path)
 
 
@@ -127,7 +127,7 @@ def test_one_spoiled_weight_is_found(certified):
     spoil(certified, double_one)
     found = certify(certified)
     assert found["wrong"] and not found["proved"]
-    with pytest.raises(ValueError, match="a context is won by -"):
+    with pytest.raises(ValueError, match="the smallest margin is -"):
         check(certified.path)
 
 
@@ -183,9 +183,9 @@ def alter_a_right_token(arrays, told):
     "change, reason",
     [
         (remove_one, "683 different contexts are listed, not 684"),
-        (remove_a_token, "what is right in some rows is not what is seen of them"),
+        (remove_a_token, "tokens written in some rows are not the tokens that contexts see"),
         (repeat_one, "684 different contexts are listed, not 685"),
-        (alter_a_right_token, "a context is won by -"),
+        (alter_a_right_token, "the smallest margin is -"),
     ],
 )
 def test_a_forged_list_of_contexts_is_refused(certified, change, reason):
@@ -334,7 +334,7 @@ def test_what_cannot_be_certified_is_refused_before_training(task, settings, rea
 
 def test_another_architecture_is_refused_before_training():
     config = configure("add", {"architecture": "gru", "until_certified": "true"})
-    with pytest.raises(UsageError, match="architecture=gru has no attention to be local"):
+    with pytest.raises(UsageError, match="architecture=gru has no attention"):
         check_trainable(config)
 
 

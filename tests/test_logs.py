@@ -120,4 +120,4 @@ def test_a_log_that_fails_does_not_end_the_training(toy_run, capsys):
         train(run, log)
     assert Run(run.path).progress()["step"] == 4
     said = capsys.readouterr().err
-    assert said.count("--log csv is given up: JSONDecodeError") == 1
+    assert said.count("--log csv has stopped: JSONDecodeError") == 1

@@ -302,7 +302,7 @@ def test_dropout_acts_in_training_only(toy_model):
         ({"level_position": ("rotary",)}, "names 1 levels, the task has 0"),
         (
             {"levels": (3,), "level_position": ("rotary2",), "next_ids": False},
-            "rotary2 uses the ids of the slot to fill, too: it needs next_ids=true",
+            "rotary2 also uses target position ids: it needs next_ids=true",
         ),
         ({"position": "rotary", "width": 4, "heads": 4}, "too narrow for 1 rotary axes"),
         ({"position": "rotary", "width": 28, "heads": 4}, "heads of 7 have an odd one out; choose"),

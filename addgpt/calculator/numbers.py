@@ -132,8 +132,7 @@ def number(units: int, places: int = 0, rounded: bool = False) -> Number:
             units, places = units // 10, places - 1
         if places > MAX_DIGITS:
             raise UsageError(
-                f"a number on the way has more than {MAX_DIGITS:,} places behind the point, "
-                "the most there are"
+                f"an intermediate result has more than {MAX_DIGITS:,} decimal places, the limit"
             )
     return Number(units, places, rounded)
 

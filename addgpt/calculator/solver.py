@@ -119,7 +119,7 @@ class Calculator:
         self.operators = operators(task)
         if not isinstance(task, Graded) or not self.operators:
             raise UsageError(
-                f"{self.name} is no calculator: its task, {task.name}, has none of + - * / "
+                f"{self.name} is not a calculator: its task, {task.name}, has none of + - * / "
                 "as Python means them"
             )
         self.task = task

@@ -77,7 +77,7 @@ def answered(
     if not others:
         if given:
             option = "set" if given[0] == "pairs" else given[0].replace("_", "-")
-            raise UsageError(f"--{option} goes with hf:PATH, api:ADDRESS or answers:FILE alone")
+            raise UsageError(f"--{option} only goes with hf:PATH, api:ADDRESS or answers:FILE")
         return names, against, choice
     if not cells:
         raise UsageError(
@@ -85,7 +85,7 @@ def answered(
             "(--set far=20,50)"
         )
     if choice.out is not None and len(others) > 1:
-        raise UsageError("--out is the folder of one model of others; several have their own")
+        raise UsageError("--out takes one external model; several each get a folder of their own")
     asking = _asking(options, choice)
     folders = {name: str(_run(name, asking, choice.out, stored)) for name in others}
     if choice.out is not None:
@@ -118,7 +118,9 @@ def _asking(options: dict[str, Any], choice: Any) -> Asking:
     from addgpt.task_lookup import load_task
 
     if not options["task"]:
-        raise UsageError("a model of others needs --task, and mostly --digits: what it is asked")
+        raise UsageError(
+            "an external model needs --task, and usually --digits: the problems to ask"
+        )
     settings: dict[str, Any] = dict(parse_pairs(options["pairs"]))
     if options["digits"] is not None:
         if "digits" in settings:

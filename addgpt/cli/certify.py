@@ -87,4 +87,4 @@ def verdict(found: dict[str, Any]) -> str:
     bound, deviation = found["float32"]["bound"], tried["deviation"]
     if deviation > bound:
         return f"not proved: logits change by {deviation:.2g} with what cannot be seen"
-    return f"not proved: rounding may be {bound:.2g}, more than a margin"
+    return f"not proved: rounding errors reach {bound:.2g}, more than a margin"

@@ -48,7 +48,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         names = self.list_commands(ctx)
         if name not in names:
-            raise click.UsageError(f"no command {name!r}; there are {', '.join(names)}")
+            raise click.UsageError(f"no command {name!r}; valid: {', '.join(names)}")
         return importlib.import_module(f"addgpt.cli.{name}").command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

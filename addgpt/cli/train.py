@@ -87,7 +87,7 @@ def command(
         task, settings = with_recipe(recipe, task, settings)
         out = out or free_folder(recipe, {}, seed or 0)
     if previous and begun is None:
-        raise UsageError("--previous is for --resume, and a run that has begun")
+        raise UsageError("--previous goes with --resume, and a run that has started")
     for kind in (logs := tuple(dict.fromkeys(logs))):
         check_log(kind)
     with joined() as world:

@@ -85,9 +85,7 @@ class GPTConfig(LevelledConfig):
             if getattr(self, name) > self.width:
                 raise UsageError(f"{name}={getattr(self, name)} is more than width={self.width}")
         if "rotary2" in self.level_position and not self.next_ids:
-            raise UsageError(
-                "rotary2 uses the ids of the slot to fill, too: it needs next_ids=true"
-            )
+            raise UsageError("rotary2 also uses target position ids: it needs next_ids=true")
         if self.level_position.count("relative") > MAX_RELATIVE:
             raise UsageError(f"level_position may hold relative at most {MAX_RELATIVE} times")
         if not self.content:
@@ -121,8 +119,8 @@ class GPTConfig(LevelledConfig):
             raise UsageError("visible goes with attention=window or reads, not full")
         if self.local and not self._visible_fits():
             raise UsageError(
-                f"attention={self.attention} is told by its task what it sees: visible does not "
-                f"fit {len(self.levels)} levels of ids"
+                f"the task decides what attention={self.attention} sees: visible does not fit "
+                f"{len(self.levels)} levels of ids"
             )
 
     def _visible_fits(self) -> bool:
@@ -139,7 +137,7 @@ class GPTConfig(LevelledConfig):
         """Raise ValueError for what needs queries and keys, and where nothing else says."""
         ways = {self.position, *self.scheme}
         for way in sorted(ways & {"rotary", "rotary2"}):
-            raise UsageError(f"{way} turns queries and keys: content=false has none")
+            raise UsageError(f"{way} rotates queries and keys: content=false has none")
         if self.share != "none":
             raise UsageError("share applies to queries and keys; content=false has none")
         if not ways & {"alibi", "fire", "relative"}:

@@ -115,13 +115,15 @@ class RunConfig:
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"seed must be in 0..2^63-1, not {self.seed}")
         if self.task.endswith(".py") and not Path(self.task).is_absolute():  # of whatever folder
-            raise UsageError(f"task must be a name or the whole path of a file, not {self.task!r}")
+            raise UsageError(
+                f"task must be a name or the absolute path of a file, not {self.task!r}"
+            )
         if self.model.architecture == "counts":
             for item in dataclasses.fields(self.train):
                 mine = getattr(self.train, item.name)
                 if item.metadata["gradients"] and mine != item.default:
                     raise UsageError(
-                        f"architecture=counts has no {item.name}: it counts what it is shown"
+                        f"architecture=counts has no {item.name}: it counts its training data"
                     )
 
 

@@ -89,7 +89,7 @@ def certify(run: Run, say: Callable[[str], None] = lambda text: None) -> dict[st
         "versions": versions(),
     }
     if not found["wrong"]:
-        say("bounding what rounding can do")
+        say("bounding the rounding errors")
         found["float32"] = float32_room(model, proof)
     found["failures"], found["proved"] = list(_failures(task, proof)), False
     _write(run, found, proof)

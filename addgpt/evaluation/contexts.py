@@ -162,7 +162,7 @@ class Lister:
                 possible = np.broadcast_to(possible, (len(table), self.vocab))
             if np.count_nonzero(possible) > MAX_CONTEXTS:
                 what = self.names[layout.kind]
-                raise UsageError(f"{what}: slots see too much, more contexts than can be listed")
+                raise UsageError(f"{what}: slots see too many tokens to list all contexts")
             row, token = possible.nonzero()
             table = np.column_stack([table[row], token.astype(np.uint8)])
         rule = self.rules[layout.kind]

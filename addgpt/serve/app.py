@@ -112,7 +112,7 @@ class Pages:
 
     def _attention(self, problem: str, completion: str) -> dict[str, Any]:
         if self.calculator.model is None:
-            raise UsageError("there is no model to look into")
+            raise UsageError("there is no model to inspect")
         of = subject(self.calculator.model, self.calculator.task)
         work = written(of, problem, completion)
         return page_data(of, work, read(of, work), problem)

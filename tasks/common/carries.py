@@ -23,7 +23,9 @@ def column_fact(name: str, problem: Problem, column: int) -> int:
     """What a column is carried (`carry`) or must lend (`borrow`), 0 or 1, or the sum of its two
     digits (`sum`). Columns count from 1. Raises UsageError for what the operation does not have."""
     if len(problem.operands) != 2:
-        raise UsageError(f"columns of two numbers have such facts, not of {len(problem.operands)}")
+        raise UsageError(
+            f"columns have carries in problems of two numbers, not {len(problem.operands)}"
+        )
     valid = FACTS.get(problem.op, ())
     if name not in valid:
         there = ", ".join(valid) or "nothing"
@@ -43,7 +45,7 @@ def pairs(
     which it borrows) and the first does not. All other carries are the same. The operands have
     `digits` digits. Raises UsageError for another operation."""
     if op not in FACTS:
-        raise UsageError(f"pairs that differ in one carry are of + or -, not {op}")
+        raise UsageError(f"only + and - have pairs that differ in one carry, not {op}")
     if digits < 2:
         raise UsageError("pairs that differ in one carry need two digits or more")
     name, found = FACTS[op][0], []

@@ -29,7 +29,7 @@ class Text(TextTask):
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(set(self.characters)) < len(self.characters):
-            raise UsageError("characters holds one more than once")
+            raise UsageError("characters has one more than once")
 
     @property
     def alphabet(self) -> str:
@@ -40,7 +40,7 @@ class Text(TextTask):
         """The corpus. Raises UsageError if it is not the one that the run began with, OSError."""
         corpus = load(self.source)
         if self.sha256 not in ("", corpus.sha256):
-            raise UsageError(f"corpus {self.corpus} is not the text that the run began with")
+            raise UsageError(f"corpus {self.corpus} has changed since the run began")
         return corpus
 
     @property

@@ -40,11 +40,11 @@ def external_config(source: str, task: Task, given: dict[str, Any]) -> ExternalC
     if kind == "api" and not re.match(r"https?://[^/]", where):
         raise UsageError(f"{source}: an address begins with http:// or https://")
     if kind == "api" and not given.get("model"):
-        raise UsageError(f"{source}: --model says which model of that address")
+        raise UsageError(f"{source}: give --model, one of the models there")
     for name, kinds in (("model", "api"), ("endpoint", "api"), ("max_tokens", "hf api"),
                         ("template", "hf api"), ("shots", "hf api")):  # fmt: skip
         if name in given and kind not in kinds.split():
-            raise UsageError(f"--{name.replace('_', '-')} says nothing of {kind}:")
+            raise UsageError(f"--{name.replace('_', '-')} does not apply to {kind}:")
     chat = kind == "api" and given.get("endpoint", "chat") == "chat"
     usual = {"answer": "last" if chat else "first"}
     settings: dict[str, Any] = usual | {"template": "{problem}="} | given
@@ -71,7 +71,7 @@ def open_folder(how: ExternalConfig, task_name: str, task: Task, out: Path | Non
     run = Run(path)
     old = run.config.model
     if not isinstance(old, ExternalConfig):
-        raise RunError(f"{path} holds a run of ours; choose another --out")
+        raise RunError(f"{path} holds a run of addgpt; choose another --out")
     if run.config.task != config.task or run.task() != task:
         raise RunError(f"{path} holds answers to other problems; choose another --out")
     other = [name for name in KEPT if getattr(old, name) != getattr(how, name)]

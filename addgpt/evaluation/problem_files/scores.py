@@ -146,7 +146,7 @@ def pose(
     if not pairs:
         what = "; ".join(f"{one.place}: {one.fault}" for one in faults[:3])
         more = f" (and {len(faults) - 3:,} more)" if len(faults) > 3 else ""
-        raise UsageError(f"nothing here can be asked: {what}{more}")
+        raise UsageError(f"no problem can be asked: {what}{more}")
     notes = [note for path in paths for note in _compared(path, pairs, order)]
     return Posed(calculator, tuple(pairs), tuple(faults), tuple(notes))
 
