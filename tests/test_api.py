@@ -288,7 +288,7 @@ def test_reading_a_strangers_run_carries_out_no_file(own, tmp_path, monkeypatch)
     config = json.loads((run.path / "config.json").read_text())
     (run.path / "config.json").write_text(json.dumps(config | {"task": "double.py"}))
     (run.path / "SHA256SUMS").unlink()
-    with pytest.raises(RunError, match="whole path"):
+    with pytest.raises(RunError, match="absolute path"):
         Run(run.path).task()
 
 

@@ -260,7 +260,7 @@ def test_a_language_model_is_no_calculator():
             a, b = problem.operands
             return Answer(2 * a + b)
 
-    with pytest.raises(ValueError, match="no calculator"):
+    with pytest.raises(ValueError, match="not a calculator"):
         Calculator(None, Prose(), "prose", write=lambda prompts, limit: None)
     with pytest.raises(ValueError, match="double is not a calculator: its task"):
         Calculator(None, Double(), "double", write=lambda prompts, limit: None)

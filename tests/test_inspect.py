@@ -199,7 +199,7 @@ def test_errors_name_what_is_valid(toy):
     with pytest.raises(UsageError, match="head.0 can only be read; edit found.D"):
         run_with(ADDER, "1+2", [zero("head.0", head=0)])
     for edits in (zero("found.0"), ["found.0"]):
-        with pytest.raises(UsageError, match="edits are a list"):
+        with pytest.raises(UsageError, match="edits must be a list"):
             run_with(ADDER, "1+2", edits)
     with pytest.raises(UsageError, match="not of task modular"):
         activations(ADDER, "1+2", load_task("modular", {}))
@@ -403,7 +403,7 @@ def test_probes_find_what_is_there_and_nothing_else(adder):
 
 def test_sums_of_many_numbers_are_probed_where_there_are_two(toy_model):
     task = load_task("sum", {"digits": 3})
-    with pytest.raises(UsageError, match="of two numbers have such facts, not of 3"):
+    with pytest.raises(UsageError, match="of two numbers, not 3"):
         task.column_fact("carry", Problem("+", (1, 2, 3)), 1)
     model = toy_model(vocab=len(task.alphabet), levels=task.levels)
     of = Subject(model, task)
