@@ -108,7 +108,7 @@ def own_module(name: str) -> ModuleType:
     try:
         source = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"there is nothing to read in {path}: {error.strerror}") from None
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
     digest = hashlib.sha256(source + str(path).encode()).hexdigest()[:12]
     name = f"task_{digest}.{path.stem}"
     if name not in sys.modules:

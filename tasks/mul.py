@@ -165,10 +165,10 @@ class Mul(Arithmetic):
 
     def draw(self, problem: Problem, completion: str) -> str:
         rows = [row for row in self.rows(problem, completion) if row.label != "answer"]
-        below = [*self._drawn(problem, rows), paper.Rule("=")] if rows else []
+        below = [*self._drawn(problem, rows), paper.Underline("=")] if rows else []
         return self.on_paper(problem, completion, below=below)
 
-    def _drawn(self, problem: Problem, rows: list[Row]) -> Iterator[paper.Line | paper.Rule]:
+    def _drawn(self, problem: Problem, rows: list[Row]) -> Iterator[paper.Line | paper.Underline]:
         """Products and running sums, each product one place further left."""
         settled = last = ""  # digits below the running sum, lowest first; the row before
         place = 0
@@ -184,7 +184,7 @@ class Mul(Arithmetic):
                 place += 1
             elif self.trace == "rows" or place > 1 or digits != last:
                 settled, last = settled + last[:1] * (self.trace == "rows" or place > 1), digits
-                yield paper.Rule()
+                yield paper.Underline()
                 yield paper.Line(paper.number(settled + digits), remark="so far" + carries)
 
     def columns(self) -> int:

@@ -353,7 +353,7 @@ class Sum(Operation, LocalTrace):
 
     def draw(self, problem: Problem, completion: str) -> str:
         first, *others = (paper.Line(str(operand)) for operand in problem.operands)
-        lines: list[paper.Line | paper.Rule] = [first]
+        lines: list[paper.Line | paper.Underline] = [first]
         rows = self.rows(problem, completion)
         for place, other in enumerate(others):
             text = paper.digits(rows[place].text) if place < len(rows) else ""
@@ -361,7 +361,11 @@ class Sum(Operation, LocalTrace):
             number = self.shown(problem, completion) if last else paper.number(text[::2])
             carried = text[1::2][::-1].lstrip("0")
             remark = f"carries {carried}" if carried else ""
-            lines += [other._replace(sign=self.op), paper.Rule(), paper.Line(number, remark=remark)]
+            lines += [
+                other._replace(sign=self.op),
+                paper.Underline(),
+                paper.Line(number, remark=remark),
+            ]
         return paper.drawn(lines)
 
     def recipe(self) -> Recipe:

@@ -168,7 +168,10 @@ def test_a_file_of_problems_is_a_task_with_its_prompts_masked(write):
     ("text", "fault"),
     [
         ('{"problem": "x"}\n', "line 1: no answer"),
-        ('{"problem": "x", "answer": "1"}\n{"problem": "x", "answer": "2"}\n', "stands above with another answer"),
+        (
+            '{"problem": "x", "answer": "1"}\n{"problem": "x", "answer": "2"}\n',
+            "stands above with another answer",
+        ),
         ('{"problem": "x", "answer": "1"}\n', "has no problems for"),
     ],
 )

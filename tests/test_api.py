@@ -264,7 +264,7 @@ def test_a_file_that_has_changed_is_read_again(own):
 
 
 def test_a_file_that_is_no_task_is_refused(own, tmp_path):
-    with pytest.raises(UsageError, match="there is nothing to read in .*nowhere.py"):
+    with pytest.raises(UsageError, match="cannot read .*nowhere.py"):
         addgpt.load_task(tmp_path / "nowhere.py")
     own.write_text("import numpy\n")
     with pytest.raises(UsageError, match="double.py must define one Task, not 0"):

@@ -66,7 +66,7 @@ def summary(found: dict[str, Any]) -> str:
         lines.append(
             f"rounding: at most {found['float32']['bound']:.2g} logits in float32, "
             f"{found['float64']['bound']:.1g} in float64; "
-            f"met in problems: {found['tried']['deviation']:.1g}"
+            f"observed: {found['tried']['deviation']:.1g}"
         )
     return "\n".join(lines)
 

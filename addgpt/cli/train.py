@@ -206,7 +206,7 @@ def _tell_next(run) -> None:
     path, task = shlex.quote(str(run.path)), run.task()
     lines = []
     if task.cells() or isinstance(task, TextTask):
-        score = "how right it is" if task.cells() else "its loss on unseen text"
+        score = "score it on held-out problems" if task.cells() else "its loss on unseen text"
         lines.append((f"addgpt eval {path}", score))
     if ops := operators(task):
         lines.append((f'addgpt calc --model {path} "12{ops[0]}34"', "ask it"))

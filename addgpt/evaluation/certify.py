@@ -144,7 +144,7 @@ def try_out(model: GPT, task: LocalTrace, proof: Proof) -> Trial:
     long = (task.batch(rng, 1, "test", cell) for cell in task.long_cells())
     for batch in (task.batch(rng, SHORT, "val"), *long):
         tokens, ids, _ = tensors(batch, next(model.parameters()).device)
-        logits, seen = model(tokens, ids).float(), local.places(ids).cpu().numpy()
+        logits, seen = model(tokens, ids).float(), local.seen_keys(ids).cpu().numpy()
         for row in range(len(batch)):
             written = np.flatnonzero(batch.scored[row, 1:])
             for place in rng.permutation(written)[:TRIED].tolist():

@@ -100,7 +100,7 @@ class Lister:
     ) -> Iterator[tuple[Layout, Example]]:
         ids, first = given.astype(np.int64), len(prompt)
         own = list(map(tuple, ids.tolist()))
-        seen = self.local.places(torch.from_numpy(ids)[None])[0].tolist()
+        seen = self.local.seen_keys(torch.from_numpy(ids)[None])[0].tolist()
         text = "".join(self.task.alphabet[token] for token in prompt)
         index: dict[tuple[int, ...], int] = {}
         for place, some in enumerate(own):

@@ -169,7 +169,7 @@ class Operation(Graded, HeldOut, Explained):
         """A drawing: operands, answer, and lines above and below the operands."""
         a, b = (paper.Line(str(operand)) for operand in problem.operands)
         answer = paper.Line(self.shown(problem, completion))
-        operands = [a, b._replace(sign=self.char), paper.Rule()]
+        operands = [a, b._replace(sign=self.char), paper.Underline()]
         return paper.drawn([*above, *operands, *below, answer])
 
     def shown(self, problem: Problem, completion: str) -> str:
