@@ -37,7 +37,7 @@ def cut(completion: str, labels: dict[str, str]) -> list[Row]:
 
 
 def drawn(lines: list[Line | Underline]) -> str:
-    """Numbers under one another, underlines as wide as the widest, remarks in a column of their own."""
+    """Numbers one below the other, lines as wide as the widest, remarks in a column apart."""
     numbers = [line.number + " " * line.shift for line in lines if isinstance(line, Line)]
     width = max(map(len, numbers))
     out = []
