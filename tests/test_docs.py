@@ -128,10 +128,13 @@ def test_exercise_1_both_attentions_are_one_function(tmp_path):
 
 
 def test_exercise_2_learns_to_add(tmp_path):
-    """The page as it is, in one process with the checks of what it draws."""
+    """The page on operands below 20 and a third of the steps, which takes a third of the time: two
+    seeds got 92 and 98 % right, 0 % without training. Then the checks of what it draws."""
     code = "\n".join(python_of(EXERCISES / "2.md"))
+    code = replaced(code, ("randint(100, ", "randint(20, "), ("steps=600", "steps=200"))
     checks = """
-assert exact_match(model) >= 0.95
+assert exact_match(GPT()) < 0.1
+assert exact_match(model) >= 0.5
 rows = problems(1000, held_out=False)
 a, b = 10 * rows[:, 0] + rows[:, 1], 10 * rows[:, 3] + rows[:, 4]
 assert torch.equal(rows[:, 6] + 10 * rows[:, 7] + 100 * rows[:, 8], a + b)
