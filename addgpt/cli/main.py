@@ -149,7 +149,9 @@ def fail(message: str, code: int) -> NoReturn:
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(addgpt.__version__, package_name="addgpt")
-@click.option("--traceback", is_flag=True, expose_value=False, help="Show all of an error.")
+@click.option(
+    "--traceback", is_flag=True, expose_value=False, help="Show the traceback of an error."
+)
 def main() -> None:
     """A small GPT learns arithmetic: train it, score it, calculate with it.
 

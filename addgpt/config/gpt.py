@@ -42,10 +42,14 @@ class GPTConfig(LevelledConfig):
     )
     random_index: int = setting(
         0,
-        "draw the index in the text below this, increasing, in training (0: it counts)",
+        "training draws increasing indices below this (0: consecutive indices)",
         features=catalogue.RANDOM_INDEX, low=0, high=1 << 20,
     )  # fmt: skip
-    norm_place: str = setting("before", "where the norms of a block stand", catalogue.NORM_PLACE)
+    norm_place: str = setting(
+        "before",
+        "norms before each sublayer (pre-norm), after it (post-norm), or both",
+        catalogue.NORM_PLACE,
+    )
     kv_heads: int = setting(
         0,
         "heads of keys and values; must divide heads (0: as many)",
@@ -54,9 +58,11 @@ class GPTConfig(LevelledConfig):
     log_scale: bool = setting(
         False, "scale attention with the log of the length", features=catalogue.LOG_SCALE
     )
-    prefix: bool = setting(False, "let the prompt see all of itself", features=catalogue.PREFIX)
+    prefix: bool = setting(
+        False, "prefix LM: the prompt sees all of itself", features=catalogue.PREFIX
+    )
     loops: int = setting(
-        1, "times that the stack of blocks is run through", features=catalogue.LOOPS, **LAYERS
+        1, "times the stack of blocks is applied", features=catalogue.LOOPS, **LAYERS
     )
     inject: bool = setting(
         False, "add the embedding again before each further loop", features=catalogue.INJECT

@@ -84,15 +84,17 @@ class Arithmetic(Operation, LocalTrace):
     carry: float = share_setting(0.3, "long carry or borrow chains")
     edges: float = share_setting(0.1, "zeros, nines, equal operands, ...")
     pool: int = setting(
-        0, "train on that many distinct problems alone (0: on any number)", low=0, high=MAX_POOL
+        0, "train only on this many distinct problems (0: unlimited)", low=0, high=MAX_POOL
     )
-    ids: str = setting("coupled", "what the col id of a digit is", IDS)
+    ids: str = setting(
+        "coupled", "col id of a digit: its place value, or its index within its number", IDS
+    )
     far: tuple[int, ...] = length_setting((), "longer operand lengths to score, such as 20,50")
     offset: int = setting(
         0, "largest random offset of the col ids in training", features=OFFSET, low=0, high=MAX_ID
     )
     spread: int = setting(
-        0, "col ids in training: a random increasing choice from 1..N (0: as they are)",
+        0, "training draws increasing col ids from 1..N at random (0: off)",
         features=SPREAD, low=0, high=MAX_ID,
     )  # fmt: skip
 
