@@ -143,7 +143,7 @@ class Decimals:
         return Number(answer.whole, x.places, True)
 
     def _places(self, x: Number, y: Number) -> int:
-        """How many places of a quotient are worked out."""
+        """How many places of a quotient are computed."""
         top, bottom = abs(x.units) * 10**y.places, abs(y.units) * 10**x.places
         if not bottom:
             raise UsageError("division by zero")
@@ -177,7 +177,7 @@ class Remainders(Decimals):
 
 
 def one(value: Value) -> Number:
-    """A value that decimals are worked out with. Raises UsageError where it has a remainder."""
+    """A value that decimals are computed with. Raises UsageError where it has a remainder."""
     if isinstance(value, Quotient):
         whole, rest = (-x if x.units < 0 else x for x in value)
         raise UsageError(

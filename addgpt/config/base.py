@@ -68,7 +68,7 @@ class BaseConfig:
 
     @property
     def local(self) -> bool:
-        """Whether each token sees but a few others: nothing is worked out for all pairs then."""
+        """Whether each token sees but a few others: nothing is computed for all pairs then."""
         return False
 
     @property

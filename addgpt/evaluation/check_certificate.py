@@ -1,6 +1,6 @@
 """Checks a certificate with numpy alone: `python -m addgpt.evaluation.check_certificate RUN`.
 
-Nothing is shared with what wrote it: the model is run anew, in float64, with a bound on how far
+Nothing is shared with what wrote it: the model is run again, in float64, with a bound on how far
 that is from exact arithmetic, whatever the order of sums (Higham 2002, Accuracy and Stability of
 Numerical Algorithms, chapter 3: a sum of n products is off by at most n u / (1 - n u) of the sum
 of their sizes). Checked: weights, contexts and certificate belong together; one token is right in

@@ -1,7 +1,7 @@
 """All that a slot of a right local trace can see, listed: layouts, then the values in each.
 
 A *layout* is what follows from the operand lengths: which tokens a slot sees, of which kinds, and
-how far away. A *context* is a layout with a token in each of these places. Tokens are worked out
+how far away. A *context* is a layout with a token in each of these places. Tokens are computed
 from the rules of the trace (`LocalTrace.rules`), not sampled: a token whose reads are all seen
 follows from them; one with hidden reads may be what any of their values make of it.
 """

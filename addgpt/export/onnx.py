@@ -6,7 +6,7 @@
                                  where there are fewer
     logits  (B, T, V) float32    of the token after each
 
-What a task says of a prompt's ids, and what local attention sees by them, is worked out by addgpt
+What a task says of a prompt's ids, and what local attention sees by them, is computed by addgpt
 (`inputs`), not in the file. B, T and R are free.
 """
 

@@ -21,7 +21,7 @@ ID_SCHEMES: dict[str, tuple[Any, tuple[str, ...]]] = {
 }
 
 
-AHEAD = 1 << 11  # tokens of all rows whose positions are worked out together while decoding
+AHEAD = 1 << 11  # tokens of all rows whose positions are computed together while decoding
 
 
 class Schemes(nn.ModuleDict):

@@ -128,7 +128,7 @@ def _timed(pieces: Iterator[tuple[str, Any]]) -> tuple[tuple[str, Any] | None, f
 
 
 def events(calculator: Calculator, text: str) -> Iterator[tuple[str, Any]]:
-    """What the page is told while an expression is worked out: the event's name, its data.
+    """What the page is told while an expression is computed: the event's name, its data.
 
     step     a step begins: its title, the problem
     tokens   the next tokens that the model wrote, a few at a time

@@ -34,7 +34,7 @@ PROJECT = "addgpt"
 class Log:
     """A callback of training that keeps a log of each validation: `train(run, Log("csv", run))`.
 
-    A log that fails is told and given up; the training goes on.
+    A log that fails is reported and dropped; training goes on.
 
     Raises UsageError if the package of a kind of log is not installed.
     """

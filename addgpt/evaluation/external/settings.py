@@ -59,7 +59,7 @@ def external_config(source: str, task: Task, given: dict[str, Any]) -> ExternalC
 def open_folder(how: ExternalConfig, task_name: str, task: Task, out: Path | None) -> Run:
     """The run folder of a model of others, made if need be; one with the same settings goes on.
 
-    How an answer is found in a reply may change: what was replied is judged anew. Raises RunError
+    How an answer is found in a reply may change: replies are then graded again. Raises RunError
     if the folder holds something else.
     """
     config = RunConfig(

@@ -1,4 +1,4 @@
-"""Scoring anybody's problems: what can be asked is told apart from what cannot before any work."""
+"""Scoring problems of your own; those that cannot be asked are found before any work."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Given:
 
 @dataclass(frozen=True)
 class Posed:
-    """The problems of some files, ready to be worked out.
+    """The problems of some files, ready to be solved.
 
     problems  those that can be asked, and the expression of each as a job of the calculator
     faults    the others, each with its reason
