@@ -154,7 +154,7 @@ class Mul(Arithmetic):
 
     def is_copy(self, problem: Problem, rows: list[Row], row: int, place: int) -> bool:
         """A product by 1 repeats a; a running sum with a product by 0 the one before, the first one
-        the first product. What a column carries is no copy."""
+        the first product. A carry is not a copy."""
         if self.trace == "none" or (self.trace == "carry" and place % 2):
             return False
         if self.trace == "carry" and row == 1:
@@ -210,6 +210,6 @@ def _sum(product, above, carry) -> np.ndarray | int:
 
 
 def _factor(problem: Problem, place: int) -> str:
-    """What a row multiplies, a question mark in a row too many."""
+    """The digit that a row multiplies by; a question mark in a row too many."""
     a, b = map(str, problem.operands)
     return f"{a} * {b[-1 - place]}" if place < len(b) else paper.MISSING

@@ -157,12 +157,12 @@ class Sum(Operation, LocalTrace):
         return Answer(sum(operands))
 
     def cell(self, count: int, length: int, stratum: str = "all") -> Cell:
-        """The cell of so many operands of a length."""
+        """The cell of `count` operands of one length."""
         stratum = many.stratum(count, stratum) if self.part else stratum
         return Cell(self.op, length if self.part else count, length, stratum)
 
     def sizes(self, cell: Cell) -> tuple[int, int, str]:
-        """The way back from `cell`."""
+        """The inverse of `cell`."""
         return many.sizes(cell) if self.part else cell[1:]
 
     def cell_of(self, problem: Problem) -> Cell:
@@ -184,7 +184,7 @@ class Sum(Operation, LocalTrace):
 
     @property
     def corners(self) -> list[tuple[int, int]]:
-        """The largest sums of training, and those that are scored besides."""
+        """The largest sums of training, and those scored beyond it."""
         return [(self.operands, self.digits), *((size, size) for size in self.far)]
 
     def cells(self) -> list[Cell]:

@@ -1,4 +1,4 @@
-"""What all tasks of one binary operation share. A task adds how its work is written."""
+"""What tasks of one binary operation have in common; a task adds how its work is written."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def share_setting(default: float, what: str) -> Any:
 
 
 def local_recipe(steps: int) -> Recipe:
-    """What works for local traces. Without label smoothing, training that goes on where all is
+    """What works for local traces. Without label smoothing, training that goes on once all is
     right already wanders (docs/log.md)."""
     recipe = traced_recipe(steps, True)
     local = {"layers": 1, "width": 96, "attention": "reads"}
@@ -141,7 +141,7 @@ class Arithmetic(Operation, LocalTrace):
         return 0
 
     def kinds(self) -> int:
-        """How many kinds of rows there are, 0 among them."""
+        """How many kinds of rows there are, 0 included."""
         return KINDS
 
     def lengths(self, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -153,11 +153,11 @@ class Arithmetic(Operation, LocalTrace):
         return Cell(self.op, self.digits, self.digits)
 
     def extremes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Operand lengths, (N,) each, among which the longest sequence is."""
+        """Operand lengths, (N,) each; one of these pairs has the longest sequence."""
         return np.array([self.digits]), np.array([self.digits])
 
     def strata(self) -> list[Cell]:
-        """Cells of special problems, scored besides the grid."""
+        """Cells of special problems, scored in addition to the grid."""
         return [Cell(self.op, self.digits, self.digits, name) for name in problems.EDGES]
 
     def chains(self) -> list[Cell]:
@@ -226,9 +226,9 @@ class Arithmetic(Operation, LocalTrace):
         return batch
 
     def evaluation_set(self, rng: np.random.Generator, size: int, split: str, cell: Cell) -> Batch:
-        """Of a train cell, the problems of the pool, if there is one.
+        """As of `Task`; for a train cell, problems of the pool, if there is one.
 
-        Small cells are asked whole all the same, so that runs with other pools are asked the same.
+        Small cells are scored whole all the same, so that runs with different pools compare.
         """
         if self.seen(cell) and cell.stratum == "all":
             a, b = self._every(cell)

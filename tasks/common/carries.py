@@ -1,4 +1,4 @@
-"""What passes between the columns of sums and differences, and pairs of problems that differ in it.
+"""Carries and borrows of single columns, and pairs of problems that differ in one of them.
 
 >>> from addgpt.task import Problem
 >>> [column_fact("carry", Problem("+", (128, 367)), column) for column in (1, 2, 3, 4)]
@@ -21,7 +21,7 @@ TRIES = 1000  # draws, for each pair that is wanted
 
 def column_fact(name: str, problem: Problem, column: int) -> int:
     """What a column is carried (`carry`) or must lend (`borrow`), 0 or 1, or the sum of its two
-    digits (`sum`). Columns count from 1. Raises UsageError for what the operation does not have."""
+    digits (`sum`). Columns count from 1. Raises UsageError where the operation has no such fact."""
     if len(problem.operands) != 2:
         raise UsageError(
             f"columns have carries in problems of two numbers, not {len(problem.operands)}"

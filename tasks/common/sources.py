@@ -104,7 +104,7 @@ def _is_file(name: str) -> bool:
 
 
 def _checked(file: Path, sha256: str) -> Path:
-    """A file whose checksum is known. Raises OSError if it has another."""
+    """A file whose checksum is known. Raises OSError if it differs."""
     found = hashlib.sha256(file.read_bytes()).hexdigest()
     if found != sha256:
         raise OSError(errno.EINVAL, f"its sha256 is {found}, not {sha256}", str(file))

@@ -1,4 +1,4 @@
-"""What tasks that learn a text have in common: an alphabet that the text has, not the task."""
+"""What tasks that learn a text have in common: the alphabet comes from the text, not the task."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ CORPUS = f"the text: {sources.VALID}"
 class Text(TextTask):
     """A task on the text `corpus`.
 
-    A run keeps the alphabet, so that its model writes where the text is not, and the checksum, so
-    that it is neither trained on nor scored on another text than it began with.
+    A run keeps the alphabet, so that its model can write without the text, and the checksum, so
+    that it is not trained or scored on a text that has changed since.
     """
 
     corpus: str = setting("", CORPUS)
