@@ -1,4 +1,4 @@
-"""Models of others on our grid: asked, read, kept, resumed, scored; against real parts, offline."""
+"""External models on our grid: asked, read, kept, resumed, scored; against real parts, offline."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""What `addgpt eval` needs for models of others: options, and asking before scoring."""
+"""What `addgpt eval` needs for external models: options, and asking before scoring."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SETTINGS = ("model", "endpoint", "template", "shots", "answer", "max_tokens")
 
 
 def external_options(command: Callable) -> Callable:
-    """The options of models of others, handed to the command as one dict, `asked`."""
+    """The options of external models, handed to the command as one dict, `asked`."""
 
     def gathered(**options: Any) -> Any:
         asked = {name: options.pop(name) for name in NAMES}
@@ -52,7 +52,7 @@ def external_options(command: Callable) -> Callable:
 
 @dataclass(frozen=True)
 class Asking:
-    """What all models of others of one command are asked: a task, and settings."""
+    """What all external models of one command are asked: a task, and settings."""
 
     task_name: str
     task: Any
@@ -70,7 +70,7 @@ def answered(
     stored: bool,
     cells: bool,
 ) -> tuple[tuple[str, ...], tuple[str, ...], Any]:
-    """Names with the run folder of each model of others in its place, once it was asked.
+    """Names with the run folder of each external model in its place, once it was asked.
 
     With `stored` none is asked. Raises UsageError for options that do not go together.
     """
@@ -102,7 +102,7 @@ def answered(
 
 
 def near(facts: dict[str, Any]) -> None:
-    """How near the answers of a model of others are; nothing of our own."""
+    """How near the answers of an external model are; nothing of our own."""
     found = facts.get("replies")
     if not found:
         return
@@ -135,7 +135,7 @@ def _asking(options: dict[str, Any], choice: Any) -> Asking:
 
 
 def _run(name: str, asking: Asking, out: Path | None, stored: bool) -> Path:
-    """The folder of a model of others, all its replies in it."""
+    """The folder of an external model, all its replies in it."""
     from addgpt.evaluation.external import settings
     from addgpt.evaluation.external.replies import Replies
 

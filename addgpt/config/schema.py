@@ -102,7 +102,7 @@ class RunConfig:
     task: str
     options: dict[str, Any]
     model: ModelConfig
-    train: TrainConfig = TrainConfig()  # a model of others was trained elsewhere
+    train: TrainConfig = TrainConfig()  # an external model was trained elsewhere
     seed: int = 0
     command: str = ""
     versions: dict[str, str] = field(default_factory=dict)

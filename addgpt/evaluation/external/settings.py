@@ -24,12 +24,12 @@ KEPT = ("source", "model", "endpoint", "template", "shots", "max_tokens")
 
 
 def is_external(name: str) -> bool:
-    """Whether a name is that of a model of others."""
+    """Whether a name is that of an external model."""
     return name.partition(":")[0] in KINDS and ":" in name
 
 
 def external_config(source: str, task: Task, given: dict[str, Any]) -> ExternalConfig:
-    """The settings of a model of others: those given, the rest as its kind has them.
+    """The settings of an external model: those given, the rest as its kind has them.
 
     Raises UsageError for what does not go together.
     """
@@ -57,7 +57,7 @@ def external_config(source: str, task: Task, given: dict[str, Any]) -> ExternalC
 
 
 def open_folder(how: ExternalConfig, task_name: str, task: Task, out: Path | None) -> Run:
-    """The run folder of a model of others, made if need be; one with the same settings goes on.
+    """The run folder of an external model, made if need be; one with the same settings goes on.
 
     How an answer is found in a reply may change: replies are then graded again. Raises RunError
     if the folder holds something else.
@@ -83,7 +83,7 @@ def open_folder(how: ExternalConfig, task_name: str, task: Task, out: Path | Non
 
 
 def folder_of(how: ExternalConfig, task_name: str, task: Task, out: Path | None) -> Path:
-    """Where a model of others is kept: in `out`, or below results/."""
+    """Where an external model is kept: in `out`, or below results/."""
     return out or Path(RESULTS) / _folder_name(how, task_name, task)
 
 
