@@ -311,7 +311,7 @@ def test_dropout_acts_in_training_only(toy_model):
         ({"kv_heads": 2, "heads": 4, "share": "qk"}, "share=qk needs as many kv_heads as heads"),
         ({"content": False}, "content=false needs positions that decide the attention"),
         ({"content": False, "position": "rotary"}, "rotary rotates queries and keys"),
-        ({"content": False, "levels": (3,), "level_position": ("rotary2",)}, "rotary2 turns"),
+        ({"content": False, "levels": (3,), "level_position": ("rotary2",)}, "rotary2 rotates"),
         (
             {"content": False, "position": "alibi", "share": "kv"},
             "share applies to queries and keys",
