@@ -2,22 +2,27 @@
 
     python -m benchmarks.calculator
     python -m benchmarks.calculator --run results/calc
+    python -m benchmarks.calculator --compare 10000 --seed 7
 
 The reference of a batch is the same problems one at a time, decoded token by token as in the
-prompt; rows without a reference say how long a person waits.
+prompt; rows without a reference say how long a person waits. With `--compare` nothing is timed: so
+many random expressions, as people type them, are compared with Python's parser and fractions.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import subprocess
 import sys
 
 import numpy as np
 
+from addgpt.calculator.numbers import Rules
 from addgpt.calculator.solver import Calculator
 from addgpt.runs.run import SHIPPED, Run
 from benchmarks import evaluation, timing
+from tests.helpers.desk import as_typed, evaluate, random_expression
 
 PRODUCTS, SUMS, MIXED, ALONE, ROUNDS = 500, 10_000, 20_000, 5, 5
 TARGET = "at least 50 x"
@@ -54,6 +59,36 @@ def race(
     ]
 
 
+def compare(calculator: Calculator, count: int, seed: int) -> str:
+    """What became of random expressions of decimals, brackets, powers and remainders, in a line.
+
+    Raises SystemExit with the first that was wrong, or refused although it has one value.
+    """
+    rng, answered, refused, operations = random.Random(seed), 0, 0, 0
+    while answered + refused < count:
+        digits = rng.choice([12, 12, 12, 3, 1, 25])
+        expressions = [
+            random_expression(rng, 2) for _ in range(min(100, count - answered - refused))
+        ]
+        typed = [as_typed(rng, python) for python in expressions]
+        solutions = calculator.solve_many(typed, Rules(digits=digits))
+        for python, text, found in zip(expressions, typed, solutions, strict=True):
+            try:
+                wanted = evaluate(python, digits)
+            except ArithmeticError:
+                wanted = None
+            if found.error is not None:
+                two = "may be" in found.error or "digits" in found.error
+                refused, right = refused + 1, wanted is None or two
+            else:
+                answered, operations = answered + 1, operations + len(found.steps)
+                right = found.stuck is None and (found.value, found.rounded) == wanted
+            if not right:
+                raise SystemExit(f"{text!r}, {digits} digits: {found}, not {wanted}")
+        timing.say(f"{answered:,} answered, {refused:,} refused")
+    return f"{answered:,} answered by {operations:,} operations, 0 wrong; {refused:,} refused"
+
+
 def measure(options: argparse.Namespace) -> list[timing.Row]:
     path = options.run or SHIPPED
     if not (path / "model.safetensors").exists():
@@ -62,6 +97,11 @@ def measure(options: argparse.Namespace) -> list[timing.Row]:
     share, rounds = (25, 1) if options.quick else (1, ROUNDS)
     run = Run(path)
     calculator = Calculator(run.model(), run.task(), run.name)
+    if options.compare:
+        took = [timing.seconds(lambda: print(compare(calculator, options.compare, options.seed)))]
+        return [
+            timing.Row(f"{options.compare:,} expressions, seed {options.seed}", "seconds", took)
+        ]
     rng = np.random.default_rng(0)
 
     def drawn(op: str, digits: int, count: int) -> list[str]:
@@ -85,6 +125,8 @@ def measure(options: argparse.Namespace) -> list[timing.Row]:
 def main() -> None:
     parser = timing.parser(__doc__)
     evaluation.add_options(parser)
+    parser.add_argument("--compare", type=int, default=0, metavar="N", help="expressions")
+    parser.add_argument("--seed", type=int, default=0, help="of the expressions")
     timing.main(parser.parse_args(), measure)
 
 
