@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from addgpt.interpret.subject import subject, written
 from addgpt.serve import live
 
 SECONDS = 60  # that one expression may take
-TOGETHER = 0.03  # seconds for which messages are gathered
+TOGETHER = 4  # messages, until it is the turn of others
 LONGEST = 2_000  # characters of an expression
 MOST = 8  # requests that use the model, in turns
 
@@ -73,13 +74,13 @@ class Pages:
                 told, until = messages(self.calculator, text), time.monotonic() + SECONDS
                 while time.monotonic() < until:
                     async with self.model:
-                        some = await run_in_threadpool(_gathered, told)
+                        some = await run_in_threadpool(lambda: list(islice(told, TOGETHER)))
                     if not some:
                         return
-                    yield some
+                    yield "".join(some)
             raise UsageError(f"more than {SECONDS} s of work; addgpt calc has no such limit")
         except UsageError as error:
-            yield message("answer", text=f"error: {error}", notes=[], right=False)
+            yield message("answer", text=f"error: {error}", right=False)
 
     async def attention(self, request: Request) -> Response:
         """What was looked at; asked for by a problem, and in the lines after it its completion."""
@@ -88,8 +89,6 @@ class Pages:
             return JSONResponse(await run_in_threadpool(self._attention, asked))
 
     def _attention(self, asked: str) -> dict[str, Any]:
-        if self.calculator.model is None:
-            raise UsageError("there is no model to look into")
         problem, _, completion = asked.partition("\n")
         of = subject(self.calculator.model, self.calculator.task)
         work = written(of, problem, completion)
@@ -103,23 +102,13 @@ class Pages:
         return JSONResponse(self.runs)
 
 
-def _gathered(told: Iterator[str]) -> str:
-    """The next messages, those of a short while; empty at the end."""
-    out, until = "", time.monotonic() + TOGETHER
-    for text in told:
-        out += text
-        if time.monotonic() > until:
-            break
-    return out
-
-
 def messages(calculator: Calculator, text: str) -> Iterator[str]:
     """What the page is told while an expression is worked out, as server-sent events:
 
     step     a step begins: its title, the problem
     token    the model wrote a token: char, its chance, whether it is wrong, row and its label
-    done     the step ends: its title, and whether it is right
-    answer   the end: the answer, or why there is none; whether it is right; notes
+    done     the step ends: its title, with the result, and what is wrong with it
+    answer   the end: the answer, or why there is none, with notes; whether it is right
     """
     for event in calculator.stream(text):
         if isinstance(event, TokenWritten):
@@ -128,11 +117,10 @@ def messages(calculator: Calculator, text: str) -> Iterator[str]:
         elif isinstance(event, StepStarted):
             yield message("step", title=event.reduction, problem=event.problem)
         elif isinstance(event, StepFinished):
-            yield message("done", title=heading(event.done), right=event.done.correct)
+            yield message("done", title=heading(event.done))
         else:
-            of = event.solution
-            said = answer(of, terminal=True)
-            yield message("answer", text=said, notes=notes(of), right=bool(of.correct))
+            lines = [answer(event.solution, terminal=True), *notes(event.solution)]
+            yield message("answer", text="\n".join(lines), right=bool(event.solution.correct))
 
 
 def message(name: str, **data: Any) -> str:

@@ -47,18 +47,16 @@ def _shown(changed: float, path: Path, results: Path) -> dict[str, Any]:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(changed))
         return about | {
             "text": f"{short(run.config.task)}, {step}, last written {when}",
-            "loss": _curve(rows, "val_loss", "loss"),
+            "loss": _curve(rows, "val_loss"),
             "exact": _curve(rows, "val_exact"),
             "cells": _cells(path / "eval.csv"),
         }
-    except (RunError, ValueError, KeyError, OSError) as error:
+    except (RunError, ValueError, KeyError, TypeError, OSError) as error:
         return about | {"text": str(error), "wrong": True}
 
 
-def _curve(rows: list[dict[str, Any]], *names: str) -> list[tuple[int, float]]:
-    """Step and value of each row that has one, by the first of the names that it has one of."""
-    values = [(row["step"], next((row[n] for n in names if n in row), None)) for row in rows]
-    return [pair for pair in values if pair[1] is not None and math.isfinite(pair[1])]
+def _curve(rows: list[dict[str, Any]], name: str) -> list[tuple[int, float]]:
+    return [(row["step"], row[name]) for row in rows if math.isfinite(row.get(name, math.nan))]
 
 
 def _cells(path: Path) -> list[tuple[str, int, int, int, int]]:

@@ -22,18 +22,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from addgpt.runs.files import RunError
 
-HEADERS = {
-    "content-security-policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src "
-        "'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "x-content-type-options": "nosniff",
-    "cross-origin-resource-policy": "same-origin",
-    "cache-control": "no-store",
-}
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; "
+    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = [("content-security-policy", POLICY), ("x-content-type-options", "nosniff")]
+HEADERS += [("cache-control", "no-store")]
+OWN = ("same-origin", "none")  # of `Sec-Fetch-Site`: our page, or what a person typed
 LARGEST_BODY = 1 << 18  # bytes
 PATIENCE = 3.0  # seconds for a whole request to come, for an answer to be read, for the next one
-CROWD = 100  # connections that keep the server waiting, above which there is no patience
+CROWD = 100  # connections that keep the server waiting; with more, there is no patience
 
 
 class Guard:
@@ -44,20 +42,16 @@ class Guard:
         self.hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refused = self._refusal(Headers(scope=scope))
-        await (PlainTextResponse(*refused) if refused else self.app)(scope, receive, send)
-
-    def _refusal(self, told: Headers) -> tuple[str, int] | None:
-        host = told.get("host", "")
-        if host not in self.hosts:
-            return f"this server answers to {', '.join(sorted(self.hosts))}", 403
-        own, site = f"http://{host}", told.get("sec-fetch-site", "none")
-        if told.get("origin", own) != own or site not in ("same-origin", "none"):
-            return "requests of other sites are refused", 403
+        told, answer = Headers(scope=scope), self.app
+        host, site = told.get("host", ""), told.get("sec-fetch-site", "none")
         length = told.get("content-length", "0")
-        if "transfer-encoding" in told or not length.isdecimal() or int(length) > LARGEST_BODY:
-            return "too large a request", 413
-        return None
+        if host not in self.hosts:
+            answer = PlainTextResponse(f"this server answers to {sorted(self.hosts)}", 403)
+        elif told.get("origin", f"http://{host}") != f"http://{host}" or site not in OWN:
+            answer = PlainTextResponse("requests of other sites are refused", 403)
+        elif "transfer-encoding" in told or not length.isdecimal() or int(length) > LARGEST_BODY:
+            answer = PlainTextResponse("too large a request", 413)
+        await answer(scope, receive, send)
 
 
 class Server(uvicorn.Server):
@@ -65,22 +59,25 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: ASGIApp, sock: socket.socket) -> None:
         config = uvicorn.Config(
-            Guard(app, sock.getsockname()[1]), headers=list(HEADERS.items()), log_level="error",
-            http="h11", ws="none", lifespan="off",
+            Guard(app, sock.getsockname()[1]), http="h11", ws="none", lifespan="off",
+            log_level="error", headers=HEADERS, limit_concurrency=2 * CROWD,
         )  # fmt: skip
         super().__init__(config)
-        self.waiting: dict[Any, float] = {}  # for whom, in which of its requests: since when
+        self.waiting: dict[Any, float] = {}  # for which client, after which request: since when
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: cut off who has kept the server waiting for too long."""
-        now = time.monotonic()
+        now, before, self.waiting = time.monotonic(), self.waiting, {}
         connections: list[Any] = list(self.server_state.connections)
-        waiting = [(each, each.cycle) for each in connections if _is_awaited(each)]
-        self.waiting = {key: self.waiting.get(key, now) for key in waiting}
-        patience = PATIENCE if len(waiting) <= CROWD else 0.0
-        for (connection, _), since in self.waiting.items():
+        for one in connections:
+            cycle = one.cycle  # its last request, and the answer
+            idle = cycle is None or cycle.more_body or cycle.response_complete
+            if idle or one.flow.write_paused:  # it is the client's turn
+                self.waiting[one, cycle] = before.get((one, cycle), now)
+        patience = PATIENCE if len(self.waiting) <= CROWD else 0.0
+        for (one, _), since in self.waiting.items():
             if now - since > patience:
-                connection.transport.abort()
+                one.transport.abort()
         return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -89,21 +86,13 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def _is_awaited(connection: Any) -> bool:
-    """Whether it is the client's turn: to send its request, to read the answer, to go on."""
-    cycle = connection.cycle  # a request and its answer
-    done = cycle is None or cycle.more_body or cycle.response_complete
-    return done or connection.flow.write_paused
-
-
 def serve(app: ASGIApp, port: int, path: str = "/") -> None:
     """Serve until Ctrl-C; prints the address. Raises RunError if the port cannot be had."""
     try:
         sock = socket.create_server(("127.0.0.1", port))
     except OSError as error:
-        reason = f"{error.strerror}; --port 0 takes any"
-        raise RunError(f"cannot listen on port {port}: {reason}") from None
+        raise RunError(f"cannot listen on port {port}: {error.strerror}; try --port 0") from None
     with sock:
-        port = sock.getsockname()[1]
-        print(f"http://127.0.0.1:{port}{path}  (Ctrl-C ends it)", flush=True)
+        address = f"http://127.0.0.1:{sock.getsockname()[1]}{path}"
+        print(f"{address}  (Ctrl-C ends it)", flush=True)
         Server(app, sock).run(sockets=[sock])

@@ -7,19 +7,15 @@ const $ = (id) => document.getElementById(id);
 
 let source = null; // of events, while an expression is worked out
 
-function end({ text, right = false, notes = [] }) {
+function end({ text, right = false }) {
   if (source) source.close();
-  $("stop").hidden = true;
   $("answer").className = right ? "" : "wrong";
   $("answer").textContent = text;
-  $("notes").textContent = notes.join("; ");
 }
 
-$("stop").addEventListener("click", () => end({ text: "stopped" }));
 $("ask").addEventListener("submit", (event) => {
   event.preventDefault();
   end({ text: "…", right: true });
-  $("stop").hidden = false;
   $("steps").textContent = "";
   source = new EventSource("solve?" + new URLSearchParams({ text: $("expression").value }));
   source.addEventListener("error", () => end({ text: "the server does not answer" }));
@@ -31,10 +27,7 @@ $("ask").addEventListener("submit", (event) => {
     step = { head, work, picture: make(card, "div"), problem, completion: "", row: null };
   });
   on("token", (token) => write(step, token));
-  on("done", ({ title, right }) => {
-    step.head.textContent = title;
-    step.head.className = right ? "" : "wrong";
-  });
+  on("done", ({ title }) => { step.head.textContent = title; });
   on("answer", end);
 });
 
@@ -57,7 +50,7 @@ function write(step, { char, chance, wrong, row, label }) {
 async function look(step, place, button) {
   for (const other of step.work.querySelectorAll("[aria-pressed=true]")) other.ariaPressed = false;
   button.ariaPressed = true;
-  if (!(step.attention?.slots.length === step.completion.length)) {
+  if (step.attention?.slots.length !== step.completion.length) {
     const body = `${step.problem}\n${step.completion}`;
     const reply = await fetch("attention", { method: "POST", body });
     if (!reply.ok) {
@@ -66,35 +59,34 @@ async function look(step, place, button) {
     }
     step.attention = await reply.json();
   }
+  if (button.ariaPressed !== "true") return; // another one was chosen meanwhile
   drawAttention(step.picture, step.attention, place);
   step.picture.scrollIntoView({ block: "nearest", behavior: "smooth" });
 }
 
 // ---- runs
 
-let shown = "", timer = 0;
+let shown = "";
 
 async function showRuns() {
   if (!$("tab-runs").checked) return;
   try {
     const text = await (await fetch("live")).text();
-    if (text !== shown) {
-      const runs = JSON.parse(text);
-      $("state").textContent = runs.length ? "" : "No run yet: addgpt train --task add --digits 3";
-      $("list").textContent = "";
-      runs.forEach(showRun);
-      shown = text;
-    }
+    if (text === shown) return;
+    const runs = JSON.parse(text);
+    $("runs").textContent = runs.length ? "" : "No run yet: addgpt train --task add --digits 3";
+    runs.forEach(showRun);
+    shown = text;
   } catch {
-    $("state").textContent = "the server does not answer";
+    $("runs").textContent = "the server does not answer";
+    shown = "";
   }
-  clearTimeout(timer);
-  timer = setTimeout(showRuns, 2000);
 }
 $("tab-runs").addEventListener("change", showRuns);
+setInterval(showRuns, 2000);
 
 function showRun({ name, text, wrong, loss, exact, cells }) {
-  const card = make($("list"), "article");
+  const card = make($("runs"), "article");
   make(card, "h2", {}, name);
   make(card, "p", { class: wrong ? "wrong" : "soft" }, text);
   const pictures = make(card, "div", { class: "pictures" });
@@ -106,8 +98,7 @@ function showRun({ name, text, wrong, loss, exact, cells }) {
 
 function drawCurves(parent, loss, exact) {
   const figure = make(parent, "figure");
-  const box = { class: "curves", viewBox: "0 0 100 100", preserveAspectRatio: "none" };
-  const svg = make(figure, "svg", { ...box, "aria-hidden": true });
+  const svg = make(figure, "svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none" });
   const most = Math.max(...loss.map(([, value]) => value)) || 1;
   for (const [name, points, top] of [["exact", exact, 1], ["loss", loss, most]]) {
     const drawn = points.map(([x, y]) => [(100 * x) / loss.at(-1)[0], 98 - (96 * y) / top]);
@@ -119,8 +110,8 @@ function drawCurves(parent, loss, exact) {
 }
 
 function drawMap(parent, op, cells) {
-  const table = make(make(parent, "figure"), "table", { class: "map" });
-  make(table, "caption", {}, "% right, by digits of the first operand (down) and the second");
+  const figure = make(parent, "figure"), table = make(figure, "table");
+  make(figure, "figcaption", {}, "% right, by digits of the first operand (down) and the second");
   const lengths = (which) => [...new Set(cells.map((cell) => cell[which]))].sort((a, b) => a - b);
   const head = make(table, "tr");
   make(head, "th", {}, op);
