@@ -25,10 +25,10 @@ from addgpt.interpret.page import page_data
 from addgpt.interpret.subject import subject, written
 from addgpt.serve import live
 
-SECONDS = 60  # that one expression may take
+SECONDS, HURRY = 60, 3  # that one expression may take; with all places taken
 TOGETHER = 4  # messages, until it is the turn of others
 LONGEST = 2_000  # characters of an expression
-MOST = 8  # requests that use the model, in turns
+MOST = 8  # places: requests that use the model, in turns
 
 
 class Pages:
@@ -71,14 +71,14 @@ class Pages:
             if len(text) > LONGEST:
                 raise UsageError(f"at most {LONGEST:,} characters")
             async with self._place():
-                told, until = messages(self.calculator, text), time.monotonic() + SECONDS
-                while time.monotonic() < until:
+                told, begun = messages(self.calculator, text), time.monotonic()
+                while time.monotonic() - begun < (HURRY if self.places.locked() else SECONDS):
                     async with self.model:
                         some = await run_in_threadpool(lambda: list(islice(told, TOGETHER)))
                     if not some:
                         return
                     yield "".join(some)
-            raise UsageError(f"more than {SECONDS} s of work; addgpt calc has no such limit")
+            raise UsageError("it takes too long, or others wait; addgpt calc has no such limit")
         except UsageError as error:
             yield message("answer", text=f"error: {error}", right=False)
 

@@ -9,6 +9,7 @@ but not keep others from asking: whoever leaves the server waiting is cut off.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import time
@@ -17,6 +18,7 @@ from typing import Any
 
 import uvicorn
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -34,36 +36,32 @@ PATIENCE = 3.0  # seconds for a whole request to come, for an answer to be read,
 CROWD = 100  # connections that keep the server waiting; with more, there is no patience
 
 
-class Guard:
-    """Middleware that refuses requests of other sites, and bodies that are too large."""
-
-    def __init__(self, app: ASGIApp, port: int) -> None:
-        self.app = app
-        self.hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        told, answer = Headers(scope=scope), self.app
-        host, site = told.get("host", ""), told.get("sec-fetch-site", "none")
-        length = told.get("content-length", "0")
-        if host not in self.hosts:
-            answer = PlainTextResponse(f"this server answers to {sorted(self.hosts)}", 403)
-        elif told.get("origin", f"http://{host}") != f"http://{host}" or site not in OWN:
-            answer = PlainTextResponse("requests of other sites are refused", 403)
-        elif "transfer-encoding" in told or not length.isdecimal() or int(length) > LARGEST_BODY:
-            answer = PlainTextResponse("too large a request", 413)
-        await answer(scope, receive, send)
-
-
 class Server(uvicorn.Server):
     """Serves an application on a socket. Ends at once at Ctrl-C, whoever is being answered."""
 
     def __init__(self, app: ASGIApp, sock: socket.socket) -> None:
+        self.app, port = app, sock.getsockname()[1]
+        self.hosts = [f"127.0.0.1:{port}", f"localhost:{port}"]
+        self.waiting: dict[Any, float] = {}  # for which client, after which request: since when
         config = uvicorn.Config(
-            Guard(app, sock.getsockname()[1]), http="h11", ws="none", lifespan="off",
+            self.answer, interface="asgi3", http="h11", ws="none", lifespan="off",
             log_level="error", headers=HEADERS, limit_concurrency=2 * CROWD,
         )  # fmt: skip
         super().__init__(config)
-        self.waiting: dict[Any, float] = {}  # for which client, after which request: since when
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse requests of other sites, and bodies that are too large; else the application's."""
+        told, app = Headers(scope=scope), self.app
+        host, site = told.get("host", ""), told.get("sec-fetch-site", "none")
+        length = told.get("content-length", "0")
+        if host not in self.hosts:
+            app = PlainTextResponse(f"this server answers to {' and '.join(self.hosts)}", 403)
+        elif told.get("origin", f"http://{host}") != f"http://{host}" or site not in OWN:
+            app = PlainTextResponse("requests of other sites are refused", 403)
+        elif "transfer-encoding" in told or not length.isdecimal() or int(length) > LARGEST_BODY:
+            app = PlainTextResponse("too large a request", 413)
+        with contextlib.suppress(ClientDisconnect):
+            await app(scope, receive, send)
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: cut off who has kept the server waiting for too long."""
