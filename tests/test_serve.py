@@ -208,6 +208,7 @@ def hanging(server: Server, kind: str, count: int) -> list[socket.socket]:
 @pytest.mark.parametrize("kind", HANGING)
 def test_connections_that_hang_shut_nobody_out_and_are_closed(server, monkeypatch, kind):
     monkeypatch.setattr("addgpt.serve.local.PATIENCE", 0.5)
+    monkeypatch.setattr("addgpt.serve.app.SECONDS", 1.0)
     monkeypatch.setattr("addgpt.serve.app.HURRY", 0.5)
     many = hanging(server, kind, 50)
     assert server.ask("/about")[0] == 200
