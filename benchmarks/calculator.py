@@ -15,6 +15,7 @@ import argparse
 import random
 import subprocess
 import sys
+import time
 
 import numpy as np
 
@@ -59,34 +60,33 @@ def race(
     ]
 
 
-def compare(calculator: Calculator, count: int, seed: int) -> str:
-    """What became of random expressions of decimals, brackets, powers and remainders, in a line.
+def compare(calculator: Calculator, count: int, seed: int) -> tuple[int, int, int]:
+    """How many random expressions were answered, by how many operations, and how many refused.
 
-    Raises SystemExit with the first that was wrong, or refused although it has one value.
+    They have decimals, brackets, powers and remainders, and are typed as people type them. Raises
+    SystemExit with the first that is wrong, or refused although it has one value.
     """
-    rng, answered, refused, operations = random.Random(seed), 0, 0, 0
+    rng, answered, operations, refused = random.Random(seed), 0, 0, 0
     while answered + refused < count:
         digits = rng.choice([12, 12, 12, 3, 1, 25])
-        expressions = [
-            random_expression(rng, 2) for _ in range(min(100, count - answered - refused))
-        ]
-        typed = [as_typed(rng, python) for python in expressions]
+        drawn = [random_expression(rng, 2) for _ in range(min(100, count - answered - refused))]
+        typed = [as_typed(rng, python) for python in drawn]
         solutions = calculator.solve_many(typed, Rules(digits=digits))
-        for python, text, found in zip(expressions, typed, solutions, strict=True):
+        for python, text, found in zip(drawn, typed, solutions, strict=True):
             try:
                 wanted = evaluate(python, digits)
             except ArithmeticError:
                 wanted = None
-            if found.error is not None:
-                two = "may be" in found.error or "digits" in found.error
-                refused, right = refused + 1, wanted is None or two
+            if found.error is not None:  # there is none, two readings are possible, or it is huge
+                right = wanted is None or "may be" in found.error or "digits" in found.error
+                refused += 1
             else:
+                right = bool(found.correct) and (found.value, found.rounded) == wanted
                 answered, operations = answered + 1, operations + len(found.steps)
-                right = found.stuck is None and (found.value, found.rounded) == wanted
             if not right:
                 raise SystemExit(f"{text!r}, {digits} digits: {found}, not {wanted}")
         timing.say(f"{answered:,} answered, {refused:,} refused")
-    return f"{answered:,} answered by {operations:,} operations, 0 wrong; {refused:,} refused"
+    return answered, operations, refused
 
 
 def measure(options: argparse.Namespace) -> list[timing.Row]:
@@ -98,10 +98,11 @@ def measure(options: argparse.Namespace) -> list[timing.Row]:
     run = Run(path)
     calculator = Calculator(run.model(), run.task(), run.name)
     if options.compare:
-        took = [timing.seconds(lambda: print(compare(calculator, options.compare, options.seed)))]
-        return [
-            timing.Row(f"{options.compare:,} expressions, seed {options.seed}", "seconds", took)
-        ]
+        began = time.perf_counter()
+        counts = compare(calculator, options.compare, options.seed)
+        note = "{:,} answered by {:,} operations, 0 wrong; {:,} refused".format(*counts)
+        name = f"{options.compare:,} expressions, seed {options.seed}"
+        return [timing.Row(name, "seconds", [time.perf_counter() - began], note=note)]
     rng = np.random.default_rng(0)
 
     def drawn(op: str, digits: int, count: int) -> list[str]:

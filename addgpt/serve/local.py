@@ -91,6 +91,5 @@ def serve(app: ASGIApp, port: int, path: str = "/") -> None:
     except OSError as error:
         raise RunError(f"cannot listen on port {port}: {error.strerror}; try --port 0") from None
     with sock:
-        address = f"http://127.0.0.1:{sock.getsockname()[1]}{path}"
-        print(f"{address}  (Ctrl-C ends it)", flush=True)
+        print(f"http://127.0.0.1:{sock.getsockname()[1]}{path}  (Ctrl-C ends it)", flush=True)
         Server(app, sock).run(sockets=[sock])
