@@ -28,8 +28,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; "
     "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-HEADERS = [("content-security-policy", POLICY), ("x-content-type-options", "nosniff")]
-HEADERS += [("cache-control", "no-store")]
+HEADERS = [("x-content-type-options", "nosniff"), ("cache-control", "no-store")]
 OWN = ("same-origin", "none")  # of `Sec-Fetch-Site`: our page, or what a person typed
 LARGEST_BODY = 1 << 18  # bytes
 PATIENCE = 3.0  # seconds for a whole request to come, for an answer to be read, for the next one
@@ -45,7 +44,8 @@ class Server(uvicorn.Server):
         self.waiting: dict[Any, float] = {}  # for which client, after which request: since when
         config = uvicorn.Config(
             self.answer, interface="asgi3", http="h11", ws="none", lifespan="off",
-            log_level="error", headers=HEADERS, limit_concurrency=2 * CROWD,
+            headers=[("content-security-policy", POLICY), *HEADERS],
+            log_level="error", limit_concurrency=2 * CROWD,
         )  # fmt: skip
         super().__init__(config)
 
