@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from addgpt.calculator.expression import parse
 from addgpt.calculator.numbers import Rules
 from addgpt.calculator.typed import tokens
+from benchmarks.calculator import compare
 from tests.helpers.calculators import exact
-from tests.helpers.desk import as_typed, evaluate, random_expression, random_line, translated
+from tests.helpers.desk import evaluate, random_expression, random_line, translated
 
 pytestmark = pytest.mark.slow
 
@@ -191,24 +192,8 @@ def test_ten_thousand_terms_and_deep_nesting_end_without_recursion():
 
 
 def test_ten_thousand_random_expressions_are_what_python_makes_of_them():
-    rng, solved, texts = random.Random(0), 0, []
-    for _ in range(10_000):
-        python, digits = random_expression(rng, 2), rng.choice([12, 12, 12, 3, 1, 25])
-        texts.append(as_typed(rng, python))
-        try:
-            wanted = evaluate(python, digits)
-        except ArithmeticError:
-            wanted = None
-        (solution,) = CALCULATOR.solve_many([texts[-1]], Rules(digits=digits))
-        if wanted is None or solution.error is not None:
-            # It is refused only where Python finds nothing, or two readings are possible.
-            assert solution.error is not None, (texts[-1], wanted, solution)
-            assert wanted is None or "may be" in solution.error or "digits" in solution.error
-            continue
-        solved += 1
-        found = (solution.value, solution.rounded)
-        assert found == wanted and solution.correct, (texts[-1], python, digits)
-    assert solved > 8_000 and any("×" in text for text in texts)
+    answered, _, refused = compare(CALCULATOR, 10_000, seed=0)
+    assert answered > 8_000 and answered + refused == 10_000
 
 
 @pytest.mark.parametrize("division", ["fraction", "decimal"])
