@@ -165,6 +165,10 @@ class Operation(Graded, HeldOut, Explained):
         """Pairs of problems that differ in one carry or borrow, and into which column."""
         return carries.pairs(rng, size, op or self.op, self.digits)
 
+    def cascades(self) -> list[Cell]:
+        """Cells by how far a carry or borrow travels, and how far it might have: none here."""
+        return []
+
     def on_paper(self, problem: Problem, completion: str, above=(), below=()) -> str:
         """A drawing: operands, answer, and lines above and below the operands."""
         a, b = (paper.Line(str(operand)) for operand in problem.operands)
