@@ -295,6 +295,8 @@ def test_commands_print_and_write(tmp_path, monkeypatch):
     assert json.loads(run("128+367", "--json"))["answer"] == "495"
     shown = run("--ablate", "--examples", "20", "--out", "b.csv", "--out", "b.png")
     assert shown.splitlines()[1].split() == ["none", "none", "all", "20", "20"]
+    shown = run("--ablate", "--cascades", "--examples", "4", "--out", "f.csv", "--out", "f.png")
+    assert "+ idle:2" in shown.splitlines()[0] and shown.splitlines()[1].startswith("problems")
     assert "carried" in run("--patch", "--examples", "10", "--out", "c.png")
     assert "accuracy" in run("--probe", "carry", "--examples", "110", "--out", "d.png")
     assert "frequency" in run("--fourier", "--out", "e.csv", "--out", "e.png")
@@ -310,6 +312,7 @@ def test_commands_print_and_write(tmp_path, monkeypatch):
         (["1+2", "--out", "a.txt"], ".html or .png or .npz"),
         (["--probe", "tens"], "unknown probe 'tens'; valid: carry, borrow, sum"),
         (["12*34"], "12+34"),
+        (["--patch", "--cascades"], "--cascades is of --ablate"),
         (["--probe", "borrow", "--examples", "20"], "carry, sum, not borrow"),
     ],
 )
@@ -345,6 +348,21 @@ def test_ablation_counts_what_a_model_with_weights_of_zero_gets_right(adder):
     assert whole["head 0.0", "zero", "all"] == ablate(again, some)[0]["right"] < 60
     digits = [r for r in rows if r["part"] == "none" and r["row"] != "all"]
     assert sum(r["n"] for r in digits) == some.scored.sum()
+
+
+def test_ablation_by_cascades_asks_each_class_and_counts_what_is_right(adder):
+    from addgpt.interpret.ablation import ablate_cascades
+
+    rows = ablate_cascades(adder, 20)
+    found = {(row["part"], row["how"], row["cell"]): row for row in rows}
+    assert [row["cell"] for row in rows if row["part"] == "none"] == [
+        *(f"+ carry:{k}" for k in range(4)), *(f"+ idle:{k}" for k in (1, 2, 3))
+    ]  # fmt: skip
+    assert all(row["n"] == row["right"] for row in rows if row["part"] == "none")
+    carries = [found["head 0.0", "zero", f"+ carry:{k}"] for k in (0, 3)]  # its carry head
+    assert carries[1]["right"] < carries[0]["right"] <= carries[0]["n"]
+    with pytest.raises(UsageError, match="no cells of carry chains; try add, sub, calc"):
+        ablate_cascades(Subject(adder.model, load_task("mul", {"digits": 2})), 20)
 
 
 def test_ablation_in_one_row_is_the_same_with_and_without_the_short_cut(toy):

@@ -88,7 +88,9 @@ def in_stratum(stratum: str, a: np.ndarray, b: np.ndarray, borrow: bool) -> np.n
     if name in ("zeros", "nines", "power"):
         test = {"zeros": _is_mostly_zero, "nines": _is_nines, "power": _is_near_power}[name]
         return test(a) | test(b)
-    raise UsageError(f"unknown stratum {stratum!r}; valid: all, carry:K, idle:K, {', '.join(EDGES)}")
+    raise UsageError(
+        f"unknown stratum {stratum!r}; valid: all, carry:K, idle:K, {', '.join(EDGES)}"
+    )
 
 
 def joined(kept: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
