@@ -53,11 +53,11 @@ def command(
 
     Without: --ablate takes each head and MLP away on --examples held-out problems, everywhere and
     in single rows of the work; with --cascades, on --examples problems of each carry chain, from
-    none to all columns, and of columns that would pass a carry on but get none; --patch puts each part's activation of a problem with a carry into
-    one without; --probe reads carries, borrows or sums of two digits off the residual stream,
-    on held-out problems; --fourier shows the spectrum of the embeddings of digits; --grokking
-    follows a run of --task modular with keep=log through its training. Of these, --out takes .csv
-    and .png.
+    none to all columns, and of columns that would pass a carry on but get none; --patch puts each
+    part's activation of a problem with a carry into one without; --probe reads carries, borrows or
+    sums of two digits off the residual stream, on held-out problems; --fourier shows the spectrum
+    of the embeddings of digits; --grokking follows a run of --task modular with keep=log through
+    its training. Of these, --out takes .csv and .png.
 
     \b
     Example:

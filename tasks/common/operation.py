@@ -14,6 +14,7 @@ from addgpt.task import (
     MAX_DIGITS,
     TOO_LARGE,
     Answer,
+    Cell,
     ErrorType,
     Explained,
     Graded,
