@@ -235,6 +235,21 @@ def test_ablation_counts_what_a_model_with_weights_of_zero_gets_right(adder):
     assert sum(r["n"] for r in digits) == some.scored.sum()
 
 
+def test_ablation_by_cascades_asks_each_class_and_counts_what_is_right(adder):
+    from addgpt.interpret.ablation import ablate_cascades
+
+    rows = ablate_cascades(adder, 20)
+    found = {(row["part"], row["how"], row["cell"]): row for row in rows}
+    assert [row["cell"] for row in rows if row["part"] == "none"] == [
+        *(f"+ carry:{k}" for k in range(4)), *(f"+ idle:{k}" for k in (1, 2, 3))
+    ]  # fmt: skip
+    assert all(row["n"] == row["right"] for row in rows if row["part"] == "none")
+    carries = [found["head 0.0", "mean", f"+ carry:{k}"] for k in (0, 3)]  # its carry head
+    assert carries[1]["right"] < carries[0]["right"] <= carries[0]["n"]
+    with pytest.raises(UsageError, match="no cells of carry chains; try add, sub, calc"):
+        ablate_cascades(Subject(adder.model, load_task("mul", {"digits": 2})), 20)
+
+
 def test_ablation_in_one_row_is_the_same_with_and_without_the_short_cut(toy):
     of = toy(layers=1, attention="window")
     some = sample(of, 30)

@@ -96,6 +96,8 @@ def test_commands_print_and_write(tmp_path, monkeypatch):
     assert json.loads(run("128+367", "--json"))["answer"] == "495"
     shown = run("--ablate", "--examples", "20", "--out", "b.csv", "--out", "b.png")
     assert shown.splitlines()[1].split() == ["none", "none", "all", "20", "20"]
+    shown = run("--ablate", "--cascades", "--examples", "4", "--out", "f.csv", "--out", "f.png")
+    assert "+ idle:2" in shown.splitlines()[0] and shown.splitlines()[1].startswith("problems")
     assert "carried" in run("--patch", "--examples", "10", "--out", "c.png")
     assert "accuracy" in run("--probe", "carry", "--examples", "110", "--out", "d.png")
     assert "frequency" in run("--fourier", "--out", "e.csv", "--out", "e.png")
@@ -111,6 +113,7 @@ def test_commands_print_and_write(tmp_path, monkeypatch):
         (["1+2", "--out", "a.txt"], ".html or .png or .npz"),
         (["--probe", "tens"], "unknown probe 'tens'; valid: carry, borrow, sum"),
         (["12*34"], "12+34"),
+        (["--patch", "--cascades"], "--cascades is of --ablate"),
         (["--probe", "borrow", "--examples", "20"], "carry, sum, not borrow"),
     ],
 )

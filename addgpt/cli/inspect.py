@@ -22,6 +22,7 @@ Writer = Callable[[Path], object]
 @click.argument("run")
 @click.argument("problem", required=False)
 @click.option("--ablate", is_flag=True, help="Exact match without each head and MLP.")
+@click.option("--cascades", is_flag=True, help="With --ablate: by how far a carry travels.")
 @click.option(
     "--patch", is_flag=True, help="Which parts transfer a carry to a problem without one."
 )
@@ -42,6 +43,7 @@ def command(
     run: str,
     problem: str | None,
     ablate: bool,
+    cascades: bool,
     patch: bool,
     probe: str | None,
     fourier: bool,
@@ -58,17 +60,19 @@ def command(
     activations as arrays.
 
     Without: --ablate takes each head and MLP away on --examples held-out problems, everywhere and
-    in single rows of the work; --patch puts each part's activation of a problem with a carry into
-    one without; --probe reads carries, borrows or sums of two digits off the residual stream,
-    on held-out problems; --fourier shows the spectrum of the embeddings of digits; --grokking
-    follows a run of --task modular with keep=log through its training. Of these, --out takes .csv
-    and .png.
+    in single rows of the work; with --cascades, on --examples problems of each carry chain, from
+    none to all columns, and of columns that would pass a carry on but get none; --patch puts each
+    part's activation of a problem with a carry into one without; --probe reads carries, borrows or
+    sums of two digits off the residual stream, on held-out problems; --fourier shows the spectrum
+    of the embeddings of digits; --grokking follows a run of --task modular with keep=log through
+    its training. Of these, --out takes .csv and .png.
 
     \b
     Example:
       addgpt inspect calculator "128+367"
       addgpt inspect calculator "12*34" --out page.html
       addgpt inspect results/add-3 --ablate --out ablation.csv --out ablation.png
+      addgpt inspect results/add-3 --ablate --cascades
       addgpt inspect results/add-3 --probe carry
     """
     views = {"PROBLEM": problem, "--ablate": ablate, "--patch": patch, "--probe": probe,
@@ -77,11 +81,13 @@ def command(
     if len(asked) != 1:
         said = f"not {' and '.join(asked)}" if asked else "none is given"
         raise click.UsageError(f"inspect takes one of {', '.join(views)}; {said}")
+    if cascades and not ablate:
+        raise click.UsageError("--cascades is of --ablate")
     _check_out(out, ("html", "png", "npz") if problem else ("csv", "png"))
     if problem:
         _problem(run, problem, out, as_json)
         return
-    rows, shown, drawn = _measured(run, ablate, patch, probe, fourier, examples, seed)
+    rows, shown, drawn = _measured(run, views, cascades, examples, seed)
     from analysis import style
 
     writers: dict[str, Writer] = {
@@ -93,31 +99,31 @@ def command(
 
 
 def _measured(
-    run: str, ablate: bool, patch: bool, probe: str | None, fourier: bool, examples: int, seed: int
+    run: str, views: dict[str, Any], cascades: bool, examples: int, seed: int
 ) -> tuple[Rows, Rows, Callable[[Rows], Any]]:
     """Rows of a measure, those of them that are printed, and what draws them."""
-    from addgpt.interpret.ablation import ablate as ablation
+    from addgpt.interpret import ablation, patching, probes
     from addgpt.interpret.grokking import grokking
-    from addgpt.interpret.patching import patch_pairs
-    from addgpt.interpret.probes import probe as probed
-    from addgpt.interpret.probes import spectrum
     from addgpt.interpret.sample import sample
     from addgpt.interpret.subject import subject
     from addgpt.runs.run import Run, run_path
     from analysis import inside
 
     of = subject(run)
-    if ablate:
-        rows = ablation(of, sample(of, examples, seed))
+    if cascades:
+        rows = ablation.ablate_cascades(of, examples, seed)
+        return rows, _by_cell(rows), inside.draw_cascades
+    if views["--ablate"]:
+        rows = ablation.ablate(of, sample(of, examples, seed))
         return rows, _exact(rows), inside.draw_ablation
-    if patch:
-        rows = patch_pairs(of, examples, seed)
+    if views["--patch"]:
+        rows = patching.patch_pairs(of, examples, seed)
         return rows, rows, inside.draw_patching
-    if probe:
-        rows = probed(of, sample(of, examples, seed), probe)
+    if views["--probe"]:
+        rows = probes.probe(of, sample(of, examples, seed), views["--probe"])
         return rows, rows, inside.draw_probes
-    if fourier:
-        rows = spectrum(of.model, getattr(of.task, "residues", 10))
+    if views["--fourier"]:
+        rows = probes.spectrum(of.model, getattr(of.task, "residues", 10))
         return rows, rows, inside.draw_spectrum
     rows = grokking(Run(run_path(run)))
     return rows, rows, inside.draw_grokking
@@ -167,6 +173,18 @@ def _exact(rows: Rows) -> Rows:
     """Of an ablation, exact match of whole works alone."""
     keep = ("part", "how", "at", "n", "right")
     return [{key: row[key] for key in keep} for row in rows if row["row"] == "all"]
+
+
+def _by_cell(rows: Rows) -> Rows:
+    """Of an ablation by cells, a line for each part: how many are right, of how many above."""
+    first = [row for row in rows if row["part"] == "none"]
+    found: dict[tuple[str, str], dict[str, Any]] = {
+        ("", ""): {"part": "problems", "how": ""} | {row["cell"]: row["n"] for row in first}
+    }
+    for row in rows:
+        line = {"part": row["part"], "how": row["how"]}
+        found.setdefault((row["part"], row["how"]), line)[row["cell"]] = row["right"]
+    return list(found.values())
 
 
 def _table(rows: Rows) -> str:

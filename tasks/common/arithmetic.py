@@ -14,7 +14,7 @@ import numpy as np
 
 from addgpt.locality import LocalTrace, Rule
 from addgpt.task import MAX_DIGITS, SPLITS, Batch, Cell, Problem, Recipe, UsageError, setting
-from tasks.common import digits, problems, splits
+from tasks.common import carries, digits, problems, splits
 from tasks.common.ids import ALPHABET, IDS, OFFSET, SPREAD, moved
 from tasks.common.layout import Layout
 from tasks.common.operation import Operation
@@ -163,8 +163,14 @@ class Arithmetic(Operation, LocalTrace):
     def chains(self) -> list[Cell]:
         """The longest carry or borrow chain, from none to all columns, at the largest cell."""
         full = (self.op, self.digits, self.digits)
-
         return [Cell(*full, f"carry:{k}") for k in range(self.digits + 1)]
+
+    def cascades(self) -> list[Cell]:
+        """`chains`, and as many columns in a row that would pass a carry on but get none."""
+        if self.op not in carries.FACTS:
+            return []
+        full = (self.op, self.digits, self.digits)
+        return self.chains() + [Cell(*full, f"idle:{k + 1}") for k in range(self.digits)]
 
     def propose(
         self,

@@ -108,6 +108,9 @@ class Mixture(LocalTrace, HeldOut, Explained):
     def cells(self) -> list[Cell]:
         return [cell for part in self.parts.values() for cell in part.cells()]
 
+    def cascades(self) -> list[Cell]:
+        return [cell for part in self.parts.values() for cell in part.cascades()]
+
     def batch(
         self, rng: np.random.Generator, size: int, split: str, cell: Cell | None = None
     ) -> Batch:

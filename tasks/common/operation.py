@@ -14,6 +14,7 @@ from addgpt.task import (
     MAX_DIGITS,
     TOO_LARGE,
     Answer,
+    Cell,
     ErrorType,
     Explained,
     Graded,
@@ -164,6 +165,10 @@ class Operation(Graded, HeldOut, Explained):
     ) -> list[tuple[Problem, Problem, int]]:
         """Pairs of problems that differ in one carry or borrow, and into which column."""
         return carries.pairs(rng, size, op or self.op, self.digits)
+
+    def cascades(self) -> list[Cell]:
+        """Cells by how far a carry or borrow travels, and how far it might have: none here."""
+        return []
 
     def on_paper(self, problem: Problem, completion: str, above=(), below=()) -> str:
         """A drawing: operands, answer, and lines above and below the operands."""
