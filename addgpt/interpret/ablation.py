@@ -12,7 +12,7 @@ from addgpt.config.gpt import GPTConfig
 from addgpt.interpret.edits import Edit
 from addgpt.interpret.sample import Sample, collected, hits, of_batch
 from addgpt.interpret.subject import Subject
-from addgpt.task import Batch
+from addgpt.task import Batch, Cell
 
 ALL = "all"  # rows, or the whole work
 FIELDS = ("part", "how", "at", "row", "column", "n", "right")
@@ -71,10 +71,10 @@ def ablate_cascades(of: Subject, size: int, seed: int = 0) -> list[dict[str, Any
     `right`. Up to `size` held-out problems of each cell, and a part's mean is that over all of
     them. Raises UsageError for a task whose problems are not told apart so.
     """
-    cells = getattr(of.task, "cascades", list)()
+    cells: list[Cell] = getattr(of.task, "cascades", list)()
     if not cells:
         raise UsageError(f"{of.task.name} has no cells of carry chains; try add, sub, calc")
-    rng, names, batches = np.random.default_rng(seed), [], []
+    rng, names, batches = np.random.default_rng(seed), list[str](), list[Batch]()
     for cell in cells:
         batch = of.task.batch(rng, size, "test", cell)
         if len(batch):
@@ -89,10 +89,11 @@ def ablate_cascades(of: Subject, size: int, seed: int = 0) -> list[dict[str, Any
     found = []
     for name, how, part in asked:
         table = means[part.point] if part is not None and how == "mean" else None
-        right = hits_of(of, some, part, table).all(1)
-        for cell in dict.fromkeys(names):
-            count = {"n": int((there == cell).sum()), "right": int(right[there == cell].sum())}
-            found.append({"part": name, "how": how, "cell": cell} | count)
+        right = np.asarray(hits_of(of, some, part, table).all(1))
+        for where in dict.fromkeys(names):
+            here = np.flatnonzero(there == where)
+            count = {"n": len(here), "right": int(right[here].sum())}
+            found.append({"part": name, "how": how, "cell": where} | count)
     return found
 
 
