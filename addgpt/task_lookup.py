@@ -89,9 +89,8 @@ def loaded(point: importlib.metadata.EntryPoint, what: str) -> Any:
     try:
         return point.load()
     except Exception as error:  # of somebody else's code, which may fail in any way
-        kind = (
-            "" if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: "
-        )
+        told = isinstance(error, ImportError | AttributeError)
+        kind = "" if told else f"{type(error).__name__}: "
         reason = " ".join(f"{kind}{error}".split())
         raise UsageError(f"{what} ({_origin(point)}) cannot be loaded: {reason}") from error
 

@@ -89,7 +89,7 @@ def command(
     if previous and begun is None:
         raise UsageError("--previous is for --resume, and a run that has begun")
     for kind in (logs := tuple(dict.fromkeys(logs))):
-        check_log(kind, begun)
+        check_log(kind)
     with joined() as world:
         if world.main:  # the others wait, so that one alone checks, complains and makes the folder
             if begun is not None:
