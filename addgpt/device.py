@@ -35,7 +35,7 @@ def pick_device(name: str = "auto", number: int = 0) -> torch.device:
         return torch.device(name)
     if number >= torch.cuda.device_count():
         have = torch.cuda.device_count()
-        raise UsageError(f"this machine has {have} GPUs, too few for worker {number} on it")
+        raise UsageError(f"this machine has {have} GPUs, too few for its worker {number}")
     return torch.device(name, number)
 
 

@@ -107,7 +107,7 @@ def test_a_model_stopped_early_is_not_proved_and_its_failures_can_be_typed(unfin
         wrote = write(model, task, prompt, len(right)).tokens[0, : len(right)]
         assert task.decode(wrote) != task.decode(right)
         assert f"try {text}" in done.stdout
-    with pytest.raises(ValueError, match="a context is won by -"):
+    with pytest.raises(ValueError, match="the smallest margin is -"):
         check(unfinished.path)
 
 
@@ -127,7 +127,7 @@ def test_one_spoiled_weight_is_found(certified):
     spoil(certified, double_one)
     found = certify(certified)
     assert found["wrong"] and not found["proved"]
-    with pytest.raises(ValueError, match="a context is won by -"):
+    with pytest.raises(ValueError, match="the smallest margin is -"):
         check(certified.path)
 
 
@@ -183,9 +183,9 @@ def alter_a_right_token(arrays, told):
     "change, reason",
     [
         (remove_one, "683 different contexts are listed, not 684"),
-        (remove_a_token, "what is right in some rows is not what is seen of them"),
+        (remove_a_token, "tokens written in some rows are not the tokens that contexts see"),
         (repeat_one, "684 different contexts are listed, not 685"),
-        (alter_a_right_token, "a context is won by -"),
+        (alter_a_right_token, "the smallest margin is -"),
     ],
 )
 def test_a_forged_list_of_contexts_is_refused(certified, change, reason):
@@ -291,7 +291,7 @@ def test_a_rule_that_is_wrong_is_found(certified, monkeypatch):
 
 @pytest.mark.parametrize("windows, reason", [
     (((), (0, 1 << 15), ()), "operands of 12 digits still bring new layouts"),
-    (((-2, -1, 0, 1, 2, 1 << 15), (0, 1 << 15), ()), "more contexts than can be listed"),
+    (((-2, -1, 0, 1, 2, 1 << 15), (0, 1 << 15), ()), "too many tokens to list all contexts"),
 ])  # fmt: skip
 def test_a_window_too_wide_is_refused(monkeypatch, windows, reason):
     monkeypatch.setattr(LocalTrace, "windows", lambda self: windows)
@@ -306,7 +306,7 @@ def test_a_model_that_cannot_tell_two_slots_apart_is_refused(monkeypatch):
     config = configure("add", {"attention": "window"})
     monkeypatch.setattr("addgpt.evaluation.contexts.NEAR", 0)  # no column is nearer than another
     monkeypatch.setattr(certificate, "LARGEST", 3)
-    with pytest.raises(UsageError, match="not the same is right|still bring new layouts"):
+    with pytest.raises(UsageError, match="different tokens are right|still bring new layouts"):
         list_contexts(load_task("add", {}), config.model)
 
 
@@ -314,7 +314,7 @@ def test_a_model_that_cannot_tell_two_slots_apart_is_refused(monkeypatch):
     ("add", {"attention": "full"}, "attention=full sees all of a text"),
     ("add", {"layers": "2"}, "2 blocks see further than one"),
     ("add", {"loops": "2"}, "2 blocks see further than one"),
-    ("add", {"position": "learned"}, "position=learned tells the place in the text apart"),
+    ("add", {"position": "learned"}, "position=learned depends on the index in the text"),
     ("add", {"level_position": "learned,none,learned"}, "level_position=learned on level 1"),
     ("add", {"level_position": "relative,none,rotary"}, "level_position=rotary on level 3"),
     ("add", {"next_ids": "false"}, "needs next_ids=true, not false"),
@@ -334,7 +334,7 @@ def test_what_cannot_be_certified_is_refused_before_training(task, settings, rea
 
 def test_another_architecture_is_refused_before_training():
     config = configure("add", {"architecture": "gru", "until_certified": "true"})
-    with pytest.raises(UsageError, match="architecture=gru has no attention to be local"):
+    with pytest.raises(UsageError, match="architecture=gru has no attention"):
         check_trainable(config)
 
 

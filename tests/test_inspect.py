@@ -176,7 +176,7 @@ def test_a_damaged_file_is_one_line(tmp_path):
 
 @pytest.mark.parametrize("problem", ["9" * 30 + "*" + "8" * 30, "9" * 1000 + "+" + "1" * 1000])
 def test_work_that_is_too_long_is_refused_and_not_cut(problem):
-    with pytest.raises(UsageError, match=r"[23],\d+ tokens: at most 2,000 can be looked into"):
+    with pytest.raises(UsageError, match=r"[23],\d+ tokens: at most 2,000 can be inspected"):
         activations("calculator", problem)
 
 
@@ -199,7 +199,7 @@ def test_errors_name_what_is_valid(toy):
     with pytest.raises(UsageError, match="head.0 can only be read; edit found.D"):
         run_with(ADDER, "1+2", [zero("head.0", head=0)])
     for edits in (zero("found.0"), ["found.0"]):
-        with pytest.raises(UsageError, match="edits are a list"):
+        with pytest.raises(UsageError, match="edits must be a list"):
             run_with(ADDER, "1+2", edits)
     with pytest.raises(UsageError, match="not of task modular"):
         activations(ADDER, "1+2", load_task("modular", {}))
@@ -209,7 +209,7 @@ def test_errors_name_what_is_valid(toy):
         activations(ADDER, "12*34")
     with pytest.raises(UsageError, match="as many tokens"):
         run_with(ADDER, "1+2", [patch("found.0", activations(ADDER, "128+367"))])
-    with pytest.raises(UsageError, match="there are tokens 0 to"):
+    with pytest.raises(UsageError, match="tokens must be in 0"):
         run_with(ADDER, "1+2", [zero("found.0", tokens=[99])])
     gru = build(GRUConfig(vocab=19, context=40, levels=(9, 1, 25), width=8))
     with pytest.raises(UsageError, match="gru has no attention"):
@@ -403,7 +403,7 @@ def test_probes_find_what_is_there_and_nothing_else(adder):
 
 def test_sums_of_many_numbers_are_probed_where_there_are_two(toy_model):
     task = load_task("sum", {"digits": 3})
-    with pytest.raises(UsageError, match="of two numbers have such facts, not of 3"):
+    with pytest.raises(UsageError, match="of two numbers, not 3"):
         task.column_fact("carry", Problem("+", (1, 2, 3)), 1)
     model = toy_model(vocab=len(task.alphabet), levels=task.levels)
     of = Subject(model, task)

@@ -96,7 +96,7 @@ def test_wandb_offline_keeps_the_curve(tmp_path, monkeypatch):
         monkeypatch.setenv(f"WANDB_{name}", value)
     monkeypatch.chdir(tmp_path)
     done = start(tmp_path / "run", "wandb", 4)
-    assert "given up" not in done.stderr
+    assert "has stopped" not in done.stderr
     assert list((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
 
 
@@ -105,7 +105,7 @@ def test_trackio_keeps_the_curve(tmp_path, monkeypatch):
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))  # read once, when imported
     pytest.importorskip("trackio.utils", exc_type=ImportError)
     done = start(tmp_path / "a" / "run", "trackio", 4)
-    assert "given up" not in done.stderr and "Trackio" not in done.stdout
+    assert "has stopped" not in done.stderr and "Trackio" not in done.stdout
     resume(tmp_path / "a" / "run", "trackio", 8)
     start(tmp_path / "b" / "run", "trackio", 4)
     (file,) = (tmp_path / "trackio").rglob("addgpt*.db")
@@ -159,4 +159,4 @@ def test_a_log_that_fails_does_not_end_the_training(toy_run, capsys):
         train(run, log)
     assert Run(run.path).progress()["step"] == 4
     said = capsys.readouterr().err
-    assert said.count("--log csv is given up: JSONDecodeError") == 1
+    assert said.count("--log csv has stopped: JSONDecodeError") == 1

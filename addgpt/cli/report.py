@@ -13,7 +13,7 @@ from addgpt.cli.main import RESULTS, scores_folder
 @click.command("report")
 @click.argument("folder", default=RESULTS, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), default="report.html", show_default=True)
-@click.option("--date", default="", help="The date on the page [that of the newest file].")
+@click.option("--date", default="", help="The date on the page [the newest file's].")
 def command(folder: Path, out: Path, date: str) -> None:
     """Show all runs of a folder on one page: a single html file.
 

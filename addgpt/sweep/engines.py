@@ -1,4 +1,4 @@
-"""Where runs are carried out: on this machine, or as tasks of a Ray cluster.
+"""Where runs are executed: on this machine, or as tasks of a Ray cluster.
 
 `with engine: engine.start(job)`, for up to `engine.workers` runs at a time; what that returns can
 be polled (None, then why the run failed, or "") and stopped.
