@@ -76,12 +76,28 @@ def _installed_class(name: str, names: list[str]) -> type[Task]:
     if name not in points:
         valid = ", ".join([*names, *points])
         raise UsageError(f"unknown task {name!r}; valid: {valid}, or a file such as ./mine.py")
-    point = points[name]
+    found = loaded(points[name], f"task {name}")
+    if isinstance(found, ModuleType):
+        return _only_task(found, points[name].value)
+    if not (isinstance(found, type) and issubclass(found, Task)):
+        raise UsageError(f"task {name} ({_origin(points[name])}) is no Task but {found!r}")
+    return found
+
+
+def loaded(point: importlib.metadata.EntryPoint, what: str) -> Any:
+    """What an entry point names. Raises UsageError, naming the package, if its code fails."""
     try:
-        found = point.load()
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"task {name} ({point.value}) cannot be loaded: {error}") from error
-    return found if isinstance(found, type) else _only_task(found, point.value)
+        return point.load()
+    except Exception as error:  # of somebody else's code, which may fail in any way
+        told = isinstance(error, ImportError | AttributeError)
+        kind = "" if told else f"{type(error).__name__}: "
+        reason = " ".join(f"{kind}{error}".split())
+        raise UsageError(f"{what} ({_origin(point)}) cannot be loaded: {reason}") from error
+
+
+def _origin(point: importlib.metadata.EntryPoint) -> str:
+    package = f"of the package {point.dist.name}: " if point.dist else ""
+    return f"{package}{point.value}"
 
 
 def _only_task(module: ModuleType, file: str) -> type[Task]:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from addgpt.config.architectures import ARCHITECTURES, CustomConfig
 from addgpt.config.errors import UsageError
 from addgpt.model.baselines import Baseline, Memory
-from addgpt.task_lookup import attribute, installed
+from addgpt.task_lookup import attribute, installed, loaded
 
 
 class Reread(Memory):
@@ -99,9 +99,9 @@ def _made(config: CustomConfig) -> Any:
 def _maker(name: str) -> Callable[[CustomConfig], Any]:
     """The class or function that a name stands for. Raises UsageError."""
     points = installed(ARCHITECTURES)
+    if name in points:
+        return loaded(points[name], f"architecture {name}")
     try:
-        if name in points:
-            return points[name].load()
         return attribute(name)
     except (ImportError, AttributeError) as error:
         raise UsageError(f"architecture {name} cannot be loaded: {error}") from error
