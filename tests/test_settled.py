@@ -1,13 +1,15 @@
 """No layout comes after two quiet sizes: the premises of the proof in docs/certificate.md."""
 
 import itertools
+import math
 
 import pytest
 
-from addgpt.evaluation.certificate import _all_layouts
+from addgpt.evaluation.certificate import _all_layouts, list_contexts
 from addgpt.evaluation.contexts import Lister
 from addgpt.runs.resolve import configure
 from addgpt.task_lookup import load_task
+from tasks.common.sheet import Kind
 
 pytestmark = pytest.mark.slow
 
@@ -80,3 +82,22 @@ def test_two_quiet_sizes_are_the_end(name):
     for a, b in tried:
         for layout, _ in lister._of_sheet(*task.sheet(a, b)):
             assert layout in found
+
+
+def test_sums_of_many_are_listed_with_all_values():
+    """A slot of a sum of many sees an operand's digit, the running sum's and a carry, or some of
+    them; each such look is listed with all values, so no longer sum has others."""
+    config = configure("sum", {})
+    groups = list_contexts(load_task("sum", config.options), config.model).groups
+    looks = {False: 0, True: 0}
+    for group in groups:
+        kinds = [kind for kind, _, _ in group.look[1]]
+        ends = group.kind == Kind.STOP
+        looks[ends] += 1
+        if ends:
+            assert len(group.tokens) == 1 and group.tokens[0, -1] == 0
+            continue
+        seen = kinds[:-1] if group.kind == Kind.SUBTOTAL_CARRY or kinds[-1] == Kind.STOP else kinds
+        every = {Kind.B: 10, Kind.SUBTOTAL: 10, Kind.SUBTOTAL_CARRY: 2}
+        assert len(group.tokens) == math.prod(every[kind] for kind in seen)
+    assert looks == {False: 2 * (4 + 6), True: 2 * 3}  # 4 in the first column; ends at 2, 3, more
