@@ -143,7 +143,7 @@ def check(folder: Path) -> dict[str, float]:
             lead = np.take_along_axis(found.value, wanted, 1) - found.value
             np.put_along_axis(lead, wanted, np.inf, 1)
             margin.extend(lead.min(1).tolist())
-            bound.extend(2 * found.error.max(1).tolist())  # of the difference of two logits
+            bound.extend((2 * found.error.max(1)).tolist())  # of the difference of two logits
     room = np.subtract(margin, bound)
     if not (room > 0).all():
         raise ValueError(f"a context is won by {min(margin):.3g}, rounding may be {max(bound):.3g}")
