@@ -18,9 +18,9 @@ FORMATS = {  # the caps within which columns and steps decide what can stand in 
     "add, carries": ("add", {"trace": "carry", "attention": "reads"}, (2, 0)),
     "sub": ("sub", {}, (1, 0)),
     "mul": ("mul", {}, (2, 2)),
-    "div": ("div", {}, (1, 3)),
+    "div": ("div", {}, (2, 3)),
 }
-FURTHER = 4  # how much larger the caps are that decide a layout
+FURTHER = 3  # how much larger the caps are that decide a layout
 
 
 def ends(op: str, a: int, b: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
