@@ -13,8 +13,8 @@ from addgpt.evaluation.problem_files.records import ORDERS, Columns
 
 # Options that choose what is scored, and those that each excludes.
 ALONE = {
-    "problems": ("suite", "against", "stored", "per_cell", "split", "seed", "out", "far"),
-    "suite": ("against", "stored", "per_cell", "split", "far", "predictions"),
+    "problems": ("suite", "against", "ruler", "stored", "per_cell", "split", "seed", "out", "far"),
+    "suite": ("against", "ruler", "stored", "per_cell", "split", "far", "predictions"),
     "stored": ("per_cell", "seed", "out", "far", "predictions"),
 }
 OF_PROBLEMS = ("columns", "answers", "strict")  # options that go with --problems alone
@@ -43,6 +43,12 @@ FILE = click.Path(path_type=Path)
 @click.option("--strict", is_flag=True, help="Of --problems: an unusable line is an error.")
 @click.option("--predictions", type=FILE, help="Every problem, completion, answer, confidence.")
 @click.option("--suite", help="A named set of problems, such as gpt3 or ten-digit; or a toml file.")
+@click.option(
+    "--ruler",
+    type=click.Choice(["blocks", "overlap", "random"]),
+    multiple=True,
+    help="Of a text: how its loss is measured; repeatable [blocks, overlap].",
+)
 @click.option("--out", type=FILE, help="Folder for the scores [the run's].")
 @click.option("--json", "as_json", is_flag=True, help="Rows as JSON on stdout, nothing else.")
 def command(
@@ -80,7 +86,7 @@ def command(
 
     Of a text, the loss on the whole held-out part is written to loss.json. Each character is
     predicted once, in consecutive blocks of the length of training, and once more in blocks that
-    overlap by half.
+    overlap by half. --ruler random draws 200 batches of 12 blocks, as nanoGPT does.
 
     A RUN may be a model of others: hf:PATH, api:ADDRESS or answers:FILE. It is asked the problems
     of --task in text; what it replies is kept, and scored as any run (docs/foreign_models.md).
@@ -96,6 +102,7 @@ def command(
       addgpt eval calculator --problems my.csv --columns problem=task,answer=result
       addgpt eval results/add-3 --far 20,50 --predictions all.csv
       addgpt eval results/add-3 --per-cell 10 --out /tmp/quick
+      addgpt eval results/shakespeare --ruler blocks --ruler random
     """
     from addgpt.cli import _scoring
     from addgpt.evaluation.compare import runs as groups
@@ -125,6 +132,8 @@ def command(
     elif suite is not None:
         _scoring.score_suite(a, suite, choice)
     elif any(run.task().cells() for run in (*a, *b)):
+        if choice.ruler:
+            raise UsageError("--ruler is for texts; problems are scored by exact match")
         _scoring.score_cells(a, b, choice, stored)
     elif b or stored or choice.per_cell is not None:
         raise UsageError("a text is scored as a whole: no --against, --stored or --per-cell")

@@ -184,14 +184,15 @@ def _most_frequent(counts: Sequence[Row]) -> str:
 
 
 def loss_table(rows: Sequence[Row]) -> Table:
-    """Loss on whole texts, a line each."""
-    left = ("run", "split", "least context", "characters")
+    """Loss on texts, a line for each run and ruler."""
+    left = ("run", "split", "ruler", "characters")
     names = (*left, "nats", "bits", "perplexity")
-    table = table_of("loss a character, each of the text predicted once", names, left)
+    table = table_of("loss a character of held-out text", names, left)
     for row in rows:
-        sizes = f"{row['context']:,}", f"{row['n']:,}"
-        values = (f"{row[name]:.4f}" for name in ("nats", "bits", "perplexity"))
-        table.add_row(escape(row["run"]), row["split"], *sizes, *values)
+        ruler = row["ruler"] + (f" by {row['context']:,}" if row["context"] else "")
+        nats = f"{row['nats']:.4f}" + (f" ± {row['half']:.4f}" if row["half"] else "")
+        values = (f"{row[name]:.4f}" for name in ("bits", "perplexity"))
+        table.add_row(escape(row["run"]), row["split"], ruler, f"{row['n']:,}", nats, *values)
     return table
 
 
