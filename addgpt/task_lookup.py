@@ -1,4 +1,4 @@
-"""Finding a task by its name or by the file of somebody's own that defines it."""
+"""Finding a task by its name, or by the file that defines it."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def lasting(name: str) -> str:
 
 
 def task_class(name: str) -> type[Task]:
-    """The Task that module `tasks.NAME` or a file of one's own, `./double.py`, defines.
+    """The Task that module `tasks.NAME` or a file, `./double.py`, defines.
 
-    The file is carried out, and once more when it has changed. Another package may offer a task by
+    The file is executed, and again when it has changed. Another package may offer a task by
     an entry point of the group `addgpt.tasks`. Raises ValueError.
     """
     if is_file(name):
@@ -103,12 +103,12 @@ def attribute(name: str) -> Any:
 
 
 def own_module(name: str) -> ModuleType:
-    """The module that a file of one's own holds; its name ends with that of the file."""
+    """The module in a file; its name ends with the file's."""
     path = Path(lasting(name))
     try:
         source = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"there is nothing to read in {path}: {error.strerror}") from None
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
     digest = hashlib.sha256(source + str(path).encode()).hexdigest()[:12]
     name = f"task_{digest}.{path.stem}"
     if name not in sys.modules:

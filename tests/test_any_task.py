@@ -161,14 +161,17 @@ def test_a_file_of_problems_is_a_task_with_its_prompts_masked(write):
     held_out = splits["test"]
     assert rows == {g: sum(int(t[4:]) % 2 == k for t in held_out) for k, g in enumerate("ab")}
     write("mine.jsonl", '{"q": "other", "a": "no"}\n')
-    assert "not the file that the run began with" in run("eval", "run", code=2).stderr
+    assert "has changed since the run began" in run("eval", "run", code=2).stderr
 
 
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
         ('{"problem": "x"}\n', "line 1: no answer"),
-        ('{"problem": "x", "answer": "1"}\n{"problem": "x", "answer": "2"}\n', "asked before"),
+        (
+            '{"problem": "x", "answer": "1"}\n{"problem": "x", "answer": "2"}\n',
+            "stands above with another answer",
+        ),
         ('{"problem": "x", "answer": "1"}\n', "has no problems for"),
     ],
 )

@@ -112,7 +112,7 @@ def test_faults_of_an_endpoint_cost_tries_not_answers(endpoint, tmp_path, endpoi
 
 def test_an_endpoint_that_stays_broken_or_refuses_is_one_line(endpoint, tmp_path):
     source, hits = endpoint(500)
-    with pytest.raises(RunError, match="gives no reply to .*500.*the same command goes on"):
+    with pytest.raises(RunError, match="gives no reply to .*500.*rerun the same command"):
         ask_missing(client_of(source, concurrency=2), QUESTIONS, Replies(tmp_path))
     source, hits = endpoint(401)
     with pytest.raises(RunError, match="refuses .*401"):

@@ -92,7 +92,7 @@ def test_wandb_offline_keeps_the_curve(tmp_path, monkeypatch):
         monkeypatch.setenv(f"WANDB_{name}", value)
     monkeypatch.chdir(tmp_path)
     done = start(tmp_path / "run", "wandb", 4)
-    assert "given up" not in done.stderr
+    assert "has stopped" not in done.stderr
     assert list((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
 
 
@@ -100,7 +100,7 @@ def test_trackio_keeps_the_curve(tmp_path, monkeypatch):
     pytest.importorskip("trackio", exc_type=ImportError)
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     done = start(tmp_path / "run", "trackio", 4)
-    assert "given up" not in done.stderr
+    assert "has stopped" not in done.stderr
     assert list((tmp_path / "trackio").rglob("addgpt*.db"))
 
 
@@ -120,4 +120,4 @@ def test_a_log_that_fails_does_not_end_the_training(toy_run, capsys):
         train(run, log)
     assert Run(run.path).progress()["step"] == 4
     said = capsys.readouterr().err
-    assert said.count("--log csv is given up: JSONDecodeError") == 1
+    assert said.count("--log csv has stopped: JSONDecodeError") == 1

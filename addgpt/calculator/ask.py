@@ -203,7 +203,7 @@ class Asker:
         if self._model is not None:
             positions = decode.within_tables(self.task.positions, self._model.config)
             end = self.task.alphabet.index(self.task.end)
-            yield from decode.stream_with_chances(self._model, positions, prompts[0], limit, end)
+            yield from decode.stream(self._model, positions, prompts[0], limit, end)
             return
         out = self._alone(prompts, limit)
         size = int(out.length[0])

@@ -21,15 +21,23 @@ Writer = Callable[[Path], object]
 @click.command("inspect")
 @click.argument("run")
 @click.argument("problem", required=False)
-@click.option("--ablate", is_flag=True, help="What breaks without each head and MLP.")
-@click.option("--patch", is_flag=True, help="Which parts bring a carry into a problem without it.")
-@click.option("--probe", metavar="[carry|borrow|sum]", help="What can be read off the stream.")
+@click.option("--ablate", is_flag=True, help="Exact match without each head and MLP.")
+@click.option(
+    "--patch", is_flag=True, help="Which parts transfer a carry to a problem without one."
+)
+@click.option(
+    "--probe",
+    metavar="[carry|borrow|sum]",
+    help="What a linear probe reads off the residual stream.",
+)
 @click.option("--fourier", is_flag=True, help="The spectrum of the embeddings of digits.")
 @click.option("--grokking", is_flag=True, help="Progress measures of modular sums, over steps.")
 @click.option("--examples", type=click.IntRange(2), default=500, show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of problems.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the problems."
+)
 @click.option("--out", multiple=True, type=click.Path(path_type=Path), help="File; repeatable.")
-@click.option("--json", "as_json", is_flag=True, help="All as JSON on stdout, nothing else.")
+@click.option("--json", "as_json", is_flag=True, help="JSON on stdout, nothing else.")
 def command(
     run: str,
     problem: str | None,
@@ -43,10 +51,10 @@ def command(
     out: tuple[Path, ...],
     as_json: bool,
 ) -> None:
-    """Look inside a model: what it looked at while it worked on a problem, and what its parts do.
+    """Look inside a model: what each head attends to, and what the parts do.
 
-    With a PROBLEM: for each token that was written, what each head looked at. --out page.html is a
-    page to click through, with the work laid out as on paper; .png its picture; .npz all
+    With a PROBLEM: for each token that was written, what each head attended to. --out page.html is
+    a page to click through, with the work laid out as on paper; .png its picture; .npz all
     activations as arrays.
 
     Without: --ablate takes each head and MLP away on --examples held-out problems, everywhere and

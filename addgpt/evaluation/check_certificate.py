@@ -1,6 +1,6 @@
 """Checks a certificate with numpy alone: `python -m addgpt.evaluation.check_certificate RUN`.
 
-Nothing is shared with what wrote it: the model is run anew, in float64, with a bound on how far
+Nothing is shared with what wrote it: the model is run again, in float64, with a bound on how far
 that is from exact arithmetic, whatever the order of sums (Higham 2002, Accuracy and Stability of
 Numerical Algorithms, chapter 3: a sum of n products is off by at most n u / (1 - n u) of the sum
 of their sizes). Checked: weights, contexts and certificate belong together; one token is right in
@@ -146,13 +146,14 @@ def check(folder: Path) -> dict[str, float]:
             bound.extend((2 * found.error.max(1)).tolist())  # of the difference of two logits
     room = np.subtract(margin, bound)
     if not (room > 0).all():
-        raise ValueError(f"a context is won by {min(margin):.3g}, rounding may be {max(bound):.3g}")
+        won = f"the smallest margin is {min(margin):.3g}"
+        raise ValueError(f"{won}, rounding errors reach {max(bound):.3g}")
     if not len(looks) == len(room) == told["contexts"]:
         raise ValueError(f"{len(looks)} different contexts are listed, not {told['contexts']}")
     before, written = {*map(tuple, told["begins"])}, {kind for kind, _ in said}
     last = {(kind, token) for kind, token in last if kind in written}
     if last - said - before or {token for _, token in said - last} - {told["end"]}:
-        raise ValueError("what is right in some rows is not what is seen of them")
+        raise ValueError("tokens written in some rows are not the tokens that contexts see there")
     least = {"margin": min(margin), "bound": max(bound), "room": float(room.min())}
     return {"contexts": len(room)} | least
 

@@ -70,7 +70,7 @@ def check_task(task: Task) -> list[tuple[str, list[str]]]:
 
 
 def check_batches(task: Task, _: Drawn) -> Faults:
-    """Batches have the shapes and types of the contract, and follow from the generator alone."""
+    """Batches have the shapes and types of the contract, and depend on the generator alone."""
     for split in task.splits:
         batch, again = (task.batch(_rng(), ROWS, split) for _ in "ab")
         rows, size = batch.tokens.shape
@@ -155,7 +155,7 @@ def check_cells(task: Graded, drawn: Drawn) -> Faults:
 
 
 def check_answers(task: Graded, drawn: Drawn) -> Faults:
-    """What is written reads as the right answer, and does not without its end mark."""
+    """The reference completion reads as the right answer, and only with its end mark."""
     bad = 0
     for problem, _, completion in drawn.work():
         written, right = task.read(problem, completion), task.truth(problem)
@@ -195,7 +195,7 @@ def check_references(task: Graded, _: Drawn) -> Faults:
 
 
 def check_splits(task: HeldOut, drawn: Drawn) -> Faults:
-    """Held-out problems are in one split alone, in all equivalent forms, and `in_train` knows."""
+    """A held-out problem and its equivalents are in one split, and `in_train` agrees."""
     assert isinstance(task, Graded), task
     batches = {split: task.batch(_rng(), 10 * ROWS, split) for split in task.splits}
     problems = {split: {*batch.problems} for split, batch in batches.items()}

@@ -1,7 +1,7 @@
 """All that a slot of a right local trace can see, listed: layouts, then the values in each.
 
 A *layout* is what follows from the operand lengths: which tokens a slot sees, of which kinds, and
-how far away. A *context* is a layout with a token in each of these places. Tokens are worked out
+how far away. A *context* is a layout with a token in each of these places. Tokens are computed
 from the rules of the trace (`LocalTrace.rules`), not sampled: a token whose reads are all seen
 follows from them; one with hidden reads may be what any of their values make of it.
 """
@@ -100,7 +100,7 @@ class Lister:
     ) -> Iterator[tuple[Layout, Example]]:
         ids, first = given.astype(np.int64), len(prompt)
         own = list(map(tuple, ids.tolist()))
-        seen = self.local.places(torch.from_numpy(ids)[None])[0].tolist()
+        seen = self.local.seen_keys(torch.from_numpy(ids)[None])[0].tolist()
         text = "".join(self.task.alphabet[token] for token in prompt)
         reads, possible = self.followed(own, values, text)
         for slot in range(first, len(own)):
@@ -170,7 +170,7 @@ class Lister:
                 possible = np.broadcast_to(possible, (len(table), self.vocab))
             if np.count_nonzero(possible) > MAX_CONTEXTS:
                 what = self.names[layout.kind]
-                raise UsageError(f"{what}: slots see too much, more contexts than can be listed")
+                raise UsageError(f"{what}: slots see too many tokens to list all contexts")
             row, token = possible.nonzero()
             table = np.column_stack([table[row], token.astype(np.uint8)])
         rule = self.rules[layout.kind]

@@ -85,7 +85,7 @@ def _grid_table(op: str, rows: Sequence[Row]) -> Table:
             texts.append("\n".join(_cell_text(r) for r in cell))
         table.add_row(f"a: {len_a}", *texts)
     if any(row["seen"] for row in rows):
-        table.caption = "* so small a cell holds no problems out"
+        table.caption = "* cell too small to hold problems out"
     return table
 
 
@@ -159,8 +159,8 @@ def _print_kinds(console: Console, counts: Sequence[Row], facts: Row) -> None:
         return
     wrong = sum(row["n"] for row in counts)
     title = f"why {wrong:,} of {facts['n']:,} answers are wrong"
-    left = ("", "kind", "most at")
-    table = table_of(title, ("", "kind", "wrong", "share", "most at"), left, note or None)
+    left = ("", "mistake", "most at")
+    table = table_of(title, ("", "mistake", "wrong", "share", "most at"), left, note or None)
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in counts:
         groups.setdefault((row["op"], row["kind"]), []).append(row)

@@ -34,7 +34,7 @@ PROJECT = "addgpt"
 class Log:
     """A callback of training that keeps a log of each validation: `train(run, Log("csv", run))`.
 
-    A log that fails is told and given up; the training goes on.
+    A log that fails is reported and dropped; training goes on.
 
     Raises UsageError if the package of a kind of log is not installed.
     """
@@ -65,7 +65,7 @@ class Log:
         except Exception as error:  # of another package, which may fail in any way
             self.write, self.end = None, lambda: None
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            print(f"--log {self.kind} is given up: {reason}", file=sys.stderr)
+            print(f"--log {self.kind} has stopped: {reason}", file=sys.stderr)
 
     def _settings(self) -> dict[str, Any]:
         return to_dict(self.run.config)

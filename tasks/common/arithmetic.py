@@ -1,4 +1,4 @@
-"""What all tasks of one binary operation share. A task adds how its work is written."""
+"""What tasks of one binary operation have in common; a task adds how its work is written."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def share_setting(default: float, what: str) -> Any:
 
 
 def local_recipe(steps: int) -> Recipe:
-    """What works for local traces. Without label smoothing, training that goes on where all is
+    """What works for local traces. Without label smoothing, training that goes on once all is
     right already wanders (docs/log.md)."""
     recipe = traced_recipe(steps, True)
     local = {"layers": 1, "width": 96, "attention": "reads"}
@@ -84,15 +84,17 @@ class Arithmetic(Operation, LocalTrace):
     carry: float = share_setting(0.3, "long carry or borrow chains")
     edges: float = share_setting(0.1, "zeros, nines, equal operands, ...")
     pool: int = setting(
-        0, "train on that many distinct problems alone (0: on any number)", low=0, high=MAX_POOL
+        0, "train only on this many distinct problems (0: unlimited)", low=0, high=MAX_POOL
     )
-    ids: str = setting("coupled", "what the col id of a digit is", IDS)
+    ids: str = setting(
+        "coupled", "col id of a digit: its place value, or its index within its number", IDS
+    )
     far: tuple[int, ...] = length_setting((), "longer operand lengths to score, such as 20,50")
     offset: int = setting(
         0, "largest random offset of the col ids in training", features=OFFSET, low=0, high=MAX_ID
     )
     spread: int = setting(
-        0, "col ids in training: a random increasing choice from 1..N (0: as they are)",
+        0, "training draws increasing col ids from 1..N at random (0: off)",
         features=SPREAD, low=0, high=MAX_ID,
     )  # fmt: skip
 
@@ -139,7 +141,7 @@ class Arithmetic(Operation, LocalTrace):
         return 0
 
     def kinds(self) -> int:
-        """How many kinds of rows there are, 0 among them."""
+        """How many kinds of rows there are, 0 included."""
         return KINDS
 
     def lengths(self, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -151,11 +153,11 @@ class Arithmetic(Operation, LocalTrace):
         return Cell(self.op, self.digits, self.digits)
 
     def extremes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Operand lengths, (N,) each, among which the longest sequence is."""
+        """Operand lengths, (N,) each; one of these pairs has the longest sequence."""
         return np.array([self.digits]), np.array([self.digits])
 
     def strata(self) -> list[Cell]:
-        """Cells of special problems, scored besides the grid."""
+        """Cells of special problems, scored in addition to the grid."""
         return [Cell(self.op, self.digits, self.digits, name) for name in problems.EDGES]
 
     def chains(self) -> list[Cell]:
@@ -224,9 +226,9 @@ class Arithmetic(Operation, LocalTrace):
         return batch
 
     def evaluation_set(self, rng: np.random.Generator, size: int, split: str, cell: Cell) -> Batch:
-        """Of a train cell, the problems of the pool, if there is one.
+        """As of `Task`; for a train cell, problems of the pool, if there is one.
 
-        Small cells are asked whole all the same, so that runs with other pools are asked the same.
+        Small cells are scored whole all the same, so that runs with different pools compare.
         """
         if self.seen(cell) and cell.stratum == "all":
             a, b = self._every(cell)

@@ -78,7 +78,7 @@ def divide(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def times_it_fits(rest: np.ndarray, divisor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(B,) how often a divisor fits into what it fits into at most 9 times, and what remains."""
+    """(B,) quotient, at most 9, and remainder of one step of long division."""
     count = np.zeros(len(rest), np.int8)
     for _ in range(9):
         less, borrow = carried(rest - divisor)

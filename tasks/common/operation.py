@@ -30,7 +30,7 @@ NUMBER = f"([0-9]{{1,{MAX_CHARACTERS}}})"  # of an answer, which may have too ma
 
 
 class Operation(Graded, HeldOut, Explained):
-    """What a task of one operation says of single problems, by Python integers and text.
+    """What a task of one operation says about single problems, in Python integers and text.
 
     op       one of + - * /, or a name of its own: `max`
     symbol   the character that stands for it in prompts; by default `op` itself
@@ -66,7 +66,7 @@ class Operation(Graded, HeldOut, Explained):
         return [self.matched(f"{NUMBER}#", completion)[0][::-1]]
 
     def matched(self, pattern: str, completion: str) -> list[list[int]]:
-        """The places of each group of a pattern. Raises UsageError for what it does not fit."""
+        """The span of each group of a pattern. Raises UsageError where it does not match."""
         match = re.fullmatch(pattern, completion, re.DOTALL)
         if match is None:
             raise UsageError(f"{completion!r} is not a finished trace of {self.op}")
@@ -169,7 +169,7 @@ class Operation(Graded, HeldOut, Explained):
         """A drawing: operands, answer, and lines above and below the operands."""
         a, b = (paper.Line(str(operand)) for operand in problem.operands)
         answer = paper.Line(self.shown(problem, completion))
-        operands = [a, b._replace(sign=self.char), paper.Rule()]
+        operands = [a, b._replace(sign=self.char), paper.Underline()]
         return paper.drawn([*above, *operands, *below, answer])
 
     def shown(self, problem: Problem, completion: str) -> str:
