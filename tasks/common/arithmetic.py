@@ -299,16 +299,19 @@ class Arithmetic(Operation, LocalTrace):
 
     def sheets(self, size: int) -> Iterator[tuple[np.ndarray, list[range], np.ndarray]]:
         for len_a, len_b in itertools.product(range(1, size + 1), repeat=2):
-            if max(len_a, len_b) < size:
-                continue
-            one = np.ones((1, size), np.int8)
-            sheet = self.write(one, one, np.array([len_a]), np.array([len_b]))
-            prompt = self.encode(f"{'1' * len_a}{self.char}{'1' * len_b}=")
-            values = [range(token, token + 1) for token in prompt.tolist()]
-            for first, length, least in ((0, len_a, 0), (len_a + 1, len_b, self.least_b)):
-                values[first : first + length] = [range(10)] * length
-                values[first] = range(least if length == 1 else 1, 10)
-            yield prompt, values, sheet.positions()[0]
+            if max(len_a, len_b) == size:
+                yield self.sheet(len_a, len_b)
+
+    def sheet(self, len_a: int, len_b: int) -> tuple[np.ndarray, list[range], np.ndarray]:
+        """One of `sheets`, by the lengths of the operands."""
+        one = np.ones((1, max(len_a, len_b)), np.int8)
+        sheet = self.write(one, one, np.array([len_a]), np.array([len_b]))
+        prompt = self.encode(f"{'1' * len_a}{self.char}{'1' * len_b}=")
+        values = [range(token, token + 1) for token in prompt.tolist()]
+        for first, length, least in ((0, len_a, 0), (len_a + 1, len_b, self.least_b)):
+            values[first : first + length] = [range(10)] * length
+            values[first] = range(least if length == 1 else 1, 10)
+        return prompt, values, sheet.positions()[0]
 
     # How it is done.
 
