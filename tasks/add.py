@@ -85,7 +85,7 @@ from addgpt.task import (
     setting,
 )
 from tasks.common import digits, paper
-from tasks.common.arithmetic import MAX_ID, Arithmetic, share_setting
+from tasks.common.arithmetic import MAX_ID, Arithmetic, share_setting, some_full
 from tasks.common.ids import ALPHABET, HINTS, WRITTEN
 from tasks.common.layout import (
     BEGIN,
@@ -205,8 +205,7 @@ class Add(Arithmetic):
     def lengths(self, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
         len_a, len_b = super().lengths(rng, size)
         if self.full:
-            longest = rng.random(size) < self.full
-            len_a, len_b = (np.where(longest, self.digits, some) for some in (len_a, len_b))
+            len_a, len_b = some_full(rng, self.full, self.digits, (len_a, len_b))
         if self.equal:
             len_b = np.where(rng.random(size) < self.equal, len_a, len_b)
         return len_a, len_b
@@ -311,7 +310,7 @@ class Add(Arithmetic):
         if self.hints and longest > self.letters:
             size = f"{self.letters} columns, the operand {longest} digits"
             raise UsageError(f"this model has hints for {size}")
-        return self.layout.text(self.op, a, b)
+        return super().prompt(problem)
 
     def numbers(self, problem: Problem, completion: str) -> list[list[int]]:
         """As of `Operation`. Hints, if there are any, stand before each digit."""

@@ -51,7 +51,7 @@ FORMATS = {
         {"hints": True, "format": "plain", "trace": "carry"},
     ],
     "sub": [{}, {"trace": "borrow"}, {"trace": "none"}, {"trace": "none", "sign": "after"}],
-    "mul": [{}, {"trace": "rows"}, {"trace": "none"}],
+    "mul": [{}, {"trace": "rows"}, {"trace": "whole"}, {"trace": "none"}],
     "div": [{}, {"trace": "doubling"}, {"trace": "estimate"}, {"trace": "none"}],
 }
 BINARY = [(name, options) for name, formats in FORMATS.items() for options in formats]

@@ -107,6 +107,13 @@ def check_mul(task, a: int, b: int, read: Reader) -> None:
             carries = [(product % t + settled % t) // t for t in tens(size + 1)]
             read.with_carries(product + settled, carries)
             read.take(";")
+        elif task.trace == "whole":  # from the ones upwards; the last running sum is the answer
+            read.take(r"\+" if k else "")
+            assert read.low_first(size + 1 + k) == a * digit * 10**k
+            if 0 < k < count - 1:
+                read.take(",")
+                assert read.low_first(size + 1 + k) == a * (b % 10 ** (k + 1))
+                read.take(";")
     if task.trace != "none":
         read.take("=")
     assert read.low_first(size + count) == a * b
