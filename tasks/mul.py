@@ -47,7 +47,7 @@ from typing import ClassVar
 import numpy as np
 
 from addgpt.locality import Read, Rule
-from addgpt.task import Answer, Problem, Recipe, Row, UsageError, setting
+from addgpt.task import Answer, Auxiliary, Batch, Problem, Recipe, Row, UsageError, setting
 from tasks.common import digits, paper
 from tasks.common.arithmetic import (
     MAX_ID,
@@ -66,7 +66,7 @@ TRACES = ("carry", "rows", "whole", "none")
 
 
 @dataclass(frozen=True)
-class Mul(Arithmetic):
+class Mul(Arithmetic, Auxiliary):
     op: ClassVar[str] = "*"
     commutes: ClassVar[bool] = True
     long: ClassVar = ((40, 40), (300, 2))
@@ -199,6 +199,18 @@ class Mul(Arithmetic):
             Kind.TOP: Rule(copied, lambda r: END if r is None else r),
         }
 
+    def auxiliary(self, batch: Batch) -> np.ndarray:
+        """As of `Auxiliary`: of each digit of the answer, the sum that it is the last digit of (the
+        products of its column, and what the column below carries), in units of 81 `digits`."""
+        a, b, len_a, len_b = self.layout.operands(batch.tokens)
+        sums = running_sums(a, b)
+        size = batch.tokens.shape[1]
+        start = size - (batch.tokens[:, ::-1] == EQUALS).argmax(1)[:, None]  # after the last =
+        place = np.arange(size) - start
+        there = (place >= 0) & (place < (len_a + len_b)[:, None])
+        told = np.take_along_axis(sums, place.clip(0, sums.shape[1] - 1), 1)
+        return np.where(there, told / (81 * self.digits), np.nan).astype(np.float32)
+
     def kinds(self) -> int:
         return ALL_KINDS if self.trace == "carry" else super().kinds()
 
@@ -301,6 +313,18 @@ def _product(a, b, carry) -> np.ndarray | int:
 def _sum(product, above, carry) -> np.ndarray | int:
     """A digit of a running sum, or the end of its row."""
     return SEMICOLON if product is None else (of(product) + of(above) + of(carry)) % 10
+
+
+def running_sums(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(B, 2n) of operands (B, n), lowest digit first: for each column of the product the products
+    of digits that are in it, and what the column below carries."""
+    width = a.shape[1]
+    sums = np.zeros((len(a), 2 * width), np.int64)
+    for place in range(width):
+        sums[:, place : place + width] += a.astype(np.int64) * b[:, place, None]
+    for place in range(1, 2 * width):
+        sums[:, place] += sums[:, place - 1] // 10
+    return sums
 
 
 def _factor(problem: Problem, place: int) -> str:

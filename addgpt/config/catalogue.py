@@ -310,6 +310,13 @@ Z_LOSS: Features = {
         "X log(softmax sum)^2 is added to the loss, so that logits do not drift",
     )
 }
+AUX: Features = {
+    "X": Feature(
+        "auxiliary loss on running sums",
+        "Bai et al. 2025, arXiv:2510.00184",
+        "two heads of the last block tell, linearly, what each digit of a product is the end of",
+    )
+}
 CURRICULUM: Features = {
     "N:option=X": Feature(
         "curriculum",

@@ -80,6 +80,10 @@ class TrainConfig:
         0.0, "weight of the squared log of the softmax's sum", features=catalogue.Z_LOSS, low=0,
         gradients=True,
     )  # fmt: skip
+    aux: float = setting(
+        0.0, "weight of the auxiliary loss, of a task that has one: mul", features=catalogue.AUX,
+        low=0, gradients=True,
+    )  # fmt: skip
     curriculum: str = setting(
         "", "options of the task from a step on: 0:carry=0.9;500:carry=0.3 (empty: as they are)",
         features=catalogue.CURRICULUM,
