@@ -24,8 +24,8 @@ from addgpt.config.errors import UsageError, quoted
 from addgpt.config.schema import check_settings, setting
 
 __all__ = [
-    "Answer", "Auxiliary", "Batch", "Cell", "ErrorType", "Explained", "Graded", "HeldOut", "Place", "Problem",
-    "Recipe", "Row", "SPLITS", "Task", "TextTask", "UsageError", "setting",
+    "Answer", "Auxiliary", "Batch", "Cell", "ErrorType", "Explained", "Graded", "HeldOut", "Place",
+    "Problem", "Recipe", "Row", "SPLITS", "Task", "TextTask", "UsageError", "setting",
 ]  # fmt: skip
 
 SPLITS = ("train", "val", "test")

@@ -47,6 +47,7 @@ FORMATS = {
         {"trace": "detailed"},
         {"format": "plain", "trace": "detailed"},
         {"format": "padded", "trace": "detailed"},
+        {"format": "plain", "trace": "turing"},
         {"hints": True},
         {"hints": True, "format": "plain", "trace": "carry"},
     ],

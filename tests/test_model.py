@@ -42,6 +42,7 @@ CONFIGS = {
     },
     "one-head": {"heads": 1, "width": 6, "position": "learned", "layers": 3, "tied": True},
     "alibi": {"position": "alibi", "kv_heads": 1, "heads": 4, "norm_place": "both"},
+    "hard-alibi": {"position": "hard_alibi", "heads": 4, "log_scale": True, "loops": 2},
     "fire": {"position": "fire", "log_scale": True, "share": "qk", "activation": "swiglu"},
     "looped": {"loops": 3, "inject": True, "rank": 3, "norm_place": "after", "qk_norm": False},
     "factorised": {"embed_rank": 2},

@@ -73,6 +73,11 @@ POSITION: Features = {
         "Press et al. 2022, arXiv:2108.12409",
         "attention falls with distance on a line, at another slope in each head",
     ),
+    "hard_alibi": Feature(
+        "Hard-ALiBi",
+        "Jelassi et al. 2024, arXiv:2402.01032",
+        "half of the heads see only the last 1, 2, 3, ... tokens, the others all, without order",
+    ),
     "relative": Feature(
         "relative positions",
         "Raffel et al. 2020, arXiv:1910.10683",
