@@ -99,7 +99,8 @@ def read_rows():
     def read(task, batch) -> list[tuple[int, str, int, str]]:
         rows = []
         for tokens in batch.tokens:
-            text, _, padding = HINT.sub("", task.decode(tokens)).partition("#")
+            whole = task.decode(tokens)
+            text, _, padding = (HINT.sub("", whole) if task.hidden else whole).partition("#")
             assert set(padding) <= {"#"}, text
             a, op, b, work = ROW.fullmatch(text).groups()
             assert (a, b) == (str(int(a)), str(int(b))), f"leading zeros in {text}"
