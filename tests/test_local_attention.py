@@ -106,7 +106,7 @@ def sight_of(model, ids: torch.Tensor) -> torch.Tensor:
     sight = torch.zeros(len(ids), length, length, dtype=torch.bool)
     naive.prompt = 0
     for row, one in enumerate(ids.numpy()):
-        naive.ids = one
+        naive.ids, naive.found = one, {}
         for t in range(length):
             sight[row, t, naive.seen(t)] = True
     return sight

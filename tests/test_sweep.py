@@ -357,7 +357,7 @@ def test_a_second_ctrl_c_stops_at_once(grid_file):
     run = file.parent / "runs" / "seed=0"
     process = sweep_process(file)
     try:
-        until(lambda: trained(run) and holder(run))
+        until(lambda: (run / "state.safetensors").exists() and holder(run))
         os.kill(holder(run), signal.SIGSTOP)  # it cannot save
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(1)
