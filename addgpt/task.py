@@ -24,8 +24,8 @@ from addgpt.config.errors import UsageError, quoted
 from addgpt.config.schema import check_settings, setting
 
 __all__ = [
-    "Answer", "Auxiliary", "Batch", "Cell", "ErrorType", "Explained", "Graded", "HeldOut", "Place",
-    "Problem", "Recipe", "Row", "SPLITS", "Task", "TextTask", "UsageError", "setting",
+    "Answer", "Batch", "Cell", "ErrorType", "Explained", "Graded", "HeldOut", "Place", "Problem",
+    "Recipe", "Row", "SPLITS", "Task", "TextTask", "UsageError", "setting",
 ]  # fmt: skip
 
 SPLITS = ("train", "val", "test")
@@ -341,14 +341,6 @@ class HeldOut(ABC):
 
         To be computed from the problem alone, and not by the code of `batch`, which this checks.
         """
-
-
-class Auxiliary(ABC):
-    """A task that says more of the slots of a batch than which token they get."""
-
-    @abstractmethod
-    def auxiliary(self, batch: Batch) -> np.ndarray:
-        """(B, T) float32, about 0 to 1: a number that each token follows from; NaN: it has none."""
 
 
 class Explained(ABC):

@@ -46,8 +46,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from addgpt.auxiliary import Auxiliary
 from addgpt.locality import Read, Rule
-from addgpt.task import Answer, Auxiliary, Batch, Problem, Recipe, Row, UsageError, setting
+from addgpt.task import Answer, Batch, Problem, Recipe, Row, UsageError, setting
 from tasks.common import digits, paper
 from tasks.common.arithmetic import (
     MAX_ID,

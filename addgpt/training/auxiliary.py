@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from addgpt.auxiliary import Auxiliary
 from addgpt.config.errors import UsageError
 from addgpt.config.schema import TrainConfig
 from addgpt.model.attention import AttentionContext
 from addgpt.model.build import Model
 from addgpt.model.forward import wanted_places
 from addgpt.model.gpt import GPT
-from addgpt.task import Auxiliary, Batch, Task
+from addgpt.task import Batch, Task
 
 HEADS = 2  # of the last block that tell it, as in the paper
 
