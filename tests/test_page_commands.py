@@ -64,6 +64,7 @@ NOT_RUN = {
     "eval calculator": "a minute; test_the_suite_that_the_pages_show runs that model",
     "eval addgpt/pretrained/calculator": "a minute and a half; the same model",
     "study english": "reads Debian packages; tests/test_english.py has small ones",
+    "improve": "minutes; tests/test_self_improvement.py has small rounds",
     "study pretraining": "reads the command line of each run; tests/test_pretraining.py",
     "study smallest": "reads a sweep; tests/test_smallest.py has a small one",
     "sweep formats --engine ray": "needs a cluster; tests/test_sweep_ray.py starts one",

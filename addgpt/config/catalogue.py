@@ -73,6 +73,11 @@ POSITION: Features = {
         "Press et al. 2022, arXiv:2108.12409",
         "attention falls with distance on a line, at another slope in each head",
     ),
+    "hard_alibi": Feature(
+        "Hard-ALiBi",
+        "Jelassi et al. 2024, arXiv:2402.01032",
+        "half of the heads see only the last 1, 2, 3, ... tokens, the others all, without order",
+    ),
     "relative": Feature(
         "relative positions",
         "Raffel et al. 2020, arXiv:1910.10683",
@@ -308,6 +313,13 @@ Z_LOSS: Features = {
         "z-loss",
         "Chowdhery et al. 2022, arXiv:2204.02311",
         "X log(softmax sum)^2 is added to the loss, so that logits do not drift",
+    )
+}
+AUX: Features = {
+    "X": Feature(
+        "auxiliary loss on running sums",
+        "Bai et al. 2025, arXiv:2510.00184",
+        "two heads of the last block tell, linearly, what each digit of a product is the end of",
     )
 }
 CURRICULUM: Features = {

@@ -110,7 +110,7 @@ class GPTConfig(LevelledConfig):
 
     def _check_local(self) -> None:
         """Raise UsageError for what needs to see all tokens."""
-        if self.position in ("alibi", "relative", "fire"):
+        if self.position in ("alibi", "hard_alibi", "relative", "fire"):
             raise UsageError(
                 f"position={self.position} needs attention=full; attention={self.attention} goes "
                 "with position=none, learned, sinusoidal or rotary"

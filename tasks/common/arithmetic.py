@@ -132,6 +132,9 @@ class Arithmetic(Operation, LocalTrace):
         """How the problem itself is written."""
         return Layout(hints=self.hints)
 
+    def prompt(self, problem: Problem) -> str:
+        return self.layout.text(self.char, *self.check(problem))
+
     def columns(self) -> int:
         """The largest `col` id that `write` uses for operands of full length."""
         return self.digits + 2
@@ -382,6 +385,12 @@ class Arithmetic(Operation, LocalTrace):
             return replace(self.write(a, b, len_a, len_b).batch(), problems=asked)
         levels = np.zeros((0, 1, LEVELS), np.int16)
         return Batch(np.zeros((0, 1), np.uint8), np.zeros((0, 1), bool), levels)
+
+
+def some_full(rng: np.random.Generator, share: float, most: int, lengths: tuple) -> tuple:
+    """Operand lengths, a share of the problems of which get the longest."""
+    longest = rng.random(len(lengths[0])) < share
+    return tuple(np.where(longest, most, some) for some in lengths)
 
 
 def check_far(far: tuple[int, ...], digits: int) -> None:

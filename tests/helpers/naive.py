@@ -184,6 +184,9 @@ class Naive:
         here, there = self.places[t], self.places[s]
         if self.config.position == "alibi":
             return -(2 ** (-8 * (head + 1) / self.config.heads)) * abs(here - there)
+        if self.config.position == "hard_alibi":
+            windowed = head + 1 <= self.config.heads // 2
+            return -math.inf if windowed and abs(here - there) > head else 0.0
         if self.config.position == "relative":
             table = self.w["positions.index.table"]
             return float(table[head, min(abs(here - there), table.shape[1] - 1)])
