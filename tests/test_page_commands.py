@@ -165,7 +165,8 @@ def folder(tmp_path_factory):
         Path("mine.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
         Path("docs").mkdir()
         shutil.copytree(ROOT / "results/reference", "results/reference")
-        shutil.copytree(ROOT / "addgpt/pretrained/adder", "addgpt/pretrained/adder")
+        for name in ("adder", "smallest"):
+            shutil.copytree(ROOT / "addgpt/pretrained" / name, f"addgpt/pretrained/{name}")
         for name, words in RUNS.items():
             invoke(tiny(["train", "--task", *words.split(), "--out", f"results/{name}"]))
         yield place
