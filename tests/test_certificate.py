@@ -318,10 +318,8 @@ def test_a_model_that_cannot_tell_two_slots_apart_is_refused(monkeypatch):
     ("add", {"level_position": "learned,none,learned"}, "level_position=learned on level 1"),
     ("add", {"level_position": "relative,none,rotary"}, "level_position=rotary on level 3"),
     ("add", {"next_ids": "false"}, "needs next_ids=true, not false"),
-    ("add", {"tied": "true"}, "needs tied=false, not true"),
     ("add", {"norm": "layer"}, "needs norm=rms or plain or none, not layer"),
     ("add", {"activation": "silu"}, "needs activation=geglu or relu2, not silu"),
-    ("add", {"content": "false"}, "needs content=true, not false"),
     ("mul", {"trace": "rows", "attention": "full"}, "attention=full sees all"),
 ])  # fmt: skip
 def test_what_cannot_be_certified_is_refused_before_training(task, settings, reason):
@@ -345,7 +343,16 @@ VARIANTS = [
     {"norm": "rms", "activation": "relu2", "qk_norm": False},
     {"norm": "none", "heads": 1},
     {"norm": "plain", "level_position": ("relative", "relative", "relative")},
-]
+    {
+        "norm": "none", "activation": "relu2", "content": False, "tied": True, "heads": 1,
+        "level_position": ("relative", "none", "none"), "biases": "visible", "arc": 10,
+        "alphabet": "used", "used": (*range(11), 14, 15),
+    },
+    {
+        "arc": 5, "alphabet": "used", "used": (*range(11), 14, 15), "biases": "visible",
+        "level_position": ("relative", "relative", "none"), "content": False,
+    },
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=range(len(VARIANTS)))

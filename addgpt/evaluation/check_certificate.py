@@ -26,7 +26,7 @@ AT_ONCE = 1024
 ERF = np.vectorize(math.erf, otypes=[float])
 KNOWN: dict[str, list] = {
     "architecture": ["gpt"], "layers": [1], "loops": [1], "position": ["none"], "share": ["none"],
-    "tied": [False], "content": [True], "norm_place": ["before"], "norm": ["rms", "plain", "none"],
+    "norm_place": ["before"], "norm": ["rms", "plain", "none"],
     "rank": [0], "embed_rank": [0], "kv_heads": [0], "next_ids": [True],
     "activation": ["geglu", "relu2"], "attention": ["window", "reads"],
     "log_scale": [False], "prefix": [False],
@@ -86,17 +86,54 @@ class Ball:
         return Ball(bent, off).times(Ball(up, error), "nc,nc->nc")
 
 
+def rows_of(config: dict, w: dict, name: str) -> Ball:
+    """(V, C) a row for each token; zeros for those that never occur."""
+    if f"{name}.weight" in w:
+        return Ball(w[f"{name}.weight"])
+    points = config["arc"] if name == "token" else 0
+    value, error = np.zeros((2, config["vocab"], config["width"]))
+    free = [v for v in config["used"] or range(config["vocab"]) if v >= points]
+    value[free] = w[f"{name}.weight.rows"]
+    if points:
+        radius, start, step = w[f"{name}.weight.arc"]
+        angle = start + step * np.arange(points)
+        value[:points, :2] = radius * np.stack((np.cos(angle), np.sin(angle)), 1)
+        off = abs(radius) * U * (8 + 3 * (abs(start) + abs(step) * np.arange(points)))
+        error[:points, :2] = off[:, None]
+    return Ball(value, error)
+
+
+def biases_of(config: dict, w: dict, relative: list[int]) -> np.ndarray:
+    """(levels, H, NO_PLACE + 1) biases of relative ids; those not trained are where they start."""
+    table = w.get("positions.relative.table", np.zeros((0, 1, 1)))
+    if config.get("biases", "all") == "all":
+        return table
+    out = np.tile(np.append(-np.square(np.arange(-NEAR, NEAR + 1.0)), 0), (len(relative), len(table), 1))
+    for level, one in zip(relative, out, strict=True):
+        if config["attention"] == "window":
+            apart = {*config["visible"][level]}
+        else:
+            apart = {row[2 + level] for row in config["visible"]}
+        entry = [NO_PLACE if d > 1 << 14 else min(max(d, -NEAR), NEAR) + NEAR for d in apart]
+        some = sorted({*entry}) or range(NO_PLACE + 1)
+        one[:, some], table = table[:, : len(some)], table[:, len(some) :]
+    return out
+
+
 def attended(config: dict, w: dict, read: Ball, ids: np.ndarray, own: np.ndarray) -> Ball:
     """(N, C) what attention finds for the last of the slots (N, R, C)."""
     heads, block, (n, r, c) = config["heads"], "blocks.0.attention.", read.value.shape
-    parts = map(read.linear, w[block + "qkv.weight"])
-    q, k, v = (Ball(*(x.reshape(n, r, heads, -1) for x in vars(part).values())) for part in parts)
-    q, scale = Ball(q.value[:, -1], q.error[:, -1]), np.full(heads, (c / heads) ** -0.5)
-    if config["qk_norm"]:
-        q, k, scale = q.on_sphere(1.0), k.on_sphere(1.0), w[block + "gain"][:, 0, 0]
-    products = q.times(k, "nhd,nrhd->nrh", c // heads).times(Ball(scale), "nrh,h->nrh")
+    parts = map(read.linear, w[block + ("qkv.weight" if config["content"] else "value.weight")])
+    *qk, v = (Ball(*(x.reshape(n, r, heads, -1) for x in vars(part).values())) for part in parts)
+    products = Ball(np.zeros((n, r, heads)))
+    if qk:
+        (q, k), scale = qk, np.full(heads, (c / heads) ** -0.5)
+        q = Ball(q.value[:, -1], q.error[:, -1])
+        if config["qk_norm"]:
+            q, k, scale = q.on_sphere(1.0), k.on_sphere(1.0), w[block + "gain"][:, 0, 0]
+        products = q.times(k, "nhd,nrhd->nrh", c // heads).times(Ball(scale), "nrh,h->nrh")
     relative = [level for level, way in enumerate(config["level_position"]) if way == "relative"]
-    for biases, level in zip(w.get("positions.relative.table", ()), relative, strict=True):
+    for biases, level in zip(biases_of(config, w, relative), relative, strict=True):
         entry = np.clip(own[level] - ids[:, level], -NEAR, NEAR) + NEAR
         entry = np.where(ids[:, level] == 0, NO_PLACE, entry)
         products += Ball(biases[:, entry].T)
@@ -114,7 +151,8 @@ def logits(config: dict, w: dict, tokens, ids, after) -> Ball:
         x = x.on_sphere(np.sqrt(config["width"]), float(np.finfo(np.float32).eps))
         return x.times(Ball(w[f"{name}.weight"]), "...c,c->...c") if config["norm"] == "rms" else x
 
-    x = Ball(w["token.weight"][tokens])
+    table = rows_of(config, w, "token")
+    x = Ball(table.value[tokens], table.error[tokens])
     learned = [level for level, way in enumerate(config["level_position"]) if way == "learned"]
     for side, where in (("own", ids), ("target", after)):
         for table, level in enumerate(learned):
@@ -125,7 +163,11 @@ def logits(config: dict, w: dict, tokens, ids, after) -> Ball:
         up = w["blocks.0.mlp.up.weight"].reshape(-1, config["width"])
         hidden = norm(x, "blocks.0.mlp_norm").linear(up).activated(config["activation"] == "geglu")
         x += hidden.linear(w["blocks.0.mlp.down.weight"])
-    return norm(x, "norm").linear(w["head.weight"])
+    head = table if config["tied"] else rows_of(config, w, "head")
+    said = norm(x, "norm").times(head, "nc,vc->nv", config["width"])
+    never = [v for v in range(len(head.value)) if (used := config.get("used")) and v not in used]
+    said.value[:, never] = -1e4
+    return said
 
 
 def check(folder: Path) -> dict[str, float]:
