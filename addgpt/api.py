@@ -15,6 +15,7 @@ RunError, which is a RuntimeError.
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -113,6 +114,7 @@ def train(
     recipe: str | None = None,
     quiet: bool = False,
     on_step: Callable[[TrainState], None] | None = None,
+    log: str | Sequence[str] = (),
     **settings: Any,
 ) -> Run:
     """Train a model on a task, keep the run in a folder, and return it.
@@ -129,11 +131,12 @@ def train(
         quiet: show no progress on stderr.
         on_step: called after every step with a `TrainState`: step, steps, examples, tokens, seconds
             of training, loss (nats a token), and validation, the last line of metrics.jsonl.
+        log: where else curves are kept: csv, tensorboard, wandb, trackio, or several of these.
         settings: options of the task, settings of the model and of training, as values.
 
     Raises:
-        ValueError: an unknown setting, or a value out of its range.
-        RunError: `out` holds something already, or training diverged.
+        ValueError: an unknown setting, or a value out of its range; a log whose package is missing.
+        RunError: `out` holds something already or a log cannot be written; training diverged.
         Interrupted: Ctrl-C; all is saved; continue with `resume=True`.
 
     Examples:
@@ -146,9 +149,12 @@ def train(
     """
     from addgpt.runs.published import with_recipe
     from addgpt.runs.run import initial_weights
-    from addgpt.training import loop
+    from addgpt.training import logs, loop
     from addgpt.training.progress import TrainingProgress, least_loss
 
+    kinds = tuple(dict.fromkeys([log] if isinstance(log, str) else log))
+    for kind in kinds:
+        logs.check(kind)
     if digits is not None:
         settings["digits"] = digits
     start = load_run(init_from) if isinstance(init_from, str | Path) else init_from
@@ -158,12 +164,15 @@ def train(
     run = _run_in(out, resume, name, settings, seed, start)
     weights = None if start is None else initial_weights(start.path, run.config)
     smoothed = least_loss(run.config.train.label_smoothing, run.config.model.vocab)
-    with TrainingProgress(quiet, smoothed) as shown:
+    with contextlib.ExitStack() as stack:
+        called: list[Callable[[TrainState], None]] = []
+        called += [stack.enter_context(TrainingProgress(quiet, smoothed))]
+        called += [stack.enter_context(logs.Log(kind, run)) for kind in kinds]
+        called += [on_step] if on_step else []
 
         def after_step(state: TrainState) -> None:
-            shown(state)
-            if on_step is not None:
-                on_step(state)
+            for one in called:
+                one(state)
 
         loop.train(run, after_step, weights)
     return run

@@ -35,7 +35,7 @@ def pick_device(name: str = "auto", number: int = 0) -> torch.device:
         return torch.device(name)
     if number >= torch.cuda.device_count():
         have = torch.cuda.device_count()
-        raise UsageError(f"this machine has {have} GPUs, too few for worker {number} on it")
+        raise UsageError(f"this machine has {have} GPUs, too few for its worker {number}")
     return torch.device(name, number)
 
 
@@ -142,10 +142,15 @@ def choose_threads(asked: int = 0, weights: int = 0, tokens: int = 0) -> Threads
     return Threads(min(useful, free), f"{free} of {cores} cores idle")
 
 
-def usable_cores() -> int:
-    """Cores that this process may keep busy: by its affinity, and by its container's quota."""
+def allowed_cores() -> list[int]:
+    """The numbers of the cores that this process may run on."""
     affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return sorted(affinity(0)) if affinity else list(range(os.cpu_count() or 1))
+
+
+def usable_cores() -> int:
+    """Cores that this process may keep busy: those allowed, within its container's quota."""
+    cores = len(allowed_cores())
     with contextlib.suppress(OSError, ValueError):  # "max 100000" is no limit
         quota, period = map(int, Path("/sys/fs/cgroup/cpu.max").read_text().split())
         cores = min(cores, math.ceil(quota / period))

@@ -123,11 +123,13 @@ class Batch:
         size = max(batch.tokens.shape[1] for batch in batches)
 
         def joined(name: str, fill: int) -> np.ndarray:
-            out = []
-            for array in (getattr(batch, name) for batch in batches):
-                width = [(0, 0), (0, size - array.shape[1]), (0, 0)][: array.ndim]
-                out.append(np.pad(array, width, constant_values=fill))
-            return np.concatenate(out)
+            arrays = [getattr(batch, name) for batch in batches]
+            shape = (sum(map(len, arrays)), size, *arrays[0].shape[2:])
+            out, start = np.full(shape, fill, np.result_type(*{a.dtype for a in arrays})), 0
+            for array in arrays:
+                out[start : start + len(array), : array.shape[1]] = array
+                start += len(array)
+            return out
 
         problems = np.concatenate([batch.problems for batch in batches])
         return cls(joined("tokens", pad), joined("scored", 0), joined("positions", 0), problems)

@@ -1,4 +1,4 @@
-"""Finding a task by its name or by the file of somebody's own that defines it."""
+"""Finding a task by its name, or by the file that defines it."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def lasting(name: str) -> str:
 
 
 def task_class(name: str) -> type[Task]:
-    """The Task that module `tasks.NAME` or a file of one's own, `./double.py`, defines.
+    """The Task that module `tasks.NAME` or a file, `./double.py`, defines.
 
-    The file is carried out, and once more when it has changed. Another package may offer a task by
+    The file is executed, and again when it has changed. Another package may offer a task by
     an entry point of the group `addgpt.tasks`. Raises ValueError.
     """
     if is_file(name):
@@ -76,12 +76,28 @@ def _installed_class(name: str, names: list[str]) -> type[Task]:
     if name not in points:
         valid = ", ".join([*names, *points])
         raise UsageError(f"unknown task {name!r}; valid: {valid}, or a file such as ./mine.py")
-    point = points[name]
+    found = loaded(points[name], f"task {name}")
+    if isinstance(found, ModuleType):
+        return _only_task(found, points[name].value)
+    if not (isinstance(found, type) and issubclass(found, Task)):
+        raise UsageError(f"task {name} ({_origin(points[name])}) is no Task but {found!r}")
+    return found
+
+
+def loaded(point: importlib.metadata.EntryPoint, what: str) -> Any:
+    """What an entry point names. Raises UsageError, naming the package, if its code fails."""
     try:
-        found = point.load()
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"task {name} ({point.value}) cannot be loaded: {error}") from error
-    return found if isinstance(found, type) else _only_task(found, point.value)
+        return point.load()
+    except Exception as error:  # of somebody else's code, which may fail in any way
+        told = isinstance(error, ImportError | AttributeError)
+        kind = "" if told else f"{type(error).__name__}: "
+        reason = " ".join(f"{kind}{error}".split())
+        raise UsageError(f"{what} ({_origin(point)}) cannot be loaded: {reason}") from error
+
+
+def _origin(point: importlib.metadata.EntryPoint) -> str:
+    package = f"of the package {point.dist.name}: " if point.dist else ""
+    return f"{package}{point.value}"
 
 
 def _only_task(module: ModuleType, file: str) -> type[Task]:
@@ -103,12 +119,12 @@ def attribute(name: str) -> Any:
 
 
 def own_module(name: str) -> ModuleType:
-    """The module that a file of one's own holds; its name ends with that of the file."""
+    """The module in a file; its name ends with the file's."""
     path = Path(lasting(name))
     try:
         source = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"there is nothing to read in {path}: {error.strerror}") from None
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
     digest = hashlib.sha256(source + str(path).encode()).hexdigest()[:12]
     name = f"task_{digest}.{path.stem}"
     if name not in sys.modules:

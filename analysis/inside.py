@@ -99,6 +99,24 @@ def draw_ablation(rows: Rows) -> Figure:
     return figure
 
 
+@style.styled
+def draw_cascades(rows: Rows) -> Figure:
+    """Exact match without each part, by how far a carry travels."""
+    table = pd.DataFrame(rows)
+    table["share"] = table["right"] / table["n"]
+    order = dict.fromkeys(table["cell"])
+    names = list(dict.fromkeys(table["part"]))
+    across = 2 if len(order) <= 12 else 1
+    size = (max(4.2, 1.6 + 0.45 * len(order)), 1.3 + 0.34 * len(names))
+    figure, axes = style.panels(2, across, *size)
+    for axis, how in zip(axes, ("zero", "mean"), strict=True):
+        part = table[table["how"].isin(("none", how))]
+        grid = part.pivot(index="part", columns="cell", values="share")
+        axis.set_title(f"{how} ablation: exact match", fontsize=10)
+        _heat(axis, grid.reindex(columns=list(order), index=names), len(order) <= 12)
+    return figure
+
+
 def _heat(axis: Axes, grid: pd.DataFrame, numbers: bool) -> None:
     """Shares by part (down) and row or slot (across)."""
     values = grid.to_numpy(float)

@@ -2,22 +2,28 @@
 
     python -m benchmarks.calculator
     python -m benchmarks.calculator --run results/calc
+    python -m benchmarks.calculator --compare 10000 --seed 7
 
 The reference of a batch is the same problems one at a time, decoded token by token as in the
-prompt; rows without a reference say how long a person waits.
+prompt; rows without a reference say how long a person waits. With `--compare` nothing is timed: so
+many random expressions, as people type them, are compared with Python's parser and fractions.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import subprocess
 import sys
+import time
 
 import numpy as np
 
+from addgpt.calculator.numbers import Rules
 from addgpt.calculator.solver import Calculator
 from addgpt.runs.run import SHIPPED, Run
 from benchmarks import evaluation, timing
+from tests.helpers.desk import as_typed, evaluate, random_expression
 
 PRODUCTS, SUMS, MIXED, ALONE, ROUNDS = 500, 10_000, 20_000, 5, 5
 TARGET = "at least 50 x"
@@ -54,6 +60,35 @@ def race(
     ]
 
 
+def compare(calculator: Calculator, count: int, seed: int) -> tuple[int, int, int]:
+    """How many random expressions were answered, by how many operations, and how many refused.
+
+    They have decimals, brackets, powers and remainders, and are typed as people type them. Raises
+    SystemExit with the first that is wrong, or refused although it has one value.
+    """
+    rng, answered, operations, refused = random.Random(seed), 0, 0, 0
+    while answered + refused < count:
+        digits = rng.choice([12, 12, 12, 3, 1, 25])
+        drawn = [random_expression(rng, 2) for _ in range(min(100, count - answered - refused))]
+        typed = [as_typed(rng, python) for python in drawn]
+        solutions = calculator.solve_many(typed, Rules(digits=digits))
+        for python, text, found in zip(drawn, typed, solutions, strict=True):
+            try:
+                wanted = evaluate(python, digits)
+            except ArithmeticError:
+                wanted = None
+            if found.error is not None:  # there is none, two readings are possible, or it is huge
+                right = wanted is None or "may be" in found.error or "digits" in found.error
+                refused += 1
+            else:
+                right = bool(found.correct) and (found.value, found.rounded) == wanted
+                answered, operations = answered + 1, operations + len(found.steps)
+            if not right:
+                raise SystemExit(f"{text!r}, {digits} digits: {found}, not {wanted}")
+        timing.say(f"{answered:,} answered, {refused:,} refused")
+    return answered, operations, refused
+
+
 def measure(options: argparse.Namespace) -> list[timing.Row]:
     path = options.run or SHIPPED
     if not (path / "model.safetensors").exists():
@@ -62,6 +97,12 @@ def measure(options: argparse.Namespace) -> list[timing.Row]:
     share, rounds = (25, 1) if options.quick else (1, ROUNDS)
     run = Run(path)
     calculator = Calculator(run.model(), run.task(), run.name)
+    if options.compare:
+        began = time.perf_counter()
+        counts = compare(calculator, options.compare, options.seed)
+        note = "{:,} answered by {:,} operations, 0 wrong; {:,} refused".format(*counts)
+        name = f"{options.compare:,} expressions, seed {options.seed}"
+        return [timing.Row(name, "seconds", [time.perf_counter() - began], note=note)]
     rng = np.random.default_rng(0)
 
     def drawn(op: str, digits: int, count: int) -> list[str]:
@@ -85,6 +126,8 @@ def measure(options: argparse.Namespace) -> list[timing.Row]:
 def main() -> None:
     parser = timing.parser(__doc__)
     evaluation.add_options(parser)
+    parser.add_argument("--compare", type=int, default=0, metavar="N", help="expressions")
+    parser.add_argument("--seed", type=int, default=0, help="of the expressions")
     timing.main(parser.parse_args(), measure)
 
 

@@ -4,6 +4,8 @@ python -m benchmarks.foreign_models gpt2 --out exported/gpt2 --digits 3 --steps 
 addgpt eval hf:exported/gpt2 --task add --digits 3
 addgpt figures results/gpt2-add-3
 
+python -m benchmarks.foreign_models gpt2 --task mul --digits 20 --steps 8000 --out exported/gpt2-mul
+
 python -m benchmarks.foreign_models api      1,000 problems, 20 ms a reply, by concurrency
 """
 
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import operator
 import random
 import tempfile
 import threading
@@ -24,15 +27,23 @@ from addgpt.evaluation.external.questions import Question, ask_missing
 from addgpt.evaluation.external.replies import Replies
 
 CHARACTERS = "0123456789+-*/=\n#"
+OPERATIONS = {"add": ("+", operator.add), "mul": ("*", operator.mul)}
 
 
 def make_gpt2(
-    folder: Path, digits: int, steps: int, width: int = 64, layers: int = 2, seed: int = 0
+    folder: Path,
+    digits: int,
+    steps: int,
+    task: str = "add",
+    seed: int = 0,
+    width: int = 64,
+    layers: int = 2,
 ) -> float:
-    """Train a GPT-2 of transformers on sums as people write them, `12+34=46#`; save it there.
+    """Train a GPT-2 of transformers on problems as people write them, `12+34=46#`; save it there.
 
-    Operand lengths are drawn before digits, 64 sums a step, AdamW at a rate that falls to 0.
-    Nothing is held out. Returns the last loss.
+    Operand lengths are drawn before digits: of sums all alike, of products length n in proportion
+    to 1 / n, since in text short numbers are the usual ones. 64 problems a step, AdamW at a rate
+    that falls to 0. Nothing is held out. Returns the last loss.
     """
     import torch
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
@@ -52,13 +63,21 @@ def make_gpt2(
         )
     )  # fmt: skip
     draw = random.Random(seed)
+    symbol, compute = OPERATIONS[task]
+    lengths = range(1, digits + 1)
+    weights = [1 / n for n in lengths]
+
+    def operand() -> int:
+        (n,) = draw.choices(lengths, weights) if task == "mul" else (draw.randint(1, digits),)
+        return draw.randrange(10**n)
+
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
     loss = torch.zeros(())
     for step in range(steps):
         rows = []
         for _ in range(64):
-            a, b = (draw.randrange(10 ** draw.randint(1, digits)) for _ in range(2))
-            rows.append((f"{a}+{b}=", f"{a + b}#"))
+            a, b = operand(), operand()
+            rows.append((f"{a}{symbol}{b}=", f"{compute(a, b)}#"))
         longest = max(len(prompt + answer) for prompt, answer in rows)
         tokens = torch.full((len(rows), longest), end)
         labels = torch.full((len(rows), longest), -100)
@@ -117,6 +136,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="what", required=True)
     small = commands.add_parser("gpt2")
     small.add_argument("--out", type=Path, required=True)
+    small.add_argument("--task", choices=OPERATIONS, default="add")
     small.add_argument("--digits", type=int, default=3)
     small.add_argument("--steps", type=int, default=3000)
     api = commands.add_parser("api")
@@ -125,7 +145,8 @@ def main() -> None:
     api.add_argument("--concurrency", type=int, nargs="*", default=[1, 8, 32])
     args = parser.parse_args()
     if args.what == "gpt2":
-        print(f"{args.out}: last loss {make_gpt2(args.out, args.digits, args.steps):.3f}")
+        loss = make_gpt2(args.out, args.digits, args.steps, args.task)
+        print(f"{args.out}: last loss {loss:.3f}")
         return
     for concurrency in args.concurrency:
         took = time_api(args.n, args.ms / 1000, concurrency)

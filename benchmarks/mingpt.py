@@ -198,6 +198,7 @@ def main() -> None:
     parser = timing.parser(__doc__)
     parser.add_argument("--iterations", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--stop-at", type=float, default=2.0, help="a share right, such as 0.99")
     options = parser.parse_args()
     timing.start(options)
     problems = Problems()
@@ -207,11 +208,12 @@ def main() -> None:
 
     def watch(training: Training) -> bool:
         if training.iterations % 250 == 0:
-            share = 100 * right(training.model, a, b).mean()
+            share = right(training.model, a, b).mean()
             timing.say(
                 f"iteration {training.iterations:5d}  loss {training.loss:.4f}  "
-                f"exact match {share:6.2f} % of {len(a)}  {training.seconds:6.1f} s"
+                f"exact match {100 * share:6.2f} % of {len(a)}  {training.seconds:6.1f} s"
             )
+            return bool(share >= options.stop_at)
         return False
 
     count = sum(p.numel() for p in MinGPT().parameters())

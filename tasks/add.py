@@ -145,15 +145,13 @@ class Add(Arithmetic):
         ("none", "carry", "detailed"),
     )
     trace_drop: int = setting(
-        0, "tokens left out at the beginning of the work", features=TRACE_DROP, low=0, high=MAX_ID
+        0, "tokens left out at the start of the trace", features=TRACE_DROP, low=0, high=MAX_ID
     )
     hints: bool = setting(False, "write each digit's column before it", features=WRITTEN)
     reverse_operands: bool = setting(
         False, "write operands lowest digit first", features=REVERSE_OPERANDS
     )
-    pad: str = setting(
-        "none", f"zeros above operands: {PADS}; more where one is longer", features=PAD
-    )
+    pad: str = setting("none", f"pad operands with zeros: {PADS}, at least", features=PAD)
     begin: bool = setting(False, f"a {BEGIN} before each problem")
     blanks: float = setting(
         0.0, "probability of a blank before a token of a training problem", features=BLANKS,

@@ -65,7 +65,7 @@ class Calc(Mixture):
 
     @cached_property
     def parts(self) -> dict[str, Part]:
-        """Each part scores of `far` what is longer than it is trained on."""
+        """Each part scores the lengths of `far` that are beyond its training."""
         sums, others = (
             {"digits": digits, "far": tuple(length for length in self.far if length > digits)}
             for digits in (self.sum_digits, self.digits)

@@ -158,7 +158,7 @@ class Div(Arithmetic):
         return [row._replace(label=digits.get(place, row.label)) for place, row in enumerate(rows)]
 
     def is_copy(self, problem: Problem, rows: list[Row], row: int, place: int) -> bool:
-        """A rest repeats the last try where that is positive; what a column carries is no copy."""
+        """A rest copies the last try where that is positive; a carry is not a copy."""
         if rows[row].label != "rest":
             return False
         if self.trace == "carry":  # the digit of the quotient stands between
@@ -258,7 +258,7 @@ class Div(Arithmetic):
 
 @dataclass(frozen=True)
 class _Work:
-    """Writes the steps of long divisions: (B, n) divisors b of (B, 1) digits `len_b`."""
+    """Writes the steps of long divisions by (B, n) divisors b of (B, 1) digits `len_b`."""
 
     sheet: Sheet
     b: np.ndarray

@@ -60,9 +60,11 @@ class File(InOut):
             key = columns.name("group", [name for name in record.fields if name not in names])
             group = " ".join([*record.path, *([_line(record.fields[key])] if key else [])])
             if found.setdefault(problem, (answer, group or "all"))[0] != answer:
-                raise UsageError(f"{path}, {record.where}: asked before, with another answer")
+                raise UsageError(
+                    f"{path}, {record.where}: the same problem stands above with another answer"
+                )
         if self.sha256 not in ("", _digest(path)):
-            raise UsageError(f"{path} is not the file that the run began with")
+            raise UsageError(f"{path} has changed since the run began")
         return found
 
     @cached_property
@@ -78,7 +80,7 @@ class File(InOut):
         for split, some in found.items():
             if not some:
                 raise UsageError(
-                    f"{self.path} has no problems for {split}; it takes 100 distinct ones or more"
+                    f"{self.path} has no problems for {split}; it needs about 100 distinct ones"
                 )
         return found
 

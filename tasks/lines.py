@@ -1,4 +1,4 @@
-"""Lines like those of a list, such as names: learn the list, write more of the kind.
+"""Lines like those of a list, such as names: learn the list, write more like them.
 
 The job of makemore (Karpathy 2022). A row is one line between two newlines; the second is the end
 mark:

@@ -49,7 +49,7 @@ class Modular(Graded, HeldOut):
 
     p: int = setting(53, "modulus", low=5, high=len(SYMBOLS))
     op: str = setting("+", "operation", OPERATIONS)
-    train_share: float = setting(0.5, "share of the table that is train", low=0.05, high=0.9)
+    train_share: float = setting(0.5, "share of the table to train on", low=0.05, high=0.9)
 
     @property
     def alphabet(self) -> str:

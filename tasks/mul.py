@@ -154,7 +154,7 @@ class Mul(Arithmetic):
 
     def is_copy(self, problem: Problem, rows: list[Row], row: int, place: int) -> bool:
         """A product by 1 repeats a; a running sum with a product by 0 the one before, the first one
-        the first product. What a column carries is no copy."""
+        the first product. A carry is not a copy."""
         if self.trace == "none" or (self.trace == "carry" and place % 2):
             return False
         if self.trace == "carry" and row == 1:
@@ -165,10 +165,10 @@ class Mul(Arithmetic):
 
     def draw(self, problem: Problem, completion: str) -> str:
         rows = [row for row in self.rows(problem, completion) if row.label != "answer"]
-        below = [*self._drawn(problem, rows), paper.Rule("=")] if rows else []
+        below = [*self._drawn(problem, rows), paper.Underline("=")] if rows else []
         return self.on_paper(problem, completion, below=below)
 
-    def _drawn(self, problem: Problem, rows: list[Row]) -> Iterator[paper.Line | paper.Rule]:
+    def _drawn(self, problem: Problem, rows: list[Row]) -> Iterator[paper.Line | paper.Underline]:
         """Products and running sums, each product one place further left."""
         settled = last = ""  # digits below the running sum, lowest first; the row before
         place = 0
@@ -184,7 +184,7 @@ class Mul(Arithmetic):
                 place += 1
             elif self.trace == "rows" or place > 1 or digits != last:
                 settled, last = settled + last[:1] * (self.trace == "rows" or place > 1), digits
-                yield paper.Rule()
+                yield paper.Underline()
                 yield paper.Line(paper.number(settled + digits), remark="so far" + carries)
 
     def columns(self) -> int:
@@ -210,6 +210,6 @@ def _sum(product, above, carry) -> np.ndarray | int:
 
 
 def _factor(problem: Problem, place: int) -> str:
-    """What a row multiplies, a question mark in a row too many."""
+    """The digit that a row multiplies by; a question mark in a row too many."""
     a, b = map(str, problem.operands)
     return f"{a} * {b[-1 - place]}" if place < len(b) else paper.MISSING

@@ -34,19 +34,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from addgpt.config.errors import quoted
+from addgpt.config.errors import UsageError, quoted
 from addgpt.locality import LAST, LocalTrace, Read, Rule, Values
-from addgpt.task import (
-    MAX_CHARACTERS,
-    SPLITS,
-    Answer,
-    Batch,
-    Cell,
-    Problem,
-    Recipe,
-    UsageError,
-    setting,
-)
+from addgpt.task import MAX_CHARACTERS, SPLITS, Answer, Batch, Cell, Problem, Recipe, setting
 from tasks.common import digits, many, paper, splits
 from tasks.common.arithmetic import MAX_ROUNDS, NUMBERS, check_far, length_setting
 from tasks.common.ids import ALPHABET
@@ -157,12 +147,12 @@ class Sum(Operation, LocalTrace):
         return Answer(sum(operands))
 
     def cell(self, count: int, length: int, stratum: str = "all") -> Cell:
-        """The cell of so many operands of a length."""
+        """The cell of `count` operands of one length."""
         stratum = many.stratum(count, stratum) if self.part else stratum
         return Cell(self.op, length if self.part else count, length, stratum)
 
     def sizes(self, cell: Cell) -> tuple[int, int, str]:
-        """The way back from `cell`."""
+        """The inverse of `cell`."""
         return many.sizes(cell) if self.part else cell[1:]
 
     def cell_of(self, problem: Problem) -> Cell:
@@ -184,7 +174,7 @@ class Sum(Operation, LocalTrace):
 
     @property
     def corners(self) -> list[tuple[int, int]]:
-        """The largest sums of training, and those that are scored besides."""
+        """The largest sums of training, and those scored beyond it."""
         return [(self.operands, self.digits), *((size, size) for size in self.far)]
 
     def cells(self) -> list[Cell]:
@@ -353,7 +343,7 @@ class Sum(Operation, LocalTrace):
 
     def draw(self, problem: Problem, completion: str) -> str:
         first, *others = (paper.Line(str(operand)) for operand in problem.operands)
-        lines: list[paper.Line | paper.Rule] = [first]
+        lines: list[paper.Line | paper.Underline] = [first]
         rows = self.rows(problem, completion)
         for place, other in enumerate(others):
             text = paper.digits(rows[place].text) if place < len(rows) else ""
@@ -361,7 +351,11 @@ class Sum(Operation, LocalTrace):
             number = self.shown(problem, completion) if last else paper.number(text[::2])
             carried = text[1::2][::-1].lstrip("0")
             remark = f"carries {carried}" if carried else ""
-            lines += [other._replace(sign=self.op), paper.Rule(), paper.Line(number, remark=remark)]
+            lines += [
+                other._replace(sign=self.op),
+                paper.Underline(),
+                paper.Line(number, remark=remark),
+            ]
         return paper.drawn(lines)
 
     def recipe(self) -> Recipe:

@@ -27,13 +27,10 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: (slow[item.path] < tests[item.path], tests[item.path], item.path))
 
 
-settings.register_profile(
-    "addgpt",
-    deadline=None,
-    derandomize=True,
-    max_examples=50,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+# The same examples each time; `pytest --hypothesis-profile thorough` looks for others.
+SLOW = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("addgpt", derandomize=True, max_examples=25, **SLOW)
+settings.register_profile("thorough", max_examples=500, **SLOW)
 settings.load_profile("addgpt")
 
 FORMATS = {
@@ -139,6 +136,14 @@ def carry_chain():
         return max((len(run) for run in re.findall("sp*", marks)), default=0)
 
     return longest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_writes():
+    """No test waits for the disk, but for those of what happens to processes of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda handle: None)
+        yield
 
 
 @pytest.fixture

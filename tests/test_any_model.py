@@ -147,7 +147,7 @@ def test_an_entry_point_names_a_model(mine, tmp_path, monkeypatch):
     ("name", "fault"),
     [
         ("./mine.py:Nothing", "cannot be loaded: module"),
-        ("./other.py:Mine", "nothing to read"),
+        ("./other.py:Mine", "cannot read"),
         ("nowhere.models:Mine", "cannot be loaded: No module named 'nowhere'"),
         ("./mine.py:Wrong", "gives logits"),
         ("./mine.py:Ahead", "looks ahead"),

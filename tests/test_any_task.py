@@ -161,14 +161,17 @@ def test_a_file_of_problems_is_a_task_with_its_prompts_masked(write):
     held_out = splits["test"]
     assert rows == {g: sum(int(t[4:]) % 2 == k for t in held_out) for k, g in enumerate("ab")}
     write("mine.jsonl", '{"q": "other", "a": "no"}\n')
-    assert "not the file that the run began with" in run("eval", "run", code=2).stderr
+    assert "has changed since the run began" in run("eval", "run", code=2).stderr
 
 
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
         ('{"problem": "x"}\n', "line 1: no answer"),
-        ('{"problem": "x", "answer": "1"}\n{"problem": "x", "answer": "2"}\n', "asked before"),
+        (
+            '{"problem": "x", "answer": "1"}\n{"problem": "x", "answer": "2"}\n',
+            "stands above with another answer",
+        ),
         ('{"problem": "x", "answer": "1"}\n', "has no problems for"),
     ],
 )
@@ -197,6 +200,9 @@ def test_another_package_offers_a_task(write, tmp_path, monkeypatch):
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-tasks\nVersion: 1.0\n")
     points = "[addgpt.tasks]\nodd = their_tasks.odd\neven = their_tasks.odd:Parity\nno = nowhere\n"
+    points += "bad = their_tasks.bad\nthree = their_tasks.three:number\n"
+    (package / "bad.py").write_text("1 / 0")
+    (package / "three.py").write_text("number = 3")
     (info / "entry_points.txt").write_text(points)
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     assert type(load_task("odd")) is type(load_task("even"))
@@ -205,7 +211,12 @@ def test_another_package_offers_a_task(write, tmp_path, monkeypatch):
     assert json.loads(run("eval", "run", "--per-cell", "5", "--json").stdout)
     listed = run("tasks", code=1)
     assert "odd: " in listed.stdout and "no: " in listed.stderr
-    with pytest.raises(UsageError, match="cannot be loaded: No module named 'nowhere'"):
+    where = r"\(of the package their-tasks: "
+    with pytest.raises(UsageError, match=where + r"nowhere\) .*loaded: No module named 'nowhere'"):
         load_task("no")
+    with pytest.raises(UsageError, match=where + r"their_tasks.bad\) .*loaded: ZeroDivisionError"):
+        load_task("bad")
+    with pytest.raises(UsageError, match=where + r"their_tasks.three:number\) is no Task but 3"):
+        load_task("three")
     with pytest.raises(UsageError, match=r"valid: add, .*odd"):
         load_task("nothing")

@@ -264,7 +264,7 @@ def test_a_file_that_has_changed_is_read_again(own):
 
 
 def test_a_file_that_is_no_task_is_refused(own, tmp_path):
-    with pytest.raises(UsageError, match="there is nothing to read in .*nowhere.py"):
+    with pytest.raises(UsageError, match="cannot read .*nowhere.py"):
         addgpt.load_task(tmp_path / "nowhere.py")
     own.write_text("import numpy\n")
     with pytest.raises(UsageError, match="double.py must define one Task, not 0"):
@@ -288,7 +288,7 @@ def test_reading_a_strangers_run_carries_out_no_file(own, tmp_path, monkeypatch)
     config = json.loads((run.path / "config.json").read_text())
     (run.path / "config.json").write_text(json.dumps(config | {"task": "double.py"}))
     (run.path / "SHA256SUMS").unlink()
-    with pytest.raises(RunError, match="whole path"):
+    with pytest.raises(RunError, match="absolute path"):
         Run(run.path).task()
 
 

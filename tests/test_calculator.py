@@ -94,7 +94,7 @@ def test_every_combination_of_signs(a, op, b):
         ("", "empty"),
         ("9" * 400 + "*" + "9" * 50, "400 digits . 50 digits takes more than 17,1"),
         ("9" * 1000 + "/7777777", r"too much work: 1,000 digits / 7 digits takes more than 17,143"),
-        ("9" * 1000 + "+1-1", "a number on the way has more than 1,000 digits"),
+        ("9" * 1000 + "+1-1", "an intermediate result has more than 1,000 digits"),
     ],
 )
 def test_errors_are_values_in_solve_many_and_raised_by_solve(calculator, text, words):
@@ -260,9 +260,9 @@ def test_a_language_model_is_no_calculator():
             a, b = problem.operands
             return Answer(2 * a + b)
 
-    with pytest.raises(ValueError, match="no calculator"):
+    with pytest.raises(ValueError, match="not a calculator"):
         Calculator(None, Prose(), "prose", write=lambda prompts, limit: None)
-    with pytest.raises(ValueError, match="double is no calculator: its task"):
+    with pytest.raises(ValueError, match="double is not a calculator: its task"):
         Calculator(None, Double(), "double", write=lambda prompts, limit: None)
     with pytest.raises(ValueError, match="needs a model"):
         Calculator(None, load_task("add"))

@@ -280,5 +280,5 @@ def test_nothing_to_compare_is_refused():
     right = np.ones(5, bool)
     half = scored("a", 0, {PLAIN: right}, marked=False)
     assert not compare([half], [scored("b", 0, {PLAIN: right})]).paired
-    with pytest.raises(ValueError, match="out of training"):
+    with pytest.raises(ValueError, match="no held-out problems to compare"):
         compare([scored("a", 0, {SMALL: right})], [scored("b", 0, {SMALL: right})])

@@ -90,7 +90,7 @@ def test_a_device_is_found_or_its_absence_is_said(name):
         (GPTConfig, {"width": 2.0}, "GPTConfig.width must be of type int, not 2.0"),
         (GPTConfig, {"width": None}, "GPTConfig.width must be of type int, not None"),
         (GPTConfig, {"tied": 1}, "GPTConfig.tied must be of type bool, not 1"),
-        (GPTConfig, {"levels": 3}, "GPTConfig.levels must be of type tuple"),
+        (GPTConfig, {"levels": 3}, "GPTConfig.levels must be of type list"),
         (GPTConfig, {"levels": [3, "4"]}, "GPTConfig.levels must be of type int, not '4'"),
         (GPTConfig, {"norm": "b"}, "norm must be one of rms, layer, plain, none, not 'b'"),
         (GPTConfig, {"dropout": math.nan}, r"dropout must be in \[0, 1\)"),

@@ -131,9 +131,9 @@ def test_nothing_but_a_byte_order_mark_is_changed(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("", "corpus is missing; it is tinyshakespeare, a file"),
+        ("", "corpus is missing; valid: tinyshakespeare, a file"),
         ("nothing-*.txt", "no file matches corpus 'nothing-.*hf:NAME"),
-        ("tinyshakespear", "no file matches corpus 'tinyshakespear'; it is tinyshakespeare"),
+        ("tinyshakespear", "no file matches corpus 'tinyshakespear'; valid: tinyshakespeare"),
         (".", "is a folder; give a file or a glob"),
         ("empty.txt", "empty.txt is empty"),
         ("hf:", "names no data set"),

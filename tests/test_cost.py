@@ -23,6 +23,13 @@ from addgpt.training import cost
 
 pytestmark = pytest.mark.slow
 
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """A machine's speed is measured in a moment."""
+    monkeypatch.setattr(cost.speed, "__defaults__", (0.05,))
+
+
 SMALL = {"digits": "3", "width": "32", "layers": "3", "heads": "4", "batch_size": "24"}
 
 

@@ -109,7 +109,7 @@ def test_the_trace_is_dropped_bit_by_bit_until_the_sum_stands_alone(toy_run, tmp
     whole = load_task("add", options | {"trace_drop": 0})
     assert run.config.model.context == whole.longest() == run.task().longest() + 6
     assert train(run).step == 4
-    with pytest.raises(UsageError, match="longer than what the model was made for"):
+    with pytest.raises(UsageError, match="longer problems than the model was built for"):
         short = toy_run(name="short", **options)
         reconfigure(short.config, None, {"curriculum": text})
 

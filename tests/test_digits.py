@@ -127,3 +127,34 @@ def test_longest_chain_follows_its_definition(matrices, carry_chain, some):
 )
 def test_longest_chain_of_worked_examples(matrices, a, b, borrow, chain):
     assert digits.longest_chain(*matrices([(a, b)])[:2], borrow).tolist() == [chain]
+
+
+def columns_of(a: int, b: int, borrow: bool) -> list[tuple[int, int]]:
+    """Of each column, what its digits make by themselves (9, or 0 of a difference, is what passes a
+    carry on) and what is carried to it: by hand, lowest first."""
+    size, carry, found = max(len(str(a)), len(str(b))), 0, []
+    for x, y in zip(str(a).zfill(size)[::-1], str(b).zfill(size)[::-1], strict=True):
+        alone = int(x) - int(y) if borrow else int(x) + int(y)
+        found.append((alone, carry))
+        carry = int(alone - carry < 0 if borrow else alone + carry > 9)
+    return found
+
+
+@given(st.lists(st.tuples(small, small), min_size=1, max_size=8))
+def test_a_carry_runs_through_sums_of_nine_or_finds_none(matrices, some):
+    nearly = [(x, int("".join(str(9 - int(c)) for c in str(x))) + y % 2) for x, y in some]
+    for problems in (some, nearly, [(x, x + y % 3) for x, y in some]):
+        a, b, _, _ = matrices(problems)
+        for borrow in (False, True):
+            passes = 0 if borrow else 9
+            runs = {0: [], 1: []}  # by what is carried to such a column
+            for x, y in problems:
+                there = columns_of(x, y, borrow)
+                for carry, longest in runs.items():
+                    text = "".join("x" if one == (passes, carry) else "." for one in there)
+                    longest.append(max(map(len, text.split("."))))
+            assert digits.longest_idle(a, b, borrow).tolist() == runs[0]
+            carried = [any(carry for _, carry in columns_of(x, y, borrow)) for x, y in problems]
+            chains = digits.longest_chain(a, b, borrow).tolist()
+            for through, chain, some_carry in zip(runs[1], chains, carried, strict=True):
+                assert not some_carry or chain == 1 + through

@@ -91,13 +91,18 @@ def replaced(code: str, *changes: tuple[str, str]) -> str:
 
 
 def test_python_of_the_other_pages_runs(tmp_path):
-    for page in PAGES:
-        if page.parent != EXERCISES:
-            code = [block for block in python_of(page) if CLASS_OF_A_TASK not in block]
-            if code:
-                folder = tmp_path / page.stem
-                folder.mkdir()
-                run_python("\n".join(code), folder)
+    """In one process, which imports torch once; each page has its own names."""
+    pages = [page for page in PAGES if page.parent != EXERCISES]
+    code = {page.name: [b for b in python_of(page) if CLASS_OF_A_TASK not in b] for page in pages}
+    code = {name: "\n".join(some) for name, some in code.items() if some}
+    fewer = ("steps=100", "steps=2"), ("per_cell=200", "per_cell=5")
+    code["api.md"] = replaced(code["api.md"], *fewer)
+    assert len(code) >= 4
+    run = "exec(compile(code, page, 'exec'), {'__name__': 'page'})"
+    printed = run_python(
+        f"for page, code in {code!r}.items():\n    {run}\n    print(page)", tmp_path
+    )
+    assert [line for line in printed.splitlines() if line in code] == list(code)
 
 
 @pytest.mark.parametrize("name", ["modmul", "parity", "parityof"])
@@ -123,10 +128,13 @@ def test_exercise_1_both_attentions_are_one_function(tmp_path):
 
 
 def test_exercise_2_learns_to_add(tmp_path):
-    """The page as it is, in one process with the checks of what it draws."""
+    """The page on operands below 20 and a third of the steps, which takes a third of the time: two
+    seeds got 92 and 98 % right, 0 % without training. Then the checks of what it draws."""
     code = "\n".join(python_of(EXERCISES / "2.md"))
+    code = replaced(code, ("randint(100, ", "randint(20, "), ("steps=600", "steps=200"))
     checks = """
-assert exact_match(model) >= 0.95
+assert exact_match(GPT()) < 0.1
+assert exact_match(model) >= 0.5
 rows = problems(1000, held_out=False)
 a, b = 10 * rows[:, 0] + rows[:, 1], 10 * rows[:, 3] + rows[:, 4]
 assert torch.equal(rows[:, 6] + 10 * rows[:, 7] + 100 * rows[:, 8], a + b)

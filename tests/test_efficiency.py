@@ -156,7 +156,7 @@ def test_the_command_writes_table_and_figure_and_prints_a_table(runs, table, tmp
     ("change", "message"),
     [
         ({"pool": 0}, "without a pool"),
-        ({"trace": "carry", "format": "padded"}, "no format that is compared"),
+        ({"trace": "carry", "format": "padded"}, "a format that is not compared"),
     ],
 )
 def test_other_runs_are_refused_in_one_line(tmp_path, change, message):

@@ -124,6 +124,28 @@ def test_a_plain_gpt_is_a_stock_architecture(name, random_run, tmp_path):
     same_text(run, tmp_path / "out", False)
 
 
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_a_stock_export_is_what_transformer_lens_looks_into(name, random_run, tmp_path):
+    lens = pytest.importorskip("transformer_lens.model_bridge", exc_type=ImportError)
+    pytest.importorskip("transformers")
+    from addgpt.export.huggingface import export_huggingface, some_rows
+    from addgpt.generation.decode import batch_within_tables
+    from addgpt.model.forward import tensors
+
+    run = random_run("add", STOCK[name][1])
+    export_huggingface(run, tmp_path / "out")
+    bridge = lens.TransformerBridge.boot_transformers(str(tmp_path / "out"), device="cpu")
+    batch, model = some_rows(run.task()), run.model()
+    tokens, ids, _ = tensors(batch_within_tables(batch, model.config), torch.device("cpu"))
+    with torch.inference_mode():
+        ours = model(tokens, ids)
+        theirs, seen = bridge.run_with_cache(tokens)
+    real = torch.arange(tokens.shape[1]) < torch.from_numpy(batch.lengths - 1)[:, None]
+    assert float((ours - theirs).abs()[real].max()) < 1e-3
+    rows, length = tokens.shape
+    assert seen["blocks.1.attn.hook_pattern"].shape == (rows, 2, length, length)
+
+
 def test_the_shipped_calculator_is_exported_from_the_command_line(tmp_path):
     """One row of each operation, written by the exported model alone, read back by the task."""
     pytest.importorskip("transformers")

@@ -1,4 +1,4 @@
-"""Models of others on our grid: asked, read, kept, resumed, scored; against real parts, offline."""
+"""External models on our grid: asked, read, kept, resumed, scored; against real parts, offline."""
 
 import itertools
 import json
@@ -191,7 +191,7 @@ def test_a_folder_keeps_to_what_it_was_asked(tmp_path):
     with pytest.raises(RunError, match="other problems"):
         open_folder(external_config("hf:somewhere/tiny", other, {}), "add", other, run.path)
     assert "train" not in json.loads((run.path / "config.json").read_text())
-    with pytest.raises(UsageError, match="model of others"):
+    with pytest.raises(UsageError, match="external model"):
         Run(run.path).model()
 
 
@@ -201,8 +201,8 @@ def test_a_folder_keeps_to_what_it_was_asked(tmp_path):
         ("hf:", {}, "names nothing"),
         ("api:localhost", {"model": "m"}, "begins with http"),
         ("api:http://localhost/v1", {}, "--model"),
-        ("hf:x", {"model": "m"}, "--model says nothing"),
-        ("answers:x.csv", {"shots": 1}, "--shots says nothing"),
+        ("hf:x", {"model": "m"}, "--model does not apply"),
+        ("answers:x.csv", {"shots": 1}, "--shots does not apply"),
         ("hf:x", {"template": "What?"}, r"\{problem\}"),
     ],
 )

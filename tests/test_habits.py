@@ -126,6 +126,7 @@ for package in (addgpt, tasks, analysis):
         if not module.name.endswith("__main__") and "pretrained" not in module.name:
             importlib.import_module(module.name)
 run = addgpt.train("add", digits=1, steps=2, width=16, heads=2, eval_size=8, out="run", quiet=True)
+assert "torch._dynamo" not in sys.modules  # a second, and nothing is compiled
 from addgpt.cli.main import main
 for words in (["eval", "run", "--per-cell", "5"], ["calc", "12*34"], ["doctor"], ["tasks"]):
     main(words)

@@ -1,24 +1,20 @@
-"""Inside a model: activations and interventions, the page, ablations, probes."""
+"""Inside a model: activations and interventions, ablations, probes."""
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 
 import addgpt
-from addgpt.cli.main import main
 from addgpt.config.architectures import GRUConfig
 from addgpt.config.errors import UsageError
 from addgpt.interpret import Activations, activations, knock_out, mean, patch, run_with, zero
 from addgpt.interpret.ablation import ablate
 from addgpt.interpret.attribution import attribution, lens
-from addgpt.interpret.page import attention_page_data, page
 from addgpt.interpret.patching import patch_pairs
 from addgpt.interpret.probes import fitted, probe, spectrum
 from addgpt.interpret.sample import sample
@@ -30,7 +26,6 @@ from addgpt.task_lookup import load_task
 pytestmark = pytest.mark.slow
 
 ADDER = str(Path(addgpt.__file__).parent / "pretrained" / "adder")
-CHROMIUM, QUIET = "/usr/bin/chromium", ["--no-sandbox", "--disable-gpu"]
 VARIANTS = [
     {},
     {"norm": "layer", "position": "learned", "tied": True},
@@ -176,7 +171,7 @@ def test_a_damaged_file_is_one_line(tmp_path):
 
 @pytest.mark.parametrize("problem", ["9" * 30 + "*" + "8" * 30, "9" * 1000 + "+" + "1" * 1000])
 def test_work_that_is_too_long_is_refused_and_not_cut(problem):
-    with pytest.raises(UsageError, match=r"[23],\d+ tokens: at most 2,000 can be looked into"):
+    with pytest.raises(UsageError, match=r"[23],\d+ tokens: at most 2,000 can be inspected"):
         activations("calculator", problem)
 
 
@@ -199,7 +194,7 @@ def test_errors_name_what_is_valid(toy):
     with pytest.raises(UsageError, match="head.0 can only be read; edit found.D"):
         run_with(ADDER, "1+2", [zero("head.0", head=0)])
     for edits in (zero("found.0"), ["found.0"]):
-        with pytest.raises(UsageError, match="edits are a list"):
+        with pytest.raises(UsageError, match="edits must be a list"):
             run_with(ADDER, "1+2", edits)
     with pytest.raises(UsageError, match="not of task modular"):
         activations(ADDER, "1+2", load_task("modular", {}))
@@ -209,120 +204,13 @@ def test_errors_name_what_is_valid(toy):
         activations(ADDER, "12*34")
     with pytest.raises(UsageError, match="as many tokens"):
         run_with(ADDER, "1+2", [patch("found.0", activations(ADDER, "128+367"))])
-    with pytest.raises(UsageError, match="there are tokens 0 to"):
+    with pytest.raises(UsageError, match="tokens must be in 0"):
         run_with(ADDER, "1+2", [zero("found.0", tokens=[99])])
     gru = build(GRUConfig(vocab=19, context=40, levels=(9, 1, 25), width=8))
     with pytest.raises(UsageError, match="gru has no attention"):
         activations(gru, "1+2", load_task("add", {"digits": 3}))
     with pytest.raises(UsageError, match="give its task"):
         activations(toy().model, "1+2")
-
-
-# What people see.
-
-
-def test_the_page_holds_all_that_was_looked_at():
-    data = attention_page_data(ADDER, "128+367")
-    assert (data["answer"], data["right"]) == ("495", True)
-    found = activations(ADDER, "128+367")
-    assert "".join(token["char"] for token in data["tokens"]) == found.text
-    for slot in data["slots"]:
-        for head, looks in enumerate(slot["looks"][0]):
-            row = found["weights.0"][head, slot["token"] - 1]
-            assert dict(map(tuple, looks)) == pytest.approx(
-                {key: round(float(row[key]), 3) for key in np.flatnonzero(row >= 0.01)}
-            )
-        lead = sum(value for _, value in slot["parts"])
-        logits = found["logits"][slot["token"] - 1]
-        letters = [found.alphabet.index(c) for c in (found.text[slot["token"]], slot["against"])]
-        assert lead == pytest.approx(float(logits[letters[0]] - logits[letters[1]]), abs=0.02)
-    text = page(data)
-    stored = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
-    assert json.loads(stored[1].replace("\\u003c", "<")) == data
-    assert "drawAttention(" in text and not re.search(r'(src|href)="http', text)
-
-
-def test_a_page_of_text_from_a_corpus_cannot_end_its_script(toy):
-    data = attention_page_data(ADDER, "1+2") | {"problem": "</script><b>"}
-    text = page(data)
-    assert "</script><b>" not in text and "<b>" not in text
-
-
-@pytest.mark.parametrize("width", [1100, 380])
-def test_a_long_sum_fits_the_screen_and_the_chosen_digit_is_seen(tmp_path, width):
-    sync = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    if not Path(CHROMIUM).exists():
-        pytest.skip("there is no Chromium")
-    file = tmp_path / "a.html"
-    file.write_text(page(attention_page_data(ADDER, "9" * 40 + "+" + "1" * 40)))
-    with sync.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        shown = browser.new_page(viewport={"width": width, "height": 800})
-        shown.goto(file.as_uri())
-        for key in ("End", "Home", "ArrowRight"):
-            shown.focus(".attn .now")
-            shown.keyboard.press(key)
-            chosen = shown.locator(".attn .now").bounding_box()
-            assert 0 <= chosen["x"] and chosen["x"] + chosen["width"] <= width
-        assert shown.evaluate("document.documentElement.scrollWidth") <= width
-        shown.reload()  # before anything is chosen, it is the first digit, on the right
-        assert 0 < shown.locator(".attn .now").bounding_box()["x"] < width
-        browser.close()
-
-
-@pytest.mark.parametrize("name", ["add", "sub", "mul", "div", "calc", "sum"])
-def test_each_token_has_a_place_of_its_own_on_paper(name):
-    task = load_task(name, {"digits": 3})
-    batch = task.batch(np.random.default_rng(0), 8, "train")
-    for row in range(8):
-        text = task.decode(batch.tokens[row, : batch.lengths[row]])
-        places = task.placed(text, batch.positions[row, : len(text)])
-        assert len(set(places)) == len(text)
-        rows = [place.row for place in places]
-        assert rows == sorted(rows)
-
-
-def test_commands_print_and_write(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: str) -> str:
-        done = CliRunner().invoke(main, ["inspect", ADDER, *words], catch_exceptions=False)
-        assert done.exit_code == 0, done.output
-        return done.stdout
-
-    shown = run("128+367", "--out", "a.html", "--out", "a.png", "--out", "a.npz")
-    assert "128+367 = 495" in shown and "head 0.1" in shown
-    assert json.loads(run("128+367", "--json"))["answer"] == "495"
-    shown = run("--ablate", "--examples", "20", "--out", "b.csv", "--out", "b.png")
-    assert shown.splitlines()[1].split() == ["none", "none", "all", "20", "20"]
-    assert "carried" in run("--patch", "--examples", "10", "--out", "c.png")
-    assert "accuracy" in run("--probe", "carry", "--examples", "110", "--out", "d.png")
-    assert "frequency" in run("--fourier", "--out", "e.csv", "--out", "e.png")
-    for file in tmp_path.iterdir():
-        assert file.stat().st_size > 200, file
-
-
-@pytest.mark.parametrize(
-    "words, message",
-    [
-        ([], "none is given"),
-        (["1+2", "--ablate"], "not PROBLEM and --ablate"),
-        (["1+2", "--out", "a.txt"], ".html or .png or .npz"),
-        (["--probe", "tens"], "unknown probe 'tens'; valid: carry, borrow, sum"),
-        (["12*34"], "12+34"),
-        (["--probe", "borrow", "--examples", "20"], "carry, sum, not borrow"),
-    ],
-)
-def test_wrong_commands_are_answered_in_one_line(words, message):
-    done = CliRunner().invoke(main, ["inspect", ADDER, *words])
-    assert done.exit_code == 2
-    assert message in done.stderr and done.stderr.count("\n") == 1
-
-
-def test_a_folder_in_place_of_a_file_is_found_before_the_work(tmp_path):
-    (tmp_path / "a.html").mkdir()
-    done = CliRunner().invoke(main, ["inspect", ADDER, "1+2", "--out", str(tmp_path / "a.html")])
-    assert done.exit_code == 1 and "that is a folder" in done.stderr and not done.stdout
 
 
 # Measures of whole models.
@@ -345,6 +233,21 @@ def test_ablation_counts_what_a_model_with_weights_of_zero_gets_right(adder):
     assert whole["head 0.0", "zero", "all"] == ablate(again, some)[0]["right"] < 60
     digits = [r for r in rows if r["part"] == "none" and r["row"] != "all"]
     assert sum(r["n"] for r in digits) == some.scored.sum()
+
+
+def test_ablation_by_cascades_asks_each_class_and_counts_what_is_right(adder):
+    from addgpt.interpret.ablation import ablate_cascades
+
+    rows = ablate_cascades(adder, 20)
+    found = {(row["part"], row["how"], row["cell"]): row for row in rows}
+    assert [row["cell"] for row in rows if row["part"] == "none"] == [
+        *(f"+ carry:{k}" for k in range(4)), *(f"+ idle:{k}" for k in (1, 2, 3))
+    ]  # fmt: skip
+    assert all(row["n"] == row["right"] for row in rows if row["part"] == "none")
+    carries = [found["head 0.0", "mean", f"+ carry:{k}"] for k in (0, 3)]  # its carry head
+    assert carries[1]["right"] < carries[0]["right"] <= carries[0]["n"]
+    with pytest.raises(UsageError, match="no cells of carry chains; try add, sub, calc"):
+        ablate_cascades(Subject(adder.model, load_task("mul", {"digits": 2})), 20)
 
 
 def test_ablation_in_one_row_is_the_same_with_and_without_the_short_cut(toy):
@@ -403,7 +306,7 @@ def test_probes_find_what_is_there_and_nothing_else(adder):
 
 def test_sums_of_many_numbers_are_probed_where_there_are_two(toy_model):
     task = load_task("sum", {"digits": 3})
-    with pytest.raises(UsageError, match="of two numbers have such facts, not of 3"):
+    with pytest.raises(UsageError, match="of two numbers, not 3"):
         task.column_fact("carry", Problem("+", (1, 2, 3)), 1)
     model = toy_model(vocab=len(task.alphabet), levels=task.levels)
     of = Subject(model, task)

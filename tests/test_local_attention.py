@@ -118,7 +118,7 @@ def sight_of(model, ids: torch.Tensor) -> torch.Tensor:
     sight = torch.zeros(len(ids), length, length, dtype=torch.bool)
     naive.prompt = 0
     for row, one in enumerate(ids.numpy()):
-        naive.ids = one
+        naive.ids, naive.found = one, {}
         for t in range(length):
             sight[row, t, naive.seen(t)] = True
     return sight
@@ -393,7 +393,7 @@ SIZES = partial(GPTConfig, 11, 30, levels=LEVELS)
     ("config", "text"),
     [
         (SIZES(visible=((1,), (), ())), "visible goes with attention=window or reads, not full"),
-        (SIZES(attention="window"), "is told by its task what it sees"),
+        (SIZES(attention="window"), "the task decides what attention="),
         (SIZES(attention="window", visible=((1,), ())), "does not fit 3 levels of ids"),
         (SIZES(attention="reads", visible=((1, 1, 0),)), "does not fit 3 levels of ids"),
         (SIZES(attention="reads", visible=((9, 1, 0, 0),)), "does not fit 3 levels of ids"),

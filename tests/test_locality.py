@@ -91,7 +91,7 @@ def test_each_token_follows_from_what_its_rule_reads(local, matrices, problem, n
         a, b = a % 10**6, b % 10**4
     batch = task.write(*matrices([(a, max(b, task.least_b))])).batch()
     tokens, ids, scored = batch.tokens[0], batch.positions[0].astype(int), batch.scored[0]
-    sees = LocalAttention(config).places(torch.from_numpy(ids)[None])[0].numpy()
+    sees = LocalAttention(config).seen_keys(torch.from_numpy(ids)[None])[0].numpy()
     limits = task.windows()
     for slot in np.flatnonzero(scored):
         token, fits, places = by_rule(task, tokens, ids, slot)
@@ -113,7 +113,7 @@ def test_the_pattern_of_reads_shows_what_is_read_and_the_token_just_written_alon
         pytest.skip("windows show more")
     batch = task.write(*matrices([(9876, 54)])).batch()
     ids = batch.positions[0].astype(int)
-    sees = LocalAttention(config).places(torch.from_numpy(ids)[None])[0].numpy()
+    sees = LocalAttention(config).seen_keys(torch.from_numpy(ids)[None])[0].numpy()
     for slot in np.flatnonzero(batch.scored[0]):
         reads = task.rules()[int(ids[slot, -1])].reads
         places = {found_by_ids(ids, slot, read) for read in reads} - {None}
@@ -127,7 +127,7 @@ def contexts_in(task, config, batch):
         rows.setdefault(ids.tobytes(), []).append(row)
     for alike in rows.values():
         ids = torch.from_numpy(batch.positions[alike[0]].astype(int))[None]
-        sees = LocalAttention(config).places(ids)[0].numpy()
+        sees = LocalAttention(config).seen_keys(ids)[0].numpy()
         for slot in np.flatnonzero(batch.scored[alike].any(0)):
             used = [row for row in alike if batch.scored[row, slot]]
             look, example, _ = met(batch, used[0], sees[slot - 1])

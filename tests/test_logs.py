@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
+import sqlite3
 import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+import addgpt
 from addgpt.cli.main import main
+from addgpt.runs.files import RunError
 from addgpt.runs.run import Run
 from addgpt.training import logs
 from addgpt.training.loop import train
@@ -92,16 +96,25 @@ def test_wandb_offline_keeps_the_curve(tmp_path, monkeypatch):
         monkeypatch.setenv(f"WANDB_{name}", value)
     monkeypatch.chdir(tmp_path)
     done = start(tmp_path / "run", "wandb", 4)
-    assert "given up" not in done.stderr
+    assert "has stopped" not in done.stderr
     assert list((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
 
 
 def test_trackio_keeps_the_curve(tmp_path, monkeypatch):
-    pytest.importorskip("trackio", exc_type=ImportError)
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
-    done = start(tmp_path / "run", "trackio", 4)
-    assert "given up" not in done.stderr
-    assert list((tmp_path / "trackio").rglob("addgpt*.db"))
+    """Of a resumed training one curve; a new training of that name has its own."""
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))  # read once, when imported
+    pytest.importorskip("trackio.utils", exc_type=ImportError)
+    done = start(tmp_path / "a" / "run", "trackio", 4)
+    assert "has stopped" not in done.stderr and "Trackio" not in done.stdout
+    resume(tmp_path / "a" / "run", "trackio", 8)
+    start(tmp_path / "b" / "run", "trackio", 4)
+    (file,) = (tmp_path / "trackio").rglob("addgpt*.db")
+    with sqlite3.connect(file) as base:
+        rows = base.execute("select run_id, step, metrics from metrics order by id").fetchall()
+    found = {}
+    for run, step, metrics in rows:
+        found.setdefault(run, []).append((step, json.loads(metrics)["val_loss"]))
+    assert [*found.values()] == [curve(tmp_path / name / "run", "val_loss") for name in "ab"]
 
 
 def test_a_log_that_cannot_be_kept_is_told_before_the_work(tmp_path, monkeypatch):
@@ -113,6 +126,32 @@ def test_a_log_that_cannot_be_kept_is_told_before_the_work(tmp_path, monkeypatch
     assert "pip install 'addgpt[wandb]'" in done.stderr and not (tmp_path / "a").exists()
 
 
+def test_a_log_without_a_place_is_told_before_the_training(tmp_path, toy_run, monkeypatch):
+    run = toy_run(steps=4)
+    (run.path / "tensorboard").touch()
+    (run.path / "metrics.csv").mkdir()
+    for kind in ("csv", *(["tensorboard"] if importlib.util.find_spec("tensorboard") else [])):
+        with pytest.raises(RunError, match=f"^--log {kind} has no place to write to: .*{run.path}"):
+            addgpt.train("add", out=run.path, resume=True, log=kind, quiet=True)
+        done = command("--resume", "--out", run.path, "--log", kind, code=1)
+        assert "has no place" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert not run.started
+
+
+def test_logs_are_asked_for_in_python_too(tmp_path):
+    small = {"digits": 1, "layers": 1, "width": 16, "heads": 2, "batch_size": 8, "eval_size": 16}
+    small |= {"eval_every": 2, "steps": 4, "threads": 1, "warmup": 1, "quiet": True}
+    with pytest.raises(ValueError, match="csv, tensorboard, wandb, trackio, not 'paper'"):
+        addgpt.train("add", out=tmp_path / "run", log="paper", **small)
+    assert not (tmp_path / "run").exists()
+    steps = []
+    run = addgpt.train(
+        "add", out=tmp_path / "run", log=["csv"], on_step=lambda s: steps.append(s.step), **small
+    )
+    rows = [*csv.DictReader((run.path / "metrics.csv").open())]
+    assert [int(row["step"]) for row in rows] == [2, 4] and steps == [1, 2, 3, 4]
+
+
 def test_a_log_that_fails_does_not_end_the_training(toy_run, capsys):
     run = toy_run(steps=4, eval_every=2)
     with logs.Log("csv", run) as log:
@@ -120,4 +159,4 @@ def test_a_log_that_fails_does_not_end_the_training(toy_run, capsys):
         train(run, log)
     assert Run(run.path).progress()["step"] == 4
     said = capsys.readouterr().err
-    assert said.count("--log csv is given up: JSONDecodeError") == 1
+    assert said.count("--log csv has stopped: JSONDecodeError") == 1

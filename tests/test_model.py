@@ -321,7 +321,7 @@ def test_dropout_acts_in_training_only(toy_model):
         ({"level_position": ("rotary",)}, "names 1 levels, the task has 0"),
         (
             {"levels": (3,), "level_position": ("rotary2",), "next_ids": False},
-            "rotary2 uses the ids of the slot to fill, too: it needs next_ids=true",
+            "rotary2 also uses target position ids: it needs next_ids=true",
         ),
         ({"position": "rotary", "width": 4, "heads": 4}, "too narrow for 1 rotary axes"),
         ({"position": "rotary", "width": 28, "heads": 4}, "heads of 7 have an odd one out; choose"),
@@ -329,8 +329,8 @@ def test_dropout_acts_in_training_only(toy_model):
         ({"kv_heads": -1}, r"kv_heads must be in 0\.\.1024, not -1"),
         ({"kv_heads": 2, "heads": 4, "share": "qk"}, "share=qk needs as many kv_heads as heads"),
         ({"content": False}, "content=false needs positions that decide the attention"),
-        ({"content": False, "position": "rotary"}, "rotary turns queries and keys"),
-        ({"content": False, "levels": (3,), "level_position": ("rotary2",)}, "rotary2 turns"),
+        ({"content": False, "position": "rotary"}, "rotary rotates queries and keys"),
+        ({"content": False, "levels": (3,), "level_position": ("rotary2",)}, "rotary2 rotates"),
         (
             {"content": False, "position": "alibi", "share": "kv"},
             "share applies to queries and keys",

@@ -20,6 +20,7 @@ from addgpt.evaluation.exact_match import score
 from addgpt.evaluation.problem_files.records import Columns
 from addgpt.evaluation.problem_files.scores import by_group, read_problems
 from addgpt.evaluation.problem_files.wording import number, spoken
+from addgpt.runs.run import SHIPPED
 from addgpt.task_lookup import load_task
 
 pytestmark = pytest.mark.slow
@@ -197,6 +198,17 @@ def test_what_can_be_asked_is_scored_and_the_rest_is_named_first(tmp_path):
     assert refused.stdout == "" and "line 5" in refused.stderr and "--strict" in refused.stderr
     done = run("calculator", "--columns", "problem=a", code=2)
     assert "--columns goes with --problems" in done.stderr
+
+
+def test_a_run_of_one_operation_is_scored_on_that_one(tmp_path):
+    file = tmp_path / "mixed.csv"
+    file.write_text("problem,answer\n12+34,46\n7*8,56\n917+88,1005\nhello,1\n")
+    done = run(SHIPPED.parent / "adder", "--problems", file, "--json", code=3)
+    rows = json.loads(done.stdout)
+    assert [(row["where"], row["correct"]) for row in rows] == [("line 2", True), ("line 4", True)]
+    product, word, total = done.stderr.splitlines()
+    assert "line 3: " in product and "line 5: unknown word 'hello'" in word
+    assert total == "2 of 4 cannot be asked; scoring the other 2"
 
 
 def test_predictions_of_a_file_are_answers_that_can_be_scored(tmp_path):

@@ -58,9 +58,10 @@ def test_strata_are_told_apart_as_defined(matrices, belongs, some):
             assert found.tolist() == [belongs(stratum, op, a, b) for a, b in some], stratum
 
 
-@pytest.mark.parametrize("stratum", ["zero", "carry:", "carry:x", "carry:-1", ""])
+@pytest.mark.parametrize("stratum", ["zero", "carry:", "carry:x", "carry:-1", "idle:", ""])
 def test_an_unknown_stratum_lists_the_valid_ones(matrices, stratum):
-    with pytest.raises(ValueError, match="unknown stratum .*; valid: all, carry:K, zeros, equal"):
+    valid = "all, carry:K, idle:K, zeros, equal"
+    with pytest.raises(ValueError, match=f"unknown stratum .*; valid: {valid}"):
         load_task("add").belongs(stratum, *matrices([(1, 2)])[:2])
 
 

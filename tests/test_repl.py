@@ -6,92 +6,24 @@ import io
 import os
 import re
 import signal
-import sys
 from dataclasses import replace
 from pathlib import Path
 
-import pexpect
 import pytest
 
 from addgpt.calculator.repl import history_file, styled_answer
 from addgpt.calculator.show import heading, notes, run_lines, show
 from tests.helpers.calculators import perfect
+from tests.helpers.session import Terminal
 
 pytestmark = pytest.mark.slow
-
-HERE = Path(__file__).parents[1]
-SCRIPT = """
-import sys, time
-sys.path.insert(0, {here!r})
-from tests.helpers.calculators import perfect
-from addgpt.calculator.repl import run_repl
-
-def spoil(prompt, text):
-    if prompt == "77*77=":
-        print("at work", flush=True)
-        time.sleep(60)
-    return "9020#" if prompt == "6+7=" else text
-
-def open_model(path):
-    if path != "other":
-        raise RuntimeError(path + " is not a run: it has no config.json")
-    return perfect("add")
-
-run_repl(perfect(spoil=spoil), open_model)
-print("good" + "bye")
-"""
-PROMPT = r"\x1b\[0m>\x1b\[0m[^>]*\x1b\[\?25h"  # drawn, and the cursor shown again
-ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]")
-
-
-class Terminal:
-    """A session in a pseudo-terminal; what comes back is read without its escape sequences."""
-
-    def __init__(self, folder: Path, columns: int = 120, **environment: str) -> None:
-        script = folder / "session.py"
-        script.write_text(SCRIPT.format(here=str(HERE)))
-        self.child = pexpect.spawn(
-            sys.executable,
-            [str(script)],
-            env={
-                **{k: v for k, v in os.environ.items() if k != "COLUMNS"},
-                "TERM": "xterm",
-                "PROMPT_TOOLKIT_NO_CPR": "1",  # nobody answers where the cursor is
-                "XDG_STATE_HOME": str(folder),
-                **environment,
-            },
-            cwd=str(HERE),
-            encoding="utf-8",
-            timeout=30,
-            dimensions=(40, columns),
-        )
-        self.child.expect("(?s):help.*for.*help")
-        self.ready()
-
-    def ready(self) -> None:
-        self.child.expect(PROMPT)
-
-    def type(self, line: str, expect: str) -> str:
-        """Type a line; the text from then on, up to and including what is expected."""
-        self.child.send(line + "\r")
-        self.child.expect(expect)
-        seen = ESCAPES.sub("", self.child.before + self.child.after)
-        self.ready()
-        return seen
-
-    def leave(self) -> None:
-        self.child.sendeof()
-        self.child.expect("goodbye")
-        self.child.expect(pexpect.EOF)
-        self.child.close()
-        assert self.child.exitstatus == 0
 
 
 @pytest.fixture
 def terminal(tmp_path):
     session = Terminal(tmp_path)
     yield session
-    session.child.close(force=True)
+    session.close()
 
 
 def test_a_session(terminal):
@@ -188,7 +120,7 @@ def test_editing_and_completion(terminal):
 
 def test_control_c_cancels_the_line_and_control_d_leaves(terminal):
     terminal.child.send("999999*")
-    terminal.child.sendintr()
+    terminal.child.send("\x03")
     terminal.child.expect("cancelled")
     terminal.ready()
     terminal.type("1+1", "\x1b\\[[0-9;]*m2")
@@ -198,7 +130,7 @@ def test_control_c_cancels_the_line_and_control_d_leaves(terminal):
 def test_control_c_interrupts_a_computation(terminal):
     terminal.child.send("77*77\r")
     terminal.child.expect("at work")
-    terminal.child.kill(signal.SIGINT)
+    os.kill(terminal.process.pid, signal.SIGINT)
     terminal.child.expect("cancelled")
     terminal.ready()
     terminal.type("2+3", "5")

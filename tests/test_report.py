@@ -20,8 +20,6 @@ from addgpt.evaluation.schema import ERROR_KINDS
 from analysis import report
 from analysis.report import data as report_data
 from analysis.report import examples as report_examples
-from analysis.report.svg import Drawings
-from analysis.style import Panel
 from tests.helpers.report import (
     REFERENCE,
     ROOT,
@@ -198,16 +196,6 @@ def test_a_grid_of_scattered_lengths_is_drawn_by_its_lengths(tmp_path: Path) -> 
     assert len(report.build(path).html) < 100_000
 
 
-def drawn(x: list, y: list) -> str:
-    panel = Panel("", "", lambda axis: axis.plot(x, y, color="#0173b2"))
-    return re.search(r'<path class="\w+" d="([^"]*)"', Drawings().draw(panel))[1]
-
-
-def test_points_that_are_no_numbers_are_left_out() -> None:
-    path = drawn([1, 2, 3, 4, 5, 6], [10, 20, float("nan"), 30, float("inf"), 50])
-    assert path.count("l") == 1 and "nan" not in path and "inf" not in path
-
-
 def test_a_long_log_is_thinned(tmp_path: Path) -> None:
     path = write_run(tmp_path / "run")
     look = json.loads((path / "metrics.jsonl").read_text().splitlines()[0])
@@ -375,7 +363,8 @@ def test_command_writes_the_page_and_says_so(results: Path, tmp_path: Path) -> N
         (["."], 2, "holds no run"),
         (["a file"], 2, "a file is not a folder"),
         (["run", "--out", "missing/page.html"], 1, "cannot write missing/page.html"),
-        (["run", "--out", "run"], 1, "cannot write run"),
+        (["run", "--out", "run"], 1, "cannot write run: that is a folder"),
+        (["run", "--out", ""], 2, "--out takes a file, such as report.html"),
     ],
 )
 def test_what_a_user_can_mend_is_one_line(tmp_path, monkeypatch, words, code, says) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from analysis import report
+from analysis.report.svg import Drawings
+from analysis.style import Panel
 from tests.helpers.report import (
     REFERENCE,
     page,
@@ -90,3 +92,13 @@ def measured(folder: Path, scheme: int) -> list[dict]:
     flags += [f"--user-data-dir={folder / 'profile'}", (folder / "frames.html").as_uri()]
     done = subprocess.run([CHROMIUM, *flags], capture_output=True, text=True, timeout=120)
     return json.loads(re.search(r"\[\{.*\}\]", done.stdout)[0])
+
+
+def drawn(x: list, y: list) -> str:
+    panel = Panel("", "", lambda axis: axis.plot(x, y, color="#0173b2"))
+    return re.search(r'<path class="\w+" d="([^"]*)"', Drawings().draw(panel))[1]
+
+
+def test_points_that_are_no_numbers_are_left_out() -> None:
+    path = drawn([1, 2, 3, 4, 5, 6], [10, 20, float("nan"), 30, float("inf"), 50])
+    assert path.count("l") == 1 and "nan" not in path and "inf" not in path

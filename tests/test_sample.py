@@ -48,10 +48,15 @@ def naive(model, prompt: list[int], limit: int) -> list[int]:
     return tokens[len(prompt) :]
 
 
+def streamed(*words, **how) -> list[int]:
+    """The tokens of a stream."""
+    return [token for token, _ in stream(*words, **how)]
+
+
 @pytest.mark.parametrize("length", [1, WINDOW - 1, WINDOW, WINDOW + 1, 3 * WINDOW])
 def test_greedy_text_equals_the_plain_loop_far_beyond_the_window(model, length):
     prompt = np.random.default_rng(length).integers(0, VOCAB, length).astype(np.uint8)
-    found = list(stream(model, nothing, prompt, 40, window=WINDOW))
+    found = streamed(model, nothing, prompt, 40, window=WINDOW)
     assert found == naive(model, prompt.tolist(), 40)
 
 
@@ -59,7 +64,7 @@ def test_the_text_changes_with_what_leaves_the_window(model):
     """Else the test above would show nothing: a longer view writes something else."""
     if model.config.longest is None:
         prompt = np.arange(5, dtype=np.uint8)
-        short, long = (list(stream(model, nothing, prompt, 60, window=w)) for w in (WINDOW, None))
+        short, long = (streamed(model, nothing, prompt, 60, window=w) for w in (WINDOW, None))
         assert short[: WINDOW - 5] == long[: WINDOW - 5] and short != long
 
 
@@ -75,7 +80,7 @@ def test_streaming_writes_what_generation_does(toy_model, how):
     for seed, (row, start) in enumerate(zip(batch.tokens, starts, strict=True)):
         first, second = (torch.Generator().manual_seed(seed) for _ in range(2))
         whole = generate(model, task.positions, row[None, :start], 9, end, rng=first, **how)
-        found = list(stream(model, task.positions, row[:start], 9, end, rng=second, **how))
+        found = streamed(model, task.positions, row[:start], 9, end, rng=second, **how)
         assert found == whole.tokens[0, : whole.length[0]].tolist()
         lengths.add(len(found))
     assert len(lengths) > 1, "all end at once: the test shows nothing"
@@ -86,9 +91,7 @@ def test_a_large_alphabet_is_generated_and_streamed(toy_model):
     prompt = np.array([599, 300, 256], np.uint16)
     out = generate(model, nothing, prompt[None], 6, end=599, temperature=0)
     assert out.tokens.dtype == np.uint16
-    assert (
-        list(stream(model, nothing, prompt, 6, end=599)) == out.tokens[0, : out.length[0]].tolist()
-    )
+    assert streamed(model, nothing, prompt, 6, end=599) == out.tokens[0, : out.length[0]].tolist()
     assert out.tokens[0, : out.length[0]].max() > 255
 
 

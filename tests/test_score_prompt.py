@@ -92,5 +92,5 @@ def test_it_is_off_by_default_and_val_is_as_ever(tmp_path):
 
 def test_a_prefix_that_sees_its_own_prompt_is_not_scored_on_it():
     config = configure("add", TINY | {"attention": "full", "prefix": True, "score_prompt": True})
-    with pytest.raises(UsageError, match="no score_prompt=true"):
+    with pytest.raises(UsageError, match="set score_prompt=false"):
         check_trainable(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -24,10 +25,11 @@ from addgpt.runs.run import Run
 from addgpt.training.loop import train
 from tests.helpers.sweeps import SMALL, until
 
-uvicorn = pytest.importorskip("uvicorn", reason="pip install 'addgpt[web]'")
+pytest.importorskip("uvicorn", reason="pip install 'addgpt[web]'")
 
-from addgpt.serve.app import LONGEST, Pages  # noqa: E402
-from addgpt.serve.local import LARGEST_BODY, Guard  # noqa: E402
+from addgpt.serve import local  # noqa: E402
+from addgpt.serve.app import LONGEST, MOST, Pages  # noqa: E402
+from addgpt.serve.local import LARGEST_BODY  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -39,12 +41,10 @@ class Server:
     """Our pages on a free port, in a thread."""
 
     def __init__(self, results: Path) -> None:
-        self.sock = socket.socket()
-        self.sock.bind(("127.0.0.1", 0))
+        self.sock = socket.create_server(("127.0.0.1", 0))
         self.port = self.sock.getsockname()[1]
         self.pages = Pages(load_calculator(), results)
-        app = Guard(self.pages.app(), self.port)
-        self.server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+        self.server = local.Server(self.pages.app(), self.sock)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.sock]})
         self.thread.start()
         until(lambda: self.server.started)
@@ -89,29 +89,38 @@ def test_an_expression_is_told_token_by_token(server):
         "12 * 34 = 408",
         "408 + 1 = 409",
     ]
-    assert events[-1] == ("answer", {"text": "409", "notes": [], "right": True})
-    tokens = [token for name, data in events if name == "tokens" for token in data]
+    assert events[-1] == ("answer", {"text": "409", "right": True})
+    tokens = [token for name, token in events if name == "token"]
     first = "".join(token["char"] for token in tokens).partition("#")[0]
     assert first.startswith("8") and all(0.5 < token["chance"] <= 1 for token in tokens)
     assert not any(token["wrong"] for token in tokens)
-    assert {token["row"][1] for token in tokens} >= {"product", "answer"}
-    assert [name for name, _ in events].index("tokens") > [name for name, _ in events].index("step")
+    assert {token["label"] for token in tokens} >= {"product", "answer"}
+    assert [name for name, _ in events].index("token") > [name for name, _ in events].index("step")
 
 
 def test_what_cannot_be_worked_out_is_refused_in_one_line(server):
     for text in ("1+", "", "12 foo", "1/0", "1" * (LONGEST + 1)):
         (name, told) = server.events(text)[-1]
-        assert name == "refused" and told and "\n" not in told, text
+        assert name == "answer" and not told["right"], text
+        assert told["text"].startswith("error: ") and "\n" not in told["text"], text
 
 
 def test_the_attention_of_a_token_is_that_of_the_work_that_was_written(server):
-    work = "".join(t["char"] for n, d in server.events("128+367") if n == "tokens" for t in d)
-    asked = json.dumps({"problem": "128+367", "completion": work}).encode()
+    work = "".join(token["char"] for n, token in server.events("128+367") if n == "token")
+    asked = f"128+367\n{work}".encode()
     code, told, _ = server.ask("/attention", asked)
     found = json.loads(told)
     assert code == 200 and found["answer"] == "495" and len(found["slots"]) == len(work)
     assert "".join(token["char"] for token in found["tokens"]) == f"128+367={work}"
-    for body in (b"", b"[]", b"{}", b"[" * 100_000, b'{"problem": "1+", "completion": ""}'):
+    for body in (
+        b"",
+        b"[]",
+        b"[" * 100_000,
+        b"1+\n",
+        b"1+2\nx",
+        b"1+2\n\xff",
+        b"1+2\n" + b"3" * 3_000,
+    ):
         code, told, _ = server.ask("/attention", body)
         assert code == 400 and "\n" not in told
 
@@ -120,8 +129,15 @@ def test_runs_are_shown_as_they_are(server):
     found = {run["name"]: run for run in json.loads(server.ask("/live")[1])}
     assert found.keys() == {"a run", "damaged"}
     run = found["a run"]
-    assert run["curves"]["step"][-1] == run["steps"] == SMALL["steps"] and not run["training"]
-    assert len(run["maps"]["+"]) == 4 and "damaged" in found["damaged"]["error"]
+    steps = SMALL["steps"]
+    assert run["loss"][-1][0] == steps and f"step {steps} of {steps}" in run["text"]
+    assert {tuple(cell[:3]) for cell in run["cells"]} == {
+        ("+", a, b) for a in (1, 2) for b in (1, 2)
+    }
+    assert (
+        all(0 <= right <= n for *_, right, n in run["cells"])
+        and "damaged" in found["damaged"]["text"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -164,18 +180,59 @@ def test_nobody_waits_for_a_long_computation_or_for_whoever_left_it(server):
     assert server.events("12*34")[-1][1]["text"] == "408"
     for sock in slow:
         sock.close()
-    until(lambda: server.pages.waiting == 0)  # what nobody reads any more is not worked out
+    until(
+        lambda: server.pages.places._value == MOST
+    )  # what nobody reads any more is not worked out
     assert server.events("12*34")[-1][1]["text"] == "408"
     assert time.monotonic() - begun < 15  # alone, `long` takes more
+
+
+ASKED = " HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\n"
+HANGING = {
+    "silent": "",
+    "half a header": "GET / HTTP/1.1\r\nHo",
+    "half a body": f"POST /attention{ASKED}Content-Length: 99\r\n\r\n1+2",
+    "kept open": f"GET /about{ASKED}\r\n",
+    "answer unread": f"GET /solve?text={'7' * 50}*{'3' * 50}{ASKED}\r\n",
+}
+
+
+def hanging(server: Server, kind: str, count: int) -> list[socket.socket]:
+    """Clients that have sent something, and neither read nor end."""
+    many = [socket.create_connection(("127.0.0.1", server.port), 20) for _ in range(count)]
+    for sock in many:
+        sock.sendall(HANGING[kind].replace("PORT", str(server.port)).encode())
+    return many
+
+
+@pytest.mark.parametrize("kind", HANGING)
+def test_connections_that_hang_shut_nobody_out_and_are_closed(server, monkeypatch, kind):
+    monkeypatch.setattr("addgpt.serve.local.PATIENCE", 0.5)
+    monkeypatch.setattr("addgpt.serve.app.SECONDS", 1.0)
+    monkeypatch.setattr("addgpt.serve.app.HURRY", 0.5)
+    many = hanging(server, kind, 50)
+    assert server.ask("/about")[0] == 200
+    until(lambda: server.events("12*34")[-1][1]["text"] == "408")  # else the model is busy
+    until(lambda: not server.server.server_state.connections)  # though none has closed its own
+    for sock in many:
+        sock.close()
+
+
+def test_a_crowd_that_hangs_is_closed_at_once(server, monkeypatch):
+    monkeypatch.setattr("addgpt.serve.local.PATIENCE", 1_000)
+    many = hanging(server, "silent", 300)
+    until(lambda: server.ask("/about")[0] == 200)
+    for sock in many:
+        sock.close()
 
 
 def test_time_is_bounded_and_so_is_who_may_wait(server, monkeypatch):
     monkeypatch.setattr("addgpt.serve.app.SECONDS", 0.2)
     events = server.events("7" * 60 + "*" + "3" * 60)
-    assert events[-1][0] == "refused" and "more than 0.2 s" in events[-1][1]
-    monkeypatch.setattr("addgpt.serve.app.WAITING", 0)
-    assert server.events("1+1") == [("refused", "the model is busy; try again")]
-    assert server.ask("/attention", b'{"problem": "1+2", "completion": "30"}')[0] == 503
+    assert "it takes too long" in events[-1][1]["text"]
+    monkeypatch.setattr(server.pages, "places", asyncio.Semaphore(0))
+    assert "the model is busy; try again" in server.events("1+1")[0][1]["text"]
+    assert server.ask("/attention", b"1+2\n30")[:2] == (400, "the model is busy; try again")
 
 
 def test_the_page_takes_nothing_from_outside(server):
@@ -214,8 +271,8 @@ def test_in_a_browser(server, tmp_path, width, scheme):
         page.wait_for_selector(".attn .written >> nth=200", state="attached")
         page.focus("#tab-calculate")
         page.keyboard.press("ArrowRight")
-        page.wait_for_selector(".run svg.curve path", state="attached")
-        assert page.locator("table.map td").count() == 4
+        page.wait_for_selector("figure polyline", state="attached")
+        assert page.locator("figure td").count() == 4
         wide = page.evaluate("() => document.documentElement.scrollWidth")
         assert wide <= width and not said, (wide, said)
         browser.close()

@@ -41,7 +41,7 @@ def test_an_unknown_name_lists_the_valid_ones():
     [
         (["--csv", "x.csv"], "without a NAME takes no --csv"),
         (["lengths", "runs", "--out", "x.txt"], "study lengths takes no --out"),
-        (["english", "runs", "--out", "x.txt", "--png", "x.png"], "takes no PLACES or --png"),
+        (["english", "runs", "--out", "x.txt", "--png", "x.png"], "takes no PATHS or --png"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(words, said):

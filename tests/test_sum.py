@@ -141,7 +141,7 @@ def listed():
 def test_a_slot_sees_four_tokens_at_most_and_what_it_sees_is_listed(listed, cell):
     local, found = listed
     batch = TASK.batch(np.random.default_rng(4), 2 if cell else 50, "test", cell)
-    seen = local.places(torch.from_numpy(batch.positions.astype(np.int64))).numpy()
+    seen = local.seen_keys(torch.from_numpy(batch.positions.astype(np.int64))).numpy()
     assert seen.shape[-1] <= 4
     for row in range(len(batch)):
         for slot in np.flatnonzero(batch.scored[row]):

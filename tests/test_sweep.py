@@ -18,10 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from addgpt.cli.main import main
+from addgpt.device import allowed_cores
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
 from addgpt.sweep import worker
-from addgpt.sweep.engines import LocalEngine, shares, usable_cores
+from addgpt.sweep.engines import LocalEngine, shares
 from addgpt.sweep.grid import load_grid
 from addgpt.sweep.plan import plan_sweep
 from addgpt.training.loop import train
@@ -92,7 +93,7 @@ def test_workers_share_the_cores_without_overlap(workers, cores):
 def test_runs_stay_on_their_cores_with_a_thread_for_each(grid_file):
     text = grid_file("eval = false\nseeds = [0, 1]", threads=0, steps=1_000_000)
     planned = plan_sweep(load_grid(str(text)))
-    cores = usable_cores()
+    cores = allowed_cores()
     with LocalEngine(planned, cores, 2) as engine:
         going = [engine.start(job) for job in planned]
         for job, share in zip(planned, shares(2, cores), strict=True):
@@ -161,7 +162,7 @@ def test_what_a_worker_did_before_changes_no_run(grid_file, plain):
     texts = [f"[[case]]\nname = '{n}'\nset = {{{t}}}" for n, t in zip(cases, sets, strict=True)]
     planned = plan_sweep(load_grid(str(grid_file("\n".join(texts)))))
     workers = []
-    with LocalEngine(planned, usable_cores(), 1) as engine:
+    with LocalEngine(planned, allowed_cores(), 1) as engine:
         for job, more in zip(planned, cases.values(), strict=True):
             run = engine.start(job)
             until(lambda run=run: run.poll() is not None)
@@ -357,7 +358,7 @@ def test_a_second_ctrl_c_stops_at_once(grid_file):
     run = file.parent / "runs" / "seed=0"
     process = sweep_process(file)
     try:
-        until(lambda: trained(run) and holder(run))
+        until(lambda: (run / "state.safetensors").exists() and holder(run))
         os.kill(holder(run), signal.SIGSTOP)  # it cannot save
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(1)

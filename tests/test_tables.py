@@ -58,7 +58,16 @@ def test_square_brackets_in_names_are_shown(capsys):
     part = {"part": "[bold]a[/bold]", "published": None, "n": 2, "answer_correct": 1}
     part |= {"held_out_n": 1, "held_out_answer_correct": 1, "seen_n": 1, "seen_answer_correct": 0}
     console().print(suite_table("the [/red] suite", [part]))
-    loss = {"split": "val", "context": 0, "n": 9, "nats": 1.0, "bits": 1.4, "perplexity": 2.7}
+    loss = {
+        "split": "val",
+        "ruler": "blocks",
+        "context": 0,
+        "half": None,
+        "n": 9,
+        "nats": 1.0,
+        "bits": 1.4,
+        "perplexity": 2.7,
+    }
     console().print(loss_table([loss | {"run": "a[/b]c"}]))
     print_eval(console(), [row(stratum="[x]"), row(op="[/o]")])
     printed = capsys.readouterr().out

@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner
 
 from addgpt.cli.main import main
-from addgpt.evaluation.perplexity import score_text
+from addgpt.evaluation.perplexity import sample_text, score_text
 from addgpt.model.build import build
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
@@ -156,6 +156,23 @@ def test_the_loss_equals_that_of_a_pass_for_each_character(prose, toy_model, con
 
 
 @torch.no_grad()
+def test_random_batches_are_those_of_the_seed_and_their_spread_is_told(prose, toy_model):
+    task = load_task("shakespeare", {"corpus": str(prose), "block": 16}).resolved()
+    model = toy_model(vocab=len(task.alphabet), context=16, levels=(), position="rotary", width=32)
+    val = task.text.part("val").astype(np.int64)
+    rng, losses = np.random.default_rng(3), []
+    for _ in range(200):
+        starts = rng.integers(0, len(val) - 16, 12)
+        rows = torch.from_numpy(np.stack([val[start : start + 17] for start in starts]))
+        logits = model(rows[:, :-1], torch.zeros(12, 17, 0).long())
+        losses.append(float(torch.nn.functional.cross_entropy(logits.mT, rows[:, 1:])))
+    score = sample_text(model, task, "val", seed=3)
+    assert (score.ruler, score.n) == ("random", 200 * 12 * 16)
+    assert score.nats == pytest.approx(np.mean(losses), abs=1e-5)
+    assert score.half == pytest.approx(1.96 * np.std(losses, ddof=1) / 200**0.5, rel=1e-3)
+
+
+@torch.no_grad()
 def test_the_loss_of_lines_is_that_of_each_line_by_itself(names, toy_model):
     task = load_task("lines", {"corpus": str(names)}).resolved()
     model = toy_model(vocab=len(task.alphabet), context=6, levels=(), position="rotary", width=32)
@@ -174,8 +191,8 @@ def test_the_loss_of_lines_is_that_of_each_line_by_itself(names, toy_model):
     [
         ({"block": 0}, "block must be at least 1, not 0"),
         ({"block": 100}, r"the val part of corpus .* has 100 characters, block \+ 1 is 101"),
-        ({"characters": "aa"}, "characters holds one more than once"),
-        ({"sha256": "0" * 64}, "is not the text that the run began with"),
+        ({"characters": "aa"}, "characters has one more than once"),
+        ({"sha256": "0" * 64}, "has changed since the run began"),
         ({"corpus": "nothing"}, "no file matches"),
     ],
 )
@@ -321,7 +338,7 @@ def test_a_run_is_not_scored_on_another_text(prose, tmp_path):
     run_of("shakespeare", prose, tmp_path / "run", block="8")
     prose.write_text(prose.read_text() + "more")
     result = CliRunner().invoke(main, ["eval", str(tmp_path / "run")])
-    assert result.exit_code == 2 and "is not the text that the run began with" in result.stderr
+    assert result.exit_code == 2 and "has changed since the run began" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -387,3 +404,21 @@ def test_training_may_begin_with_the_weights_of_another_text(tmp_path, prose, na
     assert shapes[0].width != 128  # that of the recipe
     first = Run(tmp_path / "new").metrics()
     assert [a["step"] < b["step"] for a, b in pairwise(first)] == [True] * (len(first) - 1)
+
+
+def test_rulers_are_chosen_by_name(prose, names, tmp_path):
+    for name, text in (("shakespeare", prose), ("lines", names)):
+        block = {"block": "8"} if name == "shakespeare" else {}
+        run = Run.create(tmp_path / name, configure(name, TINY | block | {"corpus": str(text)}))
+        train(run)
+        words = ["eval", str(run.path), "--ruler", "random", "--ruler", "blocks", "--json"]
+        done = CliRunner().invoke(main, words)
+        assert done.exit_code == 0, done.output
+        found = json.loads(done.stdout)
+        assert [row["ruler"] for row in found] == ["random", "blocks"]
+        assert json.loads((run.path / "loss-random-blocks.json").read_text()) == found
+        assert not (run.path / "loss.json").exists()
+    done = CliRunner().invoke(main, ["eval", str(run.path), "--ruler", "overlap"])
+    assert done.exit_code == 2 and "valid for this task: blocks, random" in done.stderr
+    done = CliRunner().invoke(main, ["eval", "calculator", "--ruler", "random"])
+    assert done.exit_code == 2 and "--ruler is for texts" in done.stderr

@@ -143,7 +143,7 @@ class Decimals:
         return Number(answer.whole, x.places, True)
 
     def _places(self, x: Number, y: Number) -> int:
-        """How many places of a quotient are worked out."""
+        """How many places of a quotient are computed."""
         top, bottom = abs(x.units) * 10**y.places, abs(y.units) * 10**x.places
         if not bottom:
             raise UsageError("division by zero")
@@ -177,12 +177,12 @@ class Remainders(Decimals):
 
 
 def one(value: Value) -> Number:
-    """A value that decimals are worked out with. Raises UsageError where it has a remainder."""
+    """A value that decimals are computed with. Raises UsageError where it has a remainder."""
     if isinstance(value, Quotient):
         whole, rest = (-x if x.units < 0 else x for x in value)
         raise UsageError(
             f"a division inside a longer expression must be exact, but one leaves {brief(whole)} "
-            f"remainder {brief(rest)}; decimal or fraction division goes on"
+            f"remainder {brief(rest)}; choose decimal or fraction division"
         )
     assert isinstance(value, Number), value
     return value
@@ -192,9 +192,9 @@ def whole_exponent(exponent: Number | Ratio) -> int:
     """Raises UsageError for one that is not whole, or too large."""
     value = exponent.value
     if isinstance(value, Fraction):
-        raise UsageError(f"{brief(exponent)} is no whole number: only whole powers, such as 2^10")
+        raise UsageError(f"{brief(exponent)} is not whole: exponents must be, as in 2^10")
     if abs(value) > MAX_EXPONENT:
-        raise UsageError(f"the exponent {brief(value)} is too large; the most is {MAX_EXPONENT:,}")
+        raise UsageError(f"the exponent {brief(value)} is too large; the limit is {MAX_EXPONENT:,}")
     return value
 
 
@@ -208,7 +208,7 @@ def check_power(base: int | Fraction, exponent: int) -> int:
     top, bottom = abs(base.numerator), base.denominator
     size = (math.log10(top) - math.log10(bottom)) * abs(exponent)
     if abs(size) > MAX_DIGITS:
-        raise UsageError(f"the power has more than {MAX_DIGITS:,} digits, the most there are")
+        raise UsageError(f"the power has more than {MAX_DIGITS:,} digits, the limit")
     return math.floor(size) + 1
 
 

@@ -124,7 +124,7 @@ def parse(text: str, names: Iterable[str] | None = None) -> Expression:
     Raises UsageError, in one line, for anything that is no expression.
     """
     if len(text) > MAX_CHARACTERS:
-        raise UsageError(f"too long: {len(text):,} characters; the most is {MAX_CHARACTERS:,}")
+        raise UsageError(f"too long: {len(text):,} characters; the limit is {MAX_CHARACTERS:,}")
     text = level(text)
     name, match = None, ASSIGNED.match(text) if "=" in text else None
     if match:
@@ -214,7 +214,7 @@ class _Parser:
             self.waiting.append(token)
             self.depth += 1
             if self.depth > MAX_DEPTH:
-                raise UsageError(f"too deep: more than {MAX_DEPTH:,} brackets inside another")
+                raise UsageError(f"too deep: more than {MAX_DEPTH:,} brackets inside one another")
         elif token.text in CLOSE and before is not None and before.text in OPEN:
             raise UsageError("empty brackets: ()")
         elif token.text == "=":
@@ -267,7 +267,7 @@ class _Parser:
     def _close(self, token: Token) -> None:
         self._reduce(1)
         if not self.waiting:
-            raise UsageError(f"unbalanced: {token.text!r} without its beginning")
+            raise UsageError(f"unbalanced: {token.text!r} was never opened")
         opened = self.waiting.pop()
         if OPEN.index(opened.text) != CLOSE.index(token.text):
             raise UsageError(f"unbalanced: {opened.text!r} is closed by {token.text!r}")

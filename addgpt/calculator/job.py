@@ -1,4 +1,4 @@
-"""One expression while it is worked out: which questions it has, and what became of them."""
+"""One expression while it is computed: which questions it has, and what became of them."""
 
 from __future__ import annotations
 
@@ -116,10 +116,10 @@ class Solution:
 
 
 class Job:
-    """One expression while it is worked out.
+    """One expression while it is computed.
 
     Whatever is wrong with the expression itself is found at once, before the model is asked: its
-    truth is worked out with every question answered by Python.
+    truth is computed with every question answered by Python.
 
     Args:
         check: raises UsageError for a problem that the model cannot be asked.

@@ -25,7 +25,7 @@ MAX_ZEROS = 20  # between the point and the first other digit, from which on 1e-
 
 @dataclass(frozen=True)
 class Rules:
-    """How expressions are worked out.
+    """How expressions are computed.
 
     division  what `/` gives: `decimal`, 3.4; `remainder`, 3 remainder 2; or `fraction`, 17/5
     digits    significant ones of what has to be rounded; the whole part is never cut
@@ -132,8 +132,7 @@ def number(units: int, places: int = 0, rounded: bool = False) -> Number:
             units, places = units // 10, places - 1
         if places > MAX_DIGITS:
             raise UsageError(
-                f"a number on the way has more than {MAX_DIGITS:,} places behind the point, "
-                "the most there are"
+                f"an intermediate result has more than {MAX_DIGITS:,} decimal places, the limit"
             )
     return Number(units, places, rounded)
 

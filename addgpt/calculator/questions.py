@@ -63,7 +63,7 @@ class Ask:
         self.places, self.rest_places = places, rest_places
         if max(numbers) >= TOO_LARGE or min(numbers) <= -TOO_LARGE:
             raise UsageError(
-                f"a number on the way has more than {MAX_DIGITS:,} digits, the most there are"
+                f"an intermediate result has more than {MAX_DIGITS:,} digits, the limit"
             )
         self.question = unsigned(op, *numbers)
 

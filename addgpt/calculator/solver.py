@@ -119,7 +119,7 @@ class Calculator:
         self.operators = operators(task)
         if not isinstance(task, Graded) or not self.operators:
             raise UsageError(
-                f"{self.name} is no calculator: its task, {task.name}, has none of + - * / "
+                f"{self.name} is not a calculator: its task, {task.name}, has none of + - * / "
                 "as Python means them"
             )
         self.task = task
@@ -225,7 +225,7 @@ class Calculator:
         rules: Rules | None = None,
         names: Mapping[str, Value] | None = None,
     ) -> list[Job]:
-        """Expressions to be worked out; in their `error`, what is wrong with them as typed."""
+        """Expressions to be computed; in their `error`, what is wrong with them as typed."""
         rules, many = rules or self.rules, self.task.operands_at_most
         return [Job(text, self._asker.check, rules, names, many) for text in texts]
 

@@ -155,7 +155,7 @@ def _number(text: str) -> Number:
     size = max(len(digits) - min(0, places), places)
     if size > MAX_DIGITS or len(power) >= 6:
         digits_of = f"has {size:,} digits" if len(power) < 6 else "is too long or too small"
-        raise UsageError(f"the number {brief(text)} {digits_of}; the most is {MAX_DIGITS:,}")
+        raise UsageError(f"the number {brief(text)} {digits_of}; the limit is {MAX_DIGITS:,}")
     return number(int(digits) * 10 ** max(0, -places), max(0, places))
 
 

@@ -1,4 +1,4 @@
-"""What `addgpt eval` needs for models of others: options, and asking before scoring."""
+"""What `addgpt eval` needs for external models: options, and asking before scoring."""
 
 from __future__ import annotations
 
@@ -13,19 +13,23 @@ from addgpt.config.errors import UsageError
 from addgpt.config.external import ENDPOINTS, RULES
 
 OPTIONS = (
-    click.option("--task", help="Of a model of others: what it is asked."),
+    click.option("--task", help="External model: the task whose problems it is asked."),
     click.option("--digits", type=click.IntRange(1), help="Longest operand of --task."),
     click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Options of --task."),
-    click.option("--model", help="api: which model of the address."),
-    click.option("--endpoint", type=click.Choice(ENDPOINTS), help="api: [chat]."),
-    click.option("--template", help="What is asked; {problem} is 12+34 ['{problem}=']."),
-    click.option("--shots", type=click.IntRange(0), help="Solved problems before each one [0]."),
-    click.option("--answer", type=click.Choice(RULES), help="What counts [first; chat: last]."),
-    click.option("--max-tokens", type=click.IntRange(1), help="Of a reply."),
-    click.option("--max-requests", type=click.IntRange(1), help="api: stop after so many."),
-    click.option("--concurrency", type=click.IntRange(1), default=8, help="api: at a time [8]."),
-    click.option("--rows", type=click.IntRange(1), help="hf: prompts a pass [by length]."),
-    click.option("--trust-remote-code", is_flag=True, help="hf: carry out code that it brings."),
+    click.option("--model", help="api: the model to ask."),
+    click.option("--endpoint", type=click.Choice(ENDPOINTS), help="api: which [chat]."),
+    click.option("--template", help="The prompt; {problem} is 12+34 ['{problem}=']."),
+    click.option("--shots", type=click.IntRange(0), help="Solved examples in front [0]."),
+    click.option("--answer", type=click.Choice(RULES),
+                 help="Which number counts [first; chat: last]."),
+    click.option("--max-tokens", type=click.IntRange(1), help="Longest reply."),
+    click.option("--max-requests", type=click.IntRange(1),
+                 help="api: stop after this many requests."),
+    click.option("--concurrency", type=click.IntRange(1), default=8,
+                 help="api: requests at a time [8]."),
+    click.option("--rows", type=click.IntRange(1), help="hf: prompts per pass [by length]."),
+    click.option("--trust-remote-code", is_flag=True,
+                 help="hf: run code that comes with the model."),
 )  # fmt: skip
 NAMES = ("task", "digits", "pairs", "model", "endpoint", "template", "shots", "answer",
          "max_tokens", "max_requests", "concurrency", "rows", "trust_remote_code")  # fmt: skip
@@ -33,7 +37,7 @@ SETTINGS = ("model", "endpoint", "template", "shots", "answer", "max_tokens")
 
 
 def external_options(command: Callable) -> Callable:
-    """The options of models of others, handed to the command as one dict, `asked`."""
+    """The options of external models, handed to the command as one dict, `asked`."""
 
     def gathered(**options: Any) -> Any:
         asked = {name: options.pop(name) for name in NAMES}
@@ -48,7 +52,7 @@ def external_options(command: Callable) -> Callable:
 
 @dataclass(frozen=True)
 class Asking:
-    """What all models of others of one command are asked: a task, and settings."""
+    """What all external models of one command are asked: a task, and settings."""
 
     task_name: str
     task: Any
@@ -66,7 +70,7 @@ def answered(
     stored: bool,
     cells: bool,
 ) -> tuple[tuple[str, ...], tuple[str, ...], Any]:
-    """Names with the run folder of each model of others in its place, once it was asked.
+    """Names with the run folder of each external model in its place, once it was asked.
 
     With `stored` none is asked. Raises UsageError for options that do not go together.
     """
@@ -77,7 +81,7 @@ def answered(
     if not others:
         if given:
             option = "set" if given[0] == "pairs" else given[0].replace("_", "-")
-            raise UsageError(f"--{option} goes with hf:PATH, api:ADDRESS or answers:FILE alone")
+            raise UsageError(f"--{option} only goes with hf:PATH, api:ADDRESS or answers:FILE")
         return names, against, choice
     if not cells:
         raise UsageError(
@@ -85,7 +89,7 @@ def answered(
             "(--set far=20,50)"
         )
     if choice.out is not None and len(others) > 1:
-        raise UsageError("--out is the folder of one model of others; several have their own")
+        raise UsageError("--out takes one external model; several each get a folder of their own")
     asking = _asking(options, choice)
     folders = {name: str(_run(name, asking, choice.out, stored)) for name in others}
     if choice.out is not None:
@@ -98,7 +102,7 @@ def answered(
 
 
 def near(facts: dict[str, Any]) -> None:
-    """How near the answers of a model of others are; nothing of our own."""
+    """How near the answers of an external model are; nothing of our own."""
     found = facts.get("replies")
     if not found:
         return
@@ -118,7 +122,9 @@ def _asking(options: dict[str, Any], choice: Any) -> Asking:
     from addgpt.task_lookup import load_task
 
     if not options["task"]:
-        raise UsageError("a model of others needs --task, and mostly --digits: what it is asked")
+        raise UsageError(
+            "an external model needs --task, and usually --digits: the problems to ask"
+        )
     settings: dict[str, Any] = dict(parse_pairs(options["pairs"]))
     if options["digits"] is not None:
         if "digits" in settings:
@@ -129,7 +135,7 @@ def _asking(options: dict[str, Any], choice: Any) -> Asking:
 
 
 def _run(name: str, asking: Asking, out: Path | None, stored: bool) -> Path:
-    """The folder of a model of others, all its replies in it."""
+    """The folder of an external model, all its replies in it."""
     from addgpt.evaluation.external import settings
     from addgpt.evaluation.external.replies import Replies
 

@@ -50,6 +50,7 @@ class Choice:
     out: Path | None
     as_json: bool
     predictions: Path | None
+    ruler: tuple[str, ...]
 
 
 def tell(line: str) -> None:
@@ -135,9 +136,11 @@ def score_problems(
 def score_texts(runs: list[Run], choice: Choice) -> None:
     _prepare(runs)
     store, rows = Store(runs, choice.out, tell), []
+    rulers = tuple(dict.fromkeys(choice.ruler))
     for run in runs:
-        found = perplexity.score_loss(run, choice.split, counted)
-        store.put(run, partial(perplexity.write_loss, rows=found, split=choice.split))
+        found = perplexity.score_loss(run, choice.split, counted, rulers, choice.seed)
+        write = partial(perplexity.write_loss, rows=found, split=choice.split, rulers=rulers)
+        store.put(run, write)
         rows += found
     click.echo(json.dumps(rows)) if choice.as_json else print_table(console(), loss_table(rows))
     store.close()

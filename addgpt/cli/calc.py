@@ -17,7 +17,7 @@ OPTIONS = "--model, --steps, --division, --digits, --exact, --help"
 
 @click.command("calc", context_settings={"ignore_unknown_options": True})
 @click.argument("expression", nargs=-1)
-@click.option("--model", metavar="RUN", help="A run folder [calculator: that of the package].")
+@click.option("--model", metavar="RUN", help="A run folder [calculator, the one in the package].")
 @click.option("--steps", is_flag=True, help="Show the work as on paper.")
 @click.option(
     "--division",
@@ -29,7 +29,7 @@ OPTIONS = "--model, --steps, --division, --digits, --exact, --help"
     type=int,
     default=12,
     show_default=True,
-    help="Significant digits of what has to be rounded.",
+    help="Significant digits of rounded answers.",
 )
 @click.option("--exact", is_flag=True, help="Show the exact value beside a rounded answer.")
 def command(

@@ -20,10 +20,10 @@ RESULTS_OF = {"+": "sum", "-": "difference", "*": "product", "/": "quotient"}
 def command(run: str, as_json: bool) -> None:
     """Prove that a run is right for problems of any length.
 
-    For runs with local attention. Everything that a slot of a right trace can see is listed, the
-    model is run in each of these contexts, and the right token must win by more than rounding can
-    change; contexts where it does not are shown. The certificate is written to the
-    run folder. Exit code 1 if it does not hold, 2 if nothing can be proved of such a model.
+    For runs with local attention. It lists everything that a slot of a right trace can see, runs
+    the model in each of these contexts, and requires that the right token win by more than rounding
+    can change; it shows contexts where that fails. The certificate is written to the run folder.
+    Exit code 1 if it does not hold, 2 if such a model cannot have one.
 
     \b
     Example:
@@ -66,7 +66,7 @@ def summary(found: dict[str, Any]) -> str:
         lines.append(
             f"rounding: at most {found['float32']['bound']:.2g} logits in float32, "
             f"{found['float64']['bound']:.1g} in float64; "
-            f"met in problems: {found['tried']['deviation']:.1g}"
+            f"observed: {found['tried']['deviation']:.1g}"
         )
     return "\n".join(lines)
 
@@ -87,4 +87,4 @@ def verdict(found: dict[str, Any]) -> str:
     bound, deviation = found["float32"]["bound"], tried["deviation"]
     if deviation > bound:
         return f"not proved: logits change by {deviation:.2g} with what cannot be seen"
-    return f"not proved: rounding may be {bound:.2g}, more than a margin"
+    return f"not proved: rounding errors reach {bound:.2g}, more than a margin"

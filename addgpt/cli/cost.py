@@ -14,16 +14,20 @@ from addgpt.config.format import duration, short
 @click.command("cost")
 @click.option("--task", help="What to learn; `addgpt tasks` lists them.")
 @click.option("--digits", type=int, help="Longest operand; short for --set digits=N.")
-@click.option("--run", "run_name", help="Of this run.")
-@click.option("--examples", type=click.IntRange(1), help="For so many problems [all steps].")
+@click.option("--run", "run_name", help="Take the settings of this run.")
+@click.option(
+    "--examples", type=click.IntRange(1), help="Problems to train on [those of all steps]."
+)
 @click.option(
     "--utilisation",
     type=click.FloatRange(0, 1, min_open=True),
     default=0.3,
     show_default=True,
-    help="Share of a GPU's peak that is reached; small models reach far less.",
+    help="Share of a GPU's peak rate; small models reach far less.",
 )
-@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="As of addgpt train.")
+@click.option(
+    "--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A setting, as in addgpt train."
+)
 @click.option("--json", "as_json", is_flag=True, help="JSON on stdout, nothing else.")
 def command(
     task: str | None,
@@ -36,8 +40,8 @@ def command(
 ) -> None:
     """Estimate what a training will cost: tokens, FLOPs, time.
 
-    FLOPs are those of the matrix products. The time on this machine is measured on a few steps; on
-    GPUs it is the published peak rate times --utilisation, at least 5 ms a step; both are guesses.
+    FLOPs count matrix products only. The time on this machine is measured over a few steps; on GPUs
+    it follows from the published peak rate times --utilisation, at least 5 ms a step.
 
     \b
     Example:

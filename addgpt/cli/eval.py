@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
@@ -11,10 +12,13 @@ from addgpt.cli._external import answered, external_options
 from addgpt.config.errors import UsageError
 from addgpt.evaluation.problem_files.records import ORDERS, Columns
 
+if TYPE_CHECKING:  # `--help` needs no torch
+    from addgpt.runs.run import Run
+
 # Options that choose what is scored, and those that each excludes.
 ALONE = {
-    "problems": ("suite", "against", "stored", "per_cell", "split", "seed", "out", "far"),
-    "suite": ("against", "stored", "per_cell", "split", "far", "predictions"),
+    "problems": ("suite", "against", "ruler", "stored", "per_cell", "split", "seed", "out", "far"),
+    "suite": ("against", "ruler", "stored", "per_cell", "split", "far", "predictions"),
     "stored": ("per_cell", "seed", "out", "far", "predictions"),
 }
 OF_PROBLEMS = ("columns", "answers", "strict")  # options that go with --problems alone
@@ -28,21 +32,31 @@ FILE = click.Path(path_type=Path)
 @external_options
 @click.option("--against", multiple=True, metavar="RUN", help="Runs to compare with; repeatable.")
 @click.option("--stored", is_flag=True, help="Score nothing: read the eval.csv of each run.")
-@click.option("--per-cell", type=click.IntRange(1), help="Problems a cell [1000; fewer if huge].")
+@click.option("--per-cell", type=click.IntRange(1), help="Problems per cell [1000; fewer if huge].")
 @click.option("--split", type=click.Choice(["test", "val", "train"]), default="test")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of problems.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the problems."
+)
 @click.option("--far", metavar="N,N", help="Longer operands to score, too, in digits: 20,50.")
 @click.option("--problems", type=FILE, multiple=True, help="A file of your own; repeatable.")
-@click.option("--columns", metavar="NAMES", help="Of --problems: problem=Q,answer=A,group=G.")
+@click.option("--columns", metavar="NAMES", help="With --problems: problem=Q,answer=A,group=G.")
 @click.option(
     "--answers",
     type=click.Choice(ORDERS),
     default="normal",
-    help="Of --problems: how the digits of answers are ordered.",
+    help="With --problems: the order of the digits of answers.",
 )
-@click.option("--strict", is_flag=True, help="Of --problems: an unusable line is an error.")
-@click.option("--predictions", type=FILE, help="Every problem, completion, answer, confidence.")
+@click.option("--strict", is_flag=True, help="With --problems: an unusable line is an error.")
+@click.option(
+    "--predictions", type=FILE, help="A file for every problem, completion, answer and confidence."
+)
 @click.option("--suite", help="A named set of problems, such as gpt3 or ten-digit; or a toml file.")
+@click.option(
+    "--ruler",
+    type=click.Choice(["blocks", "overlap", "random"]),
+    multiple=True,
+    help="Of a text: how its loss is measured; repeatable [blocks, overlap].",
+)
 @click.option("--out", type=FILE, help="Folder for the scores [the run's].")
 @click.option("--json", "as_json", is_flag=True, help="Rows as JSON on stdout, nothing else.")
 def command(
@@ -74,16 +88,16 @@ def command(
     problem with what the model wrote, to a csv or jsonl file.
 
     --problems scores your own problems instead, with or without answers: csv, json, jsonl, or
-    lines such as 12+34=46 (docs/problem_files.md). Lines that cannot be asked are named before the
-    work; the exit code is then 3. --suite scores a named set, beside published results: held-out
+    lines such as 12+34=46 (docs/problem_files.md). Lines that cannot be asked are listed
+    first; the exit code is then 3. --suite scores a named set, beside published results: held-out
     problems apart from those that training may have seen. It is written to suite-NAME.csv.
 
-    Of a text, the loss on the whole held-out part is written to loss.json. Each character is
+    For a text, the loss on the whole held-out part is written to loss.json. Each character is
     predicted once, in consecutive blocks of the length of training, and once more in blocks that
-    overlap by half.
+    overlap by half. --ruler random draws 200 batches of 12 blocks, as nanoGPT does.
 
-    A RUN may be a model of others: hf:PATH, api:ADDRESS or answers:FILE. It is asked the problems
-    of --task in text; what it replies is kept, and scored as any run (docs/foreign_models.md).
+    A RUN may be an external model: hf:PATH, api:ADDRESS or answers:FILE. It is asked the problems
+    of --task in text; its replies are kept, and scored like any run (docs/foreign_models.md).
 
     \b
     Example:
@@ -96,11 +110,10 @@ def command(
       addgpt eval calculator --problems my.csv --columns problem=task,answer=result
       addgpt eval results/add-3 --far 20,50 --predictions all.csv
       addgpt eval results/add-3 --per-cell 10 --out /tmp/quick
+      addgpt eval results/shakespeare --ruler blocks --ruler random
     """
     from addgpt.cli import _scoring
-    from addgpt.evaluation.compare import runs as groups
     from addgpt.evaluation.predictions import check_file
-    from addgpt.training.preflight import check_reach
 
     _check_options()
     choice = _scoring.Choice(**options)
@@ -109,14 +122,7 @@ def command(
     names, against, choice = answered(
         names, against, choice, asked, stored, not (problems or suite or far)
     )
-    a, b = groups.find_runs(names), groups.find_runs(against)
-    groups.check_apart(a, b)
-    for note in (*groups.repeats(a), *groups.repeats(b)):
-        _scoring.tell(note)
-    if far is not None:
-        a, b = ([run.scored_on(far=far) for run in runs] for runs in (a, b))
-        for run in (*a, *b):
-            check_reach(run.config)
+    a, b = _runs(names, against, far)
     if problems:
         if len(a) > 1:
             raise UsageError(f"--problems scores one run, not {len(a)}")
@@ -125,11 +131,32 @@ def command(
     elif suite is not None:
         _scoring.score_suite(a, suite, choice)
     elif any(run.task().cells() for run in (*a, *b)):
+        if choice.ruler:
+            raise UsageError("--ruler is for texts; problems are scored by exact match")
         _scoring.score_cells(a, b, choice, stored)
     elif b or stored or choice.per_cell is not None:
         raise UsageError("a text is scored as a whole: no --against, --stored or --per-cell")
     else:
         _scoring.score_texts(a, choice)
+
+
+def _runs(
+    names: tuple[str, ...], against: tuple[str, ...], far: str | None
+) -> tuple[list[Run], list[Run]]:
+    """The runs to score, and those to compare with; on longer operands, too, if that is asked."""
+    from addgpt.cli._scoring import tell
+    from addgpt.evaluation.compare import runs as groups
+    from addgpt.training.preflight import check_reach
+
+    a, b = groups.find_runs(names), groups.find_runs(against)
+    groups.check_apart(a, b)
+    for note in (*groups.repeats(a), *groups.repeats(b)):
+        tell(note)
+    if far is not None:
+        a, b = ([run.scored_on(far=far) for run in runs] for runs in (a, b))
+        for run in (*a, *b):
+            check_reach(run.config)
+    return a, b
 
 
 def _check_options() -> None:

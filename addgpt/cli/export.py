@@ -16,9 +16,9 @@ FORMATS = ("hf", "onnx", "lm-eval")
 @click.option("--to", type=click.Choice(FORMATS), required=True, help="The format.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder.")
 @click.option("--per-cell", type=click.IntRange(1), default=100, show_default=True,
-              help="lm-eval: problems a cell.")  # fmt: skip
+              help="lm-eval: problems per cell.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
-              help="lm-eval: of the problems.")  # fmt: skip
+              help="lm-eval: seed of the problems.")  # fmt: skip
 def command(run_name: str, to: str, out: Path, per_cell: int, seed: int) -> None:
     """Write a run in the format of another tool.
 

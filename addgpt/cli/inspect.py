@@ -21,19 +21,29 @@ Writer = Callable[[Path], object]
 @click.command("inspect")
 @click.argument("run")
 @click.argument("problem", required=False)
-@click.option("--ablate", is_flag=True, help="What breaks without each head and MLP.")
-@click.option("--patch", is_flag=True, help="Which parts bring a carry into a problem without it.")
-@click.option("--probe", metavar="[carry|borrow|sum]", help="What can be read off the stream.")
+@click.option("--ablate", is_flag=True, help="Exact match without each head and MLP.")
+@click.option("--cascades", is_flag=True, help="With --ablate: by how far a carry travels.")
+@click.option(
+    "--patch", is_flag=True, help="Which parts transfer a carry to a problem without one."
+)
+@click.option(
+    "--probe",
+    metavar="[carry|borrow|sum]",
+    help="What a linear probe reads off the residual stream.",
+)
 @click.option("--fourier", is_flag=True, help="The spectrum of the embeddings of digits.")
 @click.option("--grokking", is_flag=True, help="Progress measures of modular sums, over steps.")
 @click.option("--examples", type=click.IntRange(2), default=500, show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of problems.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the problems."
+)
 @click.option("--out", multiple=True, type=click.Path(path_type=Path), help="File; repeatable.")
-@click.option("--json", "as_json", is_flag=True, help="All as JSON on stdout, nothing else.")
+@click.option("--json", "as_json", is_flag=True, help="JSON on stdout, nothing else.")
 def command(
     run: str,
     problem: str | None,
     ablate: bool,
+    cascades: bool,
     patch: bool,
     probe: str | None,
     fourier: bool,
@@ -43,24 +53,26 @@ def command(
     out: tuple[Path, ...],
     as_json: bool,
 ) -> None:
-    """Look inside a model: what it looked at while it worked on a problem, and what its parts do.
+    """Look inside a model: what each head attends to, and what the parts do.
 
-    With a PROBLEM: for each token that was written, what each head looked at. --out page.html is a
-    page to click through, with the work laid out as on paper; .png its picture; .npz all
+    With a PROBLEM: for each token that was written, what each head attended to. --out page.html is
+    a page to click through, with the work laid out as on paper; .png its picture; .npz all
     activations as arrays.
 
     Without: --ablate takes each head and MLP away on --examples held-out problems, everywhere and
-    in single rows of the work; --patch puts each part's activation of a problem with a carry into
-    one without; --probe reads carries, borrows or sums of two digits off the residual stream,
-    on held-out problems; --fourier shows the spectrum of the embeddings of digits; --grokking
-    follows a run of --task modular with keep=log through its training. Of these, --out takes .csv
-    and .png.
+    in single rows of the work; with --cascades, on --examples problems of each carry chain, from
+    none to all columns, and of columns that would pass a carry on but get none; --patch puts each
+    part's activation of a problem with a carry into one without; --probe reads carries, borrows or
+    sums of two digits off the residual stream, on held-out problems; --fourier shows the spectrum
+    of the embeddings of digits; --grokking follows a run of --task modular with keep=log through
+    its training. Of these, --out takes .csv and .png.
 
     \b
     Example:
       addgpt inspect calculator "128+367"
       addgpt inspect calculator "12*34" --out page.html
       addgpt inspect results/add-3 --ablate --out ablation.csv --out ablation.png
+      addgpt inspect results/add-3 --ablate --cascades
       addgpt inspect results/add-3 --probe carry
     """
     views = {"PROBLEM": problem, "--ablate": ablate, "--patch": patch, "--probe": probe,
@@ -69,11 +81,13 @@ def command(
     if len(asked) != 1:
         said = f"not {' and '.join(asked)}" if asked else "none is given"
         raise click.UsageError(f"inspect takes one of {', '.join(views)}; {said}")
+    if cascades and not ablate:
+        raise click.UsageError("--cascades is of --ablate")
     _check_out(out, ("html", "png", "npz") if problem else ("csv", "png"))
     if problem:
         _problem(run, problem, out, as_json)
         return
-    rows, shown, drawn = _measured(run, ablate, patch, probe, fourier, examples, seed)
+    rows, shown, drawn = _measured(run, views, cascades, examples, seed)
     from analysis import style
 
     writers: dict[str, Writer] = {
@@ -85,31 +99,31 @@ def command(
 
 
 def _measured(
-    run: str, ablate: bool, patch: bool, probe: str | None, fourier: bool, examples: int, seed: int
+    run: str, views: dict[str, Any], cascades: bool, examples: int, seed: int
 ) -> tuple[Rows, Rows, Callable[[Rows], Any]]:
     """Rows of a measure, those of them that are printed, and what draws them."""
-    from addgpt.interpret.ablation import ablate as ablation
+    from addgpt.interpret import ablation, patching, probes
     from addgpt.interpret.grokking import grokking
-    from addgpt.interpret.patching import patch_pairs
-    from addgpt.interpret.probes import probe as probed
-    from addgpt.interpret.probes import spectrum
     from addgpt.interpret.sample import sample
     from addgpt.interpret.subject import subject
     from addgpt.runs.run import Run, run_path
     from analysis import inside
 
     of = subject(run)
-    if ablate:
-        rows = ablation(of, sample(of, examples, seed))
+    if cascades:
+        rows = ablation.ablate_cascades(of, examples, seed)
+        return rows, _by_cell(rows), inside.draw_cascades
+    if views["--ablate"]:
+        rows = ablation.ablate(of, sample(of, examples, seed))
         return rows, _exact(rows), inside.draw_ablation
-    if patch:
-        rows = patch_pairs(of, examples, seed)
+    if views["--patch"]:
+        rows = patching.patch_pairs(of, examples, seed)
         return rows, rows, inside.draw_patching
-    if probe:
-        rows = probed(of, sample(of, examples, seed), probe)
+    if views["--probe"]:
+        rows = probes.probe(of, sample(of, examples, seed), views["--probe"])
         return rows, rows, inside.draw_probes
-    if fourier:
-        rows = spectrum(of.model, getattr(of.task, "residues", 10))
+    if views["--fourier"]:
+        rows = probes.spectrum(of.model, getattr(of.task, "residues", 10))
         return rows, rows, inside.draw_spectrum
     rows = grokking(Run(run_path(run)))
     return rows, rows, inside.draw_grokking
@@ -159,6 +173,18 @@ def _exact(rows: Rows) -> Rows:
     """Of an ablation, exact match of whole works alone."""
     keep = ("part", "how", "at", "n", "right")
     return [{key: row[key] for key in keep} for row in rows if row["row"] == "all"]
+
+
+def _by_cell(rows: Rows) -> Rows:
+    """Of an ablation by cells, a line for each part: how many are right, of how many above."""
+    first = [row for row in rows if row["part"] == "none"]
+    found: dict[tuple[str, str], dict[str, Any]] = {
+        ("", ""): {"part": "problems", "how": ""} | {row["cell"]: row["n"] for row in first}
+    }
+    for row in rows:
+        line = {"part": row["part"], "how": row["how"]}
+        found.setdefault((row["part"], row["how"]), line)[row["cell"]] = row["right"]
+    return list(found.values())
 
 
 def _table(rows: Rows) -> str:

@@ -48,7 +48,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         names = self.list_commands(ctx)
         if name not in names:
-            raise click.UsageError(f"no command {name!r}; there are {', '.join(names)}")
+            raise click.UsageError(f"no command {name!r}; valid: {', '.join(names)}")
         return importlib.import_module(f"addgpt.cli.{name}").command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -149,7 +149,9 @@ def fail(message: str, code: int) -> NoReturn:
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(addgpt.__version__, package_name="addgpt")
-@click.option("--traceback", is_flag=True, expose_value=False, help="Show all of an error.")
+@click.option(
+    "--traceback", is_flag=True, expose_value=False, help="Show the traceback of an error."
+)
 def main() -> None:
     """A small GPT learns arithmetic: train it, score it, calculate with it.
 

@@ -12,7 +12,7 @@ FORMATS = ("csv", "jsonl", "lm-eval")
 
 
 @click.command("problems")
-@click.option("--task", "name", required=True, help="Whose problems; `addgpt tasks` lists them.")
+@click.option("--task", "name", required=True, help="The task; `addgpt tasks` lists them.")
 @click.option("--digits", type=int, help="Longest operand; short for --set digits=N.")
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="An option of the task.")
 @click.option("--split", type=click.Choice(["test", "val", "train"]), default="test")
@@ -32,9 +32,9 @@ def command(
 ) -> None:
     """Write problems of a task, with their answers, for other programs.
 
-    They are distinct, drawn as training draws but from the split: none of `test` can be met in
-    training. stderr tells the digest of the set, by which a paper can name it: it follows from the
-    problems alone, in their order. The format lm-eval is a task of lm-evaluation-harness: its yaml
+    They are distinct, drawn as training draws but from the split: training never draws one of
+    `test`. stderr has the digest of the set, by which a paper can name it: it depends on the
+    problems and their order alone. The format lm-eval is a task of lm-evaluation-harness: its yaml
     and its problems, in a folder.
 
     \b

@@ -21,7 +21,7 @@ COLUMNS = ("recipe", "seed", "params", "seconds", "digits", "n", "correct", "far
 
 @click.command("recipes")
 @click.argument("name", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
+@click.option("--json", "as_json", is_flag=True, help="JSON on stdout, nothing else.")
 @click.option("--markdown", is_flag=True, help="As the table of docs/recipes.md.")
 @click.option(
     "--measured",

@@ -8,12 +8,13 @@ from pathlib import Path
 import click
 
 from addgpt.cli.main import RESULTS, scores_folder
+from addgpt.config.errors import UsageError
 
 
 @click.command("report")
 @click.argument("folder", default=RESULTS, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), default="report.html", show_default=True)
-@click.option("--date", default="", help="The date on the page [that of the newest file].")
+@click.option("--date", default="", help="The date on the page [the newest file's].")
 def command(folder: Path, out: Path, date: str) -> None:
     """Show all runs of a folder on one page: a single html file.
 
@@ -26,11 +27,16 @@ def command(folder: Path, out: Path, date: str) -> None:
       addgpt report
       addgpt report results/add-3 --out add-3.html
     """
-    from addgpt.runs.files import write_atomically
+    from addgpt.runs.files import RunError, write_atomically
     from addgpt.training.progress import counted
     from analysis.report import build
 
     folder = scores_folder(folder)
+    if not out.name:
+        raise UsageError("--out takes a file, such as report.html")
+    if out.is_dir() or not out.parent.is_dir():
+        what = "that is a folder" if out.is_dir() else f"there is no folder {out.parent}"
+        raise RunError(f"cannot write {out}: {what}")
     page = build(folder, progress=counted, date=date)
     write_atomically(out, page.html)
     for fault in page.faults:

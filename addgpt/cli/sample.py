@@ -12,11 +12,17 @@ from addgpt.config.errors import UsageError
 @click.command("sample")
 @click.argument("run_name", metavar="RUN")
 @click.option("--prompt", help="What the text begins with [nothing; a newline in running text].")
-@click.option("--tokens", type=click.IntRange(1), default=500, show_default=True, help="At most.")
-@click.option("--lines", type=click.IntRange(1), help="Stop after so many lines, or samples.")
+@click.option(
+    "--tokens", type=click.IntRange(1), default=500, show_default=True, help="Most tokens to write."
+)
+@click.option("--lines", type=click.IntRange(1), help="Stop after this many lines, or samples.")
 @click.option("--temperature", type=click.FloatRange(0), default=0.8, show_default=True)
-@click.option("--top-k", type=click.IntRange(0), default=0, help="Of the K likeliest alone [all].")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draws.")
+@click.option(
+    "--top-k", type=click.IntRange(0), default=0, help="Sample from the K likeliest [all]."
+)
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the samples."
+)
 def command(
     run_name: str,
     prompt: str | None,

@@ -11,15 +11,15 @@ FILE = click.Path(path_type=Path)
 
 @click.command("study")
 @click.argument("name", required=False, default="")
-@click.argument("places", nargs=-1, type=FILE)
-@click.option("--csv", type=FILE, help="Where the table goes.")
-@click.option("--png", type=FILE, help="Where the figure goes.")
-@click.option("--out", type=FILE, help="With english: where the text goes.")
+@click.argument("paths", nargs=-1, type=FILE)
+@click.option("--csv", type=FILE, help="Write the table there.")
+@click.option("--png", type=FILE, help="Write the figure there.")
+@click.option("--out", type=FILE, help="With english: write the text there.")
 @click.option("--without", type=FILE, help="With english: a text whose last tenth is left out.")
 @click.option("--root", type=FILE, default="/", help="With english: where the packages are.")
 def command(
     name: str,
-    places: tuple[Path, ...],
+    paths: tuple[Path, ...],
     csv: Path | None,
     png: Path | None,
     out: Path | None,
@@ -28,7 +28,7 @@ def command(
 ) -> None:
     """Make the table and the figure of a study in docs/.
 
-    PLACES are folders of runs, each evaluated, or files that --csv wrote. Without a NAME, the
+    PATHS are folders of evaluated runs, or files that --csv wrote. Without a NAME, the
     studies are listed, with what each reads and draws. `english` is not a study: it makes
     the text that pretraining reads, from Debian packages.
 
@@ -42,7 +42,7 @@ def command(
     from analysis.studies import STUDIES, study
 
     text = {"--out": out, "--without": without}
-    table = {"PLACES": places, "--csv": csv, "--png": png}
+    table = {"PATHS": paths, "--csv": csv, "--png": png}
     strange = table | text if not name else table if name == "english" else text
     if given := [option for option, value in strange.items() if value]:
         where = f"addgpt study {name}" if name else "addgpt study without a NAME"
@@ -56,12 +56,12 @@ def command(
         _write_english(out, without, root)
         return
     module = study(name)
-    if not places:
-        raise click.UsageError(f"addgpt study {name} needs PLACES; it reads {STUDIES[name][0]}")
+    if not paths:
+        raise click.UsageError(f"addgpt study {name} needs PATHS; it reads {STUDIES[name][0]}")
     from addgpt.runs.files import write_atomically
     from analysis import style
 
-    rows = module.collect(*places)
+    rows = module.collect(*paths)
     if csv:
         write_atomically(csv, rows.to_csv(index=False, float_format="%.10g"))
     if png:

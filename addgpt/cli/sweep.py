@@ -14,8 +14,8 @@ from addgpt.config.errors import UsageError
 @click.command("sweep")
 @click.argument("grid_name", metavar="GRID")
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
-@click.option("--workers", type=click.IntRange(1), help="Runs at a time [local: one a core].")
-@click.option("--ray-address", help="Of a Ray cluster [this machine].")
+@click.option("--workers", type=click.IntRange(1), help="Runs at a time [local: one per core].")
+@click.option("--ray-address", help="Address of a Ray cluster [this machine].")
 @click.option(
     "--dry-run", is_flag=True, help="List the runs and their remaining work; run nothing."
 )
@@ -26,7 +26,7 @@ def command(
 
     GRID is a toml file, or the name of one that comes with addgpt. Ctrl-C saves; rerun the same
     command to resume. Finished runs are skipped, so a grid may grow; a run that fails does not stop
-    the others, is reported at the end, and leaves what it said in sweep.log in its folder.
+    the others, is reported at the end, and leaves its output in sweep.log in its folder.
     sweep.json has a row for each run.
 
     \b
@@ -41,7 +41,7 @@ def command(
       task = "add"
       seeds = [0, 1, 2]
       out = "results/widths"        # default: results/NAME-OF-THE-FILE
-      per_cell = 500                # problems a cell in scoring; eval = false: no scoring
+      per_cell = 500                # problems per cell; eval = false: no scoring
       [set]                         # settings of all runs, as --set of addgpt train
       digits = 3
       [grid]                        # every combination of these values
@@ -57,7 +57,8 @@ def command(
       addgpt sweep widths.toml --workers 2
       addgpt sweep widths.toml --engine ray --ray-address 10.0.0.1:6379
     """
-    from addgpt.sweep.engines import LocalEngine, RayEngine, usable_cores
+    from addgpt.device import allowed_cores
+    from addgpt.sweep.engines import LocalEngine, RayEngine
     from addgpt.sweep.grid import load_grid
     from addgpt.sweep.plan import plan_sweep
     from addgpt.sweep.run import run_sweep
@@ -68,14 +69,14 @@ def command(
     planned = plan_sweep(grid, on_this_machine=engine == "local")
     carry_out: LocalEngine | RayEngine
     if engine == "ray":
-        carry_out = RayEngine(planned, ray_address, len(usable_cores()), workers)
+        carry_out = RayEngine(planned, ray_address, len(allowed_cores()), workers)
     else:
-        carry_out = LocalEngine(planned, usable_cores(), workers)
+        carry_out = LocalEngine(planned, allowed_cores(), workers)
     if dry_run:
         for one in planned:
             click.echo(f"{one.status:7} {one.path}")
         return
-    _report(str(grid.out), *run_sweep(grid, planned, carry_out))
+    _report(str(grid.folder), *run_sweep(grid, planned, carry_out))
 
 
 def _report(folder: str, rows: list[dict[str, Any]], stopped: bool) -> None:

@@ -13,8 +13,10 @@ import click
 
 @click.command("tasks")
 @click.option("--check", "name", metavar="NAME", help="Check that a task keeps its contract.")
-@click.option("--new", metavar="NAME", help="Write NAME.py, a task to begin with, and its test.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="An option of it.")
+@click.option("--new", metavar="NAME", help="Write NAME.py, a task to start from, and its test.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="An option of the task."
+)
 def command(name: str | None, new: str | None, settings: tuple[str, ...]) -> None:
     """List the tasks and their options; begin one of your own, or check it.
 

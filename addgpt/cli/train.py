@@ -19,7 +19,7 @@ from addgpt.config.errors import UsageError
 @click.option("--task", help="What to learn; `addgpt tasks` lists them.")
 @click.option("--recipe", metavar="NAME", help="A published recipe; `addgpt recipes` lists them.")
 @click.option("--digits", type=int, help="Longest operand; short for --set digits=N.")
-@click.option("--seed", type=click.IntRange(0), help="Of weights and problems [0].")
+@click.option("--seed", type=click.IntRange(0), help="Seed of weights and problems [0].")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder [results/TASK-DIGITS].")
 @click.option("--resume", is_flag=True, help="Continue the run in --out, if there is one.")
 @click.option("--previous", is_flag=True, help="Resume from the checkpoint before the last.")
@@ -28,7 +28,7 @@ from addgpt.config.errors import UsageError
 @click.option(
     "--until-certified",
     is_flag=True,
-    help="Train on what is wrong until the model is proved right.",
+    help="Train on until the model is proved right.",
 )
 @click.option(
     "--log",
@@ -56,8 +56,8 @@ def command(
 
     The task's recipe is the default, or --recipe, a published one; --set changes options of the
     task (digits=5), the model (width=128) and the training (steps=2000). Ctrl-C saves; --resume
-    continues. Under torchrun, all workers share each batch (docs/scaling.md). --log keeps the
-    curves elsewhere, too: in metrics.csv or tensorboard/ of the run folder, in Weights & Biases, in
+    continues. Under torchrun, all workers share each batch (docs/scaling.md). --log also
+    writes the curves to metrics.csv or tensorboard/ in the run folder, to Weights & Biases, or to
     Trackio.
 
     \b
@@ -87,7 +87,7 @@ def command(
         task, settings = with_recipe(recipe, task, settings)
         out = out or free_folder(recipe, {}, seed or 0)
     if previous and begun is None:
-        raise UsageError("--previous is for --resume, and a run that has begun")
+        raise UsageError("--previous goes with --resume, and a run that has started")
     for kind in (logs := tuple(dict.fromkeys(logs))):
         check_log(kind)
     with joined() as world:
@@ -206,7 +206,7 @@ def _tell_next(run) -> None:
     path, task = shlex.quote(str(run.path)), run.task()
     lines = []
     if task.cells() or isinstance(task, TextTask):
-        score = "how right it is" if task.cells() else "its loss on unseen text"
+        score = "score it on held-out problems" if task.cells() else "its loss on unseen text"
         lines.append((f"addgpt eval {path}", score))
     if ops := operators(task):
         lines.append((f'addgpt calc --model {path} "12{ops[0]}34"', "ask it"))

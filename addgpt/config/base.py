@@ -44,7 +44,7 @@ class BaseConfig:
         """Raise ValueError for a config without what the task gives."""
         if self.vocab < 1 or self.context < 1:
             sizes = f"vocab={self.vocab} and context={self.context}"
-            raise UsageError(f"{sizes} must be positive; the task knows them")
+            raise UsageError(f"{sizes} must be positive; the task sets them")
 
     @property
     def scheme(self) -> tuple[str, ...]:
@@ -68,7 +68,7 @@ class BaseConfig:
 
     @property
     def local(self) -> bool:
-        """Whether each token sees but a few others: nothing is worked out for all pairs then."""
+        """Whether each token sees but a few others: nothing is computed for all pairs then."""
         return False
 
     @property

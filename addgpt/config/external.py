@@ -1,4 +1,4 @@
-"""The settings of a model of others that is asked problems: what of it is known here."""
+"""The settings of an external model that is asked problems: what of it is known here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ExternalConfig(BaseConfig):
     any other to tables, reports and figures.
     """
 
-    architecture: str = setting("external", "a model of others", ("external",))
+    architecture: str = setting("external", "an external model", ("external",))
     source: str = setting("", "where it is: hf:PATH, api:ADDRESS or answers:FILE")
     model: str = setting("", "its name at the address")
     endpoint: str = setting("chat", "what of an address is called", ENDPOINTS)

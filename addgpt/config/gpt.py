@@ -42,10 +42,14 @@ class GPTConfig(LevelledConfig):
     )
     random_index: int = setting(
         0,
-        "draw the index in the text below this, increasing, in training (0: it counts)",
+        "training draws increasing indices below this (0: consecutive indices)",
         features=catalogue.RANDOM_INDEX, low=0, high=1 << 20,
     )  # fmt: skip
-    norm_place: str = setting("before", "where the norms of a block stand", catalogue.NORM_PLACE)
+    norm_place: str = setting(
+        "before",
+        "norms before each sublayer (pre-norm), after it (post-norm), or both",
+        catalogue.NORM_PLACE,
+    )
     kv_heads: int = setting(
         0,
         "heads of keys and values; must divide heads (0: as many)",
@@ -54,9 +58,11 @@ class GPTConfig(LevelledConfig):
     log_scale: bool = setting(
         False, "scale attention with the log of the length", features=catalogue.LOG_SCALE
     )
-    prefix: bool = setting(False, "let the prompt see all of itself", features=catalogue.PREFIX)
+    prefix: bool = setting(
+        False, "prefix LM: the prompt sees all of itself", features=catalogue.PREFIX
+    )
     loops: int = setting(
-        1, "times that the stack of blocks is run through", features=catalogue.LOOPS, **LAYERS
+        1, "times the stack of blocks is applied", features=catalogue.LOOPS, **LAYERS
     )
     inject: bool = setting(
         False, "add the embedding again before each further loop", features=catalogue.INJECT
@@ -96,9 +102,7 @@ class GPTConfig(LevelledConfig):
             if getattr(self, name) > self.width:
                 raise UsageError(f"{name}={getattr(self, name)} is more than width={self.width}")
         if "rotary2" in self.level_position and not self.next_ids:
-            raise UsageError(
-                "rotary2 uses the ids of the slot to fill, too: it needs next_ids=true"
-            )
+            raise UsageError("rotary2 also uses target position ids: it needs next_ids=true")
         if self.level_position.count("relative") > MAX_RELATIVE:
             raise UsageError(f"level_position may hold relative at most {MAX_RELATIVE} times")
         if not self.content:
@@ -148,8 +152,8 @@ class GPTConfig(LevelledConfig):
             raise UsageError("visible goes with attention=window or reads, not full")
         if self.local and not self._visible_fits():
             raise UsageError(
-                f"attention={self.attention} is told by its task what it sees: visible does not "
-                f"fit {len(self.levels)} levels of ids"
+                f"the task decides what attention={self.attention} sees: visible does not fit "
+                f"{len(self.levels)} levels of ids"
             )
 
     def _visible_fits(self) -> bool:
@@ -166,7 +170,7 @@ class GPTConfig(LevelledConfig):
         """Raise ValueError for what needs queries and keys, and where nothing else says."""
         ways = {self.position, *self.scheme}
         for way in sorted(ways & {"rotary", "rotary2"}):
-            raise UsageError(f"{way} turns queries and keys: content=false has none")
+            raise UsageError(f"{way} rotates queries and keys: content=false has none")
         if self.share != "none":
             raise UsageError("share applies to queries and keys; content=false has none")
         if not ways & {"alibi", "fire", "relative"}:

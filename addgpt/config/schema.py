@@ -38,19 +38,21 @@ class TrainConfig:
     muon_lr: float = setting(0.02, "Muon's peak rate, for the matrices", low=0)
     weight_decay: float = setting(0.0, "decoupled weight decay", low=0, gradients=True)
     clip: float = setting(
-        1.0, "largest norm of the AdamW gradient (0: any)", features=catalogue.CLIP, low=0,
+        1.0, "clip the norm of the AdamW gradient at this (0: off)", features=catalogue.CLIP, low=0,
         gradients=True,
     )  # fmt: skip
     warmup: int = setting(20, "steps of linear warm-up", low=0, gradients=True)
     schedule: str = setting(
         "linear", "how the learning rate changes after warm-up", catalogue.SCHEDULE, gradients=True
     )
-    final_lr: float = setting(0.01, "last rate over peak rate", low=0.0, high=1.0, gradients=True)
+    final_lr: float = setting(
+        0.01, "final learning rate over peak", low=0.0, high=1.0, gradients=True
+    )
     eval_every: int = setting(100, "steps between validation passes", low=1)
     eval_size: int = setting(1000, "val problems in each pass", low=1, high=MOST_ROWS)
     save_every: int = setting(500, "steps between checkpoints", low=1)
     keep: str = setting(
-        "last", "weights that stay; log: also of steps 1, 2, 3, ..., each a fifth on, in kept/",
+        "last", "weights to keep; log: also at steps 1, 2, 3, ..., each a fifth later, in kept/",
         ("last", "log"),
     )  # fmt: skip
     stop_at: float = setting(
@@ -58,15 +60,15 @@ class TrainConfig:
     )
     until_certified: bool = setting(
         False,
-        "after these steps, train on what is still wrong until the model is proved right",
+        "after these steps, train on until the model is proved right",
         features=catalogue.UNTIL_CERTIFIED,
     )
     device: str = setting("auto", "where to train", ("auto", "cpu", "cuda", "mps"))
     precision: str = setting(
-        "auto", "type of matrix products; auto: the fastest here", ("auto", "float32", "bfloat16")
+        "auto", "compute dtype; auto: the fastest here", ("auto", "float32", "bfloat16")
     )
     threads: int = setting(
-        0, "CPU threads (0: as many as pay for the model and are free)", low=0, high=1024
+        0, "CPU threads (0: the free cores that speed this model up)", low=0, high=1024
     )
     ema: float = setting(
         0.0, "decay of the averaged weights (0: no averaging)", features=catalogue.EMA, low=0,
@@ -81,11 +83,11 @@ class TrainConfig:
         gradients=True,
     )  # fmt: skip
     curriculum: str = setting(
-        "", "options of the task from a step on: 0:carry=0.9;500:carry=0.3 (empty: as they are)",
+        "", "task options that change at a step: 0:carry=0.9;500:carry=0.3 (empty: none)",
         features=catalogue.CURRICULUM,
     )  # fmt: skip
     score_prompt: bool = setting(
-        False, "let the loss of training count the tokens of the prompt, too",
+        False, "include the tokens of the prompt in the training loss",
         features=catalogue.SCORE_PROMPT,
     )  # fmt: skip
 
@@ -100,7 +102,7 @@ class RunConfig:
     task: str
     options: dict[str, Any]
     model: ModelConfig
-    train: TrainConfig = TrainConfig()  # a model of others was trained elsewhere
+    train: TrainConfig = TrainConfig()  # an external model was trained elsewhere
     seed: int = 0
     command: str = ""
     versions: dict[str, str] = field(default_factory=dict)
@@ -115,13 +117,15 @@ class RunConfig:
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"seed must be in 0..2^63-1, not {self.seed}")
         if self.task.endswith(".py") and not Path(self.task).is_absolute():  # of whatever folder
-            raise UsageError(f"task must be a name or the whole path of a file, not {self.task!r}")
+            raise UsageError(
+                f"task must be a name or the absolute path of a file, not {self.task!r}"
+            )
         if self.model.architecture == "counts":
             for item in dataclasses.fields(self.train):
                 mine = getattr(self.train, item.name)
                 if item.metadata["gradients"] and mine != item.default:
                     raise UsageError(
-                        f"architecture=counts has no {item.name}: it counts what it is shown"
+                        f"architecture=counts has no {item.name}: it counts its training data"
                     )
 
 

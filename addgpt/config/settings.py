@@ -217,7 +217,7 @@ def parse(key: str, hint: Any, text: str) -> Any:
 
 def as_text(value: Any) -> str:
     """A value as `parse` takes it: `true`, `none`, `1,2`."""
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return ",".join(map(as_text, value))
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
@@ -240,4 +240,5 @@ def _convert(name: str, hint: Any, value: Any) -> Any:
     wrong_bool = isinstance(value, bool) and hint is not bool and wanted is not Any
     if hint is Any or (isinstance(value, wanted) and not wrong_bool):
         return value
-    raise UsageError(f"{name} must be of type {getattr(hint, '__name__', hint)}, not {value!r}")
+    called = "list" if origin is tuple else getattr(hint, "__name__", hint)
+    raise UsageError(f"{name} must be of type {called}, not {value!r}")

@@ -97,21 +97,23 @@ def check_certifiable(task: Any, config: Any) -> None:
     """Raise UsageError, saying why, where nothing can be proved: a slot may see more than a bounded
     context, or the model has parts that the bounds on rounding do not know."""
     if not isinstance(config, GPTConfig):
-        raise UsageError(f"architecture={config.architecture} has no attention to be local")
+        raise UsageError(
+            f"architecture={config.architecture} has no attention; a certificate needs one"
+        )
     if config.attention == "full":
         raise UsageError("attention=full sees all of a text; a certificate needs window or reads")
     if config.depth > 1:
         raise UsageError(f"{config.depth} blocks see further than one; a certificate needs one")
     if config.position != "none":
         raise UsageError(
-            f"position={config.position} tells the place in the text apart: no end of it"
+            f"position={config.position} depends on the index in the text, which has no bound"
         )
     for level, scheme in enumerate(config.scheme, start=1):
         last = level == len(config.levels)  # the kinds of rows: they are few
         if scheme not in (("relative", "none", "learned") if last else ("relative", "none")):
             valid = "learned, relative or none" if last else "relative or none"
             told = f"level_position={scheme} on level {level}"
-            raise UsageError(f"{told} tells ids apart in ways without an end; choose {valid}")
+            raise UsageError(f"{told} distinguishes ids without bound; valid: {valid}")
     for name, known in KNOWN.items():
         if (own := getattr(config, name)) not in known:
             ways = " or ".join(map(str, known)).lower()
@@ -134,7 +136,7 @@ def list_contexts(task: LocalTrace, config: GPTConfig) -> Listed:
         _, first, back = np.unique(_as_one(tokens), return_index=True, return_inverse=True)
         if (right[first][back] != right).any():
             what = lister.names[look[0]]
-            raise UsageError(f"{what}: in two slots the same is seen, but not the same is right")
+            raise UsageError(f"{what}: two slots see the same, but different tokens are right")
         examples = [found[layout] for layout in some]
         groups.append(Group(look, examples, tokens[first], right[first]))
     return Listed(groups, len(found), size)

@@ -89,7 +89,7 @@ def certify(run: Run, say: Callable[[str], None] = lambda text: None) -> dict[st
         "versions": versions(),
     }
     if not found["wrong"]:
-        say("bounding what rounding can do")
+        say("bounding the rounding errors")
         found["float32"] = float32_room(model, proof)
     found["failures"], found["proved"] = list(_failures(task, proof)), False
     _write(run, found, proof)
@@ -144,7 +144,7 @@ def try_out(model: GPT, task: LocalTrace, proof: Proof) -> Trial:
     long = (task.batch(rng, 1, "test", cell) for cell in task.long_cells())
     for batch in (task.batch(rng, SHORT, "val"), *long):
         tokens, ids, _ = tensors(batch, next(model.parameters()).device)
-        logits, seen = model(tokens, ids).float(), local.places(ids).cpu().numpy()
+        logits, seen = model(tokens, ids).float(), local.seen_keys(ids).cpu().numpy()
         for row in range(len(batch)):
             written = np.flatnonzero(batch.scored[row, 1:])
             for place in rng.permutation(written)[:TRIED].tolist():

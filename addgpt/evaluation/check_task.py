@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from addgpt.config.errors import place
 from addgpt.evaluation.exact_match import answer_of
-from addgpt.task import SPLITS, Batch, Explained, Graded, HeldOut, Problem, Task, TextTask
+from addgpt.task import SPLITS, Batch, Cell, Explained, Graded, HeldOut, Problem, Task, TextTask
 
 ROWS = 200  # of a batch
 PER_CELL = 30
@@ -25,22 +27,50 @@ SEED = 7_919
 Faults = Iterator[str]
 
 
+class Drawn:
+    """Evaluation sets of cells all over the grid, drawn once for all checks."""
+
+    def __init__(self, task: Task):
+        self.task: Any = task
+
+    @cached_property
+    def sets(self) -> list[tuple[Cell, str, Batch]]:
+        """Cell, split, batch."""
+        cells = self.task.cells()
+        return [
+            (cell, split, self.task.evaluation_set(_rng(), PER_CELL, split, cell))
+            for cell in cells[:: max(1, len(cells) // MAX_CELLS)]
+            for split in (("train",) if self.task.seen(cell) else SPLITS)
+        ]
+
+    @cached_property
+    def texts(self) -> list[list[tuple[str, str]]]:
+        """Prompts and completions of each set."""
+        return [self.task.texts(batch) for *_, batch in self.sets]
+
+    def work(self, most: int | None = None) -> Iterator[tuple[Problem, str, str]]:
+        """Of each set `most` problems, or all: problem, prompt, completion."""
+        for (*_, batch), texts in zip(self.sets, self.texts, strict=True):
+            for problem, text in zip(batch.problems[:most], texts[:most], strict=True):
+                yield problem, *text
+
+
 def check_task(task: Task) -> list[tuple[str, list[str]]]:
     """Each check by its summary, and the faults it found; an exception is a fault, too."""
-    found, checked = [], _summaries()
+    found, checked, drawn = [], _summaries(), Drawn(task)
     for kind, check in CHECKS:
         if isinstance(task, kind):
             faults: list[str] = []
             try:
-                faults += check(task)
+                faults += check(task, drawn)
             except Exception as error:
                 faults.append(f"{type(error).__name__}: {error} ({place(error)[1]})")
             found.append((checked[check.__name__], faults))
     return found
 
 
-def check_batches(task: Task) -> Faults:
-    """Batches have the shapes and types of the contract, and follow from the generator alone."""
+def check_batches(task: Task, _: Drawn) -> Faults:
+    """Batches have the shapes and types of the contract, and depend on the generator alone."""
     for split in task.splits:
         batch, again = (task.batch(_rng(), ROWS, split) for _ in "ab")
         rows, size = batch.tokens.shape
@@ -59,7 +89,7 @@ def check_batches(task: Task) -> Faults:
             yield f"{split}: {rows} rows, not the {ROWS} that were asked for"
 
 
-def check_range(task: Task) -> Faults:
+def check_range(task: Task, _: Drawn) -> Faults:
     """Tokens are in the alphabet, position ids on their levels."""
     for split in task.splits:
         batch = task.batch(_rng(), ROWS, split)
@@ -71,7 +101,7 @@ def check_range(task: Task) -> Faults:
                 yield f"{split}: ids {ids.min()}..{ids.max()} on level {level}, which has {size}"
 
 
-def check_scored(task: Task) -> Faults:
+def check_scored(task: Task, _: Drawn) -> Faults:
     """What is scored is one stretch of each row, up to its end mark."""
     for split in task.splits:
         batch = task.batch(_rng(), ROWS, split)
@@ -87,7 +117,7 @@ def check_scored(task: Task) -> Faults:
                 yield f"{split}: a row does not end with {task.end!r}, or has another before it"
 
 
-def check_longest(task: Task) -> Faults:
+def check_longest(task: Task, _: Drawn) -> Faults:
     """No sequence of training is longer than `longest` says."""
     longest = task.longest()
     sizes = [int(task.batch(_rng(), ROWS, split).lengths.max()) for split in task.splits]
@@ -95,7 +125,7 @@ def check_longest(task: Task) -> Faults:
         yield f"a sequence of {max(sizes)} tokens, and longest() is {longest}"
 
 
-def check_positions(task: Task) -> Faults:
+def check_positions(task: Task, _: Drawn) -> Faults:
     """Position ids do not leak: `positions` knows those of a batch from the prompt alone."""
     batch = task.batch(_rng(), ROWS, task.splits[-1])
     size = batch.tokens.shape[1]
@@ -113,9 +143,9 @@ def check_positions(task: Task) -> Faults:
             return
 
 
-def check_cells(task: Graded) -> Faults:
+def check_cells(task: Graded, drawn: Drawn) -> Faults:
     """Cells have problems, of the cell's operation and operand lengths."""
-    for cell, split, batch in _sets(task):
+    for cell, split, batch in drawn.sets:
         if len(batch.problems) != len(batch):
             yield f"{cell}, {split}: {len(batch.problems)} problems for {len(batch)} rows"
         found = {task.cell_of(problem)[:3] for problem in batch.problems}
@@ -124,10 +154,10 @@ def check_cells(task: Graded) -> Faults:
             yield f"{cell}, {split}: problems of {min(found)}"
 
 
-def check_answers(task: Graded) -> Faults:
-    """What is written reads as the right answer, and does not without its end mark."""
+def check_answers(task: Graded, drawn: Drawn) -> Faults:
+    """The reference completion reads as the right answer, and only with its end mark."""
     bad = 0
-    for problem, _, completion in _work(task):
+    for problem, _, completion in drawn.work():
         written, right = task.read(problem, completion), task.truth(problem)
         text, cut = task.text(problem), completion.removesuffix(task.end)
         if written != right:
@@ -140,9 +170,9 @@ def check_answers(task: Graded) -> Faults:
             return
 
 
-def check_texts(task: Graded) -> Faults:
+def check_texts(task: Graded, drawn: Drawn) -> Faults:
     """Problems survive being written and read back: as text, as a prompt."""
-    for problem, prompt, _ in _work(task, NAMED):
+    for problem, prompt, _ in drawn.work(NAMED):
         if task.prompt(problem) != prompt:
             yield f"prompt({problem}) is {task.prompt(problem)!r}, a batch has {prompt!r}"
             return
@@ -151,7 +181,7 @@ def check_texts(task: Graded) -> Faults:
             return
 
 
-def check_references(task: Graded) -> Faults:
+def check_references(task: Graded, _: Drawn) -> Faults:
     """Reference completions are those of a batch."""
     batch = task.batch(_rng(), ROWS, task.splits[-1])
     for start, rows in _by_prompt(batch):
@@ -164,16 +194,16 @@ def check_references(task: Graded) -> Faults:
                 return
 
 
-def check_splits(task: HeldOut) -> Faults:
-    """Held-out problems are in one split alone, in all equivalent forms, and `in_train` knows."""
+def check_splits(task: HeldOut, drawn: Drawn) -> Faults:
+    """A held-out problem and its equivalents are in one split, and `in_train` agrees."""
     assert isinstance(task, Graded), task
     batches = {split: task.batch(_rng(), 10 * ROWS, split) for split in task.splits}
-    drawn = {split: {*batch.problems} for split, batch in batches.items()}
-    for cell, split, batch in _sets(task):
+    problems = {split: {*batch.problems} for split, batch in batches.items()}
+    for cell, split, batch in drawn.sets:
         if not task.seen(cell):
-            drawn[split].update(batch.problems)
-    for split, found in drawn.items():
-        others = [other for other in drawn if other != split]
+            problems[split].update(batch.problems)
+    for split, found in problems.items():
+        others = [other for other in problems if other != split]
         for problem in sorted(found):
             same = task.equivalent(problem)
             known = {task.in_train(one) for one in same}
@@ -186,17 +216,17 @@ def check_splits(task: HeldOut) -> Faults:
                 fault = "is in train in one form and not in another"
             elif known == {split != "train"}:
                 fault = f"is drawn in {split}, and in_train says {split != 'train'}"
-            elif any(not drawn[other].isdisjoint(same) for other in others):
+            elif any(not problems[other].isdisjoint(same) for other in others):
                 fault = f"is drawn in {split} and in another split"
             if fault:
                 yield f"{task.text(problem)} {fault}"
                 break
 
 
-def check_rows(task: Explained) -> Faults:
+def check_rows(task: Explained, drawn: Drawn) -> Faults:
     """Rows make up the completion, digits are those of the answer, and drawing never raises."""
     assert isinstance(task, Graded), task
-    for problem, _, completion in _work(task, NAMED):
+    for problem, _, completion in drawn.work(NAMED):
         for text in (completion, completion[: len(completion) // 2], task.end, ""):
             task.draw(problem, text)
             if "".join(row.text for row in task.rows(problem, text)) != text:
@@ -208,7 +238,7 @@ def check_rows(task: Explained) -> Faults:
             return
 
 
-def check_whole(task: TextTask) -> Faults:
+def check_whole(task: TextTask, _: Drawn) -> Faults:
     """All of a split is as many scored tokens as `num_tokens` says."""
     for split in task.splits:
         found = sum(int(batch.scored.sum()) for batch in task.whole(split))
@@ -241,21 +271,6 @@ def _summaries() -> dict[str, str]:
 
 def _rng() -> np.random.Generator:
     return np.random.default_rng(SEED)
-
-
-def _sets(task: Graded) -> Iterator[tuple]:
-    """Evaluation sets of cells all over the grid: cell, split, batch."""
-    cells = task.cells()
-    for cell in cells[:: max(1, len(cells) // MAX_CELLS)]:
-        for split in ("train",) if task.seen(cell) else SPLITS:
-            yield cell, split, task.evaluation_set(_rng(), PER_CELL, split, cell)
-
-
-def _work(task: Graded, most: int | None = None) -> Iterator[tuple[Problem, str, str]]:
-    """Of each evaluation set `most` problems, or all: problem, prompt, completion."""
-    for _, _, batch in _sets(task):
-        for problem, texts in zip(batch.problems[:most], task.texts(batch)[:most], strict=True):
-            yield problem, *texts
 
 
 def _by_prompt(batch: Batch) -> Iterator[tuple[int, np.ndarray]]:

@@ -1,7 +1,7 @@
 """All that a slot of a right local trace can see, listed: layouts, then the values in each.
 
 A *layout* is what follows from the operand lengths: which tokens a slot sees, of which kinds, and
-how far away. A *context* is a layout with a token in each of these places. Tokens are worked out
+how far away. A *context* is a layout with a token in each of these places. Tokens are computed
 from the rules of the trace (`LocalTrace.rules`), not sampled: a token whose reads are all seen
 follows from them; one with hidden reads may be what any of their values make of it.
 """
@@ -100,17 +100,9 @@ class Lister:
     ) -> Iterator[tuple[Layout, Example]]:
         ids, first = given.astype(np.int64), len(prompt)
         own = list(map(tuple, ids.tolist()))
-        seen = self.local.places(torch.from_numpy(ids)[None])[0].tolist()
+        seen = self.local.seen_keys(torch.from_numpy(ids)[None])[0].tolist()
         text = "".join(self.task.alphabet[token] for token in prompt)
-        index: dict[tuple[int, ...], int] = {}
-        for place, some in enumerate(own):
-            index[some] = -1 if some in index else place
-        reads: list[list[int | None]] = [[] for _ in prompt]
-        possible: list[Possible] = [tuple((value,) for value in some) for some in values]
-        for slot in range(first, len(own)):
-            reads.append(self._read_by(own, index, slot, text))
-            there = tuple(None if place is None else possible[place] for place in reads[slot])
-            possible.append(self._possible(own[slot][-1], there))
+        reads, possible = self.followed(own, values, text)
         for slot in range(first, len(own)):
             places = sorted(place for place in seen[slot - 1] if place >= 0)
             number = {place: order for order, place in enumerate(places)}
@@ -131,6 +123,22 @@ class Lister:
             where = np.array(places)
             example = Example(where, ids[where], ids[where + 1], text)
             yield Layout(own[slot][-1], tuple(described), read), example
+
+    def followed(
+        self, own: list[tuple[int, ...]], values: list[range], text: str = ""
+    ) -> tuple[list[list[int | None]], list[Possible]]:
+        """Where the reads of each slot of a sheet stand, and what can stand in it, by the ids of
+        all slots and what can stand in those of the prompt."""
+        index: dict[tuple[int, ...], int] = {}
+        for place, some in enumerate(own):
+            index[some] = -1 if some in index else place
+        reads: list[list[int | None]] = [[] for _ in values]
+        possible: list[Possible] = [tuple((value,) for value in some) for some in values]
+        for slot in range(len(values), len(own)):
+            reads.append(self._read_by(own, index, slot, text))
+            there = tuple(None if place is None else possible[place] for place in reads[slot])
+            possible.append(self._possible(own[slot][-1], there))
+        return reads, possible
 
     def _read_by(self, own: list[tuple], index: dict, slot: int, text: str) -> list[int | None]:
         """Where each read of a slot's rule stands; None: nothing is there, or not yet."""
@@ -162,7 +170,7 @@ class Lister:
                 possible = np.broadcast_to(possible, (len(table), self.vocab))
             if np.count_nonzero(possible) > MAX_CONTEXTS:
                 what = self.names[layout.kind]
-                raise UsageError(f"{what}: slots see too much, more contexts than can be listed")
+                raise UsageError(f"{what}: slots see too many tokens to list all contexts")
             row, token = possible.nonzero()
             table = np.column_stack([table[row], token.astype(np.uint8)])
         rule = self.rules[layout.kind]

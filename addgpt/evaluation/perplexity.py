@@ -1,14 +1,20 @@
-"""Loss on a whole held-out text, each of its characters predicted once."""
+"""Loss on a held-out text, by one of three rulers.
+
+blocks   all of the text in consecutive blocks as long as those of training, each read by itself
+overlap  all of it in blocks that overlap by half, so that half a block is before each character
+random   blocks from random places, 200 batches of 12, as nanoGPT estimates its losses
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from addgpt.config.errors import UsageError
@@ -20,6 +26,8 @@ from addgpt.runs.run import Run
 from addgpt.task import Batch, Task, TextTask
 
 Show = Callable[..., Iterable[Batch]]
+RULERS = ("blocks", "overlap", "random")
+BATCHES, ROWS = 200, 12  # of random blocks
 
 
 def silently(batches: Iterable[Batch], *about: object) -> Iterable[Batch]:
@@ -33,12 +41,15 @@ class Score:
 
     context    characters that each one but the first ones had before it, at least
     nats       mean cross-entropy of a character
+    half       half the width of its 95 % interval where batches are drawn at random, else None
     """
 
     split: str
     context: int
     n: int
     nats: float
+    ruler: str = "blocks"
+    half: float | None = None
 
     @property
     def bits(self) -> float:
@@ -53,9 +64,11 @@ class Score:
     def row(self) -> dict[str, Any]:
         return {
             "split": self.split,
+            "ruler": self.ruler,
             "context": self.context,
             "n": self.n,
             "nats": self.nats,
+            "half": self.half,
             "bits": self.bits,
             "perplexity": self.perplexity,
         }
@@ -83,35 +96,77 @@ def score_text(
         count += _predicted(batch)
     if not count:
         raise UsageError(f"task {task.name} has no text to score")
-    return Score(split, context, count, total / count)
+    return Score(split, context, count, total / count, "overlap" if context else "blocks")
+
+
+@torch.inference_mode()
+def sample_text(
+    model: Model, task: Task, split: str, seed: int = 0, show: Show = silently
+) -> Score:
+    """The mean loss of random batches of a split, as nanoGPT reports it, with a 95 % interval.
+
+    Blocks may overlap, and the lowest of several such means, one for each look at a model in
+    training, is lower than its true loss. Raises ValueError if the task is no text.
+    """
+    model.eval()
+    if not isinstance(task, TextTask):
+        raise UsageError(f"task {task.name} has no text to score")
+    rng = np.random.default_rng(seed)
+    losses, count = [], 0
+    batches = (task.batch(rng, ROWS, split) for _ in range(BATCHES))
+    for batch in show(batches, BATCHES, f"scoring {BATCHES} random batches"):
+        logits, targets = forward(model, batch)
+        losses.append(float(next_token_loss(logits, targets)) / _predicted(batch))
+        count += _predicted(batch)
+    half = 1.96 * float(np.std(losses, ddof=1)) / math.sqrt(BATCHES)
+    return Score(split, 0, count, float(np.mean(losses)), "random", half)
 
 
 def _predicted(batch: Batch) -> int:
     return int(batch.scored[:, 1:].sum())
 
 
-def score_loss(run: Run, split: str = "test", show: Show = silently) -> list[dict[str, Any]]:
-    """The loss of a run's model on a whole split, a row for each way of scoring it.
+def score_loss(
+    run: Run,
+    split: str = "test",
+    show: Show = silently,
+    rulers: Sequence[str] = (),
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """The loss of a run's model on a split, a row for each of some rulers.
 
-    Two rows for running text: consecutive blocks, and blocks that overlap by half. A task without
-    that split is scored on its last one, val.
+    Without any named: blocks and, for running text, overlap. A task without that split is scored on
+    its last one, val. `seed` is that of random batches. Raises UsageError.
     """
     task = run.task()
     split = split if split in task.splits else task.splits[-1]
+    block = task.longest() - 1
+    lines = bool(task.end) or block < 2
+    if lines and "overlap" in rulers:
+        raise UsageError("overlap is for running text; valid for this task: blocks, random")
     model, progress = run.load()
     facts = run_facts(run, model, progress)
-    block = task.longest() - 1
-    contexts = (0,) if task.end or block < 2 else (0, block // 2)
-    return [facts | score_text(model, task, split, context, show).row() for context in contexts]
+    found = []
+    for ruler in rulers or (("blocks",) if lines else ("blocks", "overlap")):
+        if ruler == "random":
+            score = sample_text(model, task, split, seed, show)
+        else:
+            score = score_text(model, task, split, block // 2 * (ruler == "overlap"), show)
+        found.append(facts | score.row())
+    return found
 
 
-def write_loss(folder: Path, rows: list[dict[str, Any]], split: str = "test") -> Path:
+def write_loss(
+    folder: Path, rows: list[dict[str, Any]], split: str = "test", rulers: Sequence[str] = ()
+) -> Path:
     """Write the rows of `score_loss` to `loss_file`; returns its path. Raises RunError."""
-    file = loss_file(folder, split)
+    file = loss_file(folder, split, rulers)
     write_checked(folder, {file.name: json.dumps(rows, indent=2) + "\n"})
     return file
 
 
-def loss_file(folder: Path, split: str) -> Path:
-    """loss.json holds the loss on held-out text, loss-train.json that on what was trained on."""
-    return folder / ("loss-train.json" if split == "train" else "loss.json")
+def loss_file(folder: Path, split: str, rulers: Sequence[str] = ()) -> Path:
+    """loss.json holds the loss on held-out text, loss-train.json that on what was trained on, and
+    loss-random.json, for example, that by the ruler `random` alone."""
+    parts = ["loss", *(["train"] if split == "train" else []), *rulers]
+    return folder / f"{'-'.join(parts)}.json"

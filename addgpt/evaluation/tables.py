@@ -85,7 +85,7 @@ def _grid_table(op: str, rows: Sequence[Row]) -> Table:
             texts.append("\n".join(_cell_text(r) for r in cell))
         table.add_row(f"a: {len_a}", *texts)
     if any(row["seen"] for row in rows):
-        table.caption = "* so small a cell holds no problems out"
+        table.caption = "* cell too small to hold problems out"
     return table
 
 
@@ -159,8 +159,8 @@ def _print_kinds(console: Console, counts: Sequence[Row], facts: Row) -> None:
         return
     wrong = sum(row["n"] for row in counts)
     title = f"why {wrong:,} of {facts['n']:,} answers are wrong"
-    left = ("", "kind", "most at")
-    table = table_of(title, ("", "kind", "wrong", "share", "most at"), left, note or None)
+    left = ("", "mistake", "most at")
+    table = table_of(title, ("", "mistake", "wrong", "share", "most at"), left, note or None)
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in counts:
         groups.setdefault((row["op"], row["kind"]), []).append(row)
@@ -184,14 +184,15 @@ def _most_frequent(counts: Sequence[Row]) -> str:
 
 
 def loss_table(rows: Sequence[Row]) -> Table:
-    """Loss on whole texts, a line each."""
-    left = ("run", "split", "least context", "characters")
+    """Loss on texts, a line for each run and ruler."""
+    left = ("run", "split", "ruler", "characters")
     names = (*left, "nats", "bits", "perplexity")
-    table = table_of("loss a character, each of the text predicted once", names, left)
+    table = table_of("loss a character of held-out text", names, left)
     for row in rows:
-        sizes = f"{row['context']:,}", f"{row['n']:,}"
-        values = (f"{row[name]:.4f}" for name in ("nats", "bits", "perplexity"))
-        table.add_row(escape(row["run"]), row["split"], *sizes, *values)
+        ruler = row["ruler"] + (f" by {row['context']:,}" if row["context"] else "")
+        nats = f"{row['nats']:.4f}" + (f" ± {row['half']:.4f}" if row["half"] else "")
+        values = (f"{row[name]:.4f}" for name in ("bits", "perplexity"))
+        table.add_row(escape(row["run"]), row["split"], ruler, f"{row['n']:,}", nats, *values)
     return table
 
 

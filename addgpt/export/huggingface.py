@@ -149,7 +149,7 @@ def _with_code(task: Task, model: Model, end: int | None) -> dict[str, str | byt
 
 
 def _weights(model: Model) -> bytes:
-    """All tensors of a model, those that are worked out again elsewhere, too."""
+    """All tensors of a model, those that are computed again elsewhere, too."""
     named = dict(model.state_dict()) | dict(model.named_buffers())
     return save({f"gpt.{name}": x.contiguous() for name, x in named.items()}, {"format": "pt"})
 

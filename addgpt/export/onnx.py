@@ -6,7 +6,7 @@
                                  where there are fewer
     logits  (B, T, V) float32    of the token after each
 
-What a task says of a prompt's ids, and what local attention sees by them, is worked out by addgpt
+What a task says of a prompt's ids, and what local attention sees by them, is computed by addgpt
 (`inputs`), not in the file. B, T and R are free.
 """
 
@@ -42,7 +42,7 @@ class Given:
     def __init__(self, seen: Tensor) -> None:
         self.seen = seen
 
-    def places(self, ids: Tensor) -> Tensor:
+    def seen_keys(self, ids: Tensor) -> Tensor:
         return self.seen
 
 
@@ -106,7 +106,7 @@ def inputs(model: Model, batch: Batch) -> dict[str, Tensor]:
     tokens, ids, _ = tensors(batch_within_tables(batch, model.config), torch.device("cpu"))
     found = {"tokens": tokens, "ids": ids}
     if isinstance(model.config, GPTConfig) and model.config.local:
-        found["seen"] = LocalAttention(model.config).places(ids)
+        found["seen"] = LocalAttention(model.config).seen_keys(ids)
     return found
 
 

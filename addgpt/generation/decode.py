@@ -100,26 +100,8 @@ def _write_rows(
             reader.keep(left)
 
 
-def stream(
-    model: Model,
-    positions: Positions,
-    prompt: np.ndarray,
-    limit: int,
-    end: int | None = None,
-    window: int | None = None,
-    temperature: float = 0.0,
-    top_k: int = 0,
-    rng: torch.Generator | None = None,
-) -> Iterator[int]:
-    """The tokens of `stream_with_chances`."""
-    written = stream_with_chances(
-        model, positions, prompt, limit, end, window, temperature, top_k, rng
-    )
-    return (token for token, _ in written)
-
-
 @torch.inference_mode()
-def stream_with_chances(
+def stream(
     model: Model,
     positions: Positions,
     prompt: np.ndarray,

@@ -17,7 +17,7 @@ from torch import Tensor
 from addgpt.model.gpt import GPT, Attention, Block
 from addgpt.model.kv_cache import LocalCache
 
-AHEAD = 1 << 11  # tokens whose positions are worked out together
+AHEAD = 1 << 11  # tokens whose positions are computed together
 EPS = np.finfo(np.float32).eps
 Step = Callable[[int], np.ndarray]
 

@@ -37,11 +37,11 @@ class Writer:
             if tokens < 1:
                 raise UsageError(f"prompt {prompt!r} leaves no room: {most} tokens are the most")
         window = most - 1 if end is None else None
-        numbers = stream(
+        written = stream(
             self.model, within_tables(task.positions, self.model.config), start, tokens, end,
             window, self.temperature, self.top_k, rng,
         )  # fmt: skip
-        return (task.alphabet[number] for number in numbers)
+        return (task.alphabet[token] for token, _ in written)
 
     def start(self, prompt: str) -> str:
         """The text that the model goes on from."""

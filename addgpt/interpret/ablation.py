@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from addgpt.config.errors import UsageError
 from addgpt.config.gpt import GPTConfig
 from addgpt.interpret.edits import Edit
-from addgpt.interpret.sample import Sample, collected, hits
+from addgpt.interpret.sample import Sample, collected, hits, of_batch
 from addgpt.interpret.subject import Subject
+from addgpt.task import Batch, Cell
 
 ALL = "all"  # rows, or the whole work
 FIELDS = ("part", "how", "at", "row", "column", "n", "right")
@@ -58,6 +60,40 @@ def ablate(of: Subject, some: Sample) -> list[dict[str, Any]]:
                 else:
                     here = hits_of(of, some, part, table, kind)
                 found += list(_table(some, here, part.name, how, name, kinds))[:1]
+    return found
+
+
+def ablate_cascades(of: Subject, size: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Exact match without each part, by how far a carry travels and how far it might have.
+
+    Rows have `part`, `how`, `cell` (such as `+ carry:2`: a carry runs through two columns, one that
+    makes it and one of nine that passes it on; `+ idle:2`: two such columns get none), `n`,
+    `right`. Up to `size` held-out problems of each cell, and a part's mean is that over all of
+    them. Raises UsageError for a task whose problems are not told apart so.
+    """
+    cells: list[Cell] = getattr(of.task, "cascades", list)()
+    if not cells:
+        raise UsageError(f"{of.task.name} has no cells of carry chains; try add, sub, calc")
+    rng, names, batches = np.random.default_rng(seed), list[str](), list[Batch]()
+    for cell in cells:
+        batch = of.task.batch(rng, size, "test", cell)
+        if len(batch):
+            names += [f"{cell.op} {cell.stratum}"] * len(batch)
+            batches.append(batch)
+    if not batches:
+        raise UsageError(f"{of.task.name} has no held-out problem of {len(cells)} carry chains")
+    some = of_batch(of, Batch.stacked(batches, of.task.alphabet.index(of.task.end)))
+    means, there = _means(of, some, some.rows()), np.array(names)
+    asked: list[tuple[str, str, Part | None]] = [("none", "none", None)]
+    asked += [(part.name, how, part) for part in parts(of.config) for how in ("zero", "mean")]
+    found = []
+    for name, how, part in asked:
+        table = means[part.point] if part is not None and how == "mean" else None
+        right = np.asarray(hits_of(of, some, part, table).all(1))
+        for where in dict.fromkeys(names):
+            here = np.flatnonzero(there == where)
+            count = {"n": len(here), "right": int(right[here].sum())}
+            found.append({"part": name, "how": how, "cell": where} | count)
     return found
 
 

@@ -212,7 +212,7 @@ def run(
     config = model.config
     assert isinstance(config, GPTConfig)
     if isinstance(edits, Edit) or not all(isinstance(edit, Edit) for edit in edits):
-        raise UsageError("edits are a list: of zero(…), mean(…), patch(…), knock_out(…)")
+        raise UsageError("edits must be a list of zero(…), mean(…), patch(…), knock_out(…)")
     for edit in edits:
         edit.check(config)
 
@@ -245,7 +245,7 @@ def _made(edit: Edit, x: Tensor) -> Tensor:
     except RuntimeError:
         given = tuple(np.shape(edit.value))
         raise UsageError(
-            f"what is put in place of {edit.name} is {given}, what passes there "
+            f"the value for {edit.name} has shape {given}, the activation "
             f"{tuple(x.shape[1:])}: patch from a problem with as many tokens"
         ) from None
 

@@ -134,10 +134,10 @@ def _mask(places: Places, size: int, device: torch.device) -> Tensor:
     given = torch.as_tensor(np.asarray(places), device=device)
     if given.dtype != torch.bool:
         if given.numel() and not -size <= int(given.min()) <= int(given.max()) < size:
-            raise UsageError(f"there are tokens 0 to {size - 1}, not {given.tolist()}")
+            raise UsageError(f"tokens must be in 0..{size - 1}, not {given.tolist()}")
         mask = torch.zeros(size, dtype=torch.bool, device=device)
         mask[given.long()] = True
         given = mask
     if given.shape[-1] != size:
-        raise UsageError(f"{given.shape[-1]} tokens are given, there are {size}")
+        raise UsageError(f"the mask is of {given.shape[-1]} tokens, the text has {size}")
     return given if given.ndim == 2 else given[None]

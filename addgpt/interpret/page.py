@@ -96,10 +96,8 @@ def page_data(of: Subject, work: Written, found: Activations, asked: str) -> dic
 
 def page(data: dict[str, Any]) -> str:
     """One HTML file that shows the data, with all that it needs in it."""
-    files = resources.files("addgpt.interpret")
-    style, script = (
-        files.joinpath(f"attention.{kind}").read_text("utf-8") for kind in ("css", "js")
-    )
+    files = resources.files("addgpt.interpret") / "static"
+    style, script = ((files / f"attention.{kind}").read_text("utf-8") for kind in ("css", "js"))
     told = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
     answer = f" = {data['answer']}" if data["answer"] else ""
     title = html.escape(f"{data['problem'][:80]}{answer[:80]}")

@@ -87,7 +87,7 @@ def subject(model: Any, task: Task | None = None) -> Subject:
     if task is None:
         raise UsageError("a model alone is not enough: give its task, or its run")
     if len(task.alphabet) != model.config.vocab or len(task.levels) != len(model.config.levels):
-        raise UsageError(f"the model is not of task {task.name}: its alphabet or ids are others")
+        raise UsageError(f"the model is not of task {task.name}: its alphabet or ids differ")
     return Subject(model.eval(), task)
 
 
@@ -116,7 +116,7 @@ def written(of: Subject, problem: Problem | str, completion: str | None = None) 
     tokens = np.concatenate([before, after])
     _check_fits(len(tokens), longest)
     if len(tokens) < 2:
-        raise UsageError("there is nothing to look into: give a problem, or at least 2 characters")
+        raise UsageError("nothing to inspect: give a problem, or at least 2 characters")
     positions = within_tables(task.positions, config)
     ids = positions(before[None], len(tokens) - len(before))[0]
     return Written(asked, len(before), tokens, ids)
@@ -153,4 +153,4 @@ def _prompt(task: Task, problem: Problem | str) -> tuple[Problem | None, str]:
 
 def _check_fits(tokens: int, longest: int) -> None:
     if tokens > longest:
-        raise UsageError(f"{tokens:,} tokens: at most {longest:,} can be looked into")
+        raise UsageError(f"{tokens:,} tokens: at most {longest:,} can be inspected")

@@ -31,7 +31,7 @@ def build(config: ModelConfig, seed: int | None = 0) -> Model:
     if isinstance(config, MLPConfig):
         return WindowMLP(config, seed)
     if isinstance(config, ExternalConfig):
-        raise UsageError(f"{config.source} is a model of others: there are its answers alone here")
+        raise UsageError(f"{config.source} is an external model: only its answers are here")
     if isinstance(config, CustomConfig):
         return Custom(config, seed)
     return (Counts if config.architecture == "counts" else Bigram)(config)

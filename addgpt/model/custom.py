@@ -24,9 +24,8 @@ from torch import Tensor, nn
 
 from addgpt.config.architectures import ARCHITECTURES, CustomConfig
 from addgpt.config.errors import UsageError
-from addgpt.model.attention import gather
 from addgpt.model.baselines import Baseline, Memory
-from addgpt.task_lookup import attribute, installed
+from addgpt.task_lookup import attribute, installed, loaded
 
 
 class Reread(Memory):
@@ -63,26 +62,21 @@ class Custom(Baseline):
         if not isinstance(self.inner, nn.Module):
             raise UsageError(f"{config.architecture} makes no torch.nn.Module: {self.inner!r}")
 
-    def forward(
-        self,
-        tokens: Tensor,
-        ids: Tensor,
-        cache: Memory | None = None,
-        at: Tensor | None = None,
-        prompt: Tensor | None = None,
-    ) -> Tensor:
+    def states(self, tokens: Tensor, ids: Tensor, cache: Memory | None) -> Tensor:
+        """(B, T, V) the logits: what the other model keeps to itself is its own."""
         new = tokens.shape[1]
         if isinstance(cache, Reread):
             tokens, ids = cache.extend(tokens, ids)
-            cache.used += new
         found = self.inner(tokens, ids) if self.takes_ids else self.inner(tokens)
         logits = found if isinstance(found, Tensor) else found.logits
-        if logits.shape != (*tokens.shape, self.config.vocab):
-            wanted = (*tokens.shape, self.config.vocab)
+        wanted = (*tokens.shape, self.config.vocab)
+        if logits.shape != wanted:
             name = self.config.architecture
             raise UsageError(f"{name} gives logits {tuple(logits.shape)}, not {wanted}")
-        logits = logits[:, -new:]
-        return logits if at is None else gather(logits, at)
+        return logits[:, -new:]
+
+    def logits(self, states: Tensor) -> Tensor:
+        return states
 
     @property
     def takes_ids(self) -> bool:
@@ -105,9 +99,9 @@ def _made(config: CustomConfig) -> Any:
 def _maker(name: str) -> Callable[[CustomConfig], Any]:
     """The class or function that a name stands for. Raises UsageError."""
     points = installed(ARCHITECTURES)
+    if name in points:
+        return loaded(points[name], f"architecture {name}")
     try:
-        if name in points:
-            return points[name].load()
         return attribute(name)
     except (ImportError, AttributeError) as error:
         raise UsageError(f"architecture {name} cannot be loaded: {error}") from error

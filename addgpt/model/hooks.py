@@ -112,7 +112,7 @@ def watched(model: GPT, see: See) -> Iterator[None]:
 @dataclass(frozen=True, kw_only=True)
 class _Watching(AttentionContext):
     """An `AttentionContext` that shows what happens in it. Weights that are replaced are used; else
-    attention is worked out as ever, and the weights are only shown."""
+    attention is computed as ever, and the weights are only shown."""
 
     see: See
     depth: int

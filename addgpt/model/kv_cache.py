@@ -14,7 +14,7 @@ SPARE_TOKENS = 3  # that a cache has room for: with 4 it took twice as long to r
 
 
 class Effects(NamedTuple):
-    """What positions do to T tokens, worked out beforehand.
+    """What positions do to T tokens, computed beforehand.
 
     added   (B, T, C) what is added to the embeddings
     angles  of queries, and of keys; None: no rotation
@@ -83,12 +83,12 @@ class LocalCache(Cache):
     """The cache of local attention: a token of a long text costs what one of a short text costs.
 
     The few keys of a query are gathered, so there is room for all tokens from the start, a token's
-    heads side by side. All ids are known beforehand, and what follows from them is worked out for
+    heads side by side. All ids are known beforehand, and what follows from them is computed for
     many tokens at a time.
 
     ids      (B, T + 1, L) that all tokens will have
-    seen     (B, T, R) which keys these see; None: not worked out yet
-    effects  what positions do to some tokens, from number `first` on; None: not worked out yet
+    seen     (B, T, R) which keys these see; None: not computed yet
+    effects  what positions do to some tokens, from number `first` on; None: not computed yet
     """
 
     def __init__(self, config: GPTConfig, rows: int, length: int, device: torch.device) -> None:

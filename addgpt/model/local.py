@@ -45,7 +45,7 @@ class LocalAttention:
             self.reads = torch.tensor(padded)  # (kinds, Q, L), the last one a kind
             self.kinds = torch.tensor(kind)
 
-    def places(self, ids: Tensor) -> Tensor:
+    def seen_keys(self, ids: Tensor) -> Tensor:
         """(B, T, R) which keys each query sees, its own first; -1 where there are fewer.
 
         Args:
@@ -55,7 +55,7 @@ class LocalAttention:
         if ids.is_meta:
             return ids[:, :-1, :1]
         if len(ids) > 1 and ids.stride(0) == 0:  # all rows are one row
-            return self.places(ids[:1]).expand(len(ids), -1, -1)
+            return self.seen_keys(ids[:1]).expand(len(ids), -1, -1)
         keys = ids[:, :-1]
         wanted = self._wanted(ids[:, 1:] if self.from_target else keys)  # (B, T, Q, n)
         wanted = wanted.masked_fill(wanted > (ids.max() if ids.numel() else 0), -1)  # no token's id

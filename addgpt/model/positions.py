@@ -45,7 +45,7 @@ class Slots:
     index  (K + 1,) the index in the text, from the first token ever read; None: nothing asks for it
     start  which index is the first token's of this pass
     seen   (B, T, R) which keys each token sees, -1 where there are fewer: local attention
-    known  what positions do to these tokens, where that was worked out beforehand
+    known  what positions do to these tokens, where that was computed beforehand
     """
 
     ids: Tensor

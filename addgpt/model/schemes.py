@@ -21,7 +21,7 @@ ID_SCHEMES: dict[str, tuple[Any, tuple[str, ...]]] = {
 }
 
 
-AHEAD = 1 << 11  # tokens of all rows whose positions are worked out together while decoding
+AHEAD = 1 << 11  # tokens of all rows whose positions are computed together while decoding
 
 
 class Schemes(nn.ModuleDict):
@@ -56,7 +56,7 @@ class Schemes(nn.ModuleDict):
             index = random_index(count, self.random_index).to(ids.device)
         elif self.reads_index:
             index = torch.arange(count, device=ids.device)
-        seen = None if self.local is None else self.local.places(ids)
+        seen = None if self.local is None else self.local.seen_keys(ids)
         return Slots(ids, index, start, cache, seen)
 
     def _slots_ahead(self, cache: LocalCache, count: int) -> Slots:
@@ -65,7 +65,7 @@ class Schemes(nn.ModuleDict):
         start, end, known = cache.used, cache.used + count, cache.effects
         if known is None or end > cache.first + known.added.shape[1]:
             if cache.seen is None:
-                cache.seen = self.local.places(cache.ids)
+                cache.seen = self.local.seen_keys(cache.ids)
             last = min(max(end, start + AHEAD // len(cache.ids)), cache.ids.shape[1] - 1)
             index = torch.arange(last + 1, device=cache.ids.device) if self.reads_index else None
             ids, seen = cache.ids[:, start : last + 1], cache.seen[:, start:last]

@@ -116,7 +116,7 @@ def shapes(config: ModelConfig) -> dict[str, torch.Size]:
 
 
 def weight_count(config: ModelConfig) -> int:
-    """Number of weights, without allocating them; of a model of others, as far as it is known."""
+    """Number of weights, without allocating them; of an external model, as far as it is known."""
     if isinstance(config, ExternalConfig):
         return config.params or 0
     return sum(map(math.prod, shapes(config).values()))

@@ -67,7 +67,7 @@ def configure(
     options, model, train = split_settings(task_name, settings)
     task = load_task(task_name, options).resolved()
     if "stop_at" in train and not task.cells():
-        raise UsageError(f"stop_at is a share of exact match, which task {task_name} has none of")
+        raise UsageError(f"stop_at is a share of exact match, which task {task_name} does not have")
     recipe = task.recipe()
     staged = curriculum(task, str(train.get("curriculum", recipe.train.get("curriculum", ""))))
     base = replace(
@@ -113,7 +113,7 @@ def reconfigure(
         raise UsageError("a resumed run keeps its task and model; training settings may change")
     new = replace(config, train=with_settings(config.train, train))
     if curriculum(task, new.train.curriculum).longest > config.model.context:
-        raise UsageError("curriculum: a stage is longer than what the model was made for")
+        raise UsageError("curriculum: a stage has longer problems than the model was built for")
     if new.train.optimizer != config.train.optimizer:
         raise UsageError(f"a resumed run keeps its optimizer, {config.train.optimizer}")
     return (

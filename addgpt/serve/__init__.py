@@ -1,4 +1,1 @@
-"""Runs served on this machine: the calculator as a web page, and an endpoint for other programs.
-
-Needs the extra `web`.
-"""
+"""The calculator as a web page, and a run as an endpoint, on this machine. Extra: `web`."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from importlib.resources import files
+from collections.abc import AsyncIterator, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +14,21 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 
 from addgpt.calculator.show import answer, heading, notes
-from addgpt.calculator.solver import Calculator, Finished, StepFinished, StepStarted, TokenWritten
+from addgpt.calculator.solver import Calculator, StepFinished, StepStarted, TokenWritten
 from addgpt.config.errors import UsageError
 from addgpt.interpret.activations import read
 from addgpt.interpret.page import page_data
 from addgpt.interpret.subject import subject, written
-from addgpt.runs.files import RunError
 from addgpt.serve import live
 
-SECONDS = 60  # of work that one expression may take
-TOGETHER = 0.03  # seconds for which tokens are gathered
+SECONDS, HURRY = 60, 3  # that one expression may take; with all places taken
+TOGETHER = 4  # messages, until it is the turn of others
 LONGEST = 2_000  # characters of an expression
-WAITING = 8  # requests that may wait for the model
-BUSY = "the model is busy; try again"
-TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
-FILES = {
-    "": ("addgpt.serve", "static/index.html"),
-    "page.css": ("addgpt.serve", "static/page.css"),
-    "page.js": ("addgpt.serve", "static/page.js"),
-    "attention.css": ("addgpt.interpret", "attention.css"),
-    "attention.js": ("addgpt.interpret", "attention.js"),
-}
+MOST = 8  # places: requests that use the model, in turns
 
 
 class Pages:
@@ -45,120 +36,93 @@ class Pages:
 
     def __init__(self, calculator: Calculator, results: Path) -> None:
         self.calculator, self.results = calculator, results
-        self.model, self.waiting = asyncio.Lock(), 0  # requests that use it, or wait for it
+        self.model, self.places = asyncio.Lock(), asyncio.Semaphore(MOST)
+        self.reading, self.read, self.runs = asyncio.Lock(), 0.0, list[dict[str, Any]]()
 
     def app(self) -> Starlette:
-        routes = [Route(f"/{name}", self.file) for name in FILES]
-        routes += [
+        folders: Any = [("addgpt.serve", "static"), ("addgpt.interpret", "static")]
+        routes = [
             Route("/about", self.about),
             Route("/solve", self.solve),
             Route("/attention", self.attention, methods=["POST"]),
             Route("/live", self.live),
+            Mount("/", StaticFiles(packages=folders, html=True)),
         ]
-        return Starlette(routes=routes)
-
-    async def file(self, request: Request) -> Response:
-        package, path = FILES[request.url.path.removeprefix("/")]
-        content = files(package).joinpath(path).read_text(encoding="utf-8")
-        return Response(content, media_type=TYPES[path.rpartition(".")[2]])
+        refused: Any = {UsageError: lambda _, error: PlainTextResponse(str(error), 400)}
+        return Starlette(routes=routes, exception_handlers=refused)
 
     async def about(self, request: Request) -> Response:
         proved = ", proved right for numbers of any length" if self.calculator.proved else ""
-        op = self.calculator.operators
-        text = f"{self.calculator.name}: {' '.join(op)}{proved}. Every digit is the model's."
-        return JSONResponse({"text": text, "example": "123*456" if "*" in op else f"345{op[0]}67"})
+        known = f"{self.calculator.name}: {' '.join(self.calculator.operators)}{proved}"
+        return PlainTextResponse(f"{known}. Every digit is the model's.")
+
+    def _place(self) -> asyncio.Semaphore:
+        if self.places.locked():
+            raise UsageError("the model is busy; try again")
+        return self.places
 
     async def solve(self, request: Request) -> Response:
         told = self._told(request.query_params.get("text", ""))
-        texts = (f"event: {name}\ndata: {json.dumps(data)}\n\n" async for name, data in told)
-        return StreamingResponse(texts, media_type="text/event-stream")
+        return StreamingResponse(told, media_type="text/event-stream")
 
-    async def _told(self, text: str) -> AsyncIterator[tuple[str, Any]]:
-        if len(text) > LONGEST or self.waiting >= WAITING:
-            long = f"at most {LONGEST:,} characters"
-            yield "refused", long if len(text) > LONGEST else BUSY
-            return
-        pieces, spent = events(self.calculator, text), 0.0
-        while spent < SECONDS:
-            # Between two pieces it is the turn of others: nobody keeps them waiting by not reading.
-            piece, took = await self._in_turn(_timed, pieces)
-            if piece is None:
-                return
-            spent += took
-            yield piece
-        yield "refused", f"this takes more than {SECONDS} s; addgpt calc has no such limit"
-
-    async def _in_turn(self, work: Callable[..., Any], *args: Any) -> Any:
-        """What `work` returns, once nobody else uses the model."""
-        self.waiting += 1
+    async def _told(self, text: str) -> AsyncIterator[str]:
+        """Server-sent events, some at a time; in between it is the turn of others."""
         try:
-            async with self.model:
-                return await run_in_threadpool(work, *args)
-        finally:
-            self.waiting -= 1
+            if len(text) > LONGEST:
+                raise UsageError(f"at most {LONGEST:,} characters")
+            async with self._place():
+                told, begun = messages(self.calculator, text), time.monotonic()
+                while time.monotonic() - begun < (HURRY if self.places.locked() else SECONDS):
+                    async with self.model:
+                        some = await run_in_threadpool(lambda: list(islice(told, TOGETHER)))
+                    if not some:
+                        return
+                    yield "".join(some)
+            raise UsageError("it takes too long, or others wait; addgpt calc has no such limit")
+        except UsageError as error:
+            yield message("answer", text=f"error: {error}", right=False)
 
     async def attention(self, request: Request) -> Response:
-        try:
-            asked = json.loads(await request.body())
-            problem, completion = str(asked["problem"]), str(asked["completion"])
-        except (ValueError, KeyError, TypeError, RecursionError):
-            return PlainTextResponse("a problem and its completion, as JSON", 400)
-        if self.waiting >= WAITING:
-            return PlainTextResponse(BUSY, 503)
-        try:
-            return JSONResponse(await self._in_turn(self._attention, problem, completion))
-        except (UsageError, RunError) as error:
-            return PlainTextResponse(str(error), 400)
+        """What was looked at; asked for by a problem, and in the lines after it its completion."""
+        asked = (await request.body()).decode(errors="replace")
+        async with self._place(), self.model:
+            return JSONResponse(await run_in_threadpool(self._attention, asked))
 
-    def _attention(self, problem: str, completion: str) -> dict[str, Any]:
-        if self.calculator.model is None:
-            raise UsageError("there is no model to look into")
+    def _attention(self, asked: str) -> dict[str, Any]:
+        problem, _, completion = asked.partition("\n")
         of = subject(self.calculator.model, self.calculator.task)
         work = written(of, problem, completion)
         return page_data(of, work, read(of, work), problem)
 
     async def live(self, request: Request) -> Response:
-        return JSONResponse(await run_in_threadpool(live.runs, self.results))
+        async with self.reading:  # once a second, however many ask
+            if time.monotonic() - self.read > 1:
+                self.runs = await run_in_threadpool(live.runs, self.results)
+                self.read = time.monotonic()
+        return JSONResponse(self.runs)
 
 
-def _timed(pieces: Iterator[tuple[str, Any]]) -> tuple[tuple[str, Any] | None, float]:
-    """The next piece, None at the end, and the seconds that it took."""
-    start = time.monotonic()
-    return next(pieces, None), time.monotonic() - start
-
-
-def events(calculator: Calculator, text: str) -> Iterator[tuple[str, Any]]:
-    """What the page is told while an expression is worked out: the event's name, its data.
+def messages(calculator: Calculator, text: str) -> Iterator[str]:
+    """What the page is told while an expression is computed, as server-sent events:
 
     step     a step begins: its title, the problem
-    tokens   the next tokens that the model wrote, a few at a time
-    done     the step ends: its title, whether it is right, the work as on paper
-    answer   the end: the answer, whether it is right, and what else there is to say
-    refused  in place of an answer: why there is none
+    token    the model wrote a token: char, its chance, whether it is wrong, row and its label
+    done     the step ends: its title, with the result, and what is wrong with it
+    answer   the end: the answer, or why there is none, with notes; whether it is right
     """
-    told, tokens = time.monotonic(), list[dict[str, Any]]()
     for event in calculator.stream(text):
-        now = time.monotonic()
         if isinstance(event, TokenWritten):
-            chance = round(event.probability, 4)
-            wrong = event.correct is False
-            row = [event.row, event.label]
-            tokens.append({"char": event.char, "chance": chance, "wrong": wrong, "row": row})
-            if now - told < TOGETHER:
-                continue
-        if tokens:
-            yield "tokens", tokens
-            told, tokens = now, []
-        if isinstance(event, StepStarted):
-            yield "step", {"title": event.reduction, "problem": event.problem}
+            told = {"chance": round(event.probability, 4), "wrong": event.correct is False}
+            yield message("token", char=event.char, row=event.row, label=event.label, **told)
+        elif isinstance(event, StepStarted):
+            yield message("step", title=event.reduction, problem=event.problem)
         elif isinstance(event, StepFinished):
-            done = event.done
-            paper = calculator.explain(done)
-            yield "done", {"title": heading(done), "right": done.correct, "paper": paper}
-        elif isinstance(event, Finished):
-            solution = event.solution
-            if solution.error is not None:
-                yield "refused", solution.error
-            else:
-                said = {"text": answer(solution, terminal=True), "notes": notes(solution)}
-                yield "answer", said | {"right": bool(solution.correct)}
+            yield message("done", title=heading(event.done))
+        else:
+            lines = [answer(event.solution, terminal=True), *notes(event.solution)]
+            yield message("answer", text="\n".join(lines), right=bool(event.solution.correct))
+
+
+def message(name: str, **data: Any) -> str:
+    """A server-sent event."""
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n"

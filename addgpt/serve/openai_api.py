@@ -59,7 +59,7 @@ class Endpoint:
         try:
             text = str(body["messages"][-1]["content"])
         except (KeyError, IndexError, TypeError):
-            raise UsageError("messages must hold one with content") from None
+            raise UsageError("messages must contain one with content") from None
         problem = self.task.parse(text.strip().removesuffix("?").rstrip())
         written, finished, counts = self._write(self.task.prompt(problem), None)
         answer = answer_of(self.task, problem, written + self.task.end) if finished else None
@@ -111,7 +111,7 @@ def application(run: Run) -> Starlette:
                 if not isinstance(body, dict):
                     raise UsageError("the body must be a JSON object")
                 if body.get("stream"):
-                    raise UsageError("stream: there is none; leave it out, or give false")
+                    raise UsageError("stream is not supported; leave it out, or give false")
                 return JSONResponse(await run_in_threadpool(make, body))
             except (ValueError, RecursionError) as error:  # UsageError, too, and what is no JSON
                 told = {"message": str(error), "type": "invalid_request_error"}

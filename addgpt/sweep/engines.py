@@ -1,4 +1,4 @@
-"""Where runs are carried out: on this machine, or as tasks of a Ray cluster.
+"""Where runs are executed: on this machine, or as tasks of a Ray cluster.
 
 `with engine: engine.start(job)`, for up to `engine.workers` runs at a time; what that returns can
 be polled (None, then why the run failed, or "") and stopped.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import os
 import signal
 import socket
 import time
@@ -32,12 +31,6 @@ from addgpt.task_lookup import task_class
 ATTEMPTS = 3  # at a run whose Ray worker is lost
 STOP = ".stop"  # a file in the folder of a sweep: Ray's tasks are to save and stop
 POLL_SECONDS = 0.2  # between checks of a Ray task on its run, and on that file
-
-
-def usable_cores() -> list[int]:
-    """The cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return sorted(affinity(0)) if affinity else list(range(os.cpu_count() or 1))
 
 
 def shares(workers: int, cores: Sequence[int]) -> list[list[int]]:

@@ -10,7 +10,7 @@ from addgpt.config.errors import UsageError
 from addgpt.config.schema import RunConfig
 from addgpt.config.settings import to_dict
 from addgpt.evaluation.schema import read_eval
-from addgpt.evaluation.scorecard import contaminated, usual_size
+from addgpt.evaluation.scorecard import contaminated, read_facts, usual_size
 from addgpt.runs.files import RunError, read_text
 from addgpt.runs.provenance import command_line, versions
 from addgpt.runs.recipe import recipe_of
@@ -35,7 +35,7 @@ class Planned:
 
     @property
     def path(self) -> Path:
-        return self.grid.out / self.name
+        return self.grid.folder / self.name
 
     def open(self, threads: int) -> Run:
         """The run, its folder made if it is new; on so many threads if the grid does not say.
@@ -54,7 +54,7 @@ class Planned:
     def commands(self, path: Path) -> list[list[str]]:
         """The remaining work of the run in a folder, as the words after `addgpt`."""
         found = [["train", "--resume", "--out", str(path)]] if self.status != "score" else []
-        if self.grid.score:
+        if self.grid.eval:
             cells = ["--per-cell", str(self.grid.per_cell)] if self.grid.per_cell else []
             found.append(["eval", str(path), *cells])
         return found
@@ -114,7 +114,7 @@ def _status(planned: Planned) -> str:
         return "resume"
     if not planned.trained(progress["step"], progress.get("val_exact")):
         return "resume"
-    return "done" if not planned.grid.score or _scored(run, planned.grid.per_cell) else "score"
+    return "done" if not planned.grid.eval or _scored(run, planned.grid.per_cell) else "score"
 
 
 def _scored(run: Run, per_cell: int | None) -> bool:
@@ -126,7 +126,7 @@ def _scored(run: Run, per_cell: int | None) -> bool:
         held_out(run)
         if not run.task().cells():
             return True
-        facts = json.loads(read_text(run.path / "eval.json"))
+        facts = read_facts(run.path)
         enough = facts["per_cell"] >= (per_cell or usual_size(run.task()))
         return enough and facts["evaluation_seed"] == 0 and not contaminated(facts)
     except (RunError, ValueError, LookupError, TypeError, AttributeError):
@@ -136,12 +136,8 @@ def _scored(run: Run, per_cell: int | None) -> bool:
 def _refuse_another(run: Run, wanted: RunConfig) -> None:
     """Raise ValueError if a run has another seed or recipe than is wanted."""
     have, want = ({"seed": one.seed} | recipe_of(one) for one in (run.config, wanted))
-    told = ", ".join(
-        f"{key.rpartition('.')[2]}={have.get(key)}, now {want.get(key)}"
-        for key in sorted(have.keys() | want.keys())
-        if have.get(key) != want.get(key)
-    )
+    names = sorted(key for key in have | want if have.get(key) != want.get(key))
+    told = [f"{k.rpartition('.')[2]}={have.get(k)}, now {want.get(k)}" for k in names]
     if told:
-        raise UsageError(
-            f"{run.path} was made with {told}; give the grid another `out`, or remove that folder"
-        )
+        hint = "give the grid another `out`, or remove that folder"
+        raise UsageError(f"{run.path} was made with {', '.join(told)}; {hint}")

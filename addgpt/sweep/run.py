@@ -35,16 +35,16 @@ def run_sweep(
     Ctrl-C and the like have the runs save and stop; a second Ctrl-C stops them at once, by
     KeyboardInterrupt. Raises RunError if another process is running the same sweep.
     """
-    check_writable(grid.out)
+    check_writable(grid.folder)
     rows = {one.name: _row(one) for one in planned}
     going: dict[str, tuple[Planned, Worker | Task]] = {}
     waiting = deque(one for one in planned if one.status != "done")
-    lock = locked(grid.out / ".lock", f"another process is at the sweep in {grid.out}")
+    lock = locked(grid.folder / ".lock", f"another process is at the sweep in {grid.folder}")
     connected = engine if waiting else contextlib.nullcontext()
 
     def write() -> None:
         data = {"grid": grid.name, "task": grid.task, "runs": list(rows.values())}
-        write_atomically(grid.out / FILE, json.dumps(data, indent=1) + "\n")
+        write_atomically(grid.folder / FILE, json.dumps(data, indent=1) + "\n")
 
     with lock, LiveTable([*rows.values()]) as table, stop_requests() as asked, connected:
         write()
@@ -90,7 +90,7 @@ def _progress(job: Planned) -> Row:
             log.seek(max(0, log.seek(0, os.SEEK_END) - LAST_BYTES))
             last = json.loads(log.read().split(b"\n")[-2])
             news = {key: last[key] for key in ("step", "seconds", "val_exact") if key in last}
-            trained = job.grid.score and job.trained(last["step"], last.get("val_exact"))
+            trained = job.grid.eval and job.trained(last["step"], last.get("val_exact"))
             return news | ({"state": "scoring"} if trained else {})
     except (OSError, IndexError, ValueError, TypeError, KeyError):  # damage is reported elsewhere
         return {}
@@ -100,4 +100,4 @@ def _end(job: Planned, reason: str, stopping: bool) -> Row:
     """How a run stands once it is done, or has ended for a reason."""
     if reason:
         return {"state": "interrupted"} if stopping else {"state": "failed", "error": reason}
-    return {"state": "done"} | (held_out(Run(job.path)) if job.grid.score else {})
+    return {"state": "done"} | (held_out(Run(job.path)) if job.grid.eval else {})

@@ -6,7 +6,7 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -16,10 +16,13 @@ from rich.table import Table
 
 from addgpt.config.format import clock
 from addgpt.evaluation.intervals import percent
+from addgpt.evaluation.tables import table_of
 from addgpt.training.progress import PLAIN_SECONDS
 
-ORDER = ("training", "scoring", "failed", "interrupted", "waiting", "done")
-STYLES = {"training": "bold", "scoring": "bold", "failed": "red", "done": "green"}
+STYLES = {  # of the states of a run, in the order of the live table
+    "training": "bold", "scoring": "bold", "failed": "red", "interrupted": "", "waiting": "",
+    "done": "green",
+}  # fmt: skip
 
 Row = dict[str, Any]
 
@@ -48,23 +51,23 @@ class LiveTable(Live):
 
     def all_left(self) -> float | None:
         """Seconds until all is trained, at the mean pace of the runs in training."""
-        going = [row for row in self.rows if row["state"] == "training" and row["step"]]
+        going = [row for row in self.rows if seconds_left(row) is not None]
         if not going:
             return None
         pace = statistics.mean(row["seconds"] / row["step"] for row in going)
         ahead = [row for row in self.rows if row["state"] in ("training", "waiting")]
         together = pace * sum(row["steps"] - row["step"] for row in ahead) / len(going)
-        return max([together, *filter(None, map(seconds_left, going))])
+        return max(together, *(seconds_left(row) or 0.0 for row in going))
 
     def table(self) -> Table:
         """As many runs as fit on the terminal, those that change first."""
-        left = self.all_left()
-        table = _table(2, "run", "state", "step", "val exact", "ETA")
-        table.caption = tally(self.rows) + (f"; ETA {clock(left)}" if left else "")
-        room = max(1, self.console.height - 7)
-        shown = sorted(self.rows, key=lambda row: ORDER.index(row["state"]))
+        left, room = self.all_left(), max(1, self.console.height - 7)
+        caption = tally(self.rows) + (f"; ETA {clock(left)}" if left else "")
+        names = ("run", "state", "step", "val exact", "ETA")
+        table = table_of("", names, left=("run", "state"), caption=caption)
+        shown = sorted(self.rows, key=lambda row: [*STYLES].index(row["state"]))
         for row in shown[:room]:
-            table.add_row(*map(escape, _cells(row)), style=STYLES.get(row["state"]))
+            table.add_row(*map(escape, _cells(row)), style=STYLES[row["state"]])
         if len(shown) > room:
             table.add_row(f"and {len(shown) - room} more")
         return table
@@ -80,7 +83,7 @@ def seconds_left(row: Row) -> float | None:
 def tally(rows: Sequence[Row]) -> str:
     """`3 done, 7 waiting, 2 training`"""
     counts = Counter(row["state"] for row in rows)
-    return ", ".join(f"{counts[state]} {state}" for state in ORDER[::-1] if counts[state])
+    return ", ".join(f"{counts[state]} {state}" for state in reversed(STYLES) if counts[state])
 
 
 def outcome_table(title: str, rows: Sequence[Row]) -> Table:
@@ -89,34 +92,27 @@ def outcome_table(title: str, rows: Sequence[Row]) -> Table:
     Runs that are not scored have that of the last validation; a text has bits a character.
     """
     done = [row for row in rows if row["state"] == "done"]
-    what, worst = _measure(done)[0], max if any(row["bits"] for row in done) else min
-    table = _table(1, "combination", "seeds", f"{what}, median", "worst", "seconds")
-    table.title = escape(title)
+    bits, problems = (any(row[key] for row in done) for key in ("bits", "n"))
+    what = "bits a character" if bits else "exact match in %"
+    median = f"{'held-out' if bits or problems else 'val'} {what}, median"
+    names = ("combination", "seeds", median, "worst", "seconds")
+    table = table_of(escape(title), names, left=names[:1])
     for name in dict.fromkeys(row["combination"] for row in rows):
         group = [row for row in done if row["combination"] == name]
-        _, scores, show = _measure(group)
-        found = [show(of(scores)) if scores else "-" for of in (statistics.median, worst)]
-        took = f"{statistics.median(row['seconds'] for row in group):.0f}" if group else "-"
-        table.add_row(escape(name), str(len(group)), *found, took)
+        scores = [score for row in group if (score := _score(row)) is not None]
+        cells = ["-"] * 3
+        if scores:
+            found = statistics.median(scores), (max if bits else min)(scores)
+            cells[:2] = [f"{one:.4f}" if bits else percent(one, 1) for one in found]
+        if group:
+            cells[2] = f"{statistics.median(row['seconds'] for row in group):.0f}"
+        table.add_row(escape(name), str(len(group)), *cells)
     return table
 
 
-def _measure(rows: Sequence[Row]) -> tuple[str, list[float], Callable[[float], str]]:
-    """How good runs are: in what, how much, and as text."""
-    if bits := [row["bits"] for row in rows if row["bits"]]:
-        return "held-out bits a character", bits, "{:.4f}".format
-    what, shares = "held-out", [row["answer_correct"] / row["n"] for row in rows if row["n"]]
-    if not shares:
-        what, shares = "val", [row["val_exact"] for row in rows if row["val_exact"] is not None]
-    return f"{what} exact match in %", shares, lambda share: percent(share, 1)
-
-
-def _table(texts: int, *names: str) -> Table:
-    """An empty table, whose columns after the first so many hold numbers."""
-    table = Table()
-    for number, name in enumerate(names):
-        table.add_column(name, justify="left" if number < texts else "right")
-    return table
+def _score(row: Row) -> float | None:
+    """Bits, or a share of right answers: held out, or of the last validation."""
+    return row["bits"] or (row["answer_correct"] / row["n"] if row["n"] else row["val_exact"])
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -103,7 +103,11 @@ def serve(main: Callable[[Sequence[str]], object]) -> None:
         os.environ["OMP_NUM_THREADS"] = str(threads)
         for words in commands:
             sys.argv[:] = ["addgpt", *words]  # eval.json notes it
-            main(words)
+            try:
+                main(words)
+            except SystemExit:
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)  # all is saved: it may end in peace
+                raise
         sys.stdout.flush()
         os.unlink(log)
 

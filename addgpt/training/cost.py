@@ -97,7 +97,7 @@ def _local_attention(model: Model, batch: Batch, places: int) -> int:
     config = model.config
     assert isinstance(config, GPTConfig)
     rows, length, seen = (
-        LocalAttention(config).places(torch.from_numpy(batch.positions).long()).shape
+        LocalAttention(config).seen_keys(torch.from_numpy(batch.positions).long()).shape
     )
     queries = rows * (length * (config.depth - 1) + places)
     return 2 * (1 + config.content) * queries * seen * config.width

@@ -6,22 +6,25 @@
     trackio      the project addgpt of Trackio
 
 metrics.jsonl is written in any case. A training that is resumed goes on with the same curve: what
-came after its checkpoint is taken back where the log allows that.
+came after its checkpoint is taken back where the log allows that. Trackio knows runs by their names
+alone: the curve that goes on is the latest of that name.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from addgpt.config.errors import UsageError
 from addgpt.config.settings import to_dict
 from addgpt.evaluation.schema import csv_text
-from addgpt.runs.files import write_atomically
+from addgpt.runs.files import RunError, check_writable, write_atomically
 from addgpt.runs.run import Run
 
 if TYPE_CHECKING:
@@ -34,13 +37,15 @@ PROJECT = "addgpt"
 class Log:
     """A callback of training that keeps a log of each validation: `train(run, Log("csv", run))`.
 
-    A log that fails is told and given up; the training goes on.
+    A log that fails is reported and dropped; training goes on.
 
-    Raises UsageError if the package of a kind of log is not installed.
+    Raises:
+        UsageError: the package of a kind of log is not installed.
+        RunError: its place cannot be written to.
     """
 
     def __init__(self, kind: str, run: Run) -> None:
-        check(kind)
+        check(kind, run.path)
         self.kind, self.run = kind, run
         self.told = self.begun = int(run.progress()["step"]) if run.started else 0
         self.write: Callable[[dict[str, Any]], None] | None = None
@@ -65,7 +70,7 @@ class Log:
         except Exception as error:  # of another package, which may fail in any way
             self.write, self.end = None, lambda: None
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            print(f"--log {self.kind} is given up: {reason}", file=sys.stderr)
+            print(f"--log {self.kind} has stopped: {reason}", file=sys.stderr)
 
     def _settings(self) -> dict[str, Any]:
         return to_dict(self.run.config)
@@ -108,14 +113,46 @@ class Log:
         import trackio
 
         name = {"project": PROJECT, "name": self.run.name}
-        trackio.init(**name, config=self._settings(), resume="allow")
-        self.write = lambda row: trackio.log(row, step=row["step"])
-        self.end = trackio.finish
+        how = "allow" if self.begun else "never"  # a new run of a name that there was is another
+        told = contextlib.redirect_stdout(sys.stderr)  # where what is not asked for goes
+        with told:
+            trackio.init(**name, config=self._settings(), resume=how)
+
+        def write(row: dict[str, Any]) -> None:
+            values = {name: value for name, value in row.items() if name != "step"}
+            trackio.log(values, step=row["step"])
+
+        def end() -> None:
+            with told:
+                trackio.finish()
+
+        self.write, self.end = write, end
 
 
-def check(kind: str) -> None:
-    """Raise UsageError unless a kind of log can be kept here."""
+def check(kind: str, folder: Path | None = None) -> None:
+    """Whether a kind of log can be kept here, and in this run folder if there is one yet.
+
+    Raises:
+        UsageError: there is no such kind, or its package is not installed.
+        RunError: its place cannot be written to.
+    """
     if kind not in KINDS:
         raise UsageError(f"--log takes {', '.join(KINDS)}, not {kind!r}")
+    needs = f"--log {kind} needs the package {kind}: pip install 'addgpt[{kind}]'"
     if kind != "csv" and importlib.util.find_spec(kind) is None:
-        raise UsageError(f"--log {kind} needs the package {kind}: pip install 'addgpt[{kind}]'")
+        raise UsageError(needs)
+    if kind == "trackio":
+        try:
+            from trackio.utils import TRACKIO_DIR as place
+        except ImportError as error:  # of an old one, or of a package that it needs
+            raise UsageError(f"{needs} ({error})") from None
+    elif folder is None:
+        return
+    else:
+        place = folder / "metrics.csv" if kind == "csv" else folder / kind
+    try:
+        check_writable(place.parent if kind == "csv" else place)
+        if kind == "csv" and place.is_dir():
+            raise RunError(f"{place} is a folder")
+    except RunError as error:
+        raise RunError(f"--log {kind} has no place to write to: {error}") from None

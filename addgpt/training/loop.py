@@ -285,7 +285,7 @@ class Loop:
             state.seconds = float(progress["seconds"])
             self.reached = self._good_enough(float(progress["val_exact"]))
         except (ValueError, KeyError, IndexError):
-            raise RunError(f"{source} is not the checkpoint of such a training") from None
+            raise RunError(f"{source} does not fit this optimizer and these settings") from None
         lines = [row for row in self.run.metrics() if row.get("step", 0) <= state.step]
         state.validation = lines[-1] if lines else {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import torch
@@ -23,7 +24,25 @@ DECAY_SHARE = 0.2  # of the steps after warm-up, in which `wsd` lets the rate fa
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
-class Muon(torch.optim.Optimizer):
+class _Plain(torch.optim.Optimizer):
+    """An optimizer that does not load torch's compiler, which takes a second and is not used here.
+
+    torch wraps these methods to keep the compiler away from them; the first call loads it.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    load_state_dict = inspect.unwrap(torch.optim.Optimizer.load_state_dict)
+    state_dict = inspect.unwrap(torch.optim.Optimizer.state_dict)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
+
+
+class AdamW(_Plain, torch.optim.AdamW):
+    """torch's (Loshchilov and Hutter 2017, arXiv:1711.05101)."""
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+
+class Muon(_Plain):
     """Momentum whose update is orthogonalised (Jordan et al. 2024, "Muon").
 
     Every parameter is a matrix or a stack of matrices (..., rows, columns). The Newton-Schulz
@@ -87,12 +106,12 @@ def build(
             {"params": matrices, "weight_decay": config.weight_decay},
             {"params": rest, "weight_decay": 0.0},
         ]
-        return [torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.95), fused=True)]
+        return [AdamW(groups, lr=config.lr, betas=(0.9, 0.95), fused=True)]
     built: list[torch.optim.Optimizer] = []
     if matrices:
         built += [Muon(matrices, config.muon_lr, weight_decay=config.weight_decay, dtype=dtype)]
     if rest:
-        built += [torch.optim.AdamW(rest, config.lr, betas=(0.9, 0.95), weight_decay=0, fused=True)]
+        built += [AdamW(rest, config.lr, betas=(0.9, 0.95), weight_decay=0, fused=True)]
     return built
 
 

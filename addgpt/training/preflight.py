@@ -41,7 +41,9 @@ def check_trainable(config: RunConfig, world: World = ALONE) -> None:
         check_reference(task, task.batch(np.random.default_rng(0), CHECKED, "val"))
     if config.model.prefix:
         if config.train.score_prompt:
-            raise UsageError("prefix=true lets the prompt see all of itself: no score_prompt=true")
+            raise UsageError(
+                "prefix=true lets the prompt see all of itself: set score_prompt=false"
+            )
         check_prompt(task)
 
 

@@ -48,5 +48,5 @@ STUDIES = {
 def study(name: str) -> ModuleType:
     """The module of a study. Raises ValueError if there is none of that name."""
     if name not in STUDIES:
-        raise UsageError(f"no study {name!r}; there are {', '.join(STUDIES)}")
+        raise UsageError(f"no study {name!r}; valid: {', '.join(STUDIES)}")
     return importlib.import_module(f"analysis.studies.{name}")

@@ -117,7 +117,7 @@ def collect(*places: str | Path) -> pd.DataFrame:
     table = pd.concat([_read(p) if p.is_file() else _sweep(p) for p in paths], ignore_index=True)
     if table.duplicated(["sweep", "case", "seed"]).any():
         names = ", ".join(dict.fromkeys(table["sweep"]))
-        raise UsageError(f"each sweep needs a name of its own, and a case a seed once: {names}")
+        raise UsageError(f"a sweep, or a seed of a case, is there twice: {names}")
     for name, part in table.groupby("sweep", sort=False):
         if DEFAULT not in set(part["case"]):
             cases = ", ".join(dict.fromkeys(part["case"]))

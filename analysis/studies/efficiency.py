@@ -172,7 +172,7 @@ def _format(run: str, row: pd.Series) -> str:
     if with_ids:
         name = WITH_IDS if name == "reverse" else None
     if name is None:
-        raise UsageError(f"{run} is of no format that is compared here")
+        raise UsageError(f"{run} has a format that is not compared here")
     return name
 
 

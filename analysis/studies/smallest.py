@@ -47,7 +47,9 @@ def _runs(folder: Path) -> pd.DataFrame:
             facts |= {name: sum(part[name] for part in parts) for name in ("n", "answer_correct")}
             rows.append(facts)
     if not rows:
-        raise UsageError(f"no run in {folder} was asked the suite: addgpt eval --suite ten-digit")
+        raise UsageError(
+            f"no run in {folder} was scored on the suite: addgpt eval --suite ten-digit"
+        )
     return pd.DataFrame(rows)[COLUMNS]
 
 

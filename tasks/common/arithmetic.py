@@ -1,4 +1,4 @@
-"""What all tasks of one binary operation share. A task adds how its work is written."""
+"""What tasks of one binary operation have in common; a task adds how its work is written."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from addgpt.locality import LocalTrace, Rule
 from addgpt.task import MAX_DIGITS, SPLITS, Batch, Cell, Problem, Recipe, UsageError, setting
-from tasks.common import digits, problems, splits
+from tasks.common import carries, digits, problems, splits
 from tasks.common.ids import ALPHABET, IDS, OFFSET, SPREAD, moved
 from tasks.common.layout import Layout
 from tasks.common.operation import Operation
@@ -39,7 +39,7 @@ def share_setting(default: float, what: str) -> Any:
 
 
 def local_recipe(steps: int) -> Recipe:
-    """What works for local traces. Without label smoothing, training that goes on where all is
+    """What works for local traces. Without label smoothing, training that goes on once all is
     right already wanders (docs/log.md)."""
     recipe = traced_recipe(steps, True)
     local = {"layers": 1, "width": 96, "attention": "reads"}
@@ -84,15 +84,17 @@ class Arithmetic(Operation, LocalTrace):
     carry: float = share_setting(0.3, "long carry or borrow chains")
     edges: float = share_setting(0.1, "zeros, nines, equal operands, ...")
     pool: int = setting(
-        0, "train on that many distinct problems alone (0: on any number)", low=0, high=MAX_POOL
+        0, "train only on this many distinct problems (0: unlimited)", low=0, high=MAX_POOL
     )
-    ids: str = setting("coupled", "what the col id of a digit is", IDS)
+    ids: str = setting(
+        "coupled", "col id of a digit: its place value, or its index within its number", IDS
+    )
     far: tuple[int, ...] = length_setting((), "longer operand lengths to score, such as 20,50")
     offset: int = setting(
         0, "largest random offset of the col ids in training", features=OFFSET, low=0, high=MAX_ID
     )
     spread: int = setting(
-        0, "col ids in training: a random increasing choice from 1..N (0: as they are)",
+        0, "training draws increasing col ids from 1..N at random (0: off)",
         features=SPREAD, low=0, high=MAX_ID,
     )  # fmt: skip
 
@@ -139,7 +141,7 @@ class Arithmetic(Operation, LocalTrace):
         return 0
 
     def kinds(self) -> int:
-        """How many kinds of rows there are, 0 among them."""
+        """How many kinds of rows there are, 0 included."""
         return KINDS
 
     def lengths(self, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -151,18 +153,24 @@ class Arithmetic(Operation, LocalTrace):
         return Cell(self.op, self.digits, self.digits)
 
     def extremes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Operand lengths, (N,) each, among which the longest sequence is."""
+        """Operand lengths, (N,) each; one of these pairs has the longest sequence."""
         return np.array([self.digits]), np.array([self.digits])
 
     def strata(self) -> list[Cell]:
-        """Cells of special problems, scored besides the grid."""
+        """Cells of special problems, scored in addition to the grid."""
         return [Cell(self.op, self.digits, self.digits, name) for name in problems.EDGES]
 
     def chains(self) -> list[Cell]:
         """The longest carry or borrow chain, from none to all columns, at the largest cell."""
         full = (self.op, self.digits, self.digits)
-
         return [Cell(*full, f"carry:{k}") for k in range(self.digits + 1)]
+
+    def cascades(self) -> list[Cell]:
+        """`chains`, and as many columns in a row that would pass a carry on but get none."""
+        if self.op not in carries.FACTS:
+            return []
+        full = (self.op, self.digits, self.digits)
+        return self.chains() + [Cell(*full, f"idle:{k + 1}") for k in range(self.digits)]
 
     def propose(
         self,
@@ -224,9 +232,9 @@ class Arithmetic(Operation, LocalTrace):
         return batch
 
     def evaluation_set(self, rng: np.random.Generator, size: int, split: str, cell: Cell) -> Batch:
-        """Of a train cell, the problems of the pool, if there is one.
+        """As of `Task`; for a train cell, problems of the pool, if there is one.
 
-        Small cells are asked whole all the same, so that runs with other pools are asked the same.
+        Small cells are scored whole all the same, so that runs with different pools compare.
         """
         if self.seen(cell) and cell.stratum == "all":
             a, b = self._every(cell)
@@ -291,19 +299,22 @@ class Arithmetic(Operation, LocalTrace):
 
     def sheets(self, size: int) -> Iterator[tuple[np.ndarray, list[range], np.ndarray]]:
         for len_a, len_b in itertools.product(range(1, size + 1), repeat=2):
-            if max(len_a, len_b) < size:
-                continue
-            one = np.ones((1, size), np.int8)
-            sheet = self.write(one, one, np.array([len_a]), np.array([len_b]))
-            ones = (int("1" * length) for length in (len_a, len_b))
-            prompt = self.encode(self.layout.text(self.char, *ones))
-            values = [range(token, token + 1) for token in prompt.tolist()]
-            first, second = self.layout.lengths(len_a, len_b)  # with the zeros above, if any
-            sides = (first, len_a, 0), (first + 1 + second, len_b, self.least_b)
-            for end, length, least in sides:
-                values[end - length : end] = [range(10)] * length
-                values[end - length] = range(least if length == 1 else 1, 10)
-            yield prompt, values, sheet.positions()[0]
+            if max(len_a, len_b) == size:
+                yield self.sheet(len_a, len_b)
+
+    def sheet(self, len_a: int, len_b: int) -> tuple[np.ndarray, list[range], np.ndarray]:
+        """One of `sheets`, by the lengths of the operands."""
+        one = np.ones((1, max(len_a, len_b)), np.int8)
+        sheet = self.write(one, one, np.array([len_a]), np.array([len_b]))
+        ones = (int("1" * length) for length in (len_a, len_b))
+        prompt = self.encode(self.layout.text(self.char, *ones))
+        values = [range(token, token + 1) for token in prompt.tolist()]
+        first, second = self.layout.lengths(len_a, len_b)  # with the zeros above, if any
+        sides = (first, len_a, 0), (first + 1 + second, len_b, self.least_b)
+        for end, length, least in sides:
+            values[end - length : end] = [range(10)] * length
+            values[end - length] = range(least if length == 1 else 1, 10)
+        return prompt, values, sheet.positions()[0]
 
     # How it is done.
 

@@ -1,4 +1,4 @@
-"""What passes between the columns of sums and differences, and pairs of problems that differ in it.
+"""Carries and borrows of single columns, and pairs of problems that differ in one of them.
 
 >>> from addgpt.task import Problem
 >>> [column_fact("carry", Problem("+", (128, 367)), column) for column in (1, 2, 3, 4)]
@@ -21,9 +21,11 @@ TRIES = 1000  # draws, for each pair that is wanted
 
 def column_fact(name: str, problem: Problem, column: int) -> int:
     """What a column is carried (`carry`) or must lend (`borrow`), 0 or 1, or the sum of its two
-    digits (`sum`). Columns count from 1. Raises UsageError for what the operation does not have."""
+    digits (`sum`). Columns count from 1. Raises UsageError where the operation has no such fact."""
     if len(problem.operands) != 2:
-        raise UsageError(f"columns of two numbers have such facts, not of {len(problem.operands)}")
+        raise UsageError(
+            f"columns have carries in problems of two numbers, not {len(problem.operands)}"
+        )
     valid = FACTS.get(problem.op, ())
     if name not in valid:
         there = ", ".join(valid) or "nothing"
@@ -43,7 +45,7 @@ def pairs(
     which it borrows) and the first does not. All other carries are the same. The operands have
     `digits` digits. Raises UsageError for another operation."""
     if op not in FACTS:
-        raise UsageError(f"pairs that differ in one carry are of + or -, not {op}")
+        raise UsageError(f"only + and - have pairs that differ in one carry, not {op}")
     if digits < 2:
         raise UsageError("pairs that differ in one carry need two digits or more")
     name, found = FACTS[op][0], []

@@ -2,8 +2,8 @@
 
 Token i is the i-th character of the corpus's alphabet, its distinct characters in order of their
 code points. The file in the cache holds the tokens, then a JSON note, and at its end the note's
-length, the CRC-32 of all before these, and a mark, 8 bytes each. It is made anew when a source file
-has another size or date.
+length, the CRC-32 of all before these, and a mark, 8 bytes each. It is made again when the size or
+date of a source file changes.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def code_points(text: str) -> np.ndarray:
 
 
 def load(corpus: str) -> Corpus:
-    """The corpus of that name. Raises UsageError if there is none or it is no UTF-8, OSError."""
+    """The corpus of that name. Raises UsageError if there is none or not UTF-8, and OSError."""
     files = tuple(sources.files(corpus))
     return _load(files, _stamp(files))
 

@@ -78,7 +78,7 @@ def divide(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def times_it_fits(rest: np.ndarray, divisor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(B,) how often a divisor fits into what it fits into at most 9 times, and what remains."""
+    """(B,) quotient, at most 9, and remainder of one step of long division."""
     count = np.zeros(len(rest), np.int8)
     for _ in range(9):
         less, borrow = carried(rest - divisor)
@@ -110,13 +110,31 @@ def longest_chain(a: np.ndarray, b: np.ndarray, borrow: bool = False) -> np.ndar
     A chain starts where a column makes a carry on its own and goes on while columns pass it along
     (digits that sum to 9, or equal digits for a borrow): 95 + 7 has a chain of 2.
     """
-    total = a.astype(np.int16) - b if borrow else a.astype(np.int16) + b
-    starts = total < 0 if borrow else total > 9
-    exists = np.arange(a.shape[1]) < np.maximum(length(a), length(b))[:, None]
-    passes = (total == (0 if borrow else 9)) & exists
+    starts, passes = _carriers(a, b, borrow)
     best = np.zeros(len(a), np.int16)
     run = np.zeros(len(a), np.int16)
     for column in range(a.shape[1]):
         run = np.where(starts[:, column], 1, np.where(passes[:, column] & (run > 0), run + 1, 0))
         best = np.maximum(best, run)
     return best
+
+
+def longest_idle(a: np.ndarray, b: np.ndarray, borrow: bool = False) -> np.ndarray:
+    """(B,) longest run of columns that would pass a carry (or borrow) along, but get none: 3 of
+    123 + 876, none of 95 + 7."""
+    starts, passes = _carriers(a, b, borrow)
+    best, run = np.zeros((2, len(a)), np.int16)
+    carry = np.zeros(len(a), bool)
+    for column in range(a.shape[1]):
+        run = np.where(passes[:, column] & ~carry, run + 1, 0)
+        best = np.maximum(best, run)
+        carry = starts[:, column] | (passes[:, column] & carry)
+    return best
+
+
+def _carriers(a: np.ndarray, b: np.ndarray, borrow: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(B, n) which columns make a carry (or borrow) on their own, and which pass one along."""
+    total = a.astype(np.int16) - b if borrow else a.astype(np.int16) + b
+    starts = total < 0 if borrow else total > 9
+    exists = np.arange(a.shape[1]) < np.maximum(length(a), length(b))[:, None]
+    return starts, (total == (0 if borrow else 9)) & exists

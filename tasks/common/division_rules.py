@@ -1,4 +1,4 @@
-"""Long division without guessing, each digit followed by its carry: what follows from what."""
+"""The rules of long division without guessing, each digit followed by its carry."""
 
 from __future__ import annotations
 

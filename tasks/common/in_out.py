@@ -1,4 +1,4 @@
-"""Text in, text out: the base class of a task that is no arithmetic on digit matrices.
+"""Text in, text out: the base class of tasks that do not work on digit matrices.
 
 A task says how a problem is drawn and what its answer is; the rest, splits and scores included,
 follows:
@@ -42,7 +42,7 @@ AGAIN = 200  # draws of what was drawn before, after which a group is taken to b
 class InOut(Graded, HeldOut):
     """Problems and answers that are texts; a stable hash of a problem puts it in its split.
 
-    characters  all that problems, answers and what is written before them consist of
+    characters  all characters of problems, work and answers
     between     stands between a problem and what the model writes; `end` ends that
     most        characters of the longest row: problem, work, answer and these two
     """
@@ -66,7 +66,7 @@ class InOut(Graded, HeldOut):
         return self.answer(text)
 
     def found(self, completion: str) -> str:
-        """The answer in what the model wrote: the way back from `completion`."""
+        """The answer in what the model wrote: the inverse of `completion`."""
         return completion
 
     def groups(self) -> Sequence[str]:
@@ -114,7 +114,7 @@ class InOut(Graded, HeldOut):
         return self.rows(list(found))
 
     def problems(self, rng: np.random.Generator, split: str, cell: Cell | None) -> Iterator[str]:
-        """Problems of a split, and group if given, without end; none more after many in vain."""
+        """Endless problems of a split, and group if given; it ends after many misses in a row."""
         vain = 0
         while vain < TRIES:
             text = self.draw(rng)

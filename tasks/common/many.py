@@ -1,4 +1,4 @@
-"""Sums of more than two numbers, as a part of a mixture that has sums of two besides.
+"""Sums of more than two numbers, as a part of a mixture that also has sums of two.
 
 Their cells are strata of those: `sum:6`, six numbers of that length, and `sum:6:mixed`, one of that
 length and others of any length up to it.

@@ -22,7 +22,7 @@ Part = Any  # an `Arithmetic`, or the task `sum`
 
 
 def of_part(name: str) -> Callable[..., Any]:
-    """The method `name` of the task whose own the argument, a problem or a cell, is."""
+    """The method `name` of the task to which the argument, a problem or a cell, belongs."""
 
     def method(self: Mixture, *args: Any) -> Any:
         part = self.part(next(arg for arg in args if isinstance(arg, Problem | Cell)))
@@ -46,7 +46,7 @@ class Mixture(LocalTrace, HeldOut, Explained):
         """The task of each operation, and `SUM` if it has that."""
 
     def part(self, asked: Problem | Cell) -> Part:
-        """The task whose own a problem or a cell is."""
+        """The task to which a problem or a cell belongs."""
         found = self.parts.get(part_of(asked), self.parts.get(asked.op))
         if found is None:
             valid = " ".join(dict.fromkeys(part.op for part in self.parts.values()))
@@ -107,6 +107,9 @@ class Mixture(LocalTrace, HeldOut, Explained):
 
     def cells(self) -> list[Cell]:
         return [cell for part in self.parts.values() for cell in part.cells()]
+
+    def cascades(self) -> list[Cell]:
+        return [cell for part in self.parts.values() for cell in part.cascades()]
 
     def batch(
         self, rng: np.random.Generator, size: int, split: str, cell: Cell | None = None

@@ -14,6 +14,7 @@ from addgpt.task import (
     MAX_DIGITS,
     TOO_LARGE,
     Answer,
+    Cell,
     ErrorType,
     Explained,
     Graded,
@@ -30,7 +31,7 @@ NUMBER = f"([0-9]{{1,{MAX_CHARACTERS}}})"  # of an answer, which may have too ma
 
 
 class Operation(Graded, HeldOut, Explained):
-    """What a task of one operation says of single problems, by Python integers and text.
+    """What a task of one operation says about single problems, in Python integers and text.
 
     op       one of + - * /, or a name of its own: `max`
     symbol   the character that stands for it in prompts; by default `op` itself
@@ -66,7 +67,7 @@ class Operation(Graded, HeldOut, Explained):
         return [self.matched(f"{NUMBER}#", completion)[0][::-1]]
 
     def matched(self, pattern: str, completion: str) -> list[list[int]]:
-        """The places of each group of a pattern. Raises UsageError for what it does not fit."""
+        """The span of each group of a pattern. Raises UsageError where it does not match."""
         match = re.fullmatch(pattern, completion, re.DOTALL)
         if match is None:
             raise UsageError(f"{completion!r} is not a finished trace of {self.op}")
@@ -165,11 +166,15 @@ class Operation(Graded, HeldOut, Explained):
         """Pairs of problems that differ in one carry or borrow, and into which column."""
         return carries.pairs(rng, size, op or self.op, self.digits)
 
+    def cascades(self) -> list[Cell]:
+        """Cells by how far a carry or borrow travels, and how far it might have: none here."""
+        return []
+
     def on_paper(self, problem: Problem, completion: str, above=(), below=()) -> str:
         """A drawing: operands, answer, and lines above and below the operands."""
         a, b = (paper.Line(str(operand)) for operand in problem.operands)
         answer = paper.Line(self.shown(problem, completion))
-        operands = [a, b._replace(sign=self.char), paper.Rule()]
+        operands = [a, b._replace(sign=self.char), paper.Underline()]
         return paper.drawn([*above, *operands, *below, answer])
 
     def shown(self, problem: Problem, completion: str) -> str:

@@ -23,7 +23,7 @@ class Line(NamedTuple):
     remark: str = ""
 
 
-class Rule(NamedTuple):
+class Underline(NamedTuple):
     """A line drawn under what is above."""
 
     char: str = "-"
@@ -36,13 +36,13 @@ def cut(completion: str, labels: dict[str, str]) -> list[Row]:
     return [Row(labels.get(piece[-1:], "answer"), piece) for piece in pieces]
 
 
-def drawn(lines: list[Line | Rule]) -> str:
-    """Numbers under one another, rules as wide as the widest, remarks in a column of their own."""
+def drawn(lines: list[Line | Underline]) -> str:
+    """Numbers one below the other, lines as wide as the widest, remarks in a column apart."""
     numbers = [line.number + " " * line.shift for line in lines if isinstance(line, Line)]
     width = max(map(len, numbers))
     out = []
     for line in lines:
-        if isinstance(line, Rule):
+        if isinstance(line, Underline):
             out.append(line.char * (width + 2))
         else:
             number = line.number + " " * line.shift

@@ -3,7 +3,10 @@
 A *stratum* is a kind of problem that deserves a score of its own:
 
     all             any problem of the cell
-    carry:K         the longest carry (or borrow) chain is K columns
+    carry:K         the longest carry (or borrow) chain is K columns: one makes it, and it runs
+                    through K - 1 whose digits sum to nine (or are equal)
+    idle:K          K such columns in a row are not run through, and no more: nothing is carried to
+                    them. Not scored, but asked by `addgpt inspect --ablate --cascades`
     zeros           digits that are mostly zero; 0 itself where the length allows
     equal           both operands are the same number
     nines           an operand is all nines
@@ -45,7 +48,7 @@ def of_stratum(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Operands changed towards a stratum of any operation. What comes out may still miss it."""
     name = stratum.partition(":")[0]
-    if name == "carry":
+    if name in ("carry", "idle"):
         return a, chain_heavy(rng, a, b, borrow)
     if name == "equal":
         return a, np.where((len_a == len_b)[:, None], a, b)
@@ -70,21 +73,24 @@ def edge_cases(rng, share: float, a, b, len_a, len_b) -> tuple[np.ndarray, np.nd
 
 
 def in_stratum(stratum: str, a: np.ndarray, b: np.ndarray, borrow: bool) -> np.ndarray:
-    """(B,) whether problems belong to a stratum of `carry:K`, `zeros`, `equal`, `nines`, `power`.
+    """(B,) whether problems belong to a stratum of `carry:K`, `idle:K`, or `EDGES`.
 
     Raises UsageError for a name it does not know.
     """
     name, _, value = stratum.partition(":")
     if name == "all":
         return np.ones(len(a), bool)
-    if name == "carry" and value.isdecimal():
-        return digits.longest_chain(a, b, borrow) == int(value)
+    if name in ("carry", "idle") and value.isdecimal():
+        longest = digits.longest_chain if name == "carry" else digits.longest_idle
+        return longest(a, b, borrow) == int(value)
     if name == "equal":
         return (a == b).all(1)
     if name in ("zeros", "nines", "power"):
         test = {"zeros": _is_mostly_zero, "nines": _is_nines, "power": _is_near_power}[name]
         return test(a) | test(b)
-    raise UsageError(f"unknown stratum {stratum!r}; valid: all, carry:K, {', '.join(EDGES)}")
+    raise UsageError(
+        f"unknown stratum {stratum!r}; valid: all, carry:K, idle:K, {', '.join(EDGES)}"
+    )
 
 
 def joined(kept: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:

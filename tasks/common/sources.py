@@ -39,7 +39,7 @@ def files(corpus: str) -> list[Path]:
     Raises UsageError if there is no such corpus, OSError if it cannot be fetched or is damaged.
     """
     if not corpus:
-        raise UsageError(f"corpus is missing; it is {VALID}")
+        raise UsageError(f"corpus is missing; valid: {VALID}")
     data = _data_folder()
     if corpus in KNOWN:
         url, sha256 = KNOWN[corpus]
@@ -54,7 +54,7 @@ def files(corpus: str) -> list[Path]:
         return [_given(data, name) or _streamed(corpus, name)]
     found = (data and _matching(data / corpus)) or _matching(Path(corpus).expanduser())
     if not found:
-        raise UsageError(f"no file matches corpus {corpus!r}; it is {VALID}")
+        raise UsageError(f"no file matches corpus {corpus!r}; valid: {VALID}")
     return found
 
 
@@ -104,7 +104,7 @@ def _is_file(name: str) -> bool:
 
 
 def _checked(file: Path, sha256: str) -> Path:
-    """A file whose checksum is known. Raises OSError if it has another."""
+    """A file whose checksum is known. Raises OSError if it differs."""
     found = hashlib.sha256(file.read_bytes()).hexdigest()
     if found != sha256:
         raise OSError(errno.EINVAL, f"its sha256 is {found}, not {sha256}", str(file))
@@ -134,7 +134,7 @@ def _streamed(corpus: str, name: str) -> Path:
     """A text file of the cache with the documents of a data set, a newline between them."""
     _, data_set, *config = corpus.split(":")
     if not data_set:
-        raise UsageError(f"{corpus} names no data set; corpus is {VALID}")
+        raise UsageError(f"{corpus} names no data set; valid: {VALID}")
     path = cache_folder("downloads") / f"{_short(corpus)}-{name}"
     if path.is_file():
         return path

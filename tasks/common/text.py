@@ -1,4 +1,4 @@
-"""What tasks that learn a text have in common: an alphabet that the text has, not the task."""
+"""What tasks that learn a text have in common: the alphabet comes from the text, not the task."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ CORPUS = f"the text: {sources.VALID}"
 class Text(TextTask):
     """A task on the text `corpus`.
 
-    A run keeps the alphabet, so that its model writes where the text is not, and the checksum, so
-    that it is neither trained on nor scored on another text than it began with.
+    A run keeps the alphabet, so that its model can write without the text, and the checksum, so
+    that it is not trained or scored on a text that has changed since.
     """
 
     corpus: str = setting("", CORPUS)
@@ -29,7 +29,7 @@ class Text(TextTask):
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(set(self.characters)) < len(self.characters):
-            raise UsageError("characters holds one more than once")
+            raise UsageError("characters has one more than once")
 
     @property
     def alphabet(self) -> str:
@@ -40,7 +40,7 @@ class Text(TextTask):
         """The corpus. Raises UsageError if it is not the one that the run began with, OSError."""
         corpus = load(self.source)
         if self.sha256 not in ("", corpus.sha256):
-            raise UsageError(f"corpus {self.corpus} is not the text that the run began with")
+            raise UsageError(f"corpus {self.corpus} has changed since the run began")
         return corpus
 
     @property

@@ -103,7 +103,7 @@ def _of_prompt(text: str, row: list[int], most: int) -> list[int]:
 
 
 def _of_work(ids: np.ndarray, row: list[int], text: str) -> list[int]:
-    """By their columns, or where two would be at one place, in the order of the text."""
+    """By their columns, or where two would collide, in the order of the text."""
     columns = []
     for col, step, kind in ids[row].tolist():
         columns.append(-col - (step - 1 if col and step and kind in SHIFTED else 0))

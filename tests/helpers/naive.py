@@ -28,7 +28,7 @@ class Naive:
     def logits(self, tokens, ids, prompt: int = 0, places=None) -> np.ndarray:
         """(T, V) logits of (T,) tokens with (T + 1, L) ids; `places` are those in the text."""
         config = self.config
-        self.ids, self.length = ids, len(tokens)
+        self.ids, self.length, self.found = ids, len(tokens), {}
         self.places = list(range(len(tokens) + 1)) if places is None else list(places)
         self.prompt = prompt if config.prefix else 0
         embedded = [self.embed(t, tokens[t]) for t in range(len(tokens))]
@@ -134,9 +134,11 @@ class Naive:
         return [self.matrix(f"{name}.attention.out.weight") @ x for x in mixed]
 
     def seen(self, t: int) -> list[int]:
-        """The places whose tokens place `t` sees."""
-        most = max(t + 1, self.prompt if t < self.prompt else 0)
-        return [s for s in range(most) if s == t or self.in_sight(t, s)]
+        """The places whose tokens place `t` sees, in any head and block."""
+        if t not in self.found:
+            most = max(t + 1, self.prompt if t < self.prompt else 0)
+            self.found[t] = [s for s in range(most) if s == t or self.in_sight(t, s)]
+        return self.found[t]
 
     def in_sight(self, t: int, s: int) -> bool:
         """Whether local attention shows place `t` another place, by their ids."""

@@ -9,6 +9,7 @@ import socket
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -43,6 +44,15 @@ def child(
     os._exit(0)
 
 
+def forked(target: Callable, *words: object) -> multiprocessing.Process:
+    """A process that is forked from one that has imported everything, and does this."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.helpers.warm"])
+    process = context.Process(target=target, args=words)
+    process.start()
+    return process
+
+
 class Training:
     """A training in another process; all are forked from one that has imported everything."""
 
@@ -50,12 +60,8 @@ class Training:
                  place: dict | None = None):  # fmt: skip
         self.errors = Path(tempfile.mkdtemp()) / "errors"
         command = words(out, settings, *more)
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["tests.helpers.warm"])
-        self.process = context.Process(
-            target=child, args=(command, str(self.errors), terminal, limit, ignore, place or {})
-        )
-        self.process.start()
+        place = place or {}
+        self.process = forked(child, command, str(self.errors), terminal, limit, ignore, place)
 
     def send(self, number: int) -> None:
         os.kill(self.process.pid, number)

@@ -43,13 +43,14 @@ def sweep_process(file: Path, *words: str) -> subprocess.Popen:
 
 
 def holder(path: Path) -> int | None:
-    """The process that trains a run: it has its lock open."""
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            if link.readlink() == path / ".lock":
-                return int(link.parts[2])
-        except OSError:  # it is gone, or not ours
-            continue
+    """The process that trains a run: it holds its lock."""
+    if not (path / ".lock").exists():
+        return None
+    file = str((path / ".lock").stat().st_ino)
+    for line in Path("/proc/locks").read_text().splitlines():
+        _, _, _, _, process, place, *_ = line.split()
+        if place.rpartition(":")[2] == file:
+            return int(process)
     return None
 
 

@@ -136,7 +136,7 @@ def check_alike(
         if other.cells() != task.cells() or _asked(other, per_cell, split, seed) != wanted:
             difference = _difference(task, other)
             names = f"{first.path} and {run.path}"
-            raise UsageError(f"{names} are not asked the same problems: {difference}")
+            raise UsageError(f"{names} were not scored on the same problems: {difference}")
 
 
 def read_scored(run: Run, split: str = "test") -> Scored:

@@ -245,7 +245,7 @@ def compare(a: Sequence[Scored], b: Sequence[Scored]) -> Comparison:
     near, far = ([c for c in cells if (c in beyond) == which] for which in (False, True))
     plain = [cell for cell in near if cell.stratum == "all" or not cell.len_a]
     if not plain:
-        raise UsageError(f"{a[0].name} holds no problems out of training: nothing to compare")
+        raise UsageError(f"{a[0].name} has no held-out problems to compare")
     check_same([*a, *b])
 
     def contrast(part: Iterable[Cell]) -> Difference:

@@ -101,7 +101,7 @@ def _print_worst(console: Console, runs: Sequence[Scored]) -> None:
         texts = (f"{digits}{'*' if cell in seen else ' '}", stratum, f"{spread.n:,}")
         table.add_row(*texts, *_spread_texts(spread), worst)
     if seen.intersection(cell for cell, _ in cells[:SHOWN]):
-        table.caption = "* so small a cell holds no problems out"
+        table.caption = "* cell too small to hold problems out"
     print_table(console, table)
 
 

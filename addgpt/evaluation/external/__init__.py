@@ -1,4 +1,4 @@
-"""Models of others on the same problems: asked in text, what they answer kept and judged.
+"""External models on the same problems: asked in text, what they answer kept and judged.
 
 settings.py     what a person names, `hf:PATH`, `api:ADDRESS` or `answers:FILE`, and its folder
 questions.py    a task's evaluation set as prompts; the shots before them

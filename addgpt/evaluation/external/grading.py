@@ -1,4 +1,4 @@
-"""Replies of a model of others as outcomes, cell by cell: what eval.csv is made of."""
+"""Replies of an external model as outcomes, cell by cell: what eval.csv is made of."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from addgpt.task import Answer, Cell, Explained, Graded, Problem
 
 @dataclass(frozen=True)
 class NotKnown(Contamination):
-    """Of a model of others nobody here knows what it was trained on."""
+    """Of an external model nobody here knows what it was trained on."""
 
     drawable: int | None = None
     drawn: int = 0
     met: int = 0
 
     def __str__(self) -> str:
-        return "contamination: not checked; what a model of others was trained on is not known here"
+        return "contamination: not checked; what an external model was trained on is not known here"
 
 
 class Grader:
-    """Judges the kept replies of a run that is a model of others."""
+    """Judges the kept replies of a run that is an external model."""
 
     def __init__(self, run: Run, task: Graded) -> None:
         assert isinstance(run.config.model, ExternalConfig), run

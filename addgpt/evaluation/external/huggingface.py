@@ -52,8 +52,8 @@ class HuggingFace:
             text = str(error) or type(error).__name__
             if "trust_remote_code" in text:
                 raise UsageError(
-                    f"hf:{path} brings code of its own; --trust-remote-code carries it out: only "
-                    "if you trust whoever wrote it"
+                    f"hf:{path} comes with its own code; --trust-remote-code runs it: only if you "
+                    "trust its author"
                 ) from None
             raise RunError(f"hf:{path} cannot be loaded: {text.strip().splitlines()[0]}") from None
         self.model = model.to(self.device).eval()

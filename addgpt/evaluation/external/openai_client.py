@@ -123,8 +123,8 @@ class OpenAIClient:
         if self.stop.is_set() and not told:
             raise RunError("stopped")
         raise RunError(
-            f"{self.how.source} gives no reply to {question.problem} ({told}); what it replied is "
-            "kept: the same command goes on"
+            f"{self.how.source} gives no reply to {question.problem} ({told}); its replies "
+            "are kept: rerun the same command to resume"
         )
 
     def _asked(self, question: Question) -> Reply:
@@ -152,8 +152,8 @@ class OpenAIClient:
         with self.lock:
             if self.max_requests is not None and self.requests >= self.max_requests:
                 raise Spent(
-                    f"stopped after {self.requests:,} requests (--max-requests); what was replied "
-                    "is kept: the same command goes on"
+                    f"stopped after {self.requests:,} requests (--max-requests); the replies "
+                    "are kept: rerun the same command to resume"
                 )
             self.requests += 1
 

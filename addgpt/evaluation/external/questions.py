@@ -1,4 +1,4 @@
-"""A task's evaluation set as questions to a model of others, solved examples before them."""
+"""A task's evaluation set as questions to an external model, solved examples before them."""
 
 from __future__ import annotations
 

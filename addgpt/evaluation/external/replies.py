@@ -1,4 +1,4 @@
-"""What models of others replied: a line of answers.jsonl each, written as soon as it came.
+"""What external models replied: a line of answers.jsonl each, written as soon as it came.
 
 A process that is killed loses nothing; a machine that fails loses at most the last second.
 A prompt that has a reply is not asked again. A line holds `problem`, `prompt`, `reply` (the raw

@@ -24,12 +24,12 @@ KEPT = ("source", "model", "endpoint", "template", "shots", "max_tokens")
 
 
 def is_external(name: str) -> bool:
-    """Whether a name is that of a model of others."""
+    """Whether a name is that of an external model."""
     return name.partition(":")[0] in KINDS and ":" in name
 
 
 def external_config(source: str, task: Task, given: dict[str, Any]) -> ExternalConfig:
-    """The settings of a model of others: those given, the rest as its kind has them.
+    """The settings of an external model: those given, the rest as its kind has them.
 
     Raises UsageError for what does not go together.
     """
@@ -40,11 +40,11 @@ def external_config(source: str, task: Task, given: dict[str, Any]) -> ExternalC
     if kind == "api" and not re.match(r"https?://[^/]", where):
         raise UsageError(f"{source}: an address begins with http:// or https://")
     if kind == "api" and not given.get("model"):
-        raise UsageError(f"{source}: --model says which model of that address")
+        raise UsageError(f"{source}: give --model, one of the models there")
     for name, kinds in (("model", "api"), ("endpoint", "api"), ("max_tokens", "hf api"),
                         ("template", "hf api"), ("shots", "hf api")):  # fmt: skip
         if name in given and kind not in kinds.split():
-            raise UsageError(f"--{name.replace('_', '-')} says nothing of {kind}:")
+            raise UsageError(f"--{name.replace('_', '-')} does not apply to {kind}:")
     chat = kind == "api" and given.get("endpoint", "chat") == "chat"
     usual = {"answer": "last" if chat else "first"}
     settings: dict[str, Any] = usual | {"template": "{problem}="} | given
@@ -57,9 +57,9 @@ def external_config(source: str, task: Task, given: dict[str, Any]) -> ExternalC
 
 
 def open_folder(how: ExternalConfig, task_name: str, task: Task, out: Path | None) -> Run:
-    """The run folder of a model of others, made if need be; one with the same settings goes on.
+    """The run folder of an external model, made if need be; one with the same settings goes on.
 
-    How an answer is found in a reply may change: what was replied is judged anew. Raises RunError
+    How an answer is found in a reply may change: replies are then graded again. Raises RunError
     if the folder holds something else.
     """
     config = RunConfig(
@@ -71,7 +71,7 @@ def open_folder(how: ExternalConfig, task_name: str, task: Task, out: Path | Non
     run = Run(path)
     old = run.config.model
     if not isinstance(old, ExternalConfig):
-        raise RunError(f"{path} holds a run of ours; choose another --out")
+        raise RunError(f"{path} holds a run of addgpt; choose another --out")
     if run.config.task != config.task or run.task() != task:
         raise RunError(f"{path} holds answers to other problems; choose another --out")
     other = [name for name in KEPT if getattr(old, name) != getattr(how, name)]
@@ -83,7 +83,7 @@ def open_folder(how: ExternalConfig, task_name: str, task: Task, out: Path | Non
 
 
 def folder_of(how: ExternalConfig, task_name: str, task: Task, out: Path | None) -> Path:
-    """Where a model of others is kept: in `out`, or below results/."""
+    """Where an external model is kept: in `out`, or below results/."""
     return out or Path(RESULTS) / _folder_name(how, task_name, task)
 
 

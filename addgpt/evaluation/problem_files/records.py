@@ -1,7 +1,7 @@
 """What a file of problems holds, item by item: tables, JSON and lines of text.
 
 What a file is follows from its content; the ending of its name matters little. A file that cannot
-be read at all raises UsageError; an item that cannot be used is told by `Record.fault`.
+be read at all raises UsageError; an unusable item says why in `Record.fault`.
 """
 
 from __future__ import annotations

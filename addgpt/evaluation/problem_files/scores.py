@@ -1,4 +1,4 @@
-"""Scoring anybody's problems: what can be asked is told apart from what cannot before any work."""
+"""Scoring problems of your own; those that cannot be asked are found before any work."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Given:
 
 @dataclass(frozen=True)
 class Posed:
-    """The problems of some files, ready to be worked out.
+    """The problems of some files, ready to be solved.
 
     problems  those that can be asked, and the expression of each as a job of the calculator
     faults    the others, each with its reason
@@ -146,7 +146,7 @@ def pose(
     if not pairs:
         what = "; ".join(f"{one.place}: {one.fault}" for one in faults[:3])
         more = f" (and {len(faults) - 3:,} more)" if len(faults) > 3 else ""
-        raise UsageError(f"nothing here can be asked: {what}{more}")
+        raise UsageError(f"no problem can be asked: {what}{more}")
     notes = [note for path in paths for note in _compared(path, pairs, order)]
     return Posed(calculator, tuple(pairs), tuple(faults), tuple(notes))
 

@@ -1,25 +1,28 @@
 "use strict";
 
+// A new element at the end of `parent`.
+function make(parent, tag, attributes = {}, text = "") {
+  const inSvg = tag === "svg" || parent instanceof SVGElement;
+  const svg = "http://www.w3.org/2000/svg";
+  const made = inSvg ? document.createElementNS(svg, tag) : document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  if (text !== "") made.textContent = text;
+  parent.append(made);
+  return made;
+}
+
+function percent(share) {
+  const value = Math.floor(1000 * share) / 10;
+  return value >= 99.9 && share < 1 ? "over 99.9 %" : `${value} %`;
+}
+
 // Draw what a model looked at while it wrote: the work as on paper, an arc for each look.
 // `data` is described at the top of addgpt/interpret/page.py; attention.css has the looks.
 // `first` is the number of the slot that is shown at first.
 function drawAttention(element, data, first = 0) {
   const CELL = 36, LINE = 52, EDGE = 18;
-  const SVG = "http://www.w3.org/2000/svg";
   const shown = { slot: first, block: 0, heads: new Set(Array.from({ length: data.heads }, (_, h) => h)) };
 
-  function make(parent, tag, attributes = {}, text = "") {
-    const inSvg = tag === "svg" || parent instanceof SVGElement;
-    const made = inSvg ? document.createElementNS(SVG, tag) : document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-    if (text !== "") made.textContent = text;
-    parent.append(made);
-    return made;
-  }
-  const percent = (share) => {
-    const value = Math.floor(1000 * share) / 10;
-    return value >= 99.9 && share < 1 ? "over 99.9 %" : `${value} %`;
-  };
   const visible = (char) => ({ "\n": "↵", " ": "␣" })[char] || char;
   const color = (head) => `var(--h${head % 8})`;
   const called = (head) => (data.blocks > 1 ? `head ${shown.block}.${head}` : `head ${head}`);

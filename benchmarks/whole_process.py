@@ -1,0 +1,62 @@
+"""Seconds of whole processes, from start to exit, to 99 % of held-out 3-digit sums.
+
+Ours is `addgpt train --task add --digits 3 --stop-at 0.99`: start, imports, training, a validation
+pass each 50 steps on 1,000 problems, the saved run. The reference is minGPT's adder
+(`benchmarks/mingpt.py`) with a look each 250 iterations at about 2,000 problems; it saves nothing.
+In turns, seed by seed, one thread each.
+
+    python -m benchmarks.whole_process
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks import timing
+
+TARGET = "at least 13 x"
+ROOT = Path(__file__).parents[1]
+
+
+def run(*words: str) -> float:
+    """Seconds of a Python process on one thread. Raises CalledProcessError if it fails."""
+    places = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": places}
+
+    def work() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, "-m", *words]
+            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            subprocess.run(command, cwd=folder, env=environment, check=True, **quiet)
+
+    return timing.seconds(work)
+
+
+def measure(options: argparse.Namespace) -> list[timing.Row]:
+    ours = "addgpt train --task add --digits 3 --stop-at 0.99 --set threads=1 --out run".split()
+    reference = "benchmarks.mingpt --threads 1 --stop-at 0.99 --iterations 6000".split()
+    if options.quick:
+        ours, reference = [*ours, "--set", "steps=20"], [*reference, "--quick"]
+    times: dict[str, list[float]] = {"ours": [], "reference": []}
+    for seed in map(str, range(1 if options.quick else options.seeds)):
+        for name, words in (("ours", ours), ("reference", reference)):
+            times[name].append(run(*words, "--seed", seed))
+            timing.say(f"seed {seed}  {name:9}  {times[name][-1]:7.2f} s")
+    note = f"whole processes, one thread; ours at worst {max(times['ours']):.3g} s"
+    name = "3-digit addition to 99 %, start to exit"
+    return [timing.Row(name, "seconds", times["ours"], times["reference"], TARGET, note)]
+
+
+def main() -> None:
+    parser = timing.parser(__doc__)
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each")
+    timing.main(parser.parse_args(), measure)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""The bounds on rounding that certificates rest on, against real rounding."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from addgpt.evaluation import check_certificate
+from addgpt.evaluation.certificate import list_contexts, logits_in, margin, spaced
+from addgpt.evaluation.rounding import rounding_bound
+from addgpt.model.build import build
+from addgpt.model.layers import RMSNorm
+from addgpt.runs.resolve import configure
+from addgpt.task_lookup import load_task
+
+pytestmark = pytest.mark.slow
+
+VARIANTS = [
+    {},
+    {"norm": "rms", "activation": "relu2", "qk_norm": False},
+    {"norm": "none", "heads": 1},
+    {"norm": "plain", "level_position": ("relative", "relative", "relative")},
+    {
+        "norm": "none", "activation": "relu2", "content": False, "tied": True, "heads": 1,
+        "level_position": ("relative", "none", "none"), "biases": "visible", "arc": 10,
+        "alphabet": "used", "used": (*range(11), 14, 15),
+    },
+    {
+        "arc": 5, "alphabet": "used", "used": (*range(11), 14, 15), "biases": "visible",
+        "level_position": ("relative", "relative", "learned"), "tied": True,
+    },
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=range(len(VARIANTS)))
+def some_model(request):
+    """A model of random weights and every 9th context of the adder's widest group."""
+    config = configure("add", {"attention": "window", "width": "16", "heads": "2"}).model
+    config = config.__class__(**vars(config) | VARIANTS[request.param])
+    model, generator = build(config), torch.Generator().manual_seed(request.param)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.6, generator=generator)
+    groups = list_contexts(load_task("add", {}), config).groups
+    group = max(groups, key=lambda some: len(some.tokens))
+    return model.eval(), group.examples[0], group.tokens[::9], group.right[::9]
+
+
+@torch.inference_mode()
+def in_float64(model, example, tokens, monkeypatch):
+    """(N, V) logits in float64, by the model itself; its norms keep the epsilon of float32."""
+
+    def norm(self, x):
+        weight = None if self.weight is None else self.weight.to(x.dtype)
+        return F.rms_norm(x, x.shape[-1:], weight, torch.finfo(torch.float32).eps)
+
+    monkeypatch.setattr(RMSNorm, "forward", norm)
+    wide = build(model.config).double().eval()
+    wide.load_state_dict(model.state_dict())
+    text = torch.zeros(len(tokens), 2 * tokens.shape[1] - 1, dtype=torch.long)
+    text[:, ::2] = torch.from_numpy(tokens.astype(np.int64))
+    ids = torch.from_numpy(spaced(example)).expand(len(tokens), -1, -1)
+    last = torch.full((len(tokens), 1), text.shape[1] - 1)
+    return wide(text, ids, at=last)[:, 0].numpy()
+
+
+def checked(model, example, tokens):
+    """The checker's logits and bounds."""
+    weights = {name: x.double().numpy() for name, x in model.state_dict().items()}
+    config = vars(model.config) | {"level_position": [*model.config.scheme]}
+    ids, after, near = example.ids, example.after, check_certificate.NEAR
+    apart = np.where(ids == 0, 2 * near + 1, np.clip(after[-1] - ids, -near, near) + near)
+    return check_certificate.logits(config, weights, tokens, apart, ids[:, -1], after[:, -1])
+
+
+def test_the_checker_computes_what_the_model_computes(some_model, monkeypatch):
+    model, example, tokens, _ = some_model
+    found = checked(model, example, tokens)
+    deviation = found.value - in_float64(model, example, tokens, monkeypatch)
+    assert len(tokens) > 1000
+    assert np.abs(deviation).max() < 1e-11
+    assert (np.abs(deviation) <= 2 * found.error).all()  # both of them round
+    assert found.error.max() < 1e-6
+
+
+def test_the_checkers_bound_holds_in_float32_as_well(some_model, monkeypatch):
+    """Float64 hardly rounds at all; with the unit of float32 the same bound is put to the test."""
+    monkeypatch.setattr(check_certificate, "U", 1.001 * 2.0**-24)
+    model, example, tokens, _ = some_model
+    found = checked(model, example, tokens)
+    narrow = logits_in(model, example, tokens).numpy()
+    assert (np.abs(narrow - found.value) <= found.error).all()
+
+
+def test_the_bound_on_float32_is_above_what_it_does_and_not_absurd(some_model, monkeypatch):
+    model, example, tokens, right = some_model
+    wide = in_float64(model, example, tokens, monkeypatch)
+    lead = np.take_along_axis(wide, right[:, None].astype(int), 1) - wide
+    np.put_along_axis(lead, right[:, None].astype(int), np.inf, 1)
+    monkeypatch.undo()
+    deviation = np.abs(margin(model, example, tokens, right) - lead.min(1))
+    bound = rounding_bound(model, example, tokens, right)
+    assert len(bound) > 1000 and (deviation < bound).all()
+    assert deviation.max() > bound.max() / 1000
