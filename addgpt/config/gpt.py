@@ -86,9 +86,7 @@ class GPTConfig(LevelledConfig):
         "tokens, from the first, whose embeddings lie on an arc (0: none)",
         features=catalogue.ARC, low=0, high=1 << 16,
     )  # fmt: skip
-    biases: str = setting(
-        "all", "which differences of relative ids have a bias", catalogue.BIASES
-    )
+    biases: str = setting("all", "which differences of relative ids have a bias", catalogue.BIASES)
 
     def __post_init__(self) -> None:
         super().__post_init__()

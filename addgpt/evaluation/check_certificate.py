@@ -82,7 +82,9 @@ def rows_of(config: dict, w: dict, name: str) -> Ball:
         return Ball(w[f"{name}.weight"])
     points = config["arc"] if name == "token" else 0
     value, error = np.zeros((2, config["vocab"], config["width"]))
-    value[[v for v in config["used"] or range(len(value)) if v >= points]] = w[f"{name}.weight.rows"]
+    value[[v for v in config["used"] or range(len(value)) if v >= points]] = w[
+        f"{name}.weight.rows"
+    ]
     if points:
         radius, start, step = w[f"{name}.weight.arc"]
         angle = start + step * np.arange(points)
@@ -147,7 +149,9 @@ def logits(config: dict, w: dict, tokens, apart, own, after) -> Ball:
         hidden = norm(x, "blocks.0.mlp_norm").times(Ball(up), width).activated(gated)
         x += hidden.times(Ball(w["blocks.0.mlp.down.weight"]), hidden.value.shape[1])
     said = norm(x, "norm").times(table if config["tied"] else rows_of(config, w, "head"), width)
-    said.value[:, [v for v in range(said.value.shape[1]) if config.get("used") and v not in config["used"]]] = -1e4
+    said.value[
+        :, [v for v in range(said.value.shape[1]) if config.get("used") and v not in config["used"]]
+    ] = -1e4
     return said
 
 

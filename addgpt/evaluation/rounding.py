@@ -93,8 +93,8 @@ def _forward(model: GPT, w: dict[str, Tensor], r: Roundings, tokens: Tensor, exa
     x = r.at(table[tokens], off[tokens].expand(-1, -1, c.width))
     learned = [level for level, way in enumerate(c.scheme) if way == "learned"]
     for side, where in (("own", ids), ("target", after)):
-        for table, level in enumerate(learned):
-            added = w[f"positions.learned.{side}.{table}.weight"][where[:, level]]
+        for number, level in enumerate(learned):
+            added = w[f"positions.learned.{side}.{number}.weight"][where[:, level]]
             x = r.at(x + added, U * (x.abs() + added.abs()))
     read, block = norm(x, "blocks.0.attention_norm"), "blocks.0.attention."
     matrices = w[block + ("qkv.weight" if c.content else "value.weight")]
