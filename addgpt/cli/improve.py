@@ -94,7 +94,10 @@ def command(
                 if not as_json:
                     _tell(rows)
     except (Interrupted, KeyboardInterrupt) as stop:
-        leave(f"{str(stop) or 'stopped'}; everything is saved; the same command goes on from there", 130)
+        leave(
+            f"{str(stop) or 'stopped'}; everything is saved; the same command goes on from there",
+            130,
+        )
     if as_json:
         click.echo(json.dumps(told, indent=2))
 
