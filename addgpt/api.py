@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -152,9 +152,13 @@ def train(
     from addgpt.training import logs, loop
     from addgpt.training.progress import TrainingProgress, least_loss
 
-    kinds = tuple(dict.fromkeys([log] if isinstance(log, str) else log))
+    kinds = [log] if isinstance(log, str) or not isinstance(log, Iterable) else [*log]
     for kind in kinds:
         logs.check(kind)
+    kinds = list(dict.fromkeys(kinds))
+    if not isinstance(seed, int | np.integer):
+        raise UsageError(f"seed must be a whole number, not {seed!r}")
+    seed = int(seed)
     if digits is not None:
         settings["digits"] = digits
     start = load_run(init_from) if isinstance(init_from, str | Path) else init_from

@@ -141,6 +141,7 @@ def test_the_grids_that_come_along_can_be_run(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
+        ('name = "widths"', "a grid is called as its file"),
         ("sedes = [1]", "unknown key 'sedes' in Grid; valid keys: case, cases_of, eval,"),
         ("seeds = []", "seeds must be different whole numbers, not []"),
         ("seeds = [1, 1]", "different"),

@@ -141,8 +141,13 @@ def test_a_log_without_a_place_is_told_before_the_training(tmp_path, toy_run, mo
 def test_logs_are_asked_for_in_python_too(tmp_path):
     small = {"digits": 1, "layers": 1, "width": 16, "heads": 2, "batch_size": 8, "eval_size": 16}
     small |= {"eval_every": 2, "steps": 4, "threads": 1, "warmup": 1, "quiet": True}
-    with pytest.raises(ValueError, match="csv, tensorboard, wandb, trackio, not 'paper'"):
-        addgpt.train("add", out=tmp_path / "run", log="paper", **small)
+    for wrong in ("paper", None, 3, [["csv"]]):
+        with pytest.raises(
+            ValueError, match="csv, tensorboard, wandb, trackio, not .*(paper|None|3|csv)"
+        ):
+            addgpt.train("add", out=tmp_path / "run", log=wrong, **small)
+    with pytest.raises(ValueError, match="seed must be a whole number, not 1.5"):
+        addgpt.train("add", out=tmp_path / "run", seed=1.5, **small)
     assert not (tmp_path / "run").exists()
     steps = []
     run = addgpt.train(

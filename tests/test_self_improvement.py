@@ -68,12 +68,32 @@ def test_a_round_goes_on_where_it_was_stopped_and_knows_what_is_right(tmp_path):
         tmp_path / "a/round-01/problems.jsonl"
     ).read_bytes()
     assert model.read_bytes() == weights and model.stat().st_mtime_ns == when
+    other = CliRunner().invoke(main, [*WORDS, "--out", str(tmp_path / "a"), "--agree", "0.9"])
+    assert other.exit_code == 2 and "other settings (agree)" in other.stderr
+    fewer = [*WORDS, "--out", str(tmp_path / "a"), "--rounds", "0"]
+    assert CliRunner().invoke(main, fewer).stdout == done.stdout.splitlines(keepends=True)[0]
+    for file in ("plan.json", "round-00/scores.json", "round-00/problems.jsonl"):
+        path = tmp_path / "a" / file
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-9])
+        if file.endswith("problems.jsonl"):  # read where a further round needs it
+            (tmp_path / "a/round-01/problems.jsonl").unlink()
+        broken = CliRunner().invoke(main, [*WORDS, "--out", str(tmp_path / "a")])
+        assert broken.exit_code == 1 and f"{path} is damaged" in broken.stderr, broken.output
+        path.write_bytes(whole)
+
+
+def test_what_cannot_be_trained_leaves_no_folder(tmp_path):
+    out = tmp_path / "a"
+    done = CliRunner().invoke(main, [*WORDS, "--set", "aux=1", "--out", str(out)])
+    assert done.exit_code == 2 and "aux needs a task" in done.stderr and not out.exists()
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--agree", "0.5"], "holds something else, or rounds with other settings"),
+        (["--agree", "0.5"], "holds rounds with other settings ("),
+        (["--agree", "nan"], "agree must be above 0, and at most 1, not nan"),
         (["--set", "widht=3"], "unknown setting 'widht'"),
     ],
 )
@@ -83,7 +103,7 @@ def test_what_cannot_be_is_said_in_one_line(tmp_path, words, message):
     assert done.exit_code == 2 and message in done.stderr and done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("task", ["shakespeare", "modular", "file"])
+@pytest.mark.parametrize("task", ["shakespeare", "modular", "file", "sum"])
 def test_problems_must_have_two_numbers_to_make_longer(tmp_path, task):
     done = CliRunner().invoke(main, ["improve", "--task", task, "--out", str(tmp_path / "a")])
     assert done.exit_code == 2 and "to make longer" in done.stderr, done.output

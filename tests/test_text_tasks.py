@@ -422,3 +422,7 @@ def test_rulers_are_chosen_by_name(prose, names, tmp_path):
     assert done.exit_code == 2 and "valid for this task: blocks, random" in done.stderr
     done = CliRunner().invoke(main, ["eval", "calculator", "--ruler", "random"])
     assert done.exit_code == 2 and "--ruler is for texts" in done.stderr
+    done = CliRunner().invoke(main, ["eval", str(run.path), "calculator"])
+    assert done.exit_code == 2 and "scored apart from problems" in done.stderr
+    done = CliRunner().invoke(main, ["eval", str(run.path), "--predictions", f"{tmp_path}/p.csv"])
+    assert done.exit_code == 2 and "or --predictions" in done.stderr

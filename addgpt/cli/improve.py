@@ -93,8 +93,11 @@ def command(
                 told += rows
                 if not as_json:
                     _tell(rows)
-    except Interrupted as stop:
-        leave(f"{stop}; everything is saved; the same command goes on from there", 130)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        leave(
+            f"{str(stop) or 'stopped'}; everything is saved; the same command goes on from there",
+            130,
+        )
     if as_json:
         click.echo(json.dumps(told, indent=2))
 

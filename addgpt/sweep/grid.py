@@ -129,7 +129,10 @@ def load_grid(name: str) -> Grid:
 
 
 def _read(path: Path) -> Grid:
-    return from_dict(Grid, read_toml(path) | {"name": path.stem})
+    found = read_toml(path)
+    if "name" in found:
+        raise UsageError("a grid is called as its file; leave name out, or set out")
+    return from_dict(Grid, found | {"name": path.stem})
 
 
 def _cases_of(grid: Grid, path: Path) -> tuple[Case, ...]:

@@ -90,8 +90,14 @@ def auxiliary_loss(task: Task, model: Model, settings: TrainConfig) -> Auxiliary
     """What a run asks for; None: nothing. Raises UsageError where there can be none."""
     if not settings.aux:
         return None
-    if not isinstance(task, Auxiliary):
-        raise UsageError(f"aux needs a task that says more of its slots; {task.name} does not: mul")
-    if not isinstance(model, GPT):
-        raise UsageError("aux needs attention: architecture=gpt")
+    check_auxiliary(task, isinstance(model, GPT))
+    assert isinstance(task, Auxiliary) and isinstance(model, GPT)
     return AuxiliaryLoss(task, model, settings.aux)
+
+
+def check_auxiliary(task: Task, attends: bool) -> None:
+    """Raise UsageError unless a task has an auxiliary loss, and the model attention."""
+    if not isinstance(task, Auxiliary):
+        raise UsageError(f"aux needs a task that has an auxiliary loss, mul; {task.name} has none")
+    if not attends:
+        raise UsageError("aux needs attention: architecture=gpt")

@@ -16,6 +16,7 @@ from addgpt.model.forward import tensors
 from addgpt.runs.checkpoint import weight_count
 from addgpt.task import Graded, Task
 from addgpt.task_lookup import load_task
+from addgpt.training.auxiliary import check_auxiliary
 from addgpt.training.distributed import ALONE, World
 
 CHECKED = 500  # problems, of which what the task writes must be the right answer
@@ -34,6 +35,8 @@ def check_trainable(config: RunConfig, world: World = ALONE) -> None:
     task = load_task(config.task, config.options)
     if isinstance(config.model, CustomConfig):
         check_custom(config, task)
+    if config.train.aux:
+        check_auxiliary(task, isinstance(config.model, GPTConfig))
     if config.train.until_certified:
         check_certifiable(task, config.model)
         list_contexts(task, config.model)  # type: ignore[arg-type]

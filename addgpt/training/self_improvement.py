@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,12 +29,20 @@ import numpy as np
 from addgpt.config.errors import UsageError
 from addgpt.evaluation.exact_match import answer_of, answers
 from addgpt.generation.decode import EXTRA_TOKENS, write
-from addgpt.runs.files import write_atomically
+from addgpt.runs.files import (
+    Damaged,
+    check_writable,
+    read_checked,
+    read_text,
+    write_atomically,
+    write_checked,
+)
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run, initial_weights, is_empty
 from addgpt.task import Cell, Graded, Problem
 from addgpt.task_lookup import load_task
 from addgpt.training.loop import TrainState, train
+from addgpt.training.preflight import check_trainable
 
 TASK = "file"  # that learns what stands in a file
 AT_ONCE = 512  # problems that are answered together
@@ -67,6 +76,10 @@ class Plan:
     count: int = 5000
     tests: int = 200
 
+    def __post_init__(self) -> None:
+        if not 0 < self.agree <= 1:  # nor NaN
+            raise UsageError(f"agree must be above 0, and at most 1, not {self.agree}")
+
 
 def improve(
     plan: Plan, out: Path, on_step: OnStep = lambda state: None
@@ -76,17 +89,15 @@ def improve(
     A row for each model and each length that is scored: the longest it was trained on, and one
     digit more. `added` of the round's own answers were kept, `added_right` of them are right.
 
-    Raises UsageError for a folder with another plan, and for a task without two numbers.
+    Raises UsageError for a folder with another plan, but for its number of rounds, and for a task
+    without two numbers; Damaged for a file that is not what was written.
     """
     task = load_task(plan.task, dict(plan.options))
-    if not isinstance(task, Graded) or not hasattr(task, "digits") or task.cells()[0].len_b < 1:
+    shortest = task.cells()[:1] if isinstance(task, Graded) and hasattr(task, "digits") else []
+    if not any(cell.len_a == cell.len_b == 1 for cell in shortest):
         raise UsageError(f"task {plan.task} has no problems of two numbers to make longer")
-    asked = json.dumps(dataclasses.asdict(plan), indent=1, default=list) + "\n"
-    if is_empty(out):
-        out.mkdir(parents=True, exist_ok=True)
-        write_atomically(out / "plan.json", asked)
-    elif not (out / "plan.json").exists() or (out / "plan.json").read_text("utf-8") != asked:
-        raise UsageError(f"{out} holds something else, or rounds with other settings")
+    assert isinstance(task, Graded)
+    _keep_plan(plan, task, out)
     before: list[Run] = []
     for number in range(plan.rounds + 1):
         folder = out / f"round-{number:02}"
@@ -95,13 +106,44 @@ def improve(
         if not file.exists():
             rows = _first(task, plan) if not number else _with_own(task, plan, number, before)
             text = "".join(json.dumps(row) + "\n" for row in rows)
-            write_atomically(file, text)
+            write_checked(folder, {file.name: text})
         runs = [_trained(plan, folder, index, before, on_step) for index in range(plan.models)]
         if not (folder / "scores.json").exists():
             scores = _scores(task, plan, number, runs, _read(file))
-            write_atomically(folder / "scores.json", json.dumps(scores, indent=1) + "\n")
-        yield json.loads((folder / "scores.json").read_text("utf-8"))
+            text = json.dumps(scores, indent=1) + "\n"
+            write_checked(folder, {"scores.json": text})
+        yield _rows(folder / "scores.json", read_checked(folder / "scores.json"))
         before = runs
+
+
+def _keep_plan(plan: Plan, task: Graded, out: Path) -> None:
+    """Write the plan into a new folder; in one that holds rounds, see that theirs is the same."""
+    path = out / "plan.json"
+    asked = json.loads(json.dumps(dataclasses.asdict(plan), default=list))
+    if is_empty(out):
+        _check(plan, task)
+        check_writable(out)
+    elif not path.is_file():
+        raise UsageError(f"{out} holds something else; choose another --out")
+    else:
+        (had,) = _rows(path, f"[{read_text(path)}]")
+        names = [name for name in asked | had if asked.get(name) != had.get(name)]
+        if other := [name for name in names if name != "rounds"]:
+            raise UsageError(
+                f"{out} holds rounds with other settings ({', '.join(other)}); "
+                f"give those of {path}, or another --out"
+            )
+        if not names:
+            return
+    write_atomically(path, json.dumps(asked, indent=1) + "\n")
+
+
+def _check(plan: Plan, task: Graded) -> None:
+    """Raise UsageError for what cannot be trained, before there is a folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "problems.jsonl")
+        file.write_text("".join(json.dumps(row) + "\n" for row in _first(task, plan)), "utf-8")
+        check_trainable(configure(TASK, {**plan.settings, "path": str(file)}, plan.seed))
 
 
 def majority(answers: Sequence[str], agree: float) -> str | None:
@@ -229,4 +271,16 @@ def _is_right(task: Graded, prompt: str, answer: str) -> bool:
 
 
 def _read(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    """The problems of a round."""
+    return _rows(file, f"[{','.join(read_checked(file).splitlines())}]")
+
+
+def _rows(file: Path, text: str) -> list[dict[str, Any]]:
+    """The objects in a file, from its JSON. Raises Damaged."""
+    try:
+        rows = json.loads(text)
+    except (ValueError, RecursionError):
+        rows = None
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        raise Damaged(file, "damaged: it does not hold the JSON that was written")
+    return rows
