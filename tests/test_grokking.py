@@ -55,6 +55,7 @@ def test_the_stored_tables_are_whole_and_the_page_shows_them():
         assert f"| {seed} | {' | '.join(cells)} |" in shown
 
 
+@pytest.mark.slow
 def test_the_notebook_is_stored_with_its_outputs_and_runs(monkeypatch):
     pytest.importorskip("nbclient")
     monkeypatch.delenv("ADDGPT_RESULTS", raising=False)
