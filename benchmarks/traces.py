@@ -51,6 +51,11 @@ SHAPE |= {"attention": "full", "label_smoothing": "0", "micro_batch": "0"}
 WARM, TIMED = 3, 8
 
 
+def named(options: dict) -> str:
+    """What a design is called: `rows`, `carry,reads`."""
+    return ",".join(options.values())
+
+
 def step_seconds(config, folder: Path) -> float:
     """Median seconds of a training step, of processor time."""
     marks: list[float] = []
@@ -72,8 +77,8 @@ def compare(name: str, options: dict, digits: int, seconds: float, seed: int) ->
         spent = time.process_time() - began
         task, model = run.task(), run.model()
         cells = [Cell(task.op, digits, m) for m in sorted({1, (digits + 1) // 2, digits})]
-        design = ",".join(options.values()) or "default"
-        facts = {"task": name, "design": design, "digits": digits, "seed": seed, "steps": end.step}
+        facts = {"task": name, "design": named(options), "digits": digits, "seed": seed}
+        facts |= {"steps": end.step}
         facts |= {"cpu_seconds": round(spent, 1), "tokens": end.tokens}
         facts |= {"longest": task.longest(), "date": time.strftime("%Y-%m-%d")}
         return [
@@ -89,6 +94,7 @@ def main() -> None:
     parser.add_argument("--sum-digits", type=int, default=10, help="longest operand of + and -")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--tasks", default="add,sub,mul,div")
+    parser.add_argument("--designs", nargs="+", help="these alone, such as rows carry,reads")
     parser.add_argument("--quick", action="store_true", help="a smoke run of a few seconds")
     parser.add_argument("--out", type=Path, help="csv to write")
     options = parser.parse_args()
@@ -97,6 +103,8 @@ def main() -> None:
     for name in options.tasks.split(","):
         digits = options.sum_digits if name in ("add", "sub") else options.digits
         for design in DESIGNS[name]:
+            if options.designs and named(design) not in options.designs:
+                continue
             for seed in range(options.seeds):
                 rows += compare(name, design, digits, seconds, seed)
                 if options.out:

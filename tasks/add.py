@@ -46,6 +46,15 @@ found and the carry it leaves:
 Theirs also states how many digits the operands have and names what it writes (`A->5 , C->1`), and
 has no zero before a column's sum.
 
+`trace=turing` is a Turing program (Hou et al. 2024, arXiv:2407.03310): after each column the tape
+of the machine that adds, copied from the line before but for what the head has changed. A letter,
+`a` to `j`, is a digit under the head; then come the carry and the sum so far:
+
+>>> task = Add(digits=3, trace="turing", format="plain")
+>>> batch = task.write(a, b, np.array([3]), np.array([3])).batch()
+>>> task.decode(batch.tokens[0])
+'128+367=12i+36h,1,5;1c+3g,0,95;b+d,0,495;=495#'
+
 The problem can be written in other ways, too, alone or together. `reverse_operands=true` writes
 both numbers lowest digit first, `pad=equal` with zeros to equal length, `pad=4` to 4 digits at
 least, and `begin=true` puts a mark before it. With `format=padded`, whose sum has all of its
@@ -85,7 +94,7 @@ from addgpt.task import (
     setting,
 )
 from tasks.common import digits, paper
-from tasks.common.arithmetic import MAX_ID, Arithmetic, share_setting
+from tasks.common.arithmetic import MAX_ID, Arithmetic, share_setting, some_full
 from tasks.common.ids import ALPHABET, HINTS, WRITTEN
 from tasks.common.layout import (
     BEGIN,
@@ -101,7 +110,20 @@ from tasks.common.layout import (
 )
 from tasks.common.operation import NUMBER, row_of, sizes
 from tasks.common.rules import END, either, of
+from tasks.common.scratchpads import (
+    UNDER_HEAD,
+    detailed_pattern,
+    turing_pattern,
+    write_detailed,
+    write_turing,
+)
 from tasks.common.sheet import Kind, Sheet
+
+# Traces of a line for each column: how they are written, and the pattern of them.
+LINES = {
+    "detailed": (write_detailed, detailed_pattern),
+    "turing": (write_turing, turing_pattern),
+}
 
 
 def _digit(a: Values, b: Values, carry: Values) -> np.ndarray | int:
@@ -141,8 +163,9 @@ class Add(Arithmetic):
     format: str = setting("reverse", "how the sum is written", ("plain", "reverse", "padded"))
     trace: str = setting(
         "none",
-        "none; carry: each digit followed by its carry; detailed: a line for each column",
-        ("none", "carry", "detailed"),
+        "none; carry: each digit followed by its carry; detailed: a line for each column; turing: "
+        "the tape of a Turing machine after each column",
+        ("none", "carry", *LINES),
     )
     trace_drop: int = setting(
         0, "tokens left out at the start of the trace", features=TRACE_DROP, low=0, high=MAX_ID
@@ -168,8 +191,8 @@ class Add(Arithmetic):
             raise UsageError("trace_drop needs trace=carry, format=plain and hints=false")
         if self.hints and self.ids != "coupled":
             raise UsageError("hints=true writes the place value: it needs ids=coupled")
-        if self.hints and self.trace == "detailed":
-            raise UsageError("hints=true goes with trace=none or trace=carry, not detailed")
+        if self.hints and self.trace in LINES:
+            raise UsageError(f"hints=true goes with trace=none or trace=carry, not {self.trace}")
         most = len(HINTS) - bool(self.begin) - bool(self.blanks)  # tokens are bytes
         if self.hints and self.letters > most:
             asked = f"digits, far, pad, offset and spread ask for {self.letters}"
@@ -177,8 +200,13 @@ class Add(Arithmetic):
 
     @property
     def alphabet(self) -> str:
-        own = (HINTS[: self.letters], BEGIN if self.begin else "", BLANK if self.blanks else "")
+        letters = UNDER_HEAD if self.trace == "turing" else HINTS[: self.letters]
+        own = (letters, BEGIN if self.begin else "", BLANK if self.blanks else "")
         return ALPHABET + "".join(own)
+
+    def used(self) -> tuple[int, ...]:
+        own = self.alphabet[len(ALPHABET) :] + (",;" if self.trace in LINES else "")
+        return tuple(sorted(map(self.alphabet.index, f"0123456789+=#{own}")))
 
     @property
     def hidden(self) -> str:
@@ -203,8 +231,7 @@ class Add(Arithmetic):
     def lengths(self, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
         len_a, len_b = super().lengths(rng, size)
         if self.full:
-            longest = rng.random(size) < self.full
-            len_a, len_b = (np.where(longest, self.digits, some) for some in (len_a, len_b))
+            len_a, len_b = some_full(rng, self.full, self.digits, (len_a, len_b))
         if self.equal:
             len_b = np.where(rng.random(size) < self.equal, len_a, len_b)
         return len_a, len_b
@@ -243,8 +270,9 @@ class Add(Arithmetic):
             if plain:
                 sheet.drop(self.trace_drop)
                 sheet.symbol("=", Kind.EQUALS)
-        elif self.trace == "detailed":
-            self._lines(sheet, (a, b), (len_a, len_b), total, carry)
+        elif self.trace in LINES:
+            write, _ = LINES[self.trace]
+            write(sheet, (a, b), (len_a, len_b), total, carry)
         if plain or self.trace != "carry":
             sheet.number(total, Kind.TOTAL, exists=exists, used=used, most_significant_first=plain)
         sheet.symbol("#", Kind.TOTAL, col=longer + 2)
@@ -259,36 +287,9 @@ class Add(Arithmetic):
             sheet.number(total[:, one], Kind.TOTAL, **here)
             sheet.number(carry[:, one], Kind.CARRY, **here)
 
-    def _lines(self, sheet: Sheet, operands, lengths, total, carry) -> None:
-        """A line for each column, and a last one that has only the sum and the last carry."""
-        width = total.shape[1]
-        longer = np.maximum(*lengths)[:, None]
-        received = np.pad(carry[:, :-1], ((0, 0), (1, 0)))
-        a, b = (digits.wide(number, width) for number in operands)
-        for k in range(width):
-            left, step = np.arange(k, width), k + 1
-            line = {"exists": k <= longer, "step": step}
-            for number, length, kind in ((a, lengths[0], Kind.A), (b, lengths[1], Kind.B)):
-                exists = left < length[:, None]
-                ids = {"col": left + 1, "step": step, "most_significant_first": True}
-                sheet.number(number[:, k:], kind, exists=exists, **ids)
-                sheet.symbol("+" if kind == Kind.A else ",", Kind.OPERATOR, **line)
-            sheet.number(total[:, :k], Kind.TOTAL, most_significant_first=True, **line)
-            sheet.symbol(",", Kind.OPERATOR, **line)
-            one = slice(k, k + 1)
-            sheet.symbol(received[:, one], Kind.CARRY, col=k + 1, **line)
-            sheet.symbol("=", Kind.EQUALS, exists=k == longer, step=step)
-            comma, plus = (",", Kind.OPERATOR, 0), ("+", Kind.OPERATOR, 0)
-            digit, leaves = (total[:, one], Kind.TOTAL, k + 1), (carry[:, one], Kind.CARRY, k + 2)
-            addends = [(a[:, one], Kind.A, k + 1), plus, (b[:, one], Kind.B, k + 1), plus]
-            column = [*addends, (received[:, one], Kind.CARRY, k + 1), ("=", Kind.EQUALS, 0)]
-            column += [leaves, digit, comma, digit, comma, leaves, (";", Kind.OPERATOR, 0)]
-            for char, kind, col in [comma, *column]:
-                sheet.symbol(char, kind, exists=k < longer, col=col, step=step)
-
     def local_rules(self) -> dict[int, Rule]:
-        usual = self.layout == Layout() and self.format == "reverse"
-        if not usual or self.trace == "detailed":
+        usual = self.layout in (Layout(), Layout(pad=0)) and self.format == "reverse"
+        if not usual or self.trace in LINES:
             return {}
         here, before = (Read(Kind.A), Read(Kind.B)), (Read(Kind.A, 1), Read(Kind.B, 1))
         if self.trace == "carry":
@@ -298,7 +299,7 @@ class Add(Arithmetic):
         return {Kind.TOTAL: Rule(reads, _digit_alone, _receives_a_carry)}
 
     def steps(self) -> int:
-        return self._longest() + 1 if self.trace == "detailed" else 0
+        return self._longest() + 1 if self.trace in LINES else 0
 
     def compute(self, a: int, b: int) -> Answer:
         return Answer(a + b)
@@ -309,7 +310,7 @@ class Add(Arithmetic):
         if self.hints and longest > self.letters:
             size = f"{self.letters} columns, the operand {longest} digits"
             raise UsageError(f"this model has hints for {size}")
-        return self.layout.text(self.op, a, b)
+        return super().prompt(problem)
 
     def numbers(self, problem: Problem, completion: str) -> list[list[int]]:
         """As of `Operation`. Hints, if there are any, stand before each digit."""
@@ -329,21 +330,15 @@ class Add(Arithmetic):
 
     def _work(self, a: int, b: int) -> str:
         """The pattern of what stands before the sum of numbers of `a` and `b` digits."""
-        longer, one = max(a, b), row_of(1)
-        if self.trace == "detailed":
-            left = [
-                rf"{row_of(max(a - k, 0))}\+{row_of(max(b - k, 0))},{row_of(k)},{one}"
-                for k in range(longer + 1)
-            ]
-            column = rf",{one}\+{one}\+{one}={row_of(2)},{one},{one};"
-            return f"{column.join(left)}="
+        if self.trace in LINES:
+            return LINES[self.trace][1](a, b)
         if self.trace == "carry" and self.format == "plain":
-            return f"{row_of(max(0, 2 * longer - self.trace_drop))}="
+            return f"{row_of(max(0, 2 * max(a, b) - self.trace_drop))}="
         return ""
 
     def rows(self, problem: Problem, completion: str) -> list[Row]:
         work, equals, answer = completion.rpartition("=")
-        column = {"carry": "carries", "detailed": "column"}.get(self.trace, "work")
+        column = {"carry": "carries", "none": "work"}.get(self.trace, "column")
         rows = [Row(column, row.text) for row in paper.cut(work, {";": column}) if work]
         return [*rows, Row("answer", equals + answer)]
 
@@ -362,7 +357,7 @@ class Add(Arithmetic):
         return super().strata() + self.chains()
 
     def recipe(self) -> Recipe:
-        long = self.trace == "detailed"
+        long = self.trace in LINES
         return Recipe(
             model={
                 "layers": 1,

@@ -22,29 +22,52 @@ With `trace=rows` the carries are left out, and the first running sum, which is 
 '12*34=840,630,040;=8040#'
 
 With `trace=none` only the product is written (`12*34=8040#`).
+
+`trace=whole` writes all products and running sums from the ones upwards, as Deng et al. 2024
+(arXiv:2405.14838) do: a product has zeros below it, and the last running sum is the answer.
+`reverse_operands=true` writes the operands lowest digit first, too:
+
+>>> task = Mul(digits=3, trace="whole", reverse_operands=True)
+>>> sides = np.array([[1, 3, 3]]), np.array([[5, 1, 5]])  # 331 * 515
+>>> batch = task.write(*sides, np.array([3]), np.array([3])).batch()
+>>> task.decode(batch.tokens[0])  # theirs: 133*515||5561+01330(56940)+005561####564071
+'133*515=5561+01330,56940;+005561=564071#'
+
+With `trace_drop=9` the first nine tokens of that work are left out, `0,56940;+005561=564071`: by a
+curriculum more and more of it, until the product stands alone (stepwise internalisation).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from addgpt.auxiliary import Auxiliary
 from addgpt.locality import Read, Rule
-from addgpt.task import Answer, Problem, Recipe, Row, setting
+from addgpt.task import Answer, Batch, Problem, Recipe, Row, UsageError, setting
 from tasks.common import digits, paper
-from tasks.common.arithmetic import Arithmetic, local_recipe, traced_recipe
+from tasks.common.arithmetic import (
+    MAX_ID,
+    Arithmetic,
+    local_recipe,
+    share_setting,
+    some_full,
+    traced_recipe,
+)
+from tasks.common.layout import REVERSE_OPERANDS, TRACE_DROP, Layout
 from tasks.common.operation import NUMBER, row_of, sizes
 from tasks.common.rules import COMMA, END, EQUALS, SEMICOLON, carries, of
 from tasks.common.sheet import ALL_KINDS, Kind, Sheet
 
-TRACES = ("carry", "rows", "none")
+TRACES = ("carry", "rows", "whole", "none")
 
 
 @dataclass(frozen=True)
-class Mul(Arithmetic):
+class Mul(Arithmetic, Auxiliary):
     op: ClassVar[str] = "*"
     commutes: ClassVar[bool] = True
     long: ClassVar = ((40, 40), (300, 2))
@@ -52,9 +75,29 @@ class Mul(Arithmetic):
     trace: str = setting(
         "carry",
         "carry: products and running sums, each digit followed by its carry; rows: digits alone; "
-        "none",
+        "whole: from the ones upwards; none",
         TRACES,
     )
+    trace_drop: int = setting(
+        0, "tokens left out at the beginning of the work", features=TRACE_DROP, low=0, high=MAX_ID
+    )
+    reverse_operands: bool = setting(
+        False, "write operands lowest digit first", features=REVERSE_OPERANDS
+    )
+    full: float = share_setting(0.0, "both operands of the longest length")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.trace_drop and self.trace == "none":
+            raise UsageError("trace_drop needs a trace, not trace=none")
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.reverse_operands)
+
+    def lengths(self, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
+        lengths = super().lengths(rng, size)
+        return some_full(rng, self.full, self.digits, lengths) if self.full else lengths
 
     def write(self, a: np.ndarray, b: np.ndarray, len_a: np.ndarray, len_b: np.ndarray) -> Sheet:
         ids = {}
@@ -70,14 +113,38 @@ class Mul(Arithmetic):
             product = digits.wide(a, width) * b[:, row : row + 1]
             shifted = np.pad(running[:, 1:], ((0, 0), (0, 1)))
             total, _ = digits.carried(product + shifted)
-            if self.trace == "rows":
+            if self.trace == "whole":
+                more = row < len_b[:, None] - 1
+                below = np.concatenate([product[:, :0], *lows], 1)
+                self._whole(sheet, (below, product, total), columns & here, here, more)
+            elif self.trace == "rows":
                 self._rows(sheet, row, product, total, columns & here, len_a, here)
             elif self.trace == "carry":
                 self._carries(sheet, row, product, shifted, columns & here, here)
             running = np.where(here, total, running)
             lows.append(running[:, :1])
+        sheet.drop(self.trace_drop)
         self._answer(sheet, np.concatenate(lows, 1), running, columns, len_a, len_b)
         return sheet
+
+    def _whole(self, sheet: Sheet, rows: tuple, exists, here, more) -> None:
+        """A product, and unless it is the last or the first one, the running sum with it.
+
+        `rows` are the settled digits, the product, and the running sum above those; `more` says
+        whether another product follows.
+        """
+        below, product, total = rows
+        row = below.shape[1]
+        exists = np.concatenate([np.repeat(here, row, 1), exists], 1)
+        if row:
+            sheet.symbol("+", Kind.OPERATOR, exists=here, step=row + 1)
+        partial = np.concatenate([np.zeros_like(below), digits.carried(product)[0]], 1)
+        sheet.number(partial, Kind.PRODUCT, exists=exists, step=row + 1)
+        if row:
+            so_far = np.concatenate([below, total], 1)
+            sheet.symbol(",", Kind.PRODUCT, exists=more, step=row + 1)
+            sheet.number(so_far, Kind.RUNNING, exists=exists & more, step=row + 1)
+            sheet.symbol(";", Kind.RUNNING, exists=more, step=row + 1)
 
     def _rows(self, sheet: Sheet, row: int, product, total, exists, len_a, here) -> None:
         step = row + 1
@@ -107,7 +174,7 @@ class Mul(Arithmetic):
             sheet.symbol("=", Kind.LOW)
         place = np.arange(lows.shape[1])
         last = len_b[:, None]
-        written = self.trace != "none"
+        written = self.trace in ("carry", "rows")  # and shifted; else a digit has its own place
         low_ids = {"col": 1, "step": place + 1} if written else {"col": place + 1}
         sheet.number(lows, Kind.LOW, exists=place < last - 1, **low_ids)
         top = np.arange(1, running.shape[1] + 1)
@@ -119,7 +186,7 @@ class Mul(Arithmetic):
         sheet.symbol("#", Kind.TOP, col=end, step=last if written else 0)
 
     def local_rules(self) -> dict[int, Rule]:
-        if self.trace != "carry":
+        if self.trace != "carry" or self.trace_drop or self.reverse_operands:
             return {}
         column = (Read(Kind.A), Read(Kind.B, None, 0), Read(Kind.TENS, 1, 0))
         sums = (Read(Kind.PRODUCT, 0, 0), Read(Kind.RUNNING, -1, 1), Read(Kind.SUM_CARRY, 1, 0))
@@ -133,6 +200,18 @@ class Mul(Arithmetic):
             Kind.TOP: Rule(copied, lambda r: END if r is None else r),
         }
 
+    def auxiliary(self, batch: Batch) -> np.ndarray:
+        """As of `Auxiliary`: of each digit of the answer, the sum that it is the last digit of (the
+        products of its column, and what the column below carries), in units of 81 `digits`."""
+        a, b, len_a, len_b = self.layout.operands(batch.tokens)
+        sums = running_sums(a, b)
+        size = batch.tokens.shape[1]
+        start = size - (batch.tokens[:, ::-1] == EQUALS).argmax(1)[:, None]  # after the last =
+        place = np.arange(size) - start
+        there = (place >= 0) & (place < (len_a + len_b)[:, None])
+        told = np.take_along_axis(sums, place.clip(0, sums.shape[1] - 1), 1)
+        return np.where(there, told / (81 * self.digits), np.nan).astype(np.float32)
+
     def kinds(self) -> int:
         return ALL_KINDS if self.trace == "carry" else super().kinds()
 
@@ -140,22 +219,41 @@ class Mul(Arithmetic):
         return Answer(a * b)
 
     def numbers(self, problem: Problem, completion: str) -> list[list[int]]:
-        a, b = sizes(problem)
-        one = row_of(a + 1)
-        work = {
-            "rows": f"{one},(?:{one},{one};){{{b - 1}}}=",
-            "carry": f"(?:{row_of(2 * a + 1)},{row_of(2 * a + 2)};){{{b}}}=",
-            "none": "",
-        }[self.trace]
-        return [self.matched(f"{work}{NUMBER}#", completion)[0][::-1]]
+        work = re.escape(self._shape(*sizes(problem))[self.trace_drop :])
+        work = re.sub("0+", lambda run: row_of(len(run[0])), work)
+        end = "" if self.trace == "none" else "="
+        return [self.matched(f"{work}{end}{NUMBER}#", completion)[0][::-1]]
+
+    def _shape(self, a: int, b: int) -> str:
+        """The work on numbers of `a` and `b` digits, each digit a 0."""
+        one = "0" * (a + 1)
+        if self.trace == "rows":
+            return f"{one}," + f"{one},{one};" * (b - 1)
+        if self.trace == "carry":
+            return f"{'0' * (2 * a + 1)},{'0' * (2 * a + 2)};" * b
+        if self.trace == "whole":
+            rows = [one + "0" * k for k in range(b)]
+            sums = "".join(f"+{row},{row};" for row in rows[1:-1])
+            return rows[0] + sums + "".join(f"+{row}" for row in rows[max(1, b - 1) :])
+        return ""
 
     def labels(self) -> dict[str, str]:
         return {",": "product", ";": "running"}
 
+    def rows(self, problem: Problem, completion: str) -> list[Row]:
+        if self.trace != "whole":
+            return super().rows(problem, completion)
+        work, equals, answer = completion.rpartition("=")
+        pieces = re.findall(r"[^,;+]*(?:;\+?|[,+])|[^,;+]+", work)
+        rows = [Row("running" if ";" in piece else "product", piece) for piece in pieces]
+        return [*rows, Row("answer", equals + answer)]
+
     def is_copy(self, problem: Problem, rows: list[Row], row: int, place: int) -> bool:
         """A product by 1 repeats a; a running sum with a product by 0 the one before, the first one
         the first product. A carry is not a copy."""
-        if self.trace == "none" or (self.trace == "carry" and place % 2):
+        if self.trace in ("none", "whole") or self.trace_drop:
+            return False
+        if self.trace == "carry" and place % 2:
             return False
         if self.trace == "carry" and row == 1:
             return True
@@ -165,6 +263,8 @@ class Mul(Arithmetic):
 
     def draw(self, problem: Problem, completion: str) -> str:
         rows = [row for row in self.rows(problem, completion) if row.label != "answer"]
+        if self.trace_drop:  # what is left does not say which row it is of
+            rows = []
         below = [*self._drawn(problem, rows), paper.Underline("=")] if rows else []
         return self.on_paper(problem, completion, below=below)
 
@@ -177,7 +277,15 @@ class Mul(Arithmetic):
             if self.trace == "carry":
                 digits, carries = digits[::2], digits[1::2][::-1]
             carries = f", carries {carries}" if carries.strip("0") else ""
-            if label == "product":
+            if self.trace == "whole":
+                place += label == "product"
+                sign, remark = "+" if place > 1 else "", _factor(problem, place - 1)
+                if label == "product":
+                    yield paper.Line(paper.number(digits), 0, sign, remark)
+                else:
+                    yield paper.Underline()
+                    yield paper.Line(paper.number(digits), remark="so far")
+            elif label == "product":
                 sign, remark = "+" if place else "", _factor(problem, place) + carries
                 yield paper.Line(paper.number(digits), place, sign, remark)
                 last = last or digits
@@ -188,7 +296,7 @@ class Mul(Arithmetic):
                 yield paper.Line(paper.number(settled + digits), remark="so far" + carries)
 
     def columns(self) -> int:
-        return self.digits + 2 if self.trace != "none" else 2 * self.digits + 2
+        return self.digits + 2 if self.trace in ("carry", "rows") else 2 * self.digits + 2
 
     def steps(self) -> int:
         return self.digits if self.trace != "none" else 0
@@ -207,6 +315,18 @@ def _product(a, b, carry) -> np.ndarray | int:
 def _sum(product, above, carry) -> np.ndarray | int:
     """A digit of a running sum, or the end of its row."""
     return SEMICOLON if product is None else (of(product) + of(above) + of(carry)) % 10
+
+
+def running_sums(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(B, 2n) of operands (B, n), lowest digit first: for each column of the product the products
+    of digits that are in it, and what the column below carries."""
+    width = a.shape[1]
+    sums = np.zeros((len(a), 2 * width), np.int64)
+    for place in range(width):
+        sums[:, place : place + width] += a.astype(np.int64) * b[:, place, None]
+    for place in range(1, 2 * width):
+        sums[:, place] += sums[:, place - 1] // 10
+    return sums
 
 
 def _factor(problem: Problem, place: int) -> str:

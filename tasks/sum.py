@@ -17,8 +17,17 @@ has. Rows end with `;`, the last one, which holds the answer, with `#`:
 The first operand counts as the running sum of step 1, and operand j has the step of its row, j. So
 a digit and its carry both follow from three tokens at most: the operand's digit in the column, the
 running sum's one step before, and the carry of the column below; and what ends a row from whether
-there is a `+` before another operand. Length generalisation in both the
-number of operands and their length: Cho et al. 2024, arXiv:2410.15787.
+there is a `+` before another operand.
+
+With `trace=sums` the rows are those of Cho et al. 2025 (arXiv:2410.15787): zero and then the sum
+with each operand, without carries; all numbers have as many digits as the largest sum can have:
+
+>>> task = Sum(trace="sums")
+>>> prompt = task.prompt(task.parse("57+48+96"))
+>>> "".join(task.texts(task.reference(task.encode(prompt)[None]))[0])  # theirs: > for ;
+'057+048+096=000;750;501;102#'
+
+`offset` moves the ids of both levels, columns and steps, in training.
 
 In cells, `len_a` is the number of operands and `len_b` their length in digits, all the same; in
 those of the stratum `mixed` one operand is as long and others have any length up to it.
@@ -34,14 +43,34 @@ from typing import ClassVar
 
 import numpy as np
 
-from addgpt.config.errors import UsageError, quoted
-from addgpt.locality import LAST, LocalTrace, Read, Rule, Values
-from addgpt.task import MAX_CHARACTERS, SPLITS, Answer, Batch, Cell, Problem, Recipe, setting
+from addgpt.config.errors import quoted
+from addgpt.locality import LocalTrace, Rule
+from addgpt.task import (
+    MAX_CHARACTERS,
+    SPLITS,
+    Answer,
+    Batch,
+    Cell,
+    Problem,
+    Recipe,
+    UsageError,
+    setting,
+)
 from tasks.common import digits, many, paper, splits
-from tasks.common.arithmetic import MAX_ROUNDS, NUMBERS, check_far, length_setting
-from tasks.common.ids import ALPHABET
-from tasks.common.operation import Operation, row_of
-from tasks.common.rules import END, EQUALS, PLUS, SEMICOLON, carries, of
+from tasks.common.arithmetic import MAX_ID, MAX_ROUNDS, NUMBERS, check_far, length_setting
+from tasks.common.ids import ALPHABET, OFFSET
+from tasks.common.operation import Operation, sizes
+from tasks.common.rules import EQUALS, PLUS
+from tasks.common.running import (
+    RULES,
+    carries_pattern,
+    padded,
+    sums_pattern,
+    widest,
+    write_carries,
+    write_sums,
+    written_lengths,
+)
 from tasks.common.sheet import LEVELS, Kind, Sheet
 
 MAX_OPERANDS = 1000
@@ -49,26 +78,6 @@ ALL_ORDERS = 5  # operands of which all orders are listed
 NUMBER = f"[0-9]{{1,{MAX_CHARACTERS}}}"
 SUM = re.compile(rf"\s*{NUMBER}(?:\s*\+\s*{NUMBER})+\s*=?\s*", re.ASCII)
 LIKE = "like:"  # of a stratum with given lengths, such as like:1,3,2
-
-
-def _digit(operand: Values, above: Values, carry: Values) -> np.ndarray:
-    """A column's digit of a running sum."""
-    return (of(operand) + of(above) + of(carry)) % 10
-
-
-def _carry(operand: Values, above: Values, carry: Values) -> np.ndarray:
-    """What a column carries, at most 1."""
-    return (of(operand) + of(above) + of(carry)) // 10
-
-
-def _end(plus: Values, last: Values) -> int:
-    """What ends a row."""
-    return END if plus is None else SEMICOLON
-
-
-def _carries_nothing(plus: Values, last: Values) -> np.ndarray:
-    """The top column, for a row is as wide as the largest sum that its operands can have."""
-    return np.asarray(last) == 0
 
 
 @dataclass(frozen=True)
@@ -83,6 +92,16 @@ class Sum(Operation, LocalTrace):
     far: tuple[int, ...] = length_setting(
         (), "more operands, and longer ones, to score, such as 10,30"
     )
+    trace: str = setting(
+        "carry",
+        "carry: each digit followed by its carry; sums: digits alone, from zero on, all of one "
+        "length",
+        ("carry", "sums"),
+    )
+    offset: int = setting(
+        0, "largest random offset of columns' and steps' ids in training", features=OFFSET,
+        low=0, high=MAX_ID,
+    )  # fmt: skip
     part: bool = setting(
         False, "as a part of a mixture: three operands or more, and cells are strata of a + b"
     )
@@ -94,8 +113,11 @@ class Sum(Operation, LocalTrace):
     def write(self, operands: np.ndarray, lengths: np.ndarray) -> Sheet:
         """The whole work for (B, K, n) operands, lowest digit first, with (B, K) lengths.
 
-        The last ones of a row may be missing: their length is 0. Slots and ids follow from lengths.
+        The last ones of a row may be missing: their length is 0. Slots and ids follow from lengths,
+        which are those that are written.
         """
+        more = max(0, int(lengths.max()) - operands.shape[2])
+        operands = np.pad(operands, ((0, 0), (0, 0), (0, more)))
         most, width = operands.shape[1:]
         sheet = Sheet(*lengths.T)
         here = lengths > 0
@@ -109,31 +131,19 @@ class Sum(Operation, LocalTrace):
                 operands[:, index], kind, exists=exists, step=step, most_significant_first=True
             )
         sheet.equals(Kind.STOP, step=1)  # it stands before a row as `;` does
-        nines = np.where(place < lengths[:, :, None], 9, 0)
-        total, largest = operands[:, 0], nines[:, 0]
-        for index in range(1, most):
-            step = index + 1
-            total, carry = _added(total, operands[:, index])
-            largest, _ = _added(largest, nines[:, index])
-            size = digits.length(largest)
-            total, carry, largest = (x[:, : size.max()] for x in (total, carry, largest))
-            exists = here[:, index, None] & (np.arange(total.shape[1]) < size[:, None])
-            if index > 1:
-                sheet.symbol(";", Kind.STOP, exists=here[:, index, None], step=step - 1)
-            kinds = (Kind.SUBTOTAL, Kind.SUBTOTAL_CARRY)
-            sheet.pairs(total, carry, kinds, exists=exists, step=step)
-        sheet.symbol("#", Kind.STOP, step=here.sum(1)[:, None])
+        write = write_sums if self.trace == "sums" else write_carries
+        write(sheet, operands, lengths)
         return sheet
 
     def rules(self) -> dict[int, Rule]:
-        column = (Read(Kind.B, 0, 0), Read(Kind.SUBTOTAL, 0, 1), Read(Kind.SUBTOTAL_CARRY, 1, 0))
-        return {
-            Kind.SUBTOTAL: Rule(column, _digit),
-            Kind.SUBTOTAL_CARRY: Rule(column, _carry),
-            Kind.STOP: Rule((Read(Kind.OPERATOR, None, -1), LAST), _end, _carries_nothing),
-        }
+        return RULES if self.trace == "carry" else {}
 
     # The problems there are.
+
+    def prompt(self, problem: Problem) -> str:
+        operands = self.check(problem)
+        width = widest(len(operands), max(sizes(problem))) if self.trace == "sums" else 0
+        return f"{self.op.join(str(operand).zfill(width) for operand in operands)}="
 
     def parse(self, text: str) -> Problem:
         if not SUM.fullmatch(text):
@@ -211,10 +221,11 @@ class Sum(Operation, LocalTrace):
     @property
     def levels(self) -> tuple[int, ...]:
         columns = len(str(self.operands * (10**self.digits - 1)))
-        return (columns + 1, self.operands + 1, len(Kind) + 1)
+        steps = self.operands + (self.trace == "sums")
+        return (columns + 1 + self.offset, steps + 1 + self.offset, len(Kind) + 1)
 
     def longest(self) -> int:
-        lengths = np.full((1, self.operands), self.digits)
+        lengths = self._lengths_written(np.full((1, self.operands), self.digits))
         zeros = np.zeros((*lengths.shape, self.digits), np.int8)
         return self.write(zeros, lengths).positions().shape[1]
 
@@ -225,7 +236,12 @@ class Sum(Operation, LocalTrace):
         if split == "train" and cell and self.sizes(cell)[2].startswith(LIKE):
             count, length, _ = self.sizes(cell)
             size = size if count <= self.operands and length <= self.digits else 0
-        return self._written(*self._draw(rng, size, split, cell))
+        batch = self._written(*self._draw(rng, size, split, cell))
+        if self.offset and split == "train":
+            for level in (0, 1):
+                ids = batch.positions[:, :, level]
+                ids += (ids > 0) * rng.integers(0, self.offset + 1, (len(ids), 1), np.int16)
+        return batch
 
     def evaluation_set(self, rng: np.random.Generator, size: int, split: str, cell: Cell) -> Batch:
         if self.seen(cell) and self.sizes(cell)[2] == "all":
@@ -239,12 +255,12 @@ class Sum(Operation, LocalTrace):
         return self._written(operands[keep], lengths[keep])
 
     def positions(self, tokens: np.ndarray, slots: int) -> np.ndarray:
-        _, lengths = _layout(tokens)
+        _, lengths = written_lengths(tokens)
         zeros = np.zeros((*lengths.shape, int(lengths.max())), np.int8)
         return self.write(zeros, lengths).positions(tokens.shape[1] + slots)
 
     def reference(self, prompts: np.ndarray) -> Batch:
-        ends, lengths = _layout(prompts)
+        ends, lengths = written_lengths(prompts)
         place = np.arange(int(lengths.max()))
         index = np.maximum(ends[:, :, None] - 1 - place, 0).reshape(len(prompts), -1)
         operands = np.take_along_axis(prompts, index, 1).reshape(*lengths.shape, -1)
@@ -325,18 +341,25 @@ class Sum(Operation, LocalTrace):
             counts = (lengths > 0).sum(1).tolist()
             rows = (Problem(self.op, (*itertools.islice(numbers, count),)) for count in counts)
             asked = np.fromiter(rows, object, len(counts))
+            lengths = self._lengths_written(lengths)
             return replace(self.write(operands, lengths).batch(), problems=asked)
         levels = np.zeros((0, 1, LEVELS), np.int16)
         return Batch(np.zeros((0, 1), np.uint8), np.zeros((0, 1), bool), levels)
 
+    def _lengths_written(self, lengths: np.ndarray) -> np.ndarray:
+        return padded(lengths) if self.trace == "sums" else lengths
+
     # Completions.
 
     def numbers(self, problem: Problem, completion: str) -> list[list[int]]:
-        nines = [10 ** len(str(operand)) - 1 for operand in self.check(problem)]
-        widths = [len(str(largest)) for largest in itertools.accumulate(nines)][1:]
-        *rows, last = (row_of(2 * width) for width in widths)
-        pattern = "".join(f"{row};" for row in rows)
-        return [self.matched(f"{pattern}({last})#", completion)[0][::2][::-1]]
+        count, longest = len(self.check(problem)), max(sizes(problem))
+        if self.trace == "sums":
+            pattern, step = sums_pattern(count, widest(count, longest)), 1
+        else:
+            nines = [10**size - 1 for size in sizes(problem)]
+            largest = [*itertools.accumulate(nines)][1:]
+            pattern, step = carries_pattern([len(str(one)) for one in largest]), 2
+        return [self.matched(f"{pattern}#", completion)[0][::step][::-1]]
 
     def labels(self) -> dict[str, str]:
         return {";": "sum"}
@@ -345,11 +368,14 @@ class Sum(Operation, LocalTrace):
         first, *others = (paper.Line(str(operand)) for operand in problem.operands)
         lines: list[paper.Line | paper.Underline] = [first]
         rows = self.rows(problem, completion)
+        alone = self.trace == "sums"  # then zero and the first operand come before
+        rows = rows[2:] if alone else rows
         for place, other in enumerate(others):
             text = paper.digits(rows[place].text) if place < len(rows) else ""
             last = place == len(others) - 1
-            number = self.shown(problem, completion) if last else paper.number(text[::2])
-            carried = text[1::2][::-1].lstrip("0")
+            found = paper.number(text if alone else text[::2])
+            number = self.shown(problem, completion) if last else found
+            carried = "" if alone else text[1::2][::-1].lstrip("0")
             remark = f"carries {carried}" if carried else ""
             lines += [
                 other._replace(sign=self.op),
@@ -364,7 +390,7 @@ class Sum(Operation, LocalTrace):
                 "layers": 1,
                 "width": 64,
                 "norm": "plain",
-                "attention": "reads",
+                "attention": "reads" if self.rules() else "full",
                 "level_position": ("relative", "relative", "learned"),
             },
             train={
@@ -375,21 +401,3 @@ class Sum(Operation, LocalTrace):
                 "eval_every": 100,
             },
         )
-
-
-def _added(total: np.ndarray, operand: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(B, n + 1) digits of sums of (B, n) and (B, m) ones, and what each column carries."""
-    width = max(total.shape[1], operand.shape[1]) + 1
-    return carries(digits.wide(total, width) + digits.wide(operand, width))
-
-
-def _layout(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(B, K) where the operands of prompts end, and their lengths, 0 where there is none."""
-    place = np.arange(tokens.shape[1])
-    before = place <= (tokens == EQUALS).argmax(1)[:, None]
-    after = before & ((tokens == PLUS) | (tokens == EQUALS))  # the token after an operand
-    counts = after.sum(1)[:, None]
-    most = int(counts.max())
-    ends = np.argsort(~after, axis=1, kind="stable")[:, :most]
-    starts = np.concatenate([np.zeros_like(ends[:, :1]), ends[:, :-1] + 1], 1)
-    return ends, np.where(np.arange(most) < counts, ends - starts, 0)

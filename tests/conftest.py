@@ -44,11 +44,12 @@ FORMATS = {
         {"trace": "detailed"},
         {"format": "plain", "trace": "detailed"},
         {"format": "padded", "trace": "detailed"},
+        {"format": "plain", "trace": "turing"},
         {"hints": True},
         {"hints": True, "format": "plain", "trace": "carry"},
     ],
     "sub": [{}, {"trace": "borrow"}, {"trace": "none"}, {"trace": "none", "sign": "after"}],
-    "mul": [{}, {"trace": "rows"}, {"trace": "none"}],
+    "mul": [{}, {"trace": "rows"}, {"trace": "whole"}, {"trace": "none"}],
     "div": [{}, {"trace": "doubling"}, {"trace": "estimate"}, {"trace": "none"}],
 }
 BINARY = [(name, options) for name, formats in FORMATS.items() for options in formats]
@@ -95,7 +96,8 @@ def read_rows():
     def read(task, batch) -> list[tuple[int, str, int, str]]:
         rows = []
         for tokens in batch.tokens:
-            text, _, padding = HINT.sub("", task.decode(tokens)).partition("#")
+            whole = task.decode(tokens)
+            text, _, padding = (HINT.sub("", whole) if task.hidden else whole).partition("#")
             assert set(padding) <= {"#"}, text
             a, op, b, work = ROW.fullmatch(text).groups()
             assert (a, b) == (str(int(a)), str(int(b))), f"leading zeros in {text}"

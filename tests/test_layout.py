@@ -125,10 +125,44 @@ def test_ids_of_what_is_left_are_those_it_had(more):
     assert (left.positions[0] == before.positions[0, kept]).all()
 
 
+def test_a_whole_product_is_as_in_the_paper():
+    """Deng et al. 2024: the first problem of their test set."""
+    text = "9173*9433||17433+067841(132281)+0075111(1397921)+00075111####13945421"
+    task = load_task("mul", {"digits": 4, "trace": "whole", "reverse_operands": True})
+    prompt = task.encode(task.prompt(Problem("*", (3719, 3349))))
+    found = "".join(task.texts(task.reference(prompt[None]))[0])
+    ours = text.replace("||", "=").replace("####", "=").translate(str.maketrans("()", ",;"))
+    assert found == ours + "#"
+
+
+@given(
+    st.sampled_from(["carry", "rows", "whole"]),
+    st.integers(0, 9999), st.integers(0, 9999), st.integers(0, 60),
+)  # fmt: skip
+def test_the_work_of_a_product_is_left_out_from_its_beginning(trace, a, b, count):
+    options = {"digits": 4, "trace": trace, "reverse_operands": True}
+    whole, task = (load_task("mul", options | {"trace_drop": n}) for n in (0, count))
+    problem = Problem("*", (a, b))
+    prompt = task.prompt(problem)
+    assert prompt == f"{str(a)[::-1]}*{str(b)[::-1]}="
+    rows = [t.texts(t.reference(t.encode(prompt)[None]))[0][1] for t in (whole, task)]
+    work, _, product = rows[0].rpartition("=")
+    assert rows[1] == f"{work[count:]}={product}"
+    assert task.read(problem, rows[1]) == Answer(a * b)
+    assert "".join(row.text for row in task.rows(problem, rows[1])) == rows[1]
+    assert str(a * b) in task.draw(problem, rows[1])
+    for text in (f"0{rows[1]}", rows[1].replace("=", ""), rows[1][1:]):
+        with pytest.raises(UsageError, match="not a finished trace"):
+            task.read(problem, text)
+    assert not task.rules()
+
+
 def test_only_a_trace_before_the_sum_can_be_dropped():
     for options in ({}, {"trace": "carry"}, {"trace": "detailed", "format": "plain"}):
         with pytest.raises(UsageError, match="^trace_drop needs trace=carry, format=plain"):
             load_task("add", options | {"trace_drop": 1})
+    with pytest.raises(UsageError, match="^trace_drop needs a trace, not trace=none"):
+        load_task("mul", {"trace": "none", "trace_drop": 1})
 
 
 def test_blanks_stand_in_prompts_of_training_alone():

@@ -42,6 +42,7 @@ CONFIGS = {
     },
     "one-head": {"heads": 1, "width": 6, "position": "learned", "layers": 3, "tied": True},
     "alibi": {"position": "alibi", "kv_heads": 1, "heads": 4, "norm_place": "both"},
+    "hard-alibi": {"position": "hard_alibi", "heads": 4, "log_scale": True, "loops": 2},
     "fire": {"position": "fire", "log_scale": True, "share": "qk", "activation": "swiglu"},
     "looped": {"loops": 3, "inject": True, "rank": 3, "norm_place": "after", "qk_norm": False},
     "factorised": {"embed_rank": 2},
@@ -73,6 +74,25 @@ CONFIGS = {
         "next_ids": False,
         "activation": "gelu",
         "log_scale": True,
+    },
+    "few-rows": {
+        "alphabet": "used",
+        "used": tuple(v for v in range(19) if v not in (2, 7, 16)),
+        "arc": 6,
+        "norm": "plain",
+        "qk_norm": False,
+        "position": "rotary",
+    },
+    "few-rows-tied": {
+        "alphabet": "used",
+        "used": tuple(v for v in range(19) if v not in (11, 14)),
+        "arc": 10,
+        "width": 2,
+        "heads": 1,
+        "tied": True,
+        "position": "relative",
+        "norm": "none",
+        "content": False,
     },
     "tiny": {
         "heads": 1,
@@ -325,7 +345,7 @@ def test_dropout_acts_in_training_only(toy_model):
         ({"mlp_ratio": math.nan}, "mlp_ratio must .*, not nan"),
         ({"random_index": 20}, "random_index needs a position that reads the index, not none"),
         ({"random_index": 9, "position": "fire"}, "must be above the longest sequence, 9"),
-        ({"position": "far"}, "position must be one of none, .*, alibi, relative, fire, not 'far'"),
+        ({"position": "far"}, "position must be one of none, .*, alibi, .*, fire, not 'far'"),
     ],
 )
 def test_a_shape_that_cannot_be_is_refused(settings, message):

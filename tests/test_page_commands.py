@@ -64,6 +64,7 @@ NOT_RUN = {
     "eval calculator": "a minute; test_the_suite_that_the_pages_show runs that model",
     "eval addgpt/pretrained/calculator": "a minute and a half; the same model",
     "study english": "reads Debian packages; tests/test_english.py has small ones",
+    "improve": "minutes; tests/test_self_improvement.py has small rounds",
     "study pretraining": "reads the command line of each run; tests/test_pretraining.py",
     "study smallest": "reads a sweep; tests/test_smallest.py has a small one",
     "sweep formats --engine ray": "needs a cluster; tests/test_sweep_ray.py starts one",
@@ -164,7 +165,8 @@ def folder(tmp_path_factory):
         Path("mine.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
         Path("docs").mkdir()
         shutil.copytree(ROOT / "results/reference", "results/reference")
-        shutil.copytree(ROOT / "addgpt/pretrained/adder", "addgpt/pretrained/adder")
+        for name in ("adder", "smallest"):
+            shutil.copytree(ROOT / "addgpt/pretrained" / name, f"addgpt/pretrained/{name}")
         for name, words in RUNS.items():
             invoke(tiny(["train", "--task", *words.split(), "--out", f"results/{name}"]))
         yield place

@@ -133,7 +133,7 @@ def test_a_recipe_is_trained_with_settings_on_top(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train", "--recipe", "mcleish"], "unknown recipe 'mcleish'; valid: calculator"),
+        (["train", "--recipe", "mcleish"], "unknown recipe 'mcleish'; valid: bai2025-auxiliary"),
         (["train", "--recipe", "window", "--task", "mul"], "is of task add, not mul"),
         (["train", "--recipe", "window", "--set", "widht=3"], "unknown setting 'widht'"),
         (["recipes", "nope"], "unknown recipe 'nope'"),

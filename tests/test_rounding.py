@@ -20,7 +20,16 @@ VARIANTS = [
     {"norm": "rms", "activation": "relu2", "qk_norm": False},
     {"norm": "none", "heads": 1},
     {"norm": "plain", "level_position": ("relative", "relative", "relative")},
-]
+    {
+        "norm": "none", "activation": "relu2", "content": False, "tied": True, "heads": 1,
+        "level_position": ("relative", "none", "none"), "biases": "visible", "arc": 10,
+        "alphabet": "used", "used": (*range(11), 14, 15),
+    },
+    {
+        "arc": 5, "alphabet": "used", "used": (*range(11), 14, 15), "biases": "visible",
+        "level_position": ("relative", "relative", "learned"), "tied": True,
+    },
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=range(len(VARIANTS)))
@@ -59,7 +68,9 @@ def checked(model, example, tokens):
     """The checker's logits and bounds."""
     weights = {name: x.double().numpy() for name, x in model.state_dict().items()}
     config = vars(model.config) | {"level_position": [*model.config.scheme]}
-    return check_certificate.logits(config, weights, tokens, example.ids, example.after)
+    ids, after, near = example.ids, example.after, check_certificate.NEAR
+    apart = np.where(ids == 0, 2 * near + 1, np.clip(after[-1] - ids, -near, near) + near)
+    return check_certificate.logits(config, weights, tokens, apart, ids[:, -1], after[:, -1])
 
 
 def test_the_checker_computes_what_the_model_computes(some_model, monkeypatch):
@@ -74,7 +85,7 @@ def test_the_checker_computes_what_the_model_computes(some_model, monkeypatch):
 
 def test_the_checkers_bound_holds_in_float32_as_well(some_model, monkeypatch):
     """Float64 hardly rounds at all; with the unit of float32 the same bound is put to the test."""
-    monkeypatch.setattr(check_certificate, "U", 2.0**-24)
+    monkeypatch.setattr(check_certificate, "U", 1.001 * 2.0**-24)
     model, example, tokens, _ = some_model
     found = checked(model, example, tokens)
     narrow = logits_in(model, example, tokens).numpy()

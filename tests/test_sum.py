@@ -80,6 +80,43 @@ def test_what_is_not_a_finished_trace_is_no_answer(numbers, data):
         TASK.draw(problem, spoiled)
 
 
+@given(operands)
+def test_running_sums_alone_start_at_zero_and_are_all_as_long(numbers):
+    task, width = (
+        Sum(trace="sums"),
+        len(str(len(numbers) * (10 ** max(map(len, map(str, numbers))) - 1))),
+    )
+    totals = [0, *itertools.accumulate(numbers)]
+    text = ";".join(str(total).zfill(width)[::-1] for total in totals) + "#"
+    problem = Problem("+", tuple(numbers))
+    prompt = "+".join(str(number).zfill(width) for number in numbers) + "="
+    assert task.prompt(problem) == prompt
+    assert task.texts(task.reference(task.encode(prompt)[None]))[0] == (prompt, text)
+    assert task.read(problem, text) == (sum(numbers), 0)
+    assert str(sum(numbers)) in task.draw(problem, text)
+    for spoiled in (text[1:], text.replace(";", "", 1), "1" + text[1:]):
+        assert answer_of(task, problem, spoiled) is None
+        task.draw(problem, spoiled)
+
+
+def test_both_levels_of_ids_are_moved_in_training_alone():
+    moved, still = (Sum(trace="sums", offset=n) for n in (7, 0))
+    assert [a - b for a, b in zip(moved.levels, still.levels, strict=True)] == [7, 7, 0]
+    batches = [t.batch(np.random.default_rng(0), 300, "train") for t in (moved, still)]
+    assert (batches[0].tokens == batches[1].tokens).all()
+    apart = batches[0].positions - batches[1].positions
+    for level in (0, 1):
+        there = batches[1].positions[:, :, level] > 0
+        by_row = [
+            set(row[some].tolist()) for row, some in zip(apart[:, :, level], there, strict=True)
+        ]
+        assert all(len(found) == 1 for found in by_row)
+        assert set().union(*by_row) == set(range(8)) and not apart[:, :, level][~there].any()
+    assert not apart[:, :, 2].any()
+    one, other = (t.batch(np.random.default_rng(0), 50, "val") for t in (moved, still))
+    assert (one.positions == other.positions).all()
+
+
 def test_prompts_of_one_length_do_not_mix():
     """Rows of a batch may have other numbers of operands; each is as it is alone."""
     prompts = ["12+345+6=", "1+2+34+5=", "1234+567=", "1+2+3+45="]
@@ -95,7 +132,14 @@ def test_prompts_of_one_length_do_not_mix():
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"operands": 2}, {"digits": 1}, {"operands": 7, "digits": 2, "far": (8, 11)}]
+    "options",
+    [
+        {},
+        {"operands": 2},
+        {"digits": 1},
+        {"operands": 7, "digits": 2, "far": (8, 11)},
+        {"trace": "sums", "offset": 5, "far": (6,)},
+    ],
 )
 def test_it_keeps_the_contract_of_tasks(options):
     checks = check_task(Sum(**options))

@@ -47,6 +47,8 @@ def tens(columns: int) -> list[int]:
 def check_add(task, a: int, b: int, read: Reader) -> None:
     if task.trace == "detailed":
         check_detailed(a, b, read)
+    if task.trace == "turing":
+        check_turing(a, b, read)
     body = read.take("[0-9]+")
     if task.trace == "carry":
         body, carries = body[0::2], body[1::2]
@@ -73,6 +75,19 @@ def check_detailed(a: int, b: int, read: Reader) -> None:
             x, y = (int(text[-1:] or 0) for text in left)
             total = f"{x + y + carry:02}"
             read.take(re.escape(f",{x}+{y}+{carry}={total},{total[1]},{total[0]};"))
+    read.take("=")
+
+
+def check_turing(a: int, b: int, read: Reader) -> None:
+    """The tape after each column, from the operands' texts: what is left of them, then the sum."""
+    for k in range(max(len(str(a)), len(str(b)))):
+        tapes = []
+        for number in (a, b):
+            left = str(number)[: max(0, len(str(number)) - k)]
+            tapes.append(left[:-1] + chr(ord("a") + int(left[-1:] or 0)))
+        total = a % 10 ** (k + 1) + b % 10 ** (k + 1)
+        found = str(total % 10 ** (k + 1)).zfill(k + 1)
+        read.take(re.escape(f"{tapes[0]}+{tapes[1]},{total // 10 ** (k + 1)},{found};"))
     read.take("=")
 
 
@@ -107,6 +122,13 @@ def check_mul(task, a: int, b: int, read: Reader) -> None:
             carries = [(product % t + settled % t) // t for t in tens(size + 1)]
             read.with_carries(product + settled, carries)
             read.take(";")
+        elif task.trace == "whole":  # from the ones upwards; the last running sum is the answer
+            read.take(r"\+" if k else "")
+            assert read.low_first(size + 1 + k) == a * digit * 10**k
+            if 0 < k < count - 1:
+                read.take(",")
+                assert read.low_first(size + 1 + k) == a * (b % 10 ** (k + 1))
+                read.take(";")
     if task.trace != "none":
         read.take("=")
     assert read.low_first(size + count) == a * b

@@ -73,6 +73,11 @@ POSITION: Features = {
         "Press et al. 2022, arXiv:2108.12409",
         "attention falls with distance on a line, at another slope in each head",
     ),
+    "hard_alibi": Feature(
+        "Hard-ALiBi",
+        "Jelassi et al. 2024, arXiv:2402.01032",
+        "half of the heads see only the last 1, 2, 3, ... tokens, the others all, without order",
+    ),
     "relative": Feature(
         "relative positions",
         "Raffel et al. 2020, arXiv:1910.10683",
@@ -232,6 +237,29 @@ SHARE: Features = {
     "kv": Feature("shared keys and values", KAYYAM, "one matrix makes keys and values"),
     "qkv": Feature("one attention matrix", KAYYAM, "one matrix makes queries, keys and values"),
 }
+ALPHABET: Features = {
+    "all": None,
+    "used": Feature(
+        "vocabulary of what occurs",
+        "Abdaoui et al. 2020, arXiv:2010.05609",
+        "characters that the task never writes have no row of the embedding and are never written",
+    ),
+}
+ARC: Features = {
+    "N": Feature(
+        "numbers on an arc",
+        "Kantamneni and Tegmark 2025, arXiv:2502.00873",
+        "the first N tokens lie on a circle, evenly apart: radius, start and step are trained",
+    )
+}
+BIASES: Features = {
+    "all": None,
+    "visible": Feature(
+        "biases of what is seen",
+        "Shaw et al. 2018, arXiv:1803.02155",
+        "relative ids have a bias for differences that local attention shows, no others (our own)",
+    ),
+}
 RANK: Features = {
     "N": Feature(
         "low-rank matrices",
@@ -308,6 +336,13 @@ Z_LOSS: Features = {
         "z-loss",
         "Chowdhery et al. 2022, arXiv:2204.02311",
         "X log(softmax sum)^2 is added to the loss, so that logits do not drift",
+    )
+}
+AUX: Features = {
+    "X": Feature(
+        "auxiliary loss on running sums",
+        "Bai et al. 2025, arXiv:2510.00184",
+        "two heads of the last block tell, linearly, what each digit of a product is the end of",
     )
 }
 CURRICULUM: Features = {

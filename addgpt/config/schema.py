@@ -82,6 +82,10 @@ class TrainConfig:
         0.0, "weight of the squared log of the softmax's sum", features=catalogue.Z_LOSS, low=0,
         gradients=True,
     )  # fmt: skip
+    aux: float = setting(
+        0.0, "weight of the auxiliary loss, of a task that has one: mul", features=catalogue.AUX,
+        low=0, gradients=True,
+    )  # fmt: skip
     curriculum: str = setting(
         "", "task options that change at a step: 0:carry=0.9;500:carry=0.3 (empty: none)",
         features=catalogue.CURRICULUM,

@@ -14,27 +14,21 @@ import hashlib
 import json
 import math
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file
 
-U = 2.0**-53  # of float64
+U = 1.001 * 2.0**-53  # of float64, with room: n U is more than n u / (1 - n u)
 NEAR, NO_PLACE = 4, 9  # of relative ids: the largest difference told apart, the entry of no id
 AT_ONCE = 1024
 ERF = np.vectorize(math.erf, otypes=[float])
 KNOWN: dict[str, list] = {
     "architecture": ["gpt"], "layers": [1], "loops": [1], "position": ["none"], "share": ["none"],
-    "tied": [False], "content": [True], "norm_place": ["before"], "norm": ["rms", "plain", "none"],
-    "rank": [0], "embed_rank": [0], "kv_heads": [0], "next_ids": [True],
-    "activation": ["geglu", "relu2"], "attention": ["window", "reads"],
-    "log_scale": [False], "prefix": [False],
+    "norm_place": ["before"], "norm": ["rms", "plain", "none"],
+    "rank": [0], "embed_rank": [0], "kv_heads": [0], "next_ids": [True], "log_scale": [False],
+    "activation": ["geglu", "relu2"], "attention": ["window", "reads"], "prefix": [False],
 }  # fmt: skip
-
-
-def gamma(n: int) -> float:
-    return n * U / (1 - n * U)
 
 
 class Ball:
@@ -47,25 +41,21 @@ class Ball:
         value, error = self.value + other.value, self.error + other.error
         return Ball(value, error + U * (np.abs(value) + error))
 
-    def times(self, other: Ball, rule: str, n: int = 1) -> Ball:
-        """Sums of n products, by a rule of `np.einsum`."""
-        total = partial(np.einsum, rule, optimize=True)
+    def times(self, other: Ball, n: int, rule: str = "...c,dc->...d") -> Ball:
+        """Sums of n products: vectors times a matrix, or by another rule of `np.einsum`."""
+        value = np.einsum(rule, self.value, other.value, optimize=True)
         x, wide = np.abs(self.value), np.abs(other.value) + other.error
-        error = total(self.error, wide) + total(x, other.error)
-        error = error + gamma(n) * total(x + self.error, wide)
-        return Ball(total(self.value, other.value), error)
-
-    def linear(self, weight: np.ndarray) -> Ball:
-        return self.times(Ball(weight), "...c,dc->...d", weight.shape[1])
+        error = np.einsum(rule, n * U * x + (1 + n * U) * self.error, wide, optimize=True)
+        return Ball(value, error + np.einsum(rule, x, other.error, optimize=True))
 
     def on_sphere(self, radius: float, eps: float = 0.0) -> Ball:
         """The vectors at another length: RMS norm (radius sqrt n), norm of queries and keys."""
-        n, size = self.value.shape[-1], np.linalg.norm(self.value, axis=-1, keepdims=True)
-        off = np.linalg.norm(self.error, axis=-1, keepdims=True)
+        n, both = self.value.shape[-1], (self.value, self.error)
+        size, off = (np.linalg.norm(x, axis=-1, keepdims=True) for x in both)
         value = self.value * radius / np.sqrt(size**2 + n * eps)
-        moved = (self.error + np.abs(self.value) * off / np.maximum(size, 1e-30)) * radius
-        near = np.maximum(size - off, 1e-30)  # where the length may have fallen
-        return Ball(value, moved / near + (gamma(n + 2) + 8 * U) * np.abs(value))
+        moved = self.error + np.abs(self.value) * off / np.maximum(size, 1e-30)
+        least = np.maximum(size - off, 1e-30)  # of the true length
+        return Ball(value, moved * radius / least + (n + 10) * U * np.abs(value))
 
     def softmax(self) -> Ball:
         """Along axis 1; it changes by at most exp(2 e) - 1 of itself and of what all others get."""
@@ -73,7 +63,7 @@ class Ball:
         weights /= weights.sum(1, keepdims=True)
         most = (self.error + 4 * U * np.abs(self.value)).max(1, keepdims=True)
         apart = np.expm1(2 * most) * np.minimum(weights, 1 - weights) * np.exp(2 * most)
-        return Ball(weights, apart + gamma(self.value.shape[1] + 8) * weights)
+        return Ball(weights, apart + (weights.shape[1] + 8) * U * weights)
 
     def activated(self, gated: bool) -> Ball:
         """Squared ReLU; or GELU of one half times the other."""
@@ -83,49 +73,86 @@ class Ball:
         (gate, up), (off, error) = (np.split(x, 2, -1) for x in (self.value, self.error))
         bent = gate * (1 + ERF(gate / np.sqrt(2))) / 2  # its slope is at most 1.13
         off = 1.13 * off + 8 * U * (np.abs(gate) + 1)
-        return Ball(bent, off).times(Ball(up, error), "nc,nc->nc")
+        return Ball(bent, off).times(Ball(up, error), 1, "nc,nc->nc")
 
 
-def attended(config: dict, w: dict, read: Ball, ids: np.ndarray, own: np.ndarray) -> Ball:
-    """(N, C) what attention finds for the last of the slots (N, R, C)."""
-    heads, block, (n, r, c) = config["heads"], "blocks.0.attention.", read.value.shape
-    parts = map(read.linear, w[block + "qkv.weight"])
-    q, k, v = (Ball(*(x.reshape(n, r, heads, -1) for x in vars(part).values())) for part in parts)
-    q, scale = Ball(q.value[:, -1], q.error[:, -1]), np.full(heads, (c / heads) ** -0.5)
-    if config["qk_norm"]:
-        q, k, scale = q.on_sphere(1.0), k.on_sphere(1.0), w[block + "gain"][:, 0, 0]
-    products = q.times(k, "nhd,nrhd->nrh", c // heads).times(Ball(scale), "nrh,h->nrh")
-    relative = [level for level, way in enumerate(config["level_position"]) if way == "relative"]
-    for biases, level in zip(w.get("positions.relative.table", ()), relative, strict=True):
-        entry = np.clip(own[level] - ids[:, level], -NEAR, NEAR) + NEAR
-        entry = np.where(ids[:, level] == 0, NO_PLACE, entry)
-        products += Ball(biases[:, entry].T)
-    found = products.softmax().times(v, "nrh,nrhd->nhd", r)
-    return Ball(found.value.reshape(n, c), found.error.reshape(n, c))
+def rows_of(config: dict, w: dict, name: str) -> Ball:
+    """(V, C) a row for each token; zeros for those that never occur."""
+    if f"{name}.weight" in w:
+        return Ball(w[f"{name}.weight"])
+    points = config["arc"] if name == "token" else 0
+    value, error = np.zeros((2, config["vocab"], config["width"]))
+    value[[v for v in config["used"] or range(len(value)) if v >= points]] = w[
+        f"{name}.weight.rows"
+    ]
+    if points:
+        radius, start, step = w[f"{name}.weight.arc"]
+        angle = start + step * np.arange(points)
+        value[:points, :2] = radius * np.stack((np.cos(angle), np.sin(angle)), 1)
+        off = np.abs(radius) * U * (8 + 3 * (np.abs(start) + np.abs(step) * np.arange(points)))
+        error[:points, :2] = off[:, None]
+    return Ball(value, error)
 
 
-def logits(config: dict, w: dict, tokens, ids, after) -> Ball:
-    """(N, V) logits in contexts (N, R) of tokens with ids (R, L); `after` are those of the slots
-    after them."""
+def biases_of(config: dict, w: dict, relative: list[int]) -> np.ndarray:
+    """(levels, H, NO_PLACE + 1) biases of relative ids; those not trained are where they start."""
+    table = w.get("positions.relative.table", np.zeros((0, 1, 1)))
+    if config.get("biases", "all") == "all":
+        return table
+    start = np.append(-np.square(np.arange(-NEAR, NEAR + 1.0)), 0)
+    out = np.tile(start, (len(relative), len(table), 1))
+    for level, one in zip(relative, out, strict=True):
+        seen, last = config["visible"], level == len(config["levels"]) - 1
+        if config["attention"] == "reads":
+            seen = {level: () if last else [row[2 + level] for row in seen]}
+        entry = {NO_PLACE if d > 1 << 14 else min(max(d, -NEAR), NEAR) + NEAR for d in seen[level]}
+        some = sorted(entry) or range(NO_PLACE + 1)
+        one[:, some], table = table[:, : len(some)], table[:, len(some) :]
+    return out
+
+
+def logits(config: dict, w: dict, tokens, apart, own, after) -> Ball:
+    """(N, V) logits in contexts (N, R) of tokens that are (R, L) `apart` from the slot, as entries
+    of a table of biases, and in rows of kinds `own` (R,), the slots after them of kinds `after`."""
+    heads, width, gated = config["heads"], config["width"], config["activation"] == "geglu"
+    relative = [i for i, way in enumerate(config["level_position"]) if way == "relative"]
 
     def norm(x: Ball, name: str) -> Ball:
-        if config["norm"] == "none":
-            return x
-        x = x.on_sphere(np.sqrt(config["width"]), float(np.finfo(np.float32).eps))
-        return x.times(Ball(w[f"{name}.weight"]), "...c,c->...c") if config["norm"] == "rms" else x
+        if config["norm"] != "none":
+            x = x.on_sphere(np.sqrt(width), float(np.finfo(np.float32).eps))
+        weight = Ball(w[f"{name}.weight"]) if config["norm"] == "rms" else None
+        return x if weight is None else x.times(weight, 1, "...c,c->...c")
 
-    x = Ball(w["token.weight"][tokens])
-    learned = [level for level, way in enumerate(config["level_position"]) if way == "learned"]
-    for side, where in (("own", ids), ("target", after)):
-        for table, level in enumerate(learned):
-            x += Ball(w[f"positions.learned.{side}.{table}.weight"][where[:, level]])
-    found = attended(config, w, norm(x, "blocks.0.attention_norm"), ids, after[-1])
-    x = Ball(x.value[:, -1], x.error[:, -1]) + found.linear(w["blocks.0.attention.out.weight"])
+    table = rows_of(config, w, "token")
+    x = Ball(table.value[tokens], table.error[tokens])
+    if config["level_position"][-1] == "learned":
+        x += Ball(w["positions.learned.own.0.weight"][own])
+        x += Ball(w["positions.learned.target.0.weight"][after])
+    read, x = norm(x, "blocks.0.attention_norm"), Ball(x.value[:, -1], x.error[:, -1])
+    name = "blocks.0.attention." + ("qkv.weight" if config["content"] else "value.weight")
+    matrices = w[name].reshape(len(w[name]), heads, -1, width)
+    *keys, v = (read.times(Ball(part), width, "nrc,hdc->nrhd") for part in matrices[-2:])
+    products = Ball(np.zeros((*read.value.shape[:2], heads)))
+    if config["content"]:
+        q = norm(x, "blocks.0.attention_norm").times(Ball(matrices[0]), width, "nc,hdc->nhd")
+        k, scale = keys[0], np.full(heads, (width / heads) ** -0.5)
+        if config["qk_norm"]:
+            q, k, scale = q.on_sphere(1.0), k.on_sphere(1.0), w["blocks.0.attention.gain"][:, 0, 0]
+        products = q.times(k, width // heads, "nhd,nrhd->nrh").times(Ball(scale), 1, "nrh,h->nrh")
+    for biases, level in zip(biases_of(config, w, relative), relative, strict=True):
+        products += Ball(biases[:, apart[:, level]].T)
+    found = products.softmax().times(v, len(apart), "nrh,nrhd->nhd")
+    out = w["blocks.0.attention.out.weight"].reshape(width, heads, -1)
+    x += found.times(Ball(out), width, "nhd,chd->nc")
     if "blocks.0.mlp.up.weight" in w:
-        up = w["blocks.0.mlp.up.weight"].reshape(-1, config["width"])
-        hidden = norm(x, "blocks.0.mlp_norm").linear(up).activated(config["activation"] == "geglu")
-        x += hidden.linear(w["blocks.0.mlp.down.weight"])
-    return norm(x, "norm").linear(w["head.weight"])
+        up = w["blocks.0.mlp.up.weight"].reshape(-1, width)
+        hidden = norm(x, "blocks.0.mlp_norm").times(Ball(up), width).activated(gated)
+        x += hidden.times(Ball(w["blocks.0.mlp.down.weight"]), hidden.value.shape[1])
+    said = norm(x, "norm").times(table if config["tied"] else rows_of(config, w, "head"), width)
+    said.value[
+        :, [v for v in range(said.value.shape[1]) if config.get("used") and v not in config["used"]]
+    ] = -1e4
+    return said
 
 
 def check(folder: Path) -> dict[str, float]:
@@ -144,33 +171,34 @@ def check(folder: Path) -> dict[str, float]:
         raise ValueError("the certificate is of a model with other settings")
     w = {name: x.astype(np.float64) for name, x in load_file(folder / "model.safetensors").items()}
     listed = np.load(folder / "certificate.npz")
-    looks, said, last, margins, bounds = set[tuple](), set[tuple](), set[tuple](), [], []
+    looks, said, last, margin, bound = set[tuple](), set[tuple](), set[tuple](), [], []
+    names = "ids", "after", "tokens", "right"
     for group in range(told["groups"]):
-        names = ("ids", "after", "tokens", "right")
         ids, after, tokens, right = (listed[f"{group}.{name}"] for name in names)
-        apart = np.where(ids == 0, NO_PLACE, np.clip(after[-1] - ids, -NEAR, NEAR))[:, :-1]
-        looks |= {(*apart.ravel(), *ids[:, -1], *after[:, -1], *some) for some in tokens}
+        apart = np.where(ids == 0, NO_PLACE, np.clip(after[-1] - ids, -NEAR, NEAR) + NEAR)
+        kinds = ids[:, -1], after[:, -1]
+        looks |= {(*apart[:, :-1].ravel(), *np.ravel(kinds), *some) for some in tokens}
         said |= {(after[-1, -1], token) for token in right}
         last |= {(ids[-1, -1], token) for token in tokens[:, -1]}
-        count = len(tokens) // AT_ONCE + 1
-        for part, wanted in zip(*(np.array_split(x, count) for x in (tokens, right)), strict=True):
-            said_of, wanted = logits(config, w, part, ids, after), wanted[:, None]
-            lead = np.take_along_axis(said_of.value, wanted, 1) - said_of.value
+        for start in range(0, len(tokens), AT_ONCE):
+            found = logits(config, w, tokens[start : start + AT_ONCE], apart, *kinds)
+            wanted = right[start : start + AT_ONCE, None]
+            lead = np.take_along_axis(found.value, wanted, 1) - found.value
             np.put_along_axis(lead, wanted, np.inf, 1)
-            margins.append(lead.min(1))
-            bounds.append(2 * said_of.error.max(1))  # of the difference of two logits
-    margin, bound = np.concatenate(margins), np.concatenate(bounds)
-    if not (margin > bound).all():
-        won = f"the smallest margin is {margin.min():.3g}"
-        raise ValueError(f"{won}, rounding errors reach {bound.max():.3g}")
-    if not len(looks) == len(margin) == told["contexts"]:
+            margin.extend(lead.min(1).tolist())
+            bound.extend((2 * found.error.max(1)).tolist())  # of the difference of two logits
+    room = np.subtract(margin, bound)
+    if not (room > 0).all():
+        won = f"the smallest margin is {min(margin):.3g}"
+        raise ValueError(f"{won}, rounding errors reach {max(bound):.3g}")
+    if not len(looks) == len(room) == told["contexts"]:
         raise ValueError(f"{len(looks)} different contexts are listed, not {told['contexts']}")
     before, written = {*map(tuple, told["begins"])}, {kind for kind, _ in said}
     last = {(kind, token) for kind, token in last if kind in written}
     if last - said - before or {token for _, token in said - last} - {told["end"]}:
         raise ValueError("tokens written in some rows are not the tokens that contexts see there")
-    found = {"margin": margin.min(), "bound": bound.max(), "room": (margin - bound).min()}
-    return {"contexts": len(margin)} | {name: float(value) for name, value in found.items()}
+    least = {"margin": min(margin), "bound": max(bound), "room": float(room.min())}
+    return {"contexts": len(room)} | least
 
 
 if __name__ == "__main__":

@@ -102,15 +102,7 @@ class Lister:
         own = list(map(tuple, ids.tolist()))
         seen = self.local.seen_keys(torch.from_numpy(ids)[None])[0].tolist()
         text = "".join(self.task.alphabet[token] for token in prompt)
-        index: dict[tuple[int, ...], int] = {}
-        for place, some in enumerate(own):
-            index[some] = -1 if some in index else place
-        reads: list[list[int | None]] = [[] for _ in prompt]
-        possible: list[Possible] = [tuple((value,) for value in some) for some in values]
-        for slot in range(first, len(own)):
-            reads.append(self._read_by(own, index, slot, text))
-            there = tuple(None if place is None else possible[place] for place in reads[slot])
-            possible.append(self._possible(own[slot][-1], there))
+        reads, possible = self.followed(own, values, text)
         for slot in range(first, len(own)):
             places = sorted(place for place in seen[slot - 1] if place >= 0)
             number = {place: order for order, place in enumerate(places)}
@@ -131,6 +123,22 @@ class Lister:
             where = np.array(places)
             example = Example(where, ids[where], ids[where + 1], text)
             yield Layout(own[slot][-1], tuple(described), read), example
+
+    def followed(
+        self, own: list[tuple[int, ...]], values: list[range], text: str = ""
+    ) -> tuple[list[list[int | None]], list[Possible]]:
+        """Where the reads of each slot of a sheet stand, and what can stand in it, by the ids of
+        all slots and what can stand in those of the prompt."""
+        index: dict[tuple[int, ...], int] = {}
+        for place, some in enumerate(own):
+            index[some] = -1 if some in index else place
+        reads: list[list[int | None]] = [[] for _ in values]
+        possible: list[Possible] = [tuple((value,) for value in some) for some in values]
+        for slot in range(len(values), len(own)):
+            reads.append(self._read_by(own, index, slot, text))
+            there = tuple(None if place is None else possible[place] for place in reads[slot])
+            possible.append(self._possible(own[slot][-1], there))
+        return reads, possible
 
     def _read_by(self, own: list[tuple], index: dict, slot: int, text: str) -> list[int | None]:
         """Where each read of a slot's rule stands; None: nothing is there, or not yet."""

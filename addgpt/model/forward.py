@@ -28,15 +28,23 @@ def forward(model: Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     S is T - 1, or where the scored tokens are few, just enough places to hold those of each row.
     """
     tokens, ids, targets = tensors(batch, next(model.parameters()).device)
-    length, most = targets.shape[1], int((batch.scored[:, 1:].sum(1)).max(initial=1))
     prompt = None
     if model.config.prefix:
         prompt = torch.from_numpy(batch.scored.argmax(1)).to(tokens.device)
-    if most > NARROW_BELOW * length:
+    places = wanted_places(batch)
+    if places is None:
         return model(tokens, ids, prompt=prompt), targets
-    first = np.minimum(batch.scored[:, 1:].argmax(1), length - most)
-    at = torch.from_numpy(first[:, None] + np.arange(most)).to(tokens.device)
+    at = torch.from_numpy(places).to(tokens.device)
     return model(tokens, ids, at=at, prompt=prompt), targets.gather(1, at)
+
+
+def wanted_places(batch: Batch) -> np.ndarray | None:
+    """(B, S) the places whose logits `forward` gives; None: all T - 1 of them."""
+    length, most = batch.scored.shape[1] - 1, int((batch.scored[:, 1:].sum(1)).max(initial=1))
+    if most > NARROW_BELOW * length:
+        return None
+    first = np.minimum(batch.scored[:, 1:].argmax(1), length - most)
+    return first[:, None] + np.arange(most)
 
 
 def tensors(batch: Batch, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -176,6 +176,21 @@ class Alibi(Scheme):
         return (-slopes[:, None, None] * (places[:, None] - keys).abs())[None]
 
 
+class HardAlibi(Scheme):
+    """Half of the heads see a window: the last 1, 2, 3, ... tokens, their own among them. The other
+    half see all, and have no positions (Jelassi et al. 2024, arXiv:2402.01032)."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+
+    def bias(self, slots: Slots) -> Tensor | None:
+        apart = (slots.own_index[:, None] - slots.all_index[:-1]).abs()
+        windows = torch.arange(1, self.heads + 1, device=apart.device)[:, None, None]
+        hidden = (apart >= windows) & (windows <= self.heads // 2)
+        return torch.zeros(hidden.shape, device=apart.device).masked_fill(hidden, -torch.inf)[None]
+
+
 class IndexRelative(Scheme):
     """A trained bias for each distance (Raffel et al. 2020, arXiv:1910.10683), where large ones are
     all alike (Shaw et al. 2018, arXiv:1803.02155). One table for each head serves all blocks.
@@ -248,6 +263,7 @@ INDEX_SCHEMES: dict[str, Callable[[GPTConfig], Scheme]] = {
     "sinusoidal": IndexSinusoidal,
     "rotary": IndexRotary,
     "alibi": Alibi,
+    "hard_alibi": HardAlibi,
     "relative": IndexRelative,
     "fire": Fire,
 }

@@ -18,6 +18,7 @@ from addgpt.model.forward import forward, loss, next_token_loss
 from addgpt.runs.files import RunError
 from addgpt.task import Batch
 from addgpt.training import optim
+from addgpt.training.auxiliary import AuxiliaryLoss
 from addgpt.training.distributed import World
 
 
@@ -32,11 +33,20 @@ class GradientLearner:
     """Follows the gradient of the loss, averaged over the scored tokens of the whole batch."""
 
     def __init__(
-        self, model: Model, settings: TrainConfig, dtype: torch.dtype, world: World
+        self,
+        model: Model,
+        settings: TrainConfig,
+        dtype: torch.dtype,
+        world: World,
+        auxiliary: AuxiliaryLoss | None = None,
     ) -> None:
         self.model, self.settings, self.dtype, self.world = model, settings, dtype, world
+        self.auxiliary, self.parameters = auxiliary, list(model.parameters())
         self.device = next(model.parameters()).device
         self.optimizers = optim.build(model, settings, dtype)
+        if auxiliary is not None:
+            self.optimizers += optim.build(auxiliary, settings, dtype)
+            self.parameters += auxiliary.parameters()
         self.peaks = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
 
     def learn(self, batch: Batch, step: int, share: float) -> float:
@@ -45,7 +55,7 @@ class GradientLearner:
         Raises Diverged.
         """
         (value,) = self.world.sum([self.backward(batch)])
-        self.world.all_reduce_gradients(list(self.model.parameters()))
+        self.world.all_reduce_gradients(self.parameters)
         if not math.isfinite(value):
             raise Diverged(f"the loss is {value}", step)
         optim.clip(self.optimizers, self.settings.clip)
@@ -64,6 +74,8 @@ class GradientLearner:
                 logits, targets = forward(self.model, part)
             smoothing, z_loss = self.settings.label_smoothing, self.settings.z_loss
             value = next_token_loss(logits, targets, smoothing, z_loss) / count
+            if self.auxiliary is not None:
+                value = value + self.auxiliary(part) / count
             value.backward()
             total += value.item()
         return total
@@ -71,6 +83,8 @@ class GradientLearner:
     def state(self) -> dict[str, Tensor]:
         """What resuming needs besides the weights: `optim.OPTIMIZER.PARAMETER.KEY`."""
         found = {}
+        if self.auxiliary is not None:
+            found = {f"aux.{name}": x for name, x in self.auxiliary.state_dict().items()}
         for number, optimizer in enumerate(self.optimizers):
             for index, entry in optimizer.state_dict()["state"].items():
                 for key, value in entry.items():
@@ -82,6 +96,10 @@ class GradientLearner:
         for number, optimizer in enumerate(self.optimizers):
             entries = _entries(state, f"optim.{number}.", optimizer)
             optimizer.load_state_dict(optimizer.state_dict() | {"state": entries})
+        if self.auxiliary is not None:
+            with torch.no_grad():
+                for name, own in self.auxiliary.state_dict().items():
+                    own.copy_(state[f"aux.{name}"])
 
 
 class CountLearner:
@@ -107,12 +125,16 @@ class CountLearner:
 
 
 def learner(
-    model: Model, settings: TrainConfig, dtype: torch.dtype, world: World
+    model: Model,
+    settings: TrainConfig,
+    dtype: torch.dtype,
+    world: World,
+    auxiliary: AuxiliaryLoss | None = None,
 ) -> GradientLearner | CountLearner:
     """What trains a model."""
     if isinstance(model, Counts):
         return CountLearner(model, world)
-    return GradientLearner(model, settings, dtype, world)
+    return GradientLearner(model, settings, dtype, world, auxiliary)
 
 
 def batches_of_like_length(batch: Batch, rows: int) -> Iterator[Batch]:

@@ -132,6 +132,9 @@ class Arithmetic(Operation, LocalTrace):
         """How the problem itself is written."""
         return Layout(hints=self.hints)
 
+    def prompt(self, problem: Problem) -> str:
+        return self.layout.text(self.char, *self.check(problem))
+
     def columns(self) -> int:
         """The largest `col` id that `write` uses for operands of full length."""
         return self.digits + 2
@@ -295,20 +298,26 @@ class Arithmetic(Operation, LocalTrace):
 
     def cell_like(self, prompt: str) -> Cell:
         a, b = prompt.rstrip("=").split(self.char)
-        return Cell(self.op, len(a), len(b))
+        return Cell(self.op, *(len(number.lstrip("0")) or 1 for number in (a, b)))
 
     def sheets(self, size: int) -> Iterator[tuple[np.ndarray, list[range], np.ndarray]]:
         for len_a, len_b in itertools.product(range(1, size + 1), repeat=2):
-            if max(len_a, len_b) < size:
-                continue
-            one = np.ones((1, size), np.int8)
-            sheet = self.write(one, one, np.array([len_a]), np.array([len_b]))
-            prompt = self.encode(f"{'1' * len_a}{self.char}{'1' * len_b}=")
-            values = [range(token, token + 1) for token in prompt.tolist()]
-            for first, length, least in ((0, len_a, 0), (len_a + 1, len_b, self.least_b)):
-                values[first : first + length] = [range(10)] * length
-                values[first] = range(least if length == 1 else 1, 10)
-            yield prompt, values, sheet.positions()[0]
+            if max(len_a, len_b) == size:
+                yield self.sheet(len_a, len_b)
+
+    def sheet(self, len_a: int, len_b: int) -> tuple[np.ndarray, list[range], np.ndarray]:
+        """One of `sheets`, by the lengths of the operands."""
+        one = np.ones((1, max(len_a, len_b)), np.int8)
+        sheet = self.write(one, one, np.array([len_a]), np.array([len_b]))
+        ones = (int("1" * length) for length in (len_a, len_b))
+        prompt = self.encode(self.layout.text(self.char, *ones))
+        values = [range(token, token + 1) for token in prompt.tolist()]
+        first, second = self.layout.lengths(len_a, len_b)  # with the zeros above, if any
+        sides = (first, len_a, 0), (first + 1 + second, len_b, self.least_b)
+        for end, length, least in sides:
+            values[end - length : end] = [range(10)] * length
+            values[end - length] = range(least if length == 1 else 1, 10)
+        return prompt, values, sheet.positions()[0]
 
     # How it is done.
 
@@ -379,6 +388,12 @@ class Arithmetic(Operation, LocalTrace):
             return replace(self.write(a, b, len_a, len_b).batch(), problems=asked)
         levels = np.zeros((0, 1, LEVELS), np.int16)
         return Batch(np.zeros((0, 1), np.uint8), np.zeros((0, 1), bool), levels)
+
+
+def some_full(rng: np.random.Generator, share: float, most: int, lengths: tuple) -> tuple:
+    """Operand lengths, a share of the problems of which get the longest."""
+    longest = rng.random(len(lengths[0])) < share
+    return tuple(np.where(longest, most, some) for some in lengths)
 
 
 def check_far(far: tuple[int, ...], digits: int) -> None:

@@ -1,0 +1,112 @@
+"""addgpt improve"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from addgpt.cli.main import leave
+from addgpt.config.errors import UsageError
+
+
+@click.command("improve")
+@click.option("--task", help="Where problems are from; `addgpt tasks` lists the tasks.")
+@click.option("--recipe", metavar="NAME", help="A published recipe; `addgpt recipes` lists them.")
+@click.option("--digits", type=int, help="Longest operand of round 0; short for --set digits=N.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Of weights and problems [0].")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the rounds.")
+@click.option("--rounds", type=click.IntRange(0), default=3, show_default=True, help="After 0.")
+@click.option("--models", type=click.IntRange(1), default=3, show_default=True, help="That vote.")
+@click.option(
+    "--agree",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.6,
+    show_default=True,
+    help="Share of the models that must give the same answer.",
+)
+@click.option(
+    "--shorter",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    help="Digits by which an answer may be shorter than the longest.",
+)
+@click.option(
+    "--count", type=click.IntRange(100), default=5000, show_default=True, help="Problems a round."
+)
+@click.option(
+    "--steps", type=click.IntRange(1), help="Of a further round [a quarter of those of 0]."
+)
+@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="As of addgpt train.")
+@click.option("--json", "as_json", is_flag=True, help="JSON on stdout, nothing else.")
+def command(
+    task: str | None,
+    recipe: str | None,
+    digits: int | None,
+    seed: int,
+    out: Path,
+    rounds: int,
+    models: int,
+    agree: float,
+    shorter: int,
+    count: int,
+    steps: int | None,
+    pairs: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Let models teach themselves longer problems, a digit more in each round.
+
+    Round 0 learns right answers to problems of the task, as text. In each further round the models
+    answer problems with one digit more; what enough of them agree on, and what is not too short,
+    they learn, too, right or wrong (Lee et al. 2025, arXiv:2502.01612). The same command goes on
+    where it was stopped.
+
+    \b
+    Example:
+      addgpt improve --recipe lee2025-self-improvement --out results/improve
+      addgpt improve --task add --digits 2 --rounds 1 --models 2 --out results/improve-2
+    """
+    from addgpt.runs.published import with_recipe
+    from addgpt.runs.resolve import parse_pairs, split_settings
+    from addgpt.training.loop import Interrupted
+    from addgpt.training.progress import TrainingProgress
+    from addgpt.training.self_improvement import Plan, improve
+
+    short = () if digits is None else (f"digits={digits}",)
+    settings: dict[str, Any] = dict(parse_pairs((*short, *pairs)))
+    if recipe:
+        task, settings = with_recipe(recipe, task, settings)
+    if task is None:
+        raise UsageError("--task is missing; `addgpt tasks` lists the tasks")
+    options, model, train = split_settings(task, settings)
+    model = {key: model[key] for key in model if key not in ("level_position", "next_ids")}
+    plan = Plan(
+        task, options, model | train, seed, rounds, steps or 0, models, agree, shorter, count
+    )  # fmt: skip
+    told = []
+    try:
+        with TrainingProgress() as progress:
+            for rows in improve(plan, out, progress):
+                told += rows
+                if not as_json:
+                    _tell(rows)
+    except Interrupted as stop:
+        leave(f"{stop}; everything is saved; the same command goes on from there", 130)
+    if as_json:
+        click.echo(json.dumps(told, indent=2))
+
+
+def _tell(rows: list[dict[str, Any]]) -> None:
+    """A line for a round: what was added, and how many of each length are right."""
+    from addgpt.evaluation.intervals import percent
+
+    first, parts = rows[0], []
+    if first["round"]:
+        parts.append(f"{first['added_right']:,} of {first['added']:,} answers added are right")
+    for digits in dict.fromkeys(row["digits"] for row in rows):
+        shares = [percent(r["right"], r["n"]) for r in rows if r["digits"] == digits]
+        parts.append(f"{digits} digits {', '.join(shares)} %")
+    click.echo(f"round {first['round']}: {'; '.join(parts)}")

@@ -1,0 +1,97 @@
+"""An auxiliary loss: some heads of the last block must tell what the task says of each slot.
+
+A linear regression on the output of each of these heads, at the slot that writes a token, is to
+give a number that the token follows from, such as the running sum that a digit of a product ends
+in (Bai et al. 2025, arXiv:2510.00184). The model itself stays as it is: the regressions are kept
+with the optimizers, and are gone when training is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from addgpt.auxiliary import Auxiliary
+from addgpt.config.errors import UsageError
+from addgpt.config.schema import TrainConfig
+from addgpt.model.attention import AttentionContext
+from addgpt.model.build import Model
+from addgpt.model.forward import wanted_places
+from addgpt.model.gpt import GPT
+from addgpt.task import Batch, Task
+
+HEADS = 2  # of the last block that tell it, as in the paper
+
+
+class AuxiliaryLoss(nn.Module):
+    """The regressions, and their loss on a batch that has just passed through the model."""
+
+    def __init__(self, task: Auxiliary, model: GPT, weight: float) -> None:
+        super().__init__()
+        c = model.config
+        self.task, self.share = task, weight
+        self.heads = min(HEADS, c.heads)
+        device = next(model.parameters()).device
+        self.weight = nn.Parameter(torch.zeros(self.heads, c.width // c.heads, device=device))
+        self.bias = nn.Parameter(torch.zeros(self.heads, device=device))
+        self.found: Tensor | None = None  # (B, H, S, D)
+        model.blocks[-1].register_forward_pre_hook(self._enter)
+
+    def _enter(self, block: nn.Module, given: tuple) -> tuple | None:
+        """Let what attention finds in the block be kept, while the model is in training."""
+        if not block.training:
+            return None
+        x, context, depth = given
+        parts = {item.name: getattr(context, item.name) for item in fields(AttentionContext)}
+        return x, _Kept(**parts, keep=self._keep), depth
+
+    def _keep(self, found: Tensor) -> None:
+        self.found = found
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The mean squared error of the heads, summed over the slots that have a number.
+
+        `batch` is what the model has just been given, by `addgpt.model.forward.forward`.
+        """
+        assert self.found is not None, "the model reads the batch first"
+        wanted = self.task.auxiliary(batch)[:, 1:]
+        if (places := wanted_places(batch)) is not None:
+            wanted = np.take_along_axis(wanted, places, 1)
+        heads = self.found[:, : self.heads].transpose(1, 2).float()  # (B, S, heads, D)
+        told = (heads * self.weight).sum(-1) + self.bias  # (B, S, heads)
+        target = torch.from_numpy(wanted).to(told.device)[:, :, None]
+        error = (told - target.nan_to_num()).square().mean(-1)
+        self.found = None
+        return self.share * error[~target.isnan()[:, :, 0]].sum()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Kept(AttentionContext):
+    """An `AttentionContext` that hands on what attention finds."""
+
+    keep: Callable[[Tensor], None]
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        found = super().attend(query, key, value, scale)
+        self.keep(found)
+        return found
+
+    def weigh(self, value: Tensor) -> Tensor:
+        found = super().weigh(value)
+        self.keep(found)
+        return found
+
+
+def auxiliary_loss(task: Task, model: Model, settings: TrainConfig) -> AuxiliaryLoss | None:
+    """What a run asks for; None: nothing. Raises UsageError where there can be none."""
+    if not settings.aux:
+        return None
+    if not isinstance(task, Auxiliary):
+        raise UsageError(f"aux needs a task that says more of its slots; {task.name} does not: mul")
+    if not isinstance(model, GPT):
+        raise UsageError("aux needs attention: architecture=gpt")
+    return AuxiliaryLoss(task, model, settings.aux)

@@ -1,0 +1,232 @@
+"""Self-improvement: rounds of training on one's own answers to slightly longer problems (Lee et al.
+2025, arXiv:2502.01612).
+
+Round 0 trains a few models on right answers. Then, round by round, they answer problems one digit
+longer; an answer on which enough of them agree, and that is not much shorter than others, joins
+what they are trained on, right or wrong. Models see plain text (task `file`): no position ids tell
+them what belongs together. All of it is files, so that rounds go on where they were stopped:
+
+    plan.json                 what was asked for
+    round-01/problems.jsonl   what the models of a round are trained on
+    round-01/model-0/         a run
+    round-01/scores.json      how it went
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from addgpt.config.errors import UsageError
+from addgpt.evaluation.exact_match import answer_of, answers
+from addgpt.generation.decode import EXTRA_TOKENS, write
+from addgpt.runs.files import write_atomically
+from addgpt.runs.resolve import configure
+from addgpt.runs.run import Run, initial_weights, is_empty
+from addgpt.task import Cell, Graded, Problem
+from addgpt.task_lookup import load_task
+from addgpt.training.loop import TrainState, train
+
+TASK = "file"  # that learns what stands in a file
+AT_ONCE = 512  # problems that are answered together
+OnStep = Callable[[TrainState], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done.
+
+    task, options  where problems are from; its `digits` are those of round 0
+    settings       of the models and of their training
+    rounds         how many follow round 0
+    steps          of training in each of these; 0: a quarter of those of round 0
+    models         how many vote
+    agree          share of the models that must give the same answer
+    shorter        digits by which an answer may be shorter than the longest to problems as long
+    count          problems that are answered in a round, and that round 0 has
+    tests          held-out problems of each length that is scored
+    """
+
+    task: str
+    options: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    seed: int = 0
+    rounds: int = 3
+    steps: int = 0
+    models: int = 3
+    agree: float = 0.6
+    shorter: int = 1
+    count: int = 5000
+    tests: int = 200
+
+
+def improve(
+    plan: Plan, out: Path, on_step: OnStep = lambda state: None
+) -> Iterator[list[dict[str, Any]]]:
+    """Go through the rounds, from where they were stopped, and yield the scores of each.
+
+    A row for each model and each length that is scored: the longest it was trained on, and one
+    digit more. `added` of the round's own answers were kept, `added_right` of them are right.
+
+    Raises UsageError for a folder with another plan, and for a task without two numbers.
+    """
+    task = load_task(plan.task, dict(plan.options))
+    if not isinstance(task, Graded) or not hasattr(task, "digits") or task.cells()[0].len_b < 1:
+        raise UsageError(f"task {plan.task} has no problems of two numbers to make longer")
+    asked = json.dumps(dataclasses.asdict(plan), indent=1, default=list) + "\n"
+    if is_empty(out):
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(out / "plan.json", asked)
+    elif not (out / "plan.json").exists() or (out / "plan.json").read_text("utf-8") != asked:
+        raise UsageError(f"{out} holds something else, or rounds with other settings")
+    before: list[Run] = []
+    for number in range(plan.rounds + 1):
+        folder = out / f"round-{number:02}"
+        folder.mkdir(exist_ok=True)
+        file = folder / "problems.jsonl"
+        if not file.exists():
+            rows = _first(task, plan) if not number else _with_own(task, plan, number, before)
+            text = "".join(json.dumps(row) + "\n" for row in rows)
+            write_atomically(file, text)
+        runs = [_trained(plan, folder, index, before, on_step) for index in range(plan.models)]
+        if not (folder / "scores.json").exists():
+            scores = _scores(task, plan, number, runs, _read(file))
+            write_atomically(folder / "scores.json", json.dumps(scores, indent=1) + "\n")
+        yield json.loads((folder / "scores.json").read_text("utf-8"))
+        before = runs
+
+
+def majority(answers: Sequence[str], agree: float) -> str | None:
+    """The commonest of the answers, if at least that share of all gives it."""
+    found, votes = Counter(answers).most_common(1)[0]
+    return found if votes >= math.ceil(agree * len(answers) - 1e-9) else None
+
+
+def long_enough(found: Mapping[str, str], shorter: int) -> dict[str, str]:
+    """Of answers to problems, those at most so much shorter than the longest to ones as long."""
+    longest: dict[int, int] = {}
+    for problem, answer in found.items():
+        longest[len(problem)] = max(longest.get(len(problem), 0), len(answer))
+    return {p: a for p, a in found.items() if len(a) >= longest[len(p)] - shorter}
+
+
+def _first(task: Graded, plan: Plan) -> list[dict[str, Any]]:
+    """Right answers to problems as the task draws them."""
+    batch = task.batch(np.random.default_rng((plan.seed, 0)), plan.count, "train")
+    right = {prompt: work.removesuffix(task.end) for prompt, work in task.texts(batch)}
+    return [{"problem": p, "answer": a, "round": 0} for p, a in right.items()]
+
+
+def _with_own(task: Graded, plan: Plan, number: int, runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """What the round before was trained on, and its models' answers to longer problems."""
+    rows = _read(runs[0].path.parent / "problems.jsonl")
+    rng = np.random.default_rng((plan.seed, number))
+    asked = _longer(task, rng, int(getattr(task, "digits", 0)) + number, plan.count)
+    voted: dict[str, str] = {}
+    given = [_answered(run, list(asked)) for run in runs]
+    for prompt, *some in zip(asked, *given, strict=True):
+        answer = majority(some, plan.agree)
+        if answer is not None and answer_of(task, asked[prompt], answer + task.end) is not None:
+            voted[prompt] = answer
+    kept = long_enough(voted, plan.shorter)
+    had = {row["problem"] for row in rows}
+    return rows + [
+        {"problem": p, "answer": a, "round": number} for p, a in kept.items() if p not in had
+    ]
+
+
+def _longer(
+    task: Graded, rng: np.random.Generator, length: int, count: int, split: str = "train"
+) -> dict[str, Problem]:
+    """Prompts of problems of a split with an operand of a length, the other at most as long."""
+    op, other, first = task.cells()[0].op, rng.integers(1, length + 1, count), rng.random(count)
+    found: dict[str, Problem] = {}
+    for size in range(1, length + 1):
+        for longer_first in (True, False):
+            n = int(((other == size) & ((first < 0.5) == longer_first)).sum())
+            lengths = (length, size) if longer_first else (size, length)
+            if n:
+                batch = task.batch(rng, n, split, Cell(op, *lengths))
+                found |= {task.prompt(problem): problem for problem in batch.problems}
+    return found
+
+
+def _answered(run: Run, prompts: Sequence[str]) -> list[str]:
+    """What the model of a run writes after each prompt; nothing where it comes to no end."""
+    task, model = run.task(), run.model()
+    own = [row["answer"] for row in _read(run.path.parent / "problems.jsonl")]
+    limit = max(map(len, own)) + EXTRA_TOKENS
+    found = [""] * len(prompts)
+    by_length: dict[int, list[int]] = {}
+    for index, prompt in enumerate(prompts):
+        by_length.setdefault(len(prompt), []).append(index)
+    for same in by_length.values():
+        for start in range(0, len(same), AT_ONCE):
+            some = same[start : start + AT_ONCE]
+            tokens = np.stack([task.encode(f"{prompts[i]}{task.between}") for i in some])  # type: ignore[attr-defined]
+            out = write(model, task, tokens, limit)
+            for place, index in enumerate(some):
+                if out.terminated[place]:
+                    text = task.decode(out.tokens[place, : out.length[place]])
+                    found[index] = text.removesuffix(task.end)
+    return found
+
+
+def _trained(plan: Plan, folder: Path, index: int, before: Sequence[Run], on_step: OnStep) -> Run:
+    """A model of a round, trained on its file from that of the round before."""
+    path = folder / f"model-{index}"
+    if is_empty(path):
+        settings = dict(plan.settings)
+        config = configure(
+            TASK, settings | {"path": str(folder / "problems.jsonl")}, plan.seed + index
+        )
+        if before:
+            steps = plan.steps or max(1, config.train.steps // 4)
+            changed = dataclasses.replace(config.train, steps=steps)
+            config = dataclasses.replace(config, train=changed)
+        Run.create(path, config)
+    run = Run(path)
+    if run.started and run.progress()["step"] >= run.config.train.steps:
+        return run
+    weights = initial_weights(before[index].path, run.config) if before else None
+    train(run, on_step, weights)
+    return run
+
+
+def _scores(
+    task: Graded, plan: Plan, number: int, runs: Sequence[Run], rows: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """How the models of a round do at the longest problems they know, and at longer ones."""
+    added = [row for row in rows if row["round"] == number and number]
+    right = sum(_is_right(task, row["problem"], row["answer"]) for row in added)
+    most, found = int(getattr(task, "digits", 0)) + number, []
+    for length in (most, most + 1):
+        rng = np.random.default_rng((plan.seed, number, length))
+        asked = _longer(task, rng, length, plan.tests, "test")
+        for index, run in enumerate(runs):
+            given = _answered(run, list(asked))
+            hits = sum(
+                answers(task, problem, answer + task.end)
+                for problem, answer in zip(asked.values(), given, strict=True)
+            )
+            found.append({
+                "round": number, "model": index, "examples": len(rows), "added": len(added),
+                "added_right": right, "digits": length, "n": len(asked), "right": hits,
+            })  # fmt: skip
+    return found
+
+
+def _is_right(task: Graded, prompt: str, answer: str) -> bool:
+    return answers(task, task.parse(prompt), answer + task.end)
+
+
+def _read(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text("utf-8").splitlines()]

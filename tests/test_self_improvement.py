@@ -1,0 +1,89 @@
+"""Rounds of training on one's own answers: votes, lengths, files, and going on where it stopped."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from addgpt.cli.main import main
+from addgpt.training.self_improvement import long_enough, majority
+
+SMALL = "steps=4 width=8 heads=2 layers=1 batch_size=8 eval_size=8 position=none threads=1".split()
+WORDS = ["improve", "--task", "add", "--digits", "2", "--rounds", "1", "--models", "2"]
+WORDS += ["--count", "150", "--steps", "2", *(f"--set={pair}" for pair in SMALL)]
+
+
+@pytest.mark.parametrize(
+    ("answers", "agree", "wanted"),
+    [
+        ("aab", 0.6, "a"),
+        ("aabbc", 0.6, None),
+        ("aaabb", 0.6, "a"),
+        ("abc", 0.34, None),
+        ("a", 1.0, "a"),
+        ("aaaab", 0.8, "a"),
+        ("aaabb", 0.8, None),
+    ],
+)
+def test_the_answer_that_enough_agree_on(answers, agree, wanted):
+    assert majority(list(answers), agree) == wanted
+
+
+def test_what_is_much_shorter_than_others_goes():
+    found = {"12+34=": "64", "99+99=": "891", "11+11=": "2", "1+1=": "2", "2+2=": ""}
+    assert long_enough(found, 1) == {k: v for k, v in found.items() if k != "11+11="}
+    assert set(long_enough(found, 0)) == {"99+99=", "1+1="}
+
+
+def test_a_round_goes_on_where_it_was_stopped_and_knows_what_is_right(tmp_path):
+    done = CliRunner().invoke(main, [*WORDS, "--out", str(tmp_path / "a")])
+    assert done.exit_code == 0, done.output
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["round 0", "round 1"]
+    first, own = (
+        [json.loads(line) for line in (tmp_path / f"a/round-0{n}/problems.jsonl").open()]
+        for n in (0, 1)
+    )
+    for row in first:
+        a, b = map(int, row["problem"].rstrip("=").split("+"))
+        assert row["answer"] == str(a + b)[::-1]
+    assert own[: len(first)] == first
+    right = 0
+    for row in own[len(first) :]:
+        a, b = map(int, row["problem"].rstrip("=").split("+"))
+        assert max(len(str(a)), len(str(b))) == 3 and row["round"] == 1
+        right += row["answer"] != "" and int(row["answer"][::-1]) == a + b
+    scores = json.loads((tmp_path / "a/round-01/scores.json").read_text())
+    assert {row["digits"] for row in scores} == {3, 4} and len(scores) == 4
+    assert all(row["added"] == len(own) - len(first) for row in scores)
+    assert all(row["added_right"] == right for row in scores)
+    model = tmp_path / "a/round-01/model-1/model.safetensors"
+    weights, when = model.read_bytes(), model.stat().st_mtime_ns
+    for file in ("round-01/scores.json", "round-01/problems.jsonl"):
+        (tmp_path / "a" / file).rename(tmp_path / file.replace("/", "-"))
+    again = CliRunner().invoke(main, [*WORDS, "--out", str(tmp_path / "a"), "--json"])
+    assert json.loads(again.stdout)[-4:] == scores
+    assert (tmp_path / "round-01-problems.jsonl").read_bytes() == (
+        tmp_path / "a/round-01/problems.jsonl"
+    ).read_bytes()
+    assert model.read_bytes() == weights and model.stat().st_mtime_ns == when
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--agree", "0.5"], "holds something else, or rounds with other settings"),
+        (["--set", "widht=3"], "unknown setting 'widht'"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(tmp_path, words, message):
+    (tmp_path / "plan.json").write_text("{}\n")
+    done = CliRunner().invoke(main, [*WORDS, "--out", str(tmp_path), *words])
+    assert done.exit_code == 2 and message in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("task", ["shakespeare", "modular", "file"])
+def test_problems_must_have_two_numbers_to_make_longer(tmp_path, task):
+    done = CliRunner().invoke(main, ["improve", "--task", task, "--out", str(tmp_path / "a")])
+    assert done.exit_code == 2 and "to make longer" in done.stderr, done.output
