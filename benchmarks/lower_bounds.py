@@ -1,11 +1,12 @@
 """Do the lower bounds of setup.cfg hold? Installs just those and runs the tests on them.
 
-    python benchmarks/lower_bounds.py FOLDER [--keep torch==2.13.0] [-- tests/test_cli.py -q]
+    python benchmarks/lower_bounds.py FOLDER [--extra hf] [--keep torch==2.13.0]
+        [-- tests/test_cli.py -q]
 
 FOLDER is where the virtual environment goes, with the Python that runs this. Each requirement
-`name>=version` of `install_requires` is installed as `name==version`; one that pip cannot find for
-this Python is told and taken at the lowest version that it finds. `--keep` says otherwise, such as
-for a torch that is to stay. What stands behind `--` goes to pytest.
+`name>=version` of `install_requires`, and of each `--extra`, is installed as `name==version`; one
+that pip cannot find for this Python is told and taken at the lowest version that it finds. `--keep`
+says otherwise, such as for a torch that is to stay. What stands behind `--` goes to pytest.
 """
 
 from __future__ import annotations
@@ -23,17 +24,23 @@ TOOLS = ["pytest", "pytest-timeout", "pytest-xdist", "hypothesis"]
 FOUND = re.compile(r"from versions: ([^)]*)\)")
 
 
-def bounds() -> dict[str, str]:
-    """The lowest version of each requirement, by name."""
+def requirements() -> tuple[str, dict[str, str]]:
+    """What setup.cfg says that addgpt needs, and each extra besides: a requirement a line."""
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
-    lines = config["options"]["install_requires"].split()
-    return dict(re.fullmatch(r"([\w.-]+)>=([\w.]+)", line).groups() for line in lines)  # type: ignore[union-attr]
+    return config["options"]["install_requires"], dict(config["options.extras_require"])
+
+
+def bounds(lines: list[str]) -> dict[str, str]:
+    """The lowest version of each requirement, by name; `name[part]>=1,<2` is a name and 1."""
+    return dict(re.fullmatch(r"([][\w.-]+)>=([\w.]+)(?:,.*)?", one).groups() for one in lines)  # type: ignore[union-attr]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
+    needed, extras = requirements()
+    parser.add_argument("--extra", action="append", default=[], choices=sorted(extras))
     parser.add_argument("--keep", action="append", default=[], metavar="NAME==VERSION")
     words = sys.argv[1:]
     end = words.index("--") if "--" in words else len(words)
@@ -42,7 +49,8 @@ def main() -> int:
     venv.create(asked.folder, with_pip=True)
     python = str(next((asked.folder / name) for name in ("bin/python", "Scripts/python.exe")
                       if (asked.folder / name).exists()))  # fmt: skip
-    wanted = {name: kept.get(name, version) for name, version in bounds().items()}
+    lines = "\n".join([needed, *(extras[name] for name in asked.extra)]).split()
+    wanted = {name: kept.get(name, version) for name, version in bounds(lines).items()}
     for name, version in wanted.items():
         wanted[name] = lowest(python, name, version)
     pins = [f"{name}=={version}" for name, version in wanted.items()]

@@ -134,7 +134,10 @@ def test_a_stock_export_is_what_transformer_lens_looks_into(name, random_run, tm
 
     run = random_run("add", STOCK[name][1])
     export_huggingface(run, tmp_path / "out")
-    bridge = lens.TransformerBridge.boot_transformers(str(tmp_path / "out"), device="cpu")
+    _, tokenizer = loaded(tmp_path / "out", remote=False)
+    tokenizer.add_tokens("a")  # TransformerLens tries it, and ours refuses what it does not know
+    boot = lens.TransformerBridge.boot_transformers
+    bridge = boot(str(tmp_path / "out"), tokenizer=tokenizer, device="cpu")
     batch, model = some_rows(run.task()), run.model()
     tokens, ids, _ = tensors(batch_within_tables(batch, model.config), torch.device("cpu"))
     with torch.inference_mode():
@@ -144,6 +147,7 @@ def test_a_stock_export_is_what_transformer_lens_looks_into(name, random_run, tm
     assert float((ours - theirs).abs()[real].max()) < 1e-3
     rows, length = tokens.shape
     assert seen["blocks.1.attn.hook_pattern"].shape == (rows, 2, length, length)
+    assert bridge.to_str_tokens("12+34=")[-6:] == list("12+34=")
 
 
 def test_the_shipped_calculator_is_exported_from_the_command_line(tmp_path):
@@ -158,7 +162,7 @@ def test_the_shipped_calculator_is_exported_from_the_command_line(tmp_path):
     for text, answer in (("128+367", "495"), ("5-17", "-12"), ("12*34", "408"), ("17/5", "3 r 2")):
         problem = task.parse(text)
         read = tokenizer(task.prompt(problem), return_tensors="pt")["input_ids"]
-        out = model.generate(read, max_new_tokens=150, do_sample=False)
+        out = model.generate(read, max_new_tokens=150, do_sample=False, use_cache=True)  # ignored
         written = tokenizer.decode(out[0, read.shape[1] :])
         assert str(task.read(problem, written)) == answer.replace("r", "remainder")
     with pytest.raises(ValueError, match="equals sign"):
