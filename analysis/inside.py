@@ -16,6 +16,8 @@ from analysis import style
 
 Rows = Sequence[Mapping[str, Any]]
 LINE = 1.45  # between lines on paper, in columns
+MARGIN = 0.45  # above the first line and below the last, in lines
+TITLE = 0.35  # height of the title over each head, inches
 LEAST_LOOK = 0.05  # share of attention that is drawn
 MOST_COLUMNS = 40  # of a heat map
 
@@ -28,10 +30,10 @@ def draw_attention(data: Mapping[str, Any], block: int = 0) -> Figure:
     """
     tokens, heads = data["tokens"], data["heads"]
     columns = [token["column"] for token in tokens]
-    wide, high = max(columns) - min(columns) + 3, len(data["rows"]) + 1
+    wide, high = max(columns) - min(columns) + 3, len(data["rows"]) - 1 + 2 * MARGIN
     size = min(0.3, 9 / wide)  # inches a column
     across = max(1, min(heads, int(11 // (size * wide))))
-    figure, axes = style.panels(heads, across, size * wide, size * LINE * high + 0.3)
+    figure, axes = style.panels(heads, across, size * wide, size * LINE * high + TITLE)
     for head, axis in enumerate(axes):
         _paper(axis, data, block, head)
         name = data["names"][block][head]
@@ -66,7 +68,7 @@ def _paper(axis: Axes, data: Mapping[str, Any], block: int, head: int) -> None:
         axis.text(x, y, shown, ha="center", va="center", weight=weight, zorder=3, **kind)
     columns = [token["column"] for token in tokens]
     axis.set_xlim(min(columns) - 1, max(columns) + 1.5)
-    axis.set_ylim(-LINE * (len(data["rows"]) - 0.3), LINE * 0.7)
+    axis.set_ylim(-LINE * (len(data["rows"]) - 1 + MARGIN), LINE * MARGIN)
     axis.axis("off")
 
 

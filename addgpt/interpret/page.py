@@ -108,7 +108,7 @@ def page(data: dict[str, Any]) -> str:
         f"<title>{title}: what was looked at</title>\n<style>\n"
         "body { margin: 0 auto; max-width: 62rem; padding: 1.5rem 1rem 4rem; "
         "background: Canvas; color: CanvasText; font-family: system-ui, sans-serif; }\n"
-        "h1 { overflow-wrap: anywhere; }\n"
+        "h1 { overflow-wrap: anywhere; font-size: clamp(1.25rem, 5vw, 2rem); }\n"
         f"{style}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n"
         '<div id="attention"></div>\n</main>\n'
         f'<script type="application/json" id="data">{told}</script>\n<script>\n{script}\n'

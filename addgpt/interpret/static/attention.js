@@ -13,7 +13,7 @@ function make(parent, tag, attributes = {}, text = "") {
 
 function percent(share) {
   const value = Math.floor(1000 * share) / 10;
-  return value >= 99.9 && share < 1 ? "over 99.9 %" : `${value} %`;
+  return value >= 99.9 && share < 1 ? "over 99.9\u00a0%" : `${value}\u00a0%`;
 }
 
 // Draw what a model looked at while it wrote: the work as on paper, an arc for each look.
@@ -102,10 +102,12 @@ function drawAttention(element, data, first = 0) {
     if (focus) spots[data.slots[shown.slot].token].focus();
   }
 
-  // A wide sum on a narrow screen: scroll the paper to the chosen token.
+  // Work that is larger than the screen: scroll the paper to the chosen token.
   function show(token) {
-    const at = x(token), from = paper.scrollLeft, room = paper.clientWidth;
-    if (at < from + CELL || at > from + room - CELL) paper.scrollLeft = at - room / 2;
+    const across = x(token), left = paper.scrollLeft, room = paper.clientWidth;
+    if (across < left + CELL || across > left + room - CELL) paper.scrollLeft = across - room / 2;
+    const down = y(token), top = paper.scrollTop, high = paper.clientHeight;
+    if (down < top + LINE || down > top + high - LINE) paper.scrollTop = down - high / 2;
   }
 
   function draw() {
@@ -196,10 +198,11 @@ function drawAttention(element, data, first = 0) {
       const row = make(places, "tr");
       make(row, "th", { scope: "row" }, place);
       const cell = make(row, "td");
-      best.forEach(([char, chance], number) => {
+      best.filter(([, chance], number) => !number || chance >= 0.001).forEach(([char, chance], number) => {
         if (number) cell.append(", ");
-        make(cell, "code", {}, visible(char));
-        cell.append(` ${percent(chance)}`);
+        const said = make(cell, "span", { class: "said" });
+        make(said, "code", {}, visible(char));
+        said.append(`: ${percent(chance)}`);
       });
     }
   }
