@@ -76,11 +76,13 @@ def improve(
     A row for each model and each length that is scored: the longest it was trained on, and one
     digit more. `added` of the round's own answers were kept, `added_right` of them are right.
 
-    Raises UsageError for a folder with another plan, and for a task without two numbers.
+    Raises UsageError for a folder with another plan, and for a task whose problems are not one
+    operation on two numbers.
     """
     task = load_task(plan.task, dict(plan.options))
-    if not isinstance(task, Graded) or not hasattr(task, "digits") or task.cells()[0].len_b < 1:
-        raise UsageError(f"task {plan.task} has no problems of two numbers to make longer")
+    if not isinstance(task, Graded) or not _can_grow(task):
+        what = "problems of one operation on two numbers to make longer; try add, sub, mul, div"
+        raise UsageError(f"task {plan.task} has no {what}")
     asked = json.dumps(dataclasses.asdict(plan), indent=1, default=list) + "\n"
     if is_empty(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -116,6 +118,17 @@ def long_enough(found: Mapping[str, str], shorter: int) -> dict[str, str]:
     for problem, answer in found.items():
         longest[len(problem)] = max(longest.get(len(problem), 0), len(answer))
     return {p: a for p, a in found.items() if len(a) >= longest[len(p)] - shorter}
+
+
+def _can_grow(task: Graded) -> bool:
+    """Whether cells are one operation on two numbers, by their lengths: a digit more is another."""
+    if not hasattr(task, "digits") or len({cell.op for cell in task.cells()}) != 1:
+        return False
+    drawn = task.batch(np.random.default_rng(0), 100, "train").problems
+    return all(
+        task.cell_of(problem)[1:3] == tuple(len(str(number)) for number in problem.operands)
+        for problem in drawn
+    )
 
 
 def _first(task: Graded, plan: Plan) -> list[dict[str, Any]]:
