@@ -91,7 +91,7 @@ def auxiliary_loss(task: Task, model: Model, settings: TrainConfig) -> Auxiliary
     if not settings.aux:
         return None
     if not isinstance(task, Auxiliary):
-        raise UsageError(f"aux needs a task that says more of its slots; {task.name} does not: mul")
+        raise UsageError(f"task {task.name} has no auxiliary loss: aux must be 0; try mul")
     if not isinstance(model, GPT):
         raise UsageError("aux needs attention: architecture=gpt")
     return AuxiliaryLoss(task, model, settings.aux)
