@@ -111,6 +111,20 @@ def test_what_cannot_be_is_said_in_one_line(tmp_path, words, message):
     assert done.exit_code == 2 and message in done.stderr and done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        ("position=learned", "position=learned cannot read longer problems"),
+        ("width=7", "heads=4 does not divide width=7"),
+    ],
+)
+def test_models_that_cannot_be_or_cannot_grow_leave_no_folder(tmp_path, pair, message):
+    words = ["improve", "--task", "add", "--digits", "2", "--count", "100", "--set", pair]
+    done = CliRunner().invoke(main, [*words, "--out", str(tmp_path / "a")])
+    assert done.exit_code == 2 and message in done.stderr, done.output
+    assert not (tmp_path / "a").exists()
+
+
 @pytest.mark.parametrize("task", ["shakespeare", "modular", "file", "sum", "calc"])
 def test_problems_must_be_one_operation_on_two_numbers_to_make_longer(tmp_path, task):
     done = CliRunner().invoke(main, ["improve", "--task", task, "--out", str(tmp_path / "a")])

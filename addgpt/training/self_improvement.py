@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from addgpt.config.errors import UsageError
+from addgpt.config.gpt import GPTConfig
 from addgpt.evaluation.exact_match import answer_of, answers
 from addgpt.generation.decode import EXTRA_TOKENS, write
 from addgpt.runs.files import write_atomically
@@ -77,7 +79,7 @@ def improve(
     digit more. `added` of the round's own answers were kept, `added_right` of them are right.
 
     Raises UsageError for a folder with another plan, and for a task whose problems are not one
-    operation on two numbers.
+    operation on two numbers, or models that cannot read longer ones.
     """
     task = load_task(plan.task, dict(plan.options))
     if not isinstance(task, Graded) or not _can_grow(task):
@@ -85,6 +87,7 @@ def improve(
         raise UsageError(f"task {plan.task} has no {what}")
     asked = json.dumps(dataclasses.asdict(plan), indent=1, default=list) + "\n"
     if is_empty(out):
+        _check_models(task, plan)
         out.mkdir(parents=True, exist_ok=True)
         write_atomically(out / "plan.json", asked)
     elif not (out / "plan.json").exists() or (out / "plan.json").read_text("utf-8") != asked:
@@ -96,8 +99,7 @@ def improve(
         file = folder / "problems.jsonl"
         if not file.exists():
             rows = _first(task, plan) if not number else _with_own(task, plan, number, before)
-            text = "".join(json.dumps(row) + "\n" for row in rows)
-            write_atomically(file, text)
+            write_atomically(file, _lines(rows))
         runs = [_trained(plan, folder, index, before, on_step) for index in range(plan.models)]
         if not (folder / "scores.json").exists():
             scores = _scores(task, plan, number, runs, _read(file))
@@ -129,6 +131,19 @@ def _can_grow(task: Graded) -> bool:
         task.cell_of(problem)[1:3] == tuple(len(str(number)) for number in problem.operands)
         for problem in drawn
     )
+
+
+def _check_models(task: Graded, plan: Plan) -> None:
+    """Raise UsageError for settings that no model can have, or none that reads longer problems."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "problems.jsonl")
+        file.write_text(_lines(_first(task, plan)), "utf-8")
+        model = configure(TASK, dict(plan.settings) | {"path": str(file)}, plan.seed).model
+    if model.longest is not None:
+        what = f"position={model.position}" if isinstance(model, GPTConfig) else model.architecture
+        raise UsageError(
+            f"{what} has a longest text; problems grow: choose position=none or rotary"
+        )
 
 
 def _first(task: Graded, plan: Plan) -> list[dict[str, Any]]:
@@ -239,6 +254,10 @@ def _scores(
 
 def _is_right(task: Graded, prompt: str, answer: str) -> bool:
     return answers(task, task.parse(prompt), answer + task.end)
+
+
+def _lines(rows: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 def _read(file: Path) -> list[dict[str, Any]]:
