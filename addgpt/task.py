@@ -207,6 +207,10 @@ class Task(ABC):
     def longest(self) -> int:
         """The longest sequence the task can write, the end mark included."""
 
+    def used(self) -> tuple[int, ...]:
+        """The tokens that occur in its texts, in order; by default all of the alphabet."""
+        return tuple(range(len(self.alphabet)))
+
     @abstractmethod
     def recipe(self) -> Recipe:
         """The settings that are known to work for these options."""

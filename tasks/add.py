@@ -205,6 +205,10 @@ class Add(Arithmetic):
         own = (letters, BEGIN if self.begin else "", BLANK if self.blanks else "")
         return ALPHABET + "".join(own)
 
+    def used(self) -> tuple[int, ...]:
+        own = self.alphabet[len(ALPHABET) :] + (",;" if self.trace in LINES else "")
+        return tuple(sorted(map(self.alphabet.index, f"0123456789+=#{own}")))
+
     @property
     def hidden(self) -> str:
         return HINTS if self.hints else ""
@@ -285,7 +289,7 @@ class Add(Arithmetic):
             sheet.number(carry[:, one], Kind.CARRY, **here)
 
     def local_rules(self) -> dict[int, Rule]:
-        usual = self.layout == Layout() and self.format == "reverse"
+        usual = self.layout in (Layout(), Layout(pad=0)) and self.format == "reverse"
         if not usual or self.trace in LINES:
             return {}
         here, before = (Read(Kind.A), Read(Kind.B)), (Read(Kind.A, 1), Read(Kind.B, 1))

@@ -314,10 +314,8 @@ def test_a_model_that_cannot_tell_two_slots_apart_is_refused(monkeypatch):
     ("add", {"level_position": "learned,none,learned"}, "level_position=learned on level 1"),
     ("add", {"level_position": "relative,none,rotary"}, "level_position=rotary on level 3"),
     ("add", {"next_ids": "false"}, "needs next_ids=true, not false"),
-    ("add", {"tied": "true"}, "needs tied=false, not true"),
     ("add", {"norm": "layer"}, "needs norm=rms or plain or none, not layer"),
     ("add", {"activation": "silu"}, "needs activation=geglu or relu2, not silu"),
-    ("add", {"content": "false"}, "needs content=true, not false"),
     ("mul", {"trace": "rows", "attention": "full"}, "attention=full sees all"),
 ])  # fmt: skip
 def test_what_cannot_be_certified_is_refused_before_training(task, settings, reason):

@@ -351,7 +351,8 @@ def samples(value: str) -> list[str]:
 
 
 LEARNED, ALIBI = {"position": "learned"}, {"position": "alibi"}
-EXTRA = {"content": ALIBI, "inject": {"loops": "2"}, "random_index": LEARNED}
+WINDOW = {"attention": "window", "level_position": "relative,none,none"}
+EXTRA = {"content": ALIBI, "inject": {"loops": "2"}, "random_index": LEARNED, "biases": WINDOW}
 VISIBLE = {"full": (), "window": ((0,), (0,), ()), "reads": ((1, 1, 0, 0), (2, 1, 1, 0))}
 OF_GPT = [(field, value) for field, value, _ in features_of(GPTConfig) if field != "architecture"]
 MODEL_FEATURES = sorted(set(OF_GPT))  # what an architecture is: tests/test_baselines.py
@@ -375,6 +376,7 @@ def test_every_feature_of_the_model_changes_what_it_computes(toy_model, field, v
     found = []
     for config in (on, off):
         told = {"visible": VISIBLE[config.attention]}
+        told["used"] = tuple(range(SHAPE["vocab"] - 1)) if config.alphabet == "used" else ()
         model = toy_model(**dataclasses.asdict(config) | told).train()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)

@@ -77,6 +77,18 @@ def inputs(seed: int, rows: int = 2, length: int = LENGTH) -> tuple[torch.Tensor
     return torch.randint(11, (rows, length), generator=rng), torch.stack(ids, -1)
 
 
+@settings(max_examples=20)
+@given(shapes(), st.integers(0, 99))
+def test_biases_of_what_is_visible_alone_equal_the_naive_formulas(toy_model, shape, seed):
+    if "relative" not in shape["level_position"]:
+        shape["level_position"] = ("relative", *shape["level_position"][1:])
+    model = toy_model(**SHAPE, **shape, biases="visible", seed=seed).double()
+    tokens, ids = inputs(seed, rows=1)
+    naive, found = Naive(model), model(tokens, ids)[0].detach().numpy()
+    wanted = naive.logits(tokens[0].numpy(), ids[0].numpy())
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+
+
 def planned(model, ids: torch.Tensor):
     cache = cache_of(model.config, len(ids), ids.shape[1] - 1, CPU)
     cache.store = cache.store.to(next(model.parameters()).dtype)

@@ -20,7 +20,16 @@ VARIANTS = [
     {"norm": "rms", "activation": "relu2", "qk_norm": False},
     {"norm": "none", "heads": 1},
     {"norm": "plain", "level_position": ("relative", "relative", "relative")},
-]
+    {
+        "norm": "none", "activation": "relu2", "content": False, "tied": True, "heads": 1,
+        "level_position": ("relative", "none", "none"), "biases": "visible", "arc": 10,
+        "alphabet": "used", "used": (*range(11), 14, 15),
+    },
+    {
+        "arc": 5, "alphabet": "used", "used": (*range(11), 14, 15), "biases": "visible",
+        "level_position": ("relative", "relative", "learned"), "tied": True,
+    },
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=range(len(VARIANTS)))

@@ -131,6 +131,7 @@ def test_prompts_of_one_length_do_not_mix():
         assert (together.positions[row] == alone[:size]).all() and (alone[size:] == 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

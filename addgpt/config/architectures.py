@@ -18,7 +18,7 @@ from addgpt.config.gpt import GPTConfig
 from addgpt.config.settings import from_dict, names_of, setting, unknown, with_settings
 
 FROM_TASK = ("vocab", "context", "levels")
-TOLD = (*FROM_TASK, "visible")  # what a person does not set
+TOLD = (*FROM_TASK, "visible", "used")  # what a person does not set
 
 
 @dataclass(frozen=True)

@@ -237,6 +237,29 @@ SHARE: Features = {
     "kv": Feature("shared keys and values", KAYYAM, "one matrix makes keys and values"),
     "qkv": Feature("one attention matrix", KAYYAM, "one matrix makes queries, keys and values"),
 }
+ALPHABET: Features = {
+    "all": None,
+    "used": Feature(
+        "vocabulary of what occurs",
+        "Abdaoui et al. 2020, arXiv:2010.05609",
+        "characters that the task never writes have no row of the embedding and are never written",
+    ),
+}
+ARC: Features = {
+    "N": Feature(
+        "numbers on an arc",
+        "Kantamneni and Tegmark 2025, arXiv:2502.00873",
+        "the first N tokens lie on a circle, evenly apart: radius, start and step are trained",
+    )
+}
+BIASES: Features = {
+    "all": None,
+    "visible": Feature(
+        "biases of what is seen",
+        "Shaw et al. 2018, arXiv:1803.02155",
+        "relative ids have a bias for differences that local attention shows, no others (our own)",
+    ),
+}
 RANK: Features = {
     "N": Feature(
         "low-rank matrices",

@@ -79,6 +79,15 @@ class GPTConfig(LevelledConfig):
         features=catalogue.EMBED_RANK, low=0, high=1 << 16,
     )  # fmt: skip
 
+    alphabet: str = setting("all", "which characters have a row", catalogue.ALPHABET)
+    used: tuple[int, ...] = setting((), "tokens that occur, from the task", low=0, high=1 << 20)
+    arc: int = setting(
+        0,
+        "tokens, from the first, whose embeddings lie on an arc (0: none)",
+        features=catalogue.ARC, low=0, high=1 << 16,
+    )  # fmt: skip
+    biases: str = setting("all", "which differences of relative ids have a bias", catalogue.BIASES)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.width % self.heads:
@@ -98,6 +107,7 @@ class GPTConfig(LevelledConfig):
             self._check_without_content()
         if self.local:
             self._check_local()
+        self._check_rows()
         if self.inject and self.loops == 1:
             raise UsageError("inject=true needs loops of at least 2")
         if self.random_index and self.position == "none":
@@ -106,6 +116,17 @@ class GPTConfig(LevelledConfig):
             raise UsageError(
                 f"random_index={self.random_index} must be above the longest sequence, "
                 f"{self.context}"
+            )
+
+    def _check_rows(self) -> None:
+        """Raise UsageError for embeddings and biases that cannot be."""
+        if self.arc and self.width < 2:
+            raise UsageError(f"arc={self.arc} needs a width of at least 2, not {self.width}")
+        if (self.arc or self.alphabet == "used") and self.embed_rank:
+            raise UsageError("arc and alphabet=used need embed_rank=0")
+        if self.biases == "visible" and not (self.local and "relative" in self.level_position):
+            raise UsageError(
+                "biases=visible needs attention=window or reads, and relative in level_position"
             )
 
     def _check_local(self) -> None:
@@ -121,6 +142,10 @@ class GPTConfig(LevelledConfig):
 
     def check_sizes(self) -> None:
         super().check_sizes()
+        if self.arc > self.vocab:
+            raise UsageError(f"arc={self.arc} is more than the {self.vocab} tokens there are")
+        if (self.alphabet == "used") != bool(self.used) or max(self.used, default=0) >= self.vocab:
+            raise UsageError("alphabet=used is told by its task what occurs; used does not fit")
         if not self.local and self.visible:
             raise UsageError("visible goes with attention=window or reads, not full")
         if self.local and not self._visible_fits():
@@ -190,4 +215,5 @@ class GPTConfig(LevelledConfig):
         """Whether addgpt/model/gpt.py has all that this asks for; else see variants.py there."""
         usual = self.norm_place == "before" and self.share == "none" and self.loops == 1
         full = self.key_heads == self.heads and not self.rank and not self.embed_rank
-        return usual and full and self.content
+        rows = not self.arc and self.alphabet == "all" and self.biases == "all"
+        return usual and full and rows and self.content

@@ -25,7 +25,7 @@ AT_ONCE = 1024
 ERF = np.vectorize(math.erf, otypes=[float])
 KNOWN: dict[str, list] = {
     "architecture": ["gpt"], "layers": [1], "loops": [1], "position": ["none"], "share": ["none"],
-    "tied": [False], "content": [True], "norm_place": ["before"], "norm": ["rms", "plain", "none"],
+    "norm_place": ["before"], "norm": ["rms", "plain", "none"],
     "rank": [0], "embed_rank": [0], "kv_heads": [0], "next_ids": [True], "log_scale": [False],
     "activation": ["geglu", "relu2"], "attention": ["window", "reads"], "prefix": [False],
 }  # fmt: skip
@@ -76,6 +76,41 @@ class Ball:
         return Ball(bent, off).times(Ball(up, error), 1, "nc,nc->nc")
 
 
+def rows_of(config: dict, w: dict, name: str) -> Ball:
+    """(V, C) a row for each token; zeros for those that never occur."""
+    if f"{name}.weight" in w:
+        return Ball(w[f"{name}.weight"])
+    points = config["arc"] if name == "token" else 0
+    value, error = np.zeros((2, config["vocab"], config["width"]))
+    value[[v for v in config["used"] or range(len(value)) if v >= points]] = w[
+        f"{name}.weight.rows"
+    ]
+    if points:
+        radius, start, step = w[f"{name}.weight.arc"]
+        angle = start + step * np.arange(points)
+        value[:points, :2] = radius * np.stack((np.cos(angle), np.sin(angle)), 1)
+        off = np.abs(radius) * U * (8 + 3 * (np.abs(start) + np.abs(step) * np.arange(points)))
+        error[:points, :2] = off[:, None]
+    return Ball(value, error)
+
+
+def biases_of(config: dict, w: dict, relative: list[int]) -> np.ndarray:
+    """(levels, H, NO_PLACE + 1) biases of relative ids; those not trained are where they start."""
+    table = w.get("positions.relative.table", np.zeros((0, 1, 1)))
+    if config.get("biases", "all") == "all":
+        return table
+    start = np.append(-np.square(np.arange(-NEAR, NEAR + 1.0)), 0)
+    out = np.tile(start, (len(relative), len(table), 1))
+    for level, one in zip(relative, out, strict=True):
+        seen, last = config["visible"], level == len(config["levels"]) - 1
+        if config["attention"] == "reads":
+            seen = {level: () if last else [row[2 + level] for row in seen]}
+        entry = {NO_PLACE if d > 1 << 14 else min(max(d, -NEAR), NEAR) + NEAR for d in seen[level]}
+        some = sorted(entry) or range(NO_PLACE + 1)
+        one[:, some], table = table[:, : len(some)], table[:, len(some) :]
+    return out
+
+
 def logits(config: dict, w: dict, tokens, apart, own, after) -> Ball:
     """(N, V) logits in contexts (N, R) of tokens that are (R, L) `apart` from the slot, as entries
     of a table of biases, and in rows of kinds `own` (R,), the slots after them of kinds `after`."""
@@ -88,19 +123,23 @@ def logits(config: dict, w: dict, tokens, apart, own, after) -> Ball:
         weight = Ball(w[f"{name}.weight"]) if config["norm"] == "rms" else None
         return x if weight is None else x.times(weight, 1, "...c,c->...c")
 
-    x = Ball(w["token.weight"][tokens])
+    table = rows_of(config, w, "token")
+    x = Ball(table.value[tokens], table.error[tokens])
     if config["level_position"][-1] == "learned":
         x += Ball(w["positions.learned.own.0.weight"][own])
         x += Ball(w["positions.learned.target.0.weight"][after])
     read, x = norm(x, "blocks.0.attention_norm"), Ball(x.value[:, -1], x.error[:, -1])
-    qkv = w["blocks.0.attention.qkv.weight"].reshape(3, heads, -1, width)
-    q = norm(x, "blocks.0.attention_norm").times(Ball(qkv[0]), width, "nc,hdc->nhd")
-    k, v = (read.times(Ball(part), width, "nrc,hdc->nrhd") for part in qkv[1:])
-    scale = np.full(heads, (width / heads) ** -0.5)
-    if config["qk_norm"]:
-        q, k, scale = q.on_sphere(1.0), k.on_sphere(1.0), w["blocks.0.attention.gain"][:, 0, 0]
-    products = q.times(k, width // heads, "nhd,nrhd->nrh").times(Ball(scale), 1, "nrh,h->nrh")
-    for biases, level in zip(w.get("positions.relative.table", ()), relative, strict=True):
+    name = "blocks.0.attention." + ("qkv.weight" if config["content"] else "value.weight")
+    matrices = w[name].reshape(len(w[name]), heads, -1, width)
+    *keys, v = (read.times(Ball(part), width, "nrc,hdc->nrhd") for part in matrices[-2:])
+    products = Ball(np.zeros((*read.value.shape[:2], heads)))
+    if config["content"]:
+        q = norm(x, "blocks.0.attention_norm").times(Ball(matrices[0]), width, "nc,hdc->nhd")
+        k, scale = keys[0], np.full(heads, (width / heads) ** -0.5)
+        if config["qk_norm"]:
+            q, k, scale = q.on_sphere(1.0), k.on_sphere(1.0), w["blocks.0.attention.gain"][:, 0, 0]
+        products = q.times(k, width // heads, "nhd,nrhd->nrh").times(Ball(scale), 1, "nrh,h->nrh")
+    for biases, level in zip(biases_of(config, w, relative), relative, strict=True):
         products += Ball(biases[:, apart[:, level]].T)
     found = products.softmax().times(v, len(apart), "nrh,nrhd->nhd")
     out = w["blocks.0.attention.out.weight"].reshape(width, heads, -1)
@@ -109,7 +148,11 @@ def logits(config: dict, w: dict, tokens, apart, own, after) -> Ball:
         up = w["blocks.0.mlp.up.weight"].reshape(-1, width)
         hidden = norm(x, "blocks.0.mlp_norm").times(Ball(up), width).activated(gated)
         x += hidden.times(Ball(w["blocks.0.mlp.down.weight"]), hidden.value.shape[1])
-    return norm(x, "norm").times(Ball(w["head.weight"]), width)
+    said = norm(x, "norm").times(table if config["tied"] else rows_of(config, w, "head"), width)
+    said.value[
+        :, [v for v in range(said.value.shape[1]) if config.get("used") and v not in config["used"]]
+    ] = -1e4
+    return said
 
 
 def check(folder: Path) -> dict[str, float]:

@@ -10,15 +10,18 @@ taken. The model is written out once more here, in float64, with its roundings n
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from addgpt.config.gpt import GPTConfig
 from addgpt.evaluation.contexts import Example
 from addgpt.model.gpt import GPT
 from addgpt.model.layers import ACTIVATIONS
-from addgpt.model.position_ids import ENTRIES, NEAR
+from addgpt.model.position_ids import ENTRIES, NEAR, RelativeIds
 
 U = 2.0**-24
 ELEMENTARY = 8  # roundings, in units of u, of exp, erf, rsqrt and the like, with some room
@@ -87,29 +90,24 @@ def _forward(model: GPT, w: dict[str, Tensor], r: Roundings, tokens: Tensor, exa
         x = x * w[f"{name}.weight"] if c.norm == "rms" else x
         return r.relative(x, gamma(c.width + 2) / 2 + ELEMENTARY * U)
 
-    x = w["token.weight"][tokens]
+    table = model.token.matrix().detach().double().cpu()
+    off = _off_the_arc(model)  # (V, 1) by how much a number of the table can be off elsewhere
+    x = r.at(table[tokens], off[tokens].expand(-1, -1, c.width))
     learned = [level for level, way in enumerate(c.scheme) if way == "learned"]
     for side, where in (("own", ids), ("target", after)):
-        for table, level in enumerate(learned):
-            added = w[f"positions.learned.{side}.{table}.weight"][where[:, level]]
+        for number, level in enumerate(learned):
+            added = w[f"positions.learned.{side}.{number}.weight"][where[:, level]]
             x = r.at(x + added, U * (x.abs() + added.abs()))
     read, block = norm(x, "blocks.0.attention_norm"), "blocks.0.attention."
-    qkv = [r.linear(read, part) for part in w[block + "qkv.weight"]]
-    q, k, v = (part.unflatten(-1, (c.heads, -1)) for part in qkv)  # (N, R, H, D)
-    q, size = q[:, -1:], c.width // c.heads
-    if c.qk_norm:
-        rounding = gamma(size + 2) / 2 + ELEMENTARY * U
-        q, k = (r.relative(F.normalize(part, dim=-1), rounding) for part in (q, k))
-        q = r.relative(q * w[block + "gain"][:, 0], U)
-    else:
-        q = q / size**0.5
-    products = r.at((q * k).sum(-1), gamma(size + 1) * (q.abs() * k.abs()).sum(-1))
+    matrices = w[block + ("qkv.weight" if c.content else "value.weight")]
+    *compared, v = (r.linear(read, part).unflatten(-1, (c.heads, -1)) for part in matrices)
+    products = _products(c, w, r, *compared) if compared else v.new_zeros(v.shape[:3])
+    own, biases = after[-1], [x.detach().double().cpu() for x in _biases(model)]
     near = [level for level, way in enumerate(c.scheme) if way == "relative"]
-    own = after[-1]
-    for table, level in enumerate(near):
+    for one, level in zip(biases, near, strict=True):
         entry = (own[level] - ids[:, level]).clamp(-NEAR, NEAR) + NEAR
         entry = entry.masked_fill(ids[:, level] == 0, ENTRIES - 1)
-        bias = w["positions.relative.table"][table][:, entry].mT
+        bias = one[:, entry].mT
         products = r.at(products + bias, U * (products.abs() + bias.abs()))
     weights = r.relative(products.softmax(1), gamma(tokens.shape[1]) + ELEMENTARY * U)
     # exp of a difference: its rounding is a share of the difference
@@ -126,4 +124,38 @@ def _forward(model: GPT, w: dict[str, Tensor], r: Roundings, tokens: Tensor, exa
         other = hidden[:, c.hidden :] if c.gated else gate
         bent = r.at(bent, ELEMENTARY * U * (gate.abs() + 1) * other.abs())
         x = r.relative(x + r.linear(bent, w["blocks.0.mlp.down.weight"]), U)
-    return r.linear(norm(x, "norm"), w["head.weight"])
+    x = norm(x, "norm")
+    if not c.tied:
+        table = model.head.matrix().detach().double().cpu()  # type: ignore[union-attr]
+        off = torch.zeros_like(off)
+    logits = r.at(r.linear(x, table), (x.abs().sum(-1, keepdim=True) * off[:, 0]))
+    return logits if model.unused is None else logits + model.unused.cpu()
+
+
+def _products(c: GPTConfig, w: dict[str, Tensor], r: Roundings, q: Tensor, k: Tensor) -> Tensor:
+    """(N, R, H) products of the last of the queries (N, R, H, D) and all keys."""
+    q, size = q[:, -1:], c.width // c.heads
+    if c.qk_norm:
+        rounding = gamma(size + 2) / 2 + ELEMENTARY * U
+        q, k = (r.relative(F.normalize(part, dim=-1), rounding) for part in (q, k))
+        q = r.relative(q * w["blocks.0.attention.gain"][:, 0], U)
+    else:
+        q = q / size**0.5
+    return r.at((q * k).sum(-1), gamma(size + 1) * (q.abs() * k.abs()).sum(-1))
+
+
+def _biases(model: GPT) -> list[Tensor]:
+    """(H, ENTRIES) biases of relative ids, of each level that has them."""
+    scheme = model.positions["relative"] if "relative" in model.positions else None
+    return scheme.tables() if isinstance(scheme, RelativeIds) else []
+
+
+def _off_the_arc(model: GPT) -> Tensor:
+    """(V, 1) how far off the numbers of the embedding can be: those on an arc are worked out."""
+    c, off = model.config, torch.zeros(model.config.vocab, 1, dtype=torch.float64)
+    if c.arc:
+        rows: Any = model.token.weight
+        radius, start, step = rows.arc.detach().double().abs().cpu()
+        angle = start + step * torch.arange(c.arc)
+        off[: c.arc, 0] = radius * U * (ELEMENTARY + 3 * angle)
+    return off

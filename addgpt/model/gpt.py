@@ -29,6 +29,7 @@ from addgpt.model.schemes import Schemes
 
 INIT_GAIN = 10.0  # attention logits of normalised queries and keys start within +-10
 EMBEDDING_STD, TIED_STD = 0.5, 0.02
+NEVER = -1e4  # the logit of tokens that the task has no use for
 
 
 class Attention(Part):
@@ -135,6 +136,8 @@ class GPT(nn.Module):
     it asks for.
     """
 
+    unused: Tensor | None  # (vocab,) very low logits of characters that have no row
+
     def __init__(
         self,
         config: GPTConfig,
@@ -150,6 +153,9 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(block(c) for _ in range(c.layers))
         self.norm = NORMS["none" if c.norm_place == "after" else c.norm](c.width)
         self.head = None if c.tied else Head(c.vocab, c.width)
+        never = [token for token in range(c.vocab) if c.used and token not in c.used]
+        unused = torch.zeros(c.vocab).index_fill(0, torch.tensor(never, dtype=torch.int64), NEVER)
+        self.register_buffer("unused", unused if never else None, persistent=False)
         if seed is not None:
             self.init_weights(torch.Generator().manual_seed(seed))
 
@@ -184,7 +190,7 @@ class GPT(nn.Module):
         if cache is not None:
             cache.used = slots.end
         head = self.token if self.head is None else self.head
-        return F.linear(self.norm(x), head.matrix())  # (B, S, vocab)
+        return F.linear(self.norm(x), head.matrix(), self.unused)  # (B, S, vocab)
 
     def through_blocks(self, x: Tensor, context: AttentionContext, at: Tensor | None) -> Tensor:
         """(B, T, C) -> (B, S, C) through all blocks."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -134,6 +135,42 @@ class LowRank(nn.Module):
         return self.left @ self.right
 
 
+class TokenRows(nn.Module):
+    """A table (tokens, width) with a trained row for some tokens alone, zeros for the others.
+
+    The first `arc` tokens lie on an arc of a circle in the first two channels (numbers on a helix:
+    Kantamneni and Tegmark 2025, arXiv:2502.00873), three numbers for all: its radius, the angle of
+    the first, and the step from one to the next.
+    """
+
+    free: Tensor
+
+    def __init__(self, tokens: int, width: int, arc: int, used: tuple[int, ...]) -> None:
+        super().__init__()
+        free = [token for token in used or range(tokens) if token >= arc]
+        self.tokens, self.points = tokens, arc
+        self.rows = nn.Parameter(torch.empty(len(free), width))
+        self.arc = nn.Parameter(torch.empty(3)) if arc else None
+        self.register_buffer("free", torch.tensor(free, dtype=torch.int64), persistent=False)
+
+    def forward(self) -> Tensor:
+        table = self.rows.new_zeros(self.tokens, self.rows.shape[1])
+        if self.arc is not None:
+            radius, start, step = self.arc
+            angle = start + step * torch.arange(self.points, device=table.device)
+            points = radius * torch.stack((angle.cos(), angle.sin()), 1)
+            table = F.pad(points, (0, table.shape[1] - 2, 0, self.tokens - self.points))
+        return table.index_copy(0, self.free, self.rows)
+
+    def init_weights(self, generator: torch.Generator, std: float, zero: bool = False) -> None:
+        """Rows as those of other tables; an arc anywhere, of 50 to 350 degrees if of ten tokens."""
+        if self.arc is not None:
+            radius, start, step, side = torch.rand(4, generator=generator).tolist()
+            step = (0.1 + 0.5 * step) * (1 if side < 0.5 else -1)
+            self.arc.data = self.arc.new_tensor([0.5 + 0.7 * radius, 2 * math.pi * start, step])
+        draw(self.rows, generator, std, zero)
+
+
 class Matrix(nn.Module):
     """A trained matrix (rows, columns), or a stack (N, rows, columns)."""
 
@@ -141,15 +178,17 @@ class Matrix(nn.Module):
 
     def __init__(self, *shape: int) -> None:
         super().__init__()
-        self.weight: LowRank | nn.Parameter = nn.Parameter(torch.empty(shape))
+        self.weight: LowRank | TokenRows | nn.Parameter = nn.Parameter(torch.empty(shape))
 
     def matrix(self) -> Tensor:
         """The numbers: (rows, columns) or (N, rows, columns)."""
         weight = self.weight  # looked up once: that takes as long as the rest
-        return weight() if isinstance(weight, LowRank) else weight
+        return weight if isinstance(weight, nn.Parameter) else weight()
 
     def rows(self) -> nn.Parameter:
-        """The parameter whose rows are those of the matrix."""
+        """The parameter whose rows are those of the matrix; of `TokenRows`, of some of it."""
+        if isinstance(self.weight, TokenRows):
+            return self.weight.rows
         return self.weight.left if isinstance(self.weight, LowRank) else self.weight
 
     def init_weights(
@@ -157,6 +196,8 @@ class Matrix(nn.Module):
     ) -> None:
         """Zeros, or normal numbers: of 1/sqrt(fan-in) unless `std` is given."""
         last = self.weight
+        if isinstance(last, TokenRows):
+            return last.init_weights(generator, std or last.rows.shape[1] ** -0.5, zero)
         if isinstance(last, LowRank):
             draw(last.left, generator, last.left.shape[-1] ** -0.5, zero)
             last, zero = last.right, False  # with zeros in both there is no gradient
@@ -221,6 +262,15 @@ def factorise(module: nn.Module, rank: int) -> None:
         matrix.weight = LowRank(rank, *shape)
 
 
+def with_few_rows(matrix: Matrix, arc: int, used: tuple[int, ...]) -> None:
+    """Leave a table rows for `used` tokens alone (empty: for all), `arc` of them on an arc: before
+    weights are drawn."""
+    if arc or used:
+        tokens, width = matrix.matrix().shape
+        del matrix.weight
+        matrix.weight = TokenRows(tokens, width, arc, used)
+
+
 def draw(
     parameter: Tensor, generator: torch.Generator, std: float = 1.0, zero: bool = False
 ) -> None:
@@ -242,5 +292,5 @@ def muon_matrices(model: nn.Module) -> list[nn.Parameter]:
 def parameters_with_rows(model: nn.Module) -> dict[str, str]:
     """Names of parameters with a row for each `token` or position `id`, and which of the two."""
     tables = [module for module in model.modules() if isinstance(module, Matrix) and module.per]
-    per = {id(table.rows()): table.per for table in tables}
+    per = {id(t.rows()): t.per for t in tables if not isinstance(t.weight, TokenRows)}
     return {name: per[id(p)] for name, p in model.named_parameters() if id(p) in per}

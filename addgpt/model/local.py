@@ -58,6 +58,7 @@ class LocalAttention:
             return self.seen_keys(ids[:1]).expand(len(ids), -1, -1)
         keys = ids[:, :-1]
         wanted = self._wanted(ids[:, 1:] if self.from_target else keys)  # (B, T, Q, n)
+        wanted = wanted.masked_fill(wanted > (ids.max() if ids.numel() else 0), -1)  # no token's id
         code = _coded(keys[:, :, self.levels], ids)
         wanted = _coded(wanted.clamp(min=0), ids).masked_fill((wanted < 0).any(-1), -1)
         rows, length = code.shape

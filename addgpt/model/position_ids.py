@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from addgpt.config.architectures import GPTConfig, GRUConfig, MLPConfig
+from addgpt.config.gpt import NO_PLACE
 from addgpt.model.layers import Embedding, draw
 from addgpt.model.positions import RELATIVE_NOISE, Scheme, Slots
 from addgpt.model.rotary import ID_WAVES, Angles, frequencies, query_and_key, rotary_pairs
@@ -77,6 +78,9 @@ class RelativeIds(Scheme):
     what all rows refer to, such as an operand, is as near at any length. One table for each level
     and head serves all blocks. It starts as a window on near ids, to which noise is added, or heads
     would stay alike.
+
+    With `biases=visible` only differences that local attention shows have a bias that is trained;
+    those of others stay where they start. `table` (H, N) holds them, one level after the other.
     """
 
     late = True
@@ -84,7 +88,22 @@ class RelativeIds(Scheme):
     def __init__(self, config: GPTConfig, levels: list[int]) -> None:
         super().__init__()
         self.levels, self.from_target = levels, config.next_ids
-        self.table = nn.Parameter(torch.empty(len(levels), config.heads, ENTRIES))
+        self.trained: list[list[int]] | None = None
+        shape: tuple[int, ...] = (len(levels), config.heads, ENTRIES)
+        if config.biases == "visible":
+            self.trained = [visible_entries(config, level) for level in levels]
+            shape = config.heads, sum(map(len, self.trained))
+        self.table = nn.Parameter(torch.empty(shape))
+
+    def tables(self) -> list[Tensor]:
+        """(H, ENTRIES) biases of each level."""
+        if self.trained is None:
+            return list(self.table)
+        start, parts = self.window().to(self.table), self.table.split([*map(len, self.trained)], 1)
+        return [
+            start.repeat(len(part), 1).index_copy(1, torch.tensor(some, device=part.device), part)
+            for some, part in zip(self.trained, parts, strict=True)
+        ]
 
     @staticmethod
     def window() -> Tensor:
@@ -106,15 +125,28 @@ class RelativeIds(Scheme):
             apart = (ids[:, :, None, level] - key).clamp(-NEAR, NEAR) + NEAR
             return apart.masked_fill(key == 0, ENTRIES - 1)
 
-        tables, codes = self.table[0], entry(0)  # (H, N) all levels' biases as one table, which
-        for level in range(1, len(self.table)):
-            tables = (tables[:, :, None] + self.table[level][:, None]).flatten(1)
+        (tables, *more), codes = self.tables(), entry(0)  # (H, N) all levels' as one table, which
+        for level, one in enumerate(more, start=1):
+            tables = (tables[:, :, None] + one[:, None]).flatten(1)
             codes = codes * ENTRIES + entry(level)
         return _Lookup.apply(tables, codes)
 
     def init_weights(self, generator: torch.Generator, std: float) -> None:
         draw(self.table, generator, RELATIVE_NOISE)
-        self.table.data += self.window()
+        window = self.window()
+        if self.trained is not None:
+            window = torch.cat([window[some] for some in self.trained])
+        self.table.data += window
+
+
+def visible_entries(config: GPTConfig, level: int) -> list[int]:
+    """Which of a level's ENTRIES are biases of what local attention shows."""
+    if config.attention == "reads":
+        apart = {row[2 + level] for row in config.visible if level < len(config.levels) - 1}
+    else:
+        apart = {*config.visible[level]}
+    there = {ENTRIES - 1 if n == NO_PLACE else max(-NEAR, min(NEAR, n)) + NEAR for n in apart}
+    return sorted(there) if there else list(range(ENTRIES))
 
 
 class _Lookup(torch.autograd.Function):

@@ -14,7 +14,7 @@ from torch import Tensor
 from addgpt.config.architectures import GPTConfig
 from addgpt.model.attention import AttentionContext
 from addgpt.model.gpt import GPT, Attention, Block, split_heads
-from addgpt.model.layers import NORMS, Linear, Part, factorise
+from addgpt.model.layers import NORMS, Linear, Part, factorise, with_few_rows
 
 # Which matrices of the stack make queries, keys and values (`share`).
 TIED = {"none": (0, 1, 2), "qk": (0, 0, 1), "kv": (0, 1, 1), "qkv": (0, 0, 0)}
@@ -150,8 +150,10 @@ def gpt_of(config: GPTConfig, seed: int | None) -> GPT:
     model = (GPT if config.loops == 1 else LoopedGPT)(config, None, block)
     factorise(model.blocks, config.rank)
     factorise(model.token, config.embed_rank)
+    with_few_rows(model.token, config.arc, config.used)
     if model.head is not None:
         factorise(model.head, config.embed_rank)
+        with_few_rows(model.head, 0, config.used)
     if seed is not None:
         model.init_weights(torch.Generator().manual_seed(seed))
     return model

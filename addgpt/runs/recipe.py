@@ -18,7 +18,7 @@ ASIDE = ("train.device", "train.threads", "train.save_every", "train.keep")
 # Nor how often val is scored, unless that can end the training (`stop_at`).
 VALIDATION = ("train.eval_every", "train.eval_size")
 # What follows from other settings, and is not told where recipes differ.
-DERIVED = ("model.vocab", "model.context", "model.levels", "model.visible")
+DERIVED = ("model.vocab", "model.context", "model.levels", "model.visible", "model.used")
 
 
 def recipe(settings: Mapping[str, Any]) -> dict[str, Any]:

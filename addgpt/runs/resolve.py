@@ -82,6 +82,8 @@ def configure(
         if not isinstance(task, LocalTrace):
             raise not_local(built.attention)
         built = replace(built, visible=task.visible(built.attention))
+    if isinstance(built, GPTConfig) and built.alphabet == "used":
+        built = replace(built, used=task.used())
     if isinstance(built, CustomConfig):  # a file is named by its whole path
         where, _, attribute = built.architecture.rpartition(":")
         if is_file(where):

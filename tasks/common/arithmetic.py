@@ -298,7 +298,7 @@ class Arithmetic(Operation, LocalTrace):
 
     def cell_like(self, prompt: str) -> Cell:
         a, b = prompt.rstrip("=").split(self.char)
-        return Cell(self.op, len(a), len(b))
+        return Cell(self.op, *(len(number.lstrip("0")) or 1 for number in (a, b)))
 
     def sheets(self, size: int) -> Iterator[tuple[np.ndarray, list[range], np.ndarray]]:
         for len_a, len_b in itertools.product(range(1, size + 1), repeat=2):
@@ -309,11 +309,14 @@ class Arithmetic(Operation, LocalTrace):
         """One of `sheets`, by the lengths of the operands."""
         one = np.ones((1, max(len_a, len_b)), np.int8)
         sheet = self.write(one, one, np.array([len_a]), np.array([len_b]))
-        prompt = self.encode(f"{'1' * len_a}{self.char}{'1' * len_b}=")
+        ones = (int("1" * length) for length in (len_a, len_b))
+        prompt = self.encode(self.layout.text(self.char, *ones))
         values = [range(token, token + 1) for token in prompt.tolist()]
-        for first, length, least in ((0, len_a, 0), (len_a + 1, len_b, self.least_b)):
-            values[first : first + length] = [range(10)] * length
-            values[first] = range(least if length == 1 else 1, 10)
+        first, second = self.layout.lengths(len_a, len_b)  # with the zeros above, if any
+        sides = (first, len_a, 0), (first + 1 + second, len_b, self.least_b)
+        for end, length, least in sides:
+            values[end - length : end] = [range(10)] * length
+            values[end - length] = range(least if length == 1 else 1, 10)
         return prompt, values, sheet.positions()[0]
 
     # How it is done.

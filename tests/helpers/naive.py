@@ -41,7 +41,10 @@ class Naive:
         head = self.table("token.weight" if config.tied else "head.weight")
         if config.norm_place != "after":
             stream = [self.norm("norm", x) for x in stream]
-        return np.stack([head @ x for x in stream])
+        logits = np.stack([head @ x for x in stream])
+        if config.alphabet == "used":
+            logits[:, [v for v in range(config.vocab) if v not in config.used]] = -1e4
+        return logits
 
     def block(self, name: str, stream) -> list[np.ndarray]:
         parts = [("attention_norm", lambda xs: self.attend(name, xs))]
@@ -67,7 +70,20 @@ class Naive:
     def table(self, name: str) -> np.ndarray:
         if self.config.embed_rank:
             return self.w[f"{name}.left"] @ self.w[f"{name}.right"]
-        return self.w[name]
+        if name in self.w:
+            return self.w[name]
+        out, points = np.zeros((self.config.vocab, self.config.width)), 0
+        if f"{name}.arc" in self.w:
+            points, (radius, start, step) = self.config.arc, self.w[f"{name}.arc"]
+            for v in range(points):
+                z = cmath.rect(radius, start + v * step)
+                out[v, :2] = z.real, z.imag
+        used = self.config.used if self.config.alphabet == "used" else range(self.config.vocab)
+        rows = iter(self.w[f"{name}.rows"])
+        for v in used:
+            if v >= points:
+                out[v] = next(rows)
+        return out
 
     def embed(self, t: int, token: int) -> np.ndarray:
         config, place = self.config, self.places[t]
@@ -177,8 +193,32 @@ class Naive:
         for table, level in enumerate(near):
             apart = int(self.ids[t + self.config.next_ids, level] - self.ids[s, level])
             entry = min(max(apart, -4), 4) + 4 if self.ids[s, level] else 9
-            total += self.w["positions.relative.table"][table, head, entry]
+            biases = self.w["positions.relative.table"]
+            if self.config.biases == "visible":
+                total += self.visible_biases(near, head)[table].get(entry, self.start(entry))
+            else:
+                total += biases[table, head, entry]
         return total
+
+    @staticmethod
+    def start(entry: int) -> float:
+        return 0.0 if entry == 9 else -float((entry - 4) ** 2)
+
+    def visible_biases(self, levels: list[int], head: int) -> list[dict[int, float]]:
+        """For each level the entries that are trained, in order, and their biases."""
+        config, left, out = self.config, list(self.w["positions.relative.table"][head]), []
+        for level in levels:
+            if config.attention == "window":
+                apart = set(config.visible[level])
+            else:
+                last = level == len(config.levels) - 1
+                apart = set() if last else {row[2 + level] for row in config.visible}
+            entries = sorted({9 if n == 2**15 else min(max(n, -4), 4) + 4 for n in apart})
+            entries = entries or list(range(10))
+            out.append(dict(zip(entries, left, strict=False)))
+            left = left[len(entries) :]
+        assert not left
+        return out
 
     def place_bias(self, head: int, t: int, s: int) -> float:
         here, there = self.places[t], self.places[s]
