@@ -141,9 +141,7 @@ def _check_models(task: Graded, plan: Plan) -> None:
         model = configure(TASK, dict(plan.settings) | {"path": str(file)}, plan.seed).model
     if model.longest is not None:
         what = f"position={model.position}" if isinstance(model, GPTConfig) else model.architecture
-        raise UsageError(
-            f"{what} has a longest text; problems grow: choose position=none or rotary"
-        )
+        raise UsageError(f"{what} cannot read longer problems; try position=none or rotary")
 
 
 def _first(task: Graded, plan: Plan) -> list[dict[str, Any]]:
