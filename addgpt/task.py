@@ -125,10 +125,9 @@ class Batch:
         def joined(name: str, fill: int) -> np.ndarray:
             arrays = [getattr(batch, name) for batch in batches]
             shape = (sum(map(len, arrays)), size, *arrays[0].shape[2:])
-            out, start = np.full(shape, fill, np.result_type(*{a.dtype for a in arrays})), 0
-            for array in arrays:
-                out[start : start + len(array), : array.shape[1]] = array
-                start += len(array)
+            out = np.full(shape, fill, np.result_type(*{a.dtype for a in arrays}))
+            for array, end in zip(arrays, np.cumsum([*map(len, arrays)]), strict=True):
+                out[end - len(array) : end, : array.shape[1]] = array
             return out
 
         problems = np.concatenate([batch.problems for batch in batches])
@@ -300,7 +299,7 @@ class Graded(Task):
         return problem
 
     def text(self, problem: Problem) -> str:
-        """A problem as a person types it: the way back from `parse`."""
+        """A problem as a person types it: the inverse of `parse`."""
         return str(problem)
 
     def seen(self, cell: Cell) -> bool:

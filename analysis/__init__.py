@@ -5,7 +5,7 @@
     figures   tables of one or several runs -> figures; `addgpt figures results` draws them all
     mistakes  of one run: where its answers go wrong
     seeds     of one recipe: how far its seeds are apart
-    studies   what pages of docs/ were computed from; `addgpt study` lists them
+    studies   the tables and figures of pages of docs/; `addgpt study` lists them
     report    a results folder -> one page of html; `addgpt report` writes it
 
 The notebooks show how to use them from Python.

@@ -94,7 +94,7 @@ from addgpt.task import (
     setting,
 )
 from tasks.common import digits, paper
-from tasks.common.arithmetic import MAX_ID, Arithmetic, share_setting, some_full
+from tasks.common.arithmetic import MAX_ID, Arithmetic, share_setting
 from tasks.common.ids import ALPHABET, HINTS, WRITTEN
 from tasks.common.layout import (
     BEGIN,
@@ -109,6 +109,7 @@ from tasks.common.layout import (
     spaced,
 )
 from tasks.common.operation import NUMBER, row_of, sizes
+from tasks.common.problems import some_full
 from tasks.common.rules import END, either, of
 from tasks.common.scratchpads import (
     UNDER_HEAD,

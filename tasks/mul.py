@@ -55,11 +55,11 @@ from tasks.common.arithmetic import (
     Arithmetic,
     local_recipe,
     share_setting,
-    some_full,
     traced_recipe,
 )
 from tasks.common.layout import REVERSE_OPERANDS, TRACE_DROP, Layout
 from tasks.common.operation import NUMBER, row_of, sizes
+from tasks.common.problems import some_full
 from tasks.common.rules import COMMA, END, EQUALS, SEMICOLON, carries, of
 from tasks.common.sheet import ALL_KINDS, Kind, Sheet
 
@@ -79,7 +79,7 @@ class Mul(Arithmetic, Auxiliary):
         TRACES,
     )
     trace_drop: int = setting(
-        0, "tokens left out at the beginning of the work", features=TRACE_DROP, low=0, high=MAX_ID
+        0, "tokens left out at the start of the trace", features=TRACE_DROP, low=0, high=MAX_ID
     )
     reverse_operands: bool = setting(
         False, "write operands lowest digit first", features=REVERSE_OPERANDS

@@ -56,21 +56,11 @@ from addgpt.task import (
     UsageError,
     setting,
 )
-from tasks.common import digits, many, paper, splits
+from tasks.common import digits, many, paper, running, splits
 from tasks.common.arithmetic import MAX_ID, MAX_ROUNDS, NUMBERS, check_far, length_setting
 from tasks.common.ids import ALPHABET, OFFSET
 from tasks.common.operation import Operation, sizes
 from tasks.common.rules import EQUALS, PLUS
-from tasks.common.running import (
-    RULES,
-    carries_pattern,
-    padded,
-    sums_pattern,
-    widest,
-    write_carries,
-    write_sums,
-    written_lengths,
-)
 from tasks.common.sheet import LEVELS, Kind, Sheet
 
 MAX_OPERANDS = 1000
@@ -131,18 +121,18 @@ class Sum(Operation, LocalTrace):
                 operands[:, index], kind, exists=exists, step=step, most_significant_first=True
             )
         sheet.equals(Kind.STOP, step=1)  # it stands before a row as `;` does
-        write = write_sums if self.trace == "sums" else write_carries
+        write = running.write_sums if self.trace == "sums" else running.write_carries
         write(sheet, operands, lengths)
         return sheet
 
     def rules(self) -> dict[int, Rule]:
-        return RULES if self.trace == "carry" else {}
+        return running.RULES if self.trace == "carry" else {}
 
     # The problems there are.
 
     def prompt(self, problem: Problem) -> str:
         operands = self.check(problem)
-        width = widest(len(operands), max(sizes(problem))) if self.trace == "sums" else 0
+        width = running.widest(len(operands), max(sizes(problem))) if self.trace == "sums" else 0
         return f"{self.op.join(str(operand).zfill(width) for operand in operands)}="
 
     def parse(self, text: str) -> Problem:
@@ -255,12 +245,12 @@ class Sum(Operation, LocalTrace):
         return self._written(operands[keep], lengths[keep])
 
     def positions(self, tokens: np.ndarray, slots: int) -> np.ndarray:
-        _, lengths = written_lengths(tokens)
+        _, lengths = running.written_lengths(tokens)
         zeros = np.zeros((*lengths.shape, int(lengths.max())), np.int8)
         return self.write(zeros, lengths).positions(tokens.shape[1] + slots)
 
     def reference(self, prompts: np.ndarray) -> Batch:
-        ends, lengths = written_lengths(prompts)
+        ends, lengths = running.written_lengths(prompts)
         place = np.arange(int(lengths.max()))
         index = np.maximum(ends[:, :, None] - 1 - place, 0).reshape(len(prompts), -1)
         operands = np.take_along_axis(prompts, index, 1).reshape(*lengths.shape, -1)
@@ -347,18 +337,18 @@ class Sum(Operation, LocalTrace):
         return Batch(np.zeros((0, 1), np.uint8), np.zeros((0, 1), bool), levels)
 
     def _lengths_written(self, lengths: np.ndarray) -> np.ndarray:
-        return padded(lengths) if self.trace == "sums" else lengths
+        return running.padded(lengths) if self.trace == "sums" else lengths
 
     # Completions.
 
     def numbers(self, problem: Problem, completion: str) -> list[list[int]]:
         count, longest = len(self.check(problem)), max(sizes(problem))
         if self.trace == "sums":
-            pattern, step = sums_pattern(count, widest(count, longest)), 1
+            pattern, step = running.sums_pattern(count, running.widest(count, longest)), 1
         else:
             nines = [10**size - 1 for size in sizes(problem)]
             largest = [*itertools.accumulate(nines)][1:]
-            pattern, step = carries_pattern([len(str(one)) for one in largest]), 2
+            pattern, step = running.carries_pattern([len(str(one)) for one in largest]), 2
         return [self.matched(f"{pattern}#", completion)[0][::step][::-1]]
 
     def labels(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The auxiliary loss on running sums: against Python's integers, and a loss worked out apart."""
+"""The auxiliary loss on running sums: against Python's integers, and a loss computed apart."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_resumed_run_is_the_same_and_its_model_has_no_more_weights(toy_run):
 
 
 def test_what_has_none_is_refused(toy_run):
-    with pytest.raises(UsageError, match="aux needs a task that has an auxiliary loss, mul; add"):
+    with pytest.raises(UsageError, match="task add has no auxiliary loss: aux must be 0; try mul"):
         Loop(toy_run(aux=1.0))
     run = toy_run(name="gru", task="mul", trace="none")
     settings = run.config.train.__class__(aux=1.0)

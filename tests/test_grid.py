@@ -141,8 +141,9 @@ def test_the_grids_that_come_along_can_be_run(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('name = "widths"', "a grid is called as its file"),
+        ('name = "widths"', "the name of a grid is that of its file"),
         ("sedes = [1]", "unknown key 'sedes' in Grid; valid keys: case, cases_of, eval,"),
+        ("name = 'other'", "name is not a key: the name of a grid is that of its file"),
         ("seeds = []", "seeds must be different whole numbers, not []"),
         ("seeds = [1, 1]", "different"),
         ("seeds = [-1]", "seeds must be at least 0, not -1"),

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from addgpt.cli.main import main
+from addgpt.training import self_improvement
 from addgpt.training.self_improvement import long_enough, majority
 
 SMALL = "steps=4 width=8 heads=2 layers=1 batch_size=8 eval_size=8 position=none threads=1".split()
@@ -86,7 +87,34 @@ def test_a_round_goes_on_where_it_was_stopped_and_knows_what_is_right(tmp_path):
 def test_what_cannot_be_trained_leaves_no_folder(tmp_path):
     out = tmp_path / "a"
     done = CliRunner().invoke(main, [*WORDS, "--set", "aux=1", "--out", str(out)])
-    assert done.exit_code == 2 and "aux needs a task" in done.stderr and not out.exists()
+    assert done.exit_code == 2 and "has no auxiliary loss" in done.stderr and not out.exists()
+
+
+def test_what_is_agreed_on_is_learned_right_or_wrong_and_what_is_right_is_counted(
+    tmp_path, monkeypatch
+):
+    """Three models that add right; two of them forget what a sum has beyond 999."""
+
+    def answered(run, prompts):
+        sums = [sum(map(int, prompt.rstrip("=").split("+"))) for prompt in prompts]
+        short = run.path.name != "model-0"
+        return [str(total % 1000 if short else total)[::-1] for total in sums]
+
+    monkeypatch.setattr(self_improvement, "_answered", answered)
+    out = tmp_path / "a"
+    done = CliRunner().invoke(main, [*WORDS, "--models", "3", "--json", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    own = [json.loads(line) for line in (out / "round-01/problems.jsonl").open()]
+    own, right = [row for row in own if row["round"] == 1], 0
+    for row in own:
+        total = sum(map(int, row["problem"].rstrip("=").split("+")))
+        assert row["answer"] == str(total % 1000)[::-1] and len(row["answer"]) > 1
+        right += total < 1000
+    assert 0 < right < len(own)
+    rows = [row for row in json.loads(done.stdout) if row["round"] == 1]
+    assert {(row["added"], row["added_right"]) for row in rows} == {(len(own), right)}
+    assert all(row["right"] == row["n"] for row in rows if row["model"] == 0)
+    assert all(row["right"] < row["n"] for row in rows if row["model"] > 0)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +131,21 @@ def test_what_cannot_be_is_said_in_one_line(tmp_path, words, message):
     assert done.exit_code == 2 and message in done.stderr and done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("task", ["shakespeare", "modular", "file", "sum"])
-def test_problems_must_have_two_numbers_to_make_longer(tmp_path, task):
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        ("position=learned", "position=learned cannot read longer problems"),
+        ("width=7", "heads=4 does not divide width=7"),
+    ],
+)
+def test_models_that_cannot_be_or_cannot_grow_leave_no_folder(tmp_path, pair, message):
+    words = ["improve", "--task", "add", "--digits", "2", "--count", "100", "--set", pair]
+    done = CliRunner().invoke(main, [*words, "--out", str(tmp_path / "a")])
+    assert done.exit_code == 2 and message in done.stderr, done.output
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("task", ["shakespeare", "modular", "file", "sum", "calc"])
+def test_problems_must_be_one_operation_on_two_numbers_to_make_longer(tmp_path, task):
     done = CliRunner().invoke(main, ["improve", "--task", task, "--out", str(tmp_path / "a")])
     assert done.exit_code == 2 and "to make longer" in done.stderr, done.output

@@ -11,7 +11,6 @@ from click.testing import CliRunner
 
 from addgpt.cli.main import main
 from addgpt.evaluation.perplexity import sample_text, score_text
-from addgpt.model.build import build
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
 from addgpt.task import SPLITS
@@ -19,14 +18,11 @@ from addgpt.task_lookup import load_task
 from addgpt.training.loop import train
 from tasks.common import corpus
 from tasks.lines import split_of
+from tests.helpers.texts import TINY, run_of
 
 pytestmark = pytest.mark.slow
 
 LENGTH = 997  # characters of a text in which none comes up twice, so that each tells its place
-TINY = {
-    "layers": "1", "width": "16", "heads": "2", "steps": "20", "batch_size": "8", "threads": "1",
-    "eval_every": "10", "eval_size": "16", "save_every": "10", "warmup": "2",
-}  # fmt: skip
 NAMES = [f"{a}{b}{c}" for a in "abcdefgh" for b in "aeiou" for c in "lmnrst"]
 
 
@@ -309,12 +305,6 @@ def test_the_default_list_is_the_words_of_tinyshakespeare(tmp_path, monkeypatch)
     assert sorted(found) == sorted(wanted)
 
 
-def run_of(name, file, folder, **settings) -> Run:
-    run = Run.create(folder, configure(name, TINY | {"corpus": str(file)} | settings))
-    train(run)
-    return run
-
-
 @pytest.mark.parametrize("name", ["shakespeare", "lines"])
 def test_training_lowers_the_loss_and_logs_no_exact_match(name, names, tmp_path):
     run = run_of(name, names, tmp_path / "run", block="4", steps="40", lr="0.01")
@@ -357,36 +347,6 @@ def test_eval_writes_the_loss_of_the_whole_held_out_part(name, split, rows, name
     assert f"{first.nats:.4f}" in text.stdout and "loss.json" in text.stderr
     refused = CliRunner().invoke(main, ["eval", str(tmp_path / "run"), "--per-cell", "5"])
     assert refused.exit_code == 2 and "a text is scored as a whole" in refused.stderr
-
-
-@pytest.mark.parametrize("shape", [{"tied": "false"}, {"tied": "true"}, {"embed_rank": "2"}])
-def test_weights_go_to_another_alphabet_by_character(tmp_path, shape):
-    (tmp_path / "old.txt").write_text("bca " * 40)
-    (tmp_path / "new.txt").write_text("xa!c " * 40)
-    run = run_of("shakespeare", tmp_path / "old.txt", tmp_path / "old", block="4", **shape)
-    old = run.model()
-    config = configure(
-        "shakespeare", TINY | {"corpus": str(tmp_path / "new.txt"), "block": "4"} | shape, 7
-    )
-    new, fresh = build(config.model, 7), build(config.model, 7)
-    new.load_state_dict(run.weights_for(config.model, config.options["characters"], 7))
-    by_token = ("token.weight", "token.weight.left", "head.weight", "head.weight.left")
-    tables = [m.state_dict() for m in (old, new, fresh)]
-    for name in set(by_token) & set(tables[0]):
-        before, after, drawn = (table[name] for table in tables)
-        for row, char in enumerate(" !acx"):
-            if char in " ac":
-                assert torch.equal(after[row], before[" abc".index(char)])
-            else:
-                assert torch.equal(after[row], drawn[row])
-    for (name, one), (_, other) in zip(old.named_parameters(), new.named_parameters(), strict=True):
-        assert name in by_token or torch.equal(one, other)
-    text = torch.tensor([[" abc".index(char) for char in "ac a"]])
-    other = torch.tensor([[" !acx".index(char) for char in "ac a"]])
-    ids = torch.zeros(1, 5, 0).long()
-    with torch.no_grad():
-        known = old(text, ids)[..., [0, 1, 3]]  # logits of " ac"
-        assert torch.allclose(known, new.eval()(other, ids)[..., [0, 2, 3]], atol=1e-6)
 
 
 def test_training_may_begin_with_the_weights_of_another_text(tmp_path, prose, names):

@@ -177,7 +177,7 @@ class Remainders(Decimals):
 
 
 def one(value: Value) -> Number:
-    """A value that decimals are computed with. Raises UsageError where it has a remainder."""
+    """A value to compute with in decimals. Raises UsageError where it has a remainder."""
     if isinstance(value, Quotient):
         whole, rest = (-x if x.units < 0 else x for x in value)
         raise UsageError(

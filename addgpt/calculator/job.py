@@ -1,4 +1,4 @@
-"""One expression while it is computed: which questions it has, and what became of them."""
+"""One expression while it is evaluated: which questions it has, and what became of them."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class Solution:
 
 
 class Job:
-    """One expression while it is computed.
+    """One expression while it is evaluated.
 
     Whatever is wrong with the expression itself is found at once, before the model is asked: its
     truth is computed with every question answered by Python.

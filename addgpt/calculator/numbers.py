@@ -25,7 +25,7 @@ MAX_ZEROS = 20  # between the point and the first other digit, from which on 1e-
 
 @dataclass(frozen=True)
 class Rules:
-    """How expressions are computed.
+    """How expressions are evaluated.
 
     division  what `/` gives: `decimal`, 3.4; `remainder`, 3 remainder 2; or `fraction`, 17/5
     digits    significant ones of what has to be rounded; the whole part is never cut

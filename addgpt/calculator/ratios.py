@@ -107,7 +107,7 @@ class Fractions:
 
 
 def ratio(value: Value) -> Ratio:
-    """A value that fractions are computed with. Raises UsageError where it has a remainder."""
+    """A value to compute with in fractions. Raises UsageError where it has a remainder."""
     if isinstance(value, Ratio):
         return value
     exact = Fraction(one(value).value)

@@ -225,7 +225,7 @@ class Calculator:
         rules: Rules | None = None,
         names: Mapping[str, Value] | None = None,
     ) -> list[Job]:
-        """Expressions to be computed; in their `error`, what is wrong with them as typed."""
+        """Expressions to be evaluated; in their `error`, what is wrong with them as typed."""
         rules, many = rules or self.rules, self.task.operands_at_most
         return [Job(text, self._asker.check, rules, names, many) for text in texts]
 

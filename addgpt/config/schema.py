@@ -83,7 +83,7 @@ class TrainConfig:
         gradients=True,
     )  # fmt: skip
     aux: float = setting(
-        0.0, "weight of the auxiliary loss, of a task that has one: mul", features=catalogue.AUX,
+        0.0, "weight of the task's auxiliary loss, if it has one (mul)", features=catalogue.AUX,
         low=0, gradients=True,
     )  # fmt: skip
     curriculum: str = setting(

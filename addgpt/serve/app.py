@@ -103,7 +103,7 @@ class Pages:
 
 
 def messages(calculator: Calculator, text: str) -> Iterator[str]:
-    """What the page is told while an expression is computed, as server-sent events:
+    """What the page is told while an expression is evaluated, as server-sent events:
 
     step     a step begins: its title, the problem
     token    the model wrote a token: char, its chance, whether it is wrong, row and its label

@@ -129,10 +129,10 @@ def load_grid(name: str) -> Grid:
 
 
 def _read(path: Path) -> Grid:
-    found = read_toml(path)
-    if "name" in found:
-        raise UsageError("a grid is called as its file; leave name out, or set out")
-    return from_dict(Grid, found | {"name": path.stem})
+    data = read_toml(path)
+    if "name" in data:
+        raise UsageError("name is not a key: the name of a grid is that of its file")
+    return from_dict(Grid, data | {"name": path.stem})
 
 
 def _cases_of(grid: Grid, path: Path) -> tuple[Case, ...]:

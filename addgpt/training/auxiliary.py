@@ -98,6 +98,6 @@ def auxiliary_loss(task: Task, model: Model, settings: TrainConfig) -> Auxiliary
 def check_auxiliary(task: Task, attends: bool) -> None:
     """Raise UsageError unless a task has an auxiliary loss, and the model attention."""
     if not isinstance(task, Auxiliary):
-        raise UsageError(f"aux needs a task that has an auxiliary loss, mul; {task.name} has none")
+        raise UsageError(f"task {task.name} has no auxiliary loss: aux must be 0; try mul")
     if not attends:
         raise UsageError("aux needs attention: architecture=gpt")

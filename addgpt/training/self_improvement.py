@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from addgpt.config.errors import UsageError
+from addgpt.config.gpt import GPTConfig
 from addgpt.evaluation.exact_match import answer_of, answers
 from addgpt.generation.decode import EXTRA_TOKENS, write
 from addgpt.runs.files import (
@@ -89,14 +90,14 @@ def improve(
     A row for each model and each length that is scored: the longest it was trained on, and one
     digit more. `added` of the round's own answers were kept, `added_right` of them are right.
 
-    Raises UsageError for a folder with another plan, but for its number of rounds, and for a task
-    without two numbers; Damaged for a file that is not what was written.
+    Raises UsageError for a folder with another plan, but for its number of rounds, for a task whose
+    problems are not one operation on two numbers, and for models that cannot read longer ones;
+    Damaged for a file that is not what was written.
     """
     task = load_task(plan.task, dict(plan.options))
-    shortest = task.cells()[:1] if isinstance(task, Graded) and hasattr(task, "digits") else []
-    if not any(cell.len_a == cell.len_b == 1 for cell in shortest):
-        raise UsageError(f"task {plan.task} has no problems of two numbers to make longer")
-    assert isinstance(task, Graded)
+    if not isinstance(task, Graded) or not _can_grow(task):
+        what = "problems of one operation on two numbers to make longer; try add, sub, mul, div"
+        raise UsageError(f"task {plan.task} has no {what}")
     _keep_plan(plan, task, out)
     before: list[Run] = []
     for number in range(plan.rounds + 1):
@@ -105,8 +106,7 @@ def improve(
         file = folder / "problems.jsonl"
         if not file.exists():
             rows = _first(task, plan) if not number else _with_own(task, plan, number, before)
-            text = "".join(json.dumps(row) + "\n" for row in rows)
-            write_checked(folder, {file.name: text})
+            write_checked(folder, {file.name: _lines(rows)})
         runs = [_trained(plan, folder, index, before, on_step) for index in range(plan.models)]
         if not (folder / "scores.json").exists():
             scores = _scores(task, plan, number, runs, _read(file))
@@ -139,11 +139,17 @@ def _keep_plan(plan: Plan, task: Graded, out: Path) -> None:
 
 
 def _check(plan: Plan, task: Graded) -> None:
-    """Raise UsageError for what cannot be trained, before there is a folder."""
+    """Raise UsageError for models that cannot be trained, or cannot read longer problems, before
+    there is a folder."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "problems.jsonl")
-        file.write_text("".join(json.dumps(row) + "\n" for row in _first(task, plan)), "utf-8")
-        check_trainable(configure(TASK, {**plan.settings, "path": str(file)}, plan.seed))
+        file.write_text(_lines(_first(task, plan)), "utf-8")
+        config = configure(TASK, {**plan.settings, "path": str(file)}, plan.seed)
+        check_trainable(config)
+    model = config.model
+    if model.longest is not None:
+        what = f"position={model.position}" if isinstance(model, GPTConfig) else model.architecture
+        raise UsageError(f"{what} cannot read longer problems; try position=none or rotary")
 
 
 def majority(answers: Sequence[str], agree: float) -> str | None:
@@ -158,6 +164,17 @@ def long_enough(found: Mapping[str, str], shorter: int) -> dict[str, str]:
     for problem, answer in found.items():
         longest[len(problem)] = max(longest.get(len(problem), 0), len(answer))
     return {p: a for p, a in found.items() if len(a) >= longest[len(p)] - shorter}
+
+
+def _can_grow(task: Graded) -> bool:
+    """Whether cells are one operation on two numbers, by their lengths: a digit more is another."""
+    if not hasattr(task, "digits") or len({cell.op for cell in task.cells()}) != 1:
+        return False
+    drawn = task.batch(np.random.default_rng(0), 100, "train").problems
+    return all(
+        task.cell_of(problem)[1:3] == tuple(len(str(number)) for number in problem.operands)
+        for problem in drawn
+    )
 
 
 def _first(task: Graded, plan: Plan) -> list[dict[str, Any]]:
@@ -268,6 +285,10 @@ def _scores(
 
 def _is_right(task: Graded, prompt: str, answer: str) -> bool:
     return answers(task, task.parse(prompt), answer + task.end)
+
+
+def _lines(rows: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 def _read(file: Path) -> list[dict[str, Any]]:

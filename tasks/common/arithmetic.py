@@ -390,12 +390,6 @@ class Arithmetic(Operation, LocalTrace):
         return Batch(np.zeros((0, 1), np.uint8), np.zeros((0, 1), bool), levels)
 
 
-def some_full(rng: np.random.Generator, share: float, most: int, lengths: tuple) -> tuple:
-    """Operand lengths, a share of the problems of which get the longest."""
-    longest = rng.random(len(lengths[0])) < share
-    return tuple(np.where(longest, most, some) for some in lengths)
-
-
 def check_far(far: tuple[int, ...], digits: int) -> None:
     """Raise UsageError unless these are different lengths, longer than those trained on."""
     if len({*far}) < len(far) or not all(digits < length <= MAX_DIGITS for length in far):

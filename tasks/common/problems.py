@@ -62,6 +62,12 @@ def of_stratum(
     )
 
 
+def some_full(rng: np.random.Generator, share: float, most: int, lengths: tuple) -> tuple:
+    """Operand lengths, in a share of the problems the longest."""
+    longest = rng.random(len(lengths[0])) < share
+    return tuple(np.where(longest, most, some) for some in lengths)
+
+
 def edge_cases(rng, share: float, a, b, len_a, len_b) -> tuple[np.ndarray, np.ndarray]:
     """A share of the rows changed to one of the strata of `EDGES` each, lengths kept."""
     pick = np.where(rng.random(len(a)) < share, rng.integers(0, len(EDGES), len(a)), -1)
