@@ -130,8 +130,8 @@ class Batch:
                 out[end - len(array) : end, : array.shape[1]] = array
             return out
 
-        problems = np.concatenate([batch.problems for batch in batches])
-        return cls(joined("tokens", pad), joined("scored", 0), joined("positions", 0), problems)
+        parts = joined("tokens", pad), joined("scored", 0), joined("positions", 0)
+        return cls(*parts, np.concatenate([batch.problems for batch in batches]))
 
     def __len__(self) -> int:
         return len(self.tokens)

@@ -232,7 +232,7 @@ def test_time_is_bounded_and_so_is_who_may_wait(server, monkeypatch):
     assert "it takes too long" in events[-1][1]["text"]
     monkeypatch.setattr(server.pages, "places", asyncio.Semaphore(0))
     assert "the model is busy; try again" in server.events("1+1")[0][1]["text"]
-    assert server.ask("/attention", b"1+2\n30")[:2] == (400, "the model is busy; try again")
+    assert server.ask("/attention", b"1+2\n30")[:2] == (503, "the model is busy; try again")
 
 
 def test_the_page_takes_nothing_from_outside(server):

@@ -23,6 +23,7 @@ from addgpt.config.errors import UsageError
 from addgpt.interpret.activations import read
 from addgpt.interpret.page import page_data
 from addgpt.interpret.subject import subject, written
+from addgpt.runs.files import RunError
 from addgpt.serve import live
 
 SECONDS, HURRY = 60, 3  # that one expression may take; with all places taken
@@ -41,15 +42,14 @@ class Pages:
 
     def app(self) -> Starlette:
         folders: Any = [("addgpt.serve", "static"), ("addgpt.interpret", "static")]
-        routes = [
-            Route("/about", self.about),
-            Route("/solve", self.solve),
-            Route("/attention", self.attention, methods=["POST"]),
-            Route("/live", self.live),
-            Mount("/", StaticFiles(packages=folders, html=True)),
-        ]
-        refused: Any = {UsageError: lambda _, error: PlainTextResponse(str(error), 400)}
-        return Starlette(routes=routes, exception_handlers=refused)
+        routes = [Route(f"/{name}", getattr(self, name)) for name in ("about", "solve", "live")]
+        routes += [Route("/attention", self.attention, methods=["POST"])]
+        files = Mount("/", StaticFiles(packages=folders, html=True))
+        refused: Any = dict.fromkeys((UsageError, RunError), self.refused)
+        return Starlette(routes=[*routes, files], exception_handlers=refused)
+
+    def refused(self, request: Request, error: Exception) -> Response:
+        return PlainTextResponse(str(error), 503 if self.places.locked() else 400)
 
     async def about(self, request: Request) -> Response:
         proved = ", proved right for numbers of any length" if self.calculator.proved else ""
