@@ -196,7 +196,7 @@ def test_encode_and_decode_are_inverse(any_task):
         ("add", {"edges": "nan"}, r"edges must be in \[0, 1\]"),
         ("add", {"offset": -1}, r"offset must be in 0\.\.10000"),
         ("add", {"format": "forward"}, "format must be one of plain, reverse, padded"),
-        ("add", {"trace": "long"}, "trace must be one of none, carry, detailed, turing, not 'long'"),
+        ("add", {"trace": "long"}, "trace must be one of none, carry, detailed, turing, not 'lo"),
         ("add", {"full": 1.5}, r"full must be in \[0, 1\], not 1.5"),
         ("add", {"hints": True, "ids": "abacus"}, "hints=true writes the place value"),
         ("add", {"hints": True, "trace": "detailed"}, "trace=none or trace=carry, not detailed"),
