@@ -340,3 +340,7 @@ def test_a_context_alone_gives_the_logits_of_a_long_problem(original):
     for one, two in zip(proof.judged, other.judged, strict=True):
         for example in one.examples[1:]:
             assert np.abs(margin(model, example, one.tokens, one.right) - two.margin).max() < 1e-5
+
+
+def test_the_calculator_that_ships_is_proved():
+    assert Run(run_path("calculator")).proved()

@@ -221,6 +221,8 @@ def naive_line(part, target: str, place: int) -> int | None:
         return None
     answer = target.rindex("=") if "=" in target else re.search("[-+]", target).start()
     ends = sum(char in ENDS[part.name] for char in target[:place])
+    if trace == "whole":  # a plus ends a line, too, or follows what ends one
+        ends = sum(found.end() <= place for found in re.finditer(r";\+|[,;+]", target))
     return ends + 1 if place < answer else None
 
 

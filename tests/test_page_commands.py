@@ -59,7 +59,7 @@ NOT_RUN = {
     "eval hf:": "needs a model of transformers; tests/test_external_models.py makes one",
     "eval api:": "needs an endpoint; tests/test_external_api.py starts one",
     "eval answers:": "needs answers of a model; tests/test_external_models.py has some",
-    "figures results/gpt2-add-3": "what eval hf: leaves; tests/test_external_models.py",
+    "figures results/gpt2-": "what eval hf: leaves; tests/test_external_models.py",
     "certify": "half a minute; tests/test_certificate.py and tests/test_proving.py run it",
     "eval calculator": "a minute; test_the_suite_that_the_pages_show runs that model",
     "eval addgpt/pretrained/calculator": "a minute and a half; the same model",
@@ -94,6 +94,7 @@ SHOWN = {
     "tasks/add.py ": "test_trees_name_what_is_there",
     "[project.entry-points": "test_the_groups_of_entry_points",
     "from transformers import": "test_the_exported_calculator_of_the_page",
+    "from transformer_lens": "test_the_look_by_transformer_lens",
 }
 
 
@@ -296,6 +297,14 @@ def test_the_exported_calculator_of_the_page(folder, capsys):
     task = Run(SHIPPED).task()
     reference = task.texts(task.reference(task.encode("17/5=")[None]))[0]
     assert "".join(reference) in capsys.readouterr().out
+
+
+def test_the_look_by_transformer_lens():
+    """It reads as Python; tests/test_export.py does the same where TransformerLens is installed."""
+    code = "\n".join(shown("from transformer_lens"))
+    compile(code, "docs/export.md", "exec")
+    for name in re.findall(r"\.(boot_transformers|run_with_cache|add_tokens)", code):
+        assert f".{name}" in (ROOT / "tests/test_export.py").read_text()
 
 
 def test_the_groups_of_entry_points():
