@@ -22,7 +22,7 @@ from addgpt.generation.decode import write
 from addgpt.locality import LocalTrace
 from addgpt.model.gpt import GPT
 from addgpt.runs.resolve import configure
-from addgpt.runs.run import Run, RunError
+from addgpt.runs.run import Run, RunError, run_path
 from addgpt.task import Cell
 from addgpt.task_lookup import load_task
 from addgpt.training.loop import train

@@ -29,7 +29,7 @@ from tests.helpers.sweeps import SMALL, holder, tensors, trained, until, write_g
 pytestmark = pytest.mark.slow
 
 SETTINGS = {"steps": 40, "eval_every": 20, "save_every": 20}
-LONG = {"steps": 800, "eval_every": 80, "save_every": 80}
+LONG = {"steps": 2000, "eval_every": 80, "save_every": 80, "eval_size": 8}
 
 
 class RayError(Exception):
