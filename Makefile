@@ -2,9 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-# A process more than cores: tests of processes wait for them.
-WORKERS := $(shell $(PYTHON) -c "import os; print((os.cpu_count() or 1) + 1)")
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo check test lint figures bench docs
 
@@ -31,7 +29,7 @@ lint: $(READY)  ## style, the order of imports, types
 check: lint  ## lint and the quick tests: under 40 s on two cores
 	$(PYTEST) -m "not slow"
 
-test: lint  ## lint and the whole suite, a file of tests at a time to a process
+test: lint  ## lint and the whole suite, a file of tests to a core
 	$(PYTEST)
 
 figures: $(READY)  ## redraw every figure of results/

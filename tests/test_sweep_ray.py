@@ -29,7 +29,7 @@ from tests.helpers.sweeps import SMALL, holder, tensors, trained, until, write_g
 pytestmark = pytest.mark.slow
 
 SETTINGS = {"steps": 40, "eval_every": 20, "save_every": 20}
-LONG = {"steps": 2000, "eval_every": 80, "save_every": 80, "eval_size": 8}
+LONG = {"steps": 800, "eval_every": 80, "save_every": 80}
 
 
 class RayError(Exception):
@@ -98,6 +98,14 @@ def address(request):
     cluster.add_node(num_cpus=1)
     yield cluster.address
     cluster.shutdown()
+
+
+@pytest.fixture
+def interruptible():
+    """Ctrl-C is heard, also where the tests run in the background, with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
@@ -176,7 +184,7 @@ def test_runs_and_scores_are_those_of_single_runs(address, tmp_path):
     assert CliRunner().invoke(main, words).stdout == result.stdout
 
 
-def test_a_stopped_sweep_is_saved_and_resumed(swept, tmp_path):
+def test_a_stopped_sweep_is_saved_and_resumed(interruptible, swept, tmp_path):
     file = write_grid(tmp_path, "eval = false\nseeds = [0, 1, 2]", **SETTINGS | LONG)
     first = tmp_path / "runs" / "seed=0"
 
