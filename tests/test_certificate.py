@@ -224,6 +224,16 @@ def test_a_certificate_is_of_what_a_slot_sees_too(certified):
     assert not Run(certified.path).proved()
 
 
+def test_a_run_of_a_version_with_fewer_settings_is_certified(certified):
+    config = json.loads((certified.path / "config.json").read_text())
+    for name in ("arc", "alphabet", "used", "biases"):
+        del config["model"][name]
+    (certified.path / "config.json").write_text(json.dumps(config))
+    (certified.path / "SHA256SUMS").unlink()
+    run = Run(certified.path)
+    assert certify(run)["proved"] and run.proved()
+
+
 def test_where_the_checker_disagrees_nothing_is_proved(certified, monkeypatch):
     def disagree(folder):
         raise ValueError("no")

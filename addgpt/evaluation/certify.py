@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from addgpt.config.settings import to_dict
 from addgpt.evaluation.certificate import (
     Proof,
     check_certifiable,
@@ -30,7 +29,7 @@ from addgpt.model.gpt import GPT
 from addgpt.model.local import LocalAttention
 from addgpt.runs.files import write_checked
 from addgpt.runs.provenance import versions
-from addgpt.runs.run import CERTIFICATE, MODEL, Run, RunError, digest_of
+from addgpt.runs.run import CERTIFICATE, MODEL, Run, RunError
 
 CONTEXTS = "certificate.npz"
 TRIED = 400  # slots of each long problem on which the proof is tried out
@@ -76,7 +75,7 @@ def certify(run: Run, say: Callable[[str], None] = lambda text: None) -> dict[st
         "seed": run.config.seed,
         "parameters": model.parameter_count(),
         "weights": hashlib.sha256((run.path / MODEL).read_bytes()).hexdigest(),
-        "model": digest_of(to_dict(model.config)),
+        "model": run.model_digest(),
         "attention": model.config.attention,
         "layouts": proof.layouts,
         "largest": proof.size,

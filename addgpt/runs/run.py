@@ -93,12 +93,17 @@ class Run:
         """Whether there is a certificate of these weights, and it holds (`addgpt certify`)."""
         try:
             found = json.loads(files.read_checked(self.path / CERTIFICATE))
-            same = found["model"] == digest_of(to_dict(self.config.model))
+            same = found["model"] == self.model_digest()
             same &= digest_of(found["options"]) == digest_of(self.config.options)
             same &= found["weights"] == files.digest(self.path / MODEL)
             return same and found["proved"] is True
         except (RunError, OSError, ValueError, KeyError, TypeError):
             return False
+
+    def model_digest(self) -> str:
+        """A checksum of the model's settings as config.json has them: one that a later version adds
+        does not change it."""
+        return digest_of(json.loads(files.read_checked(self.path / CONFIG))["model"])
 
     def task(self) -> Task:
         """The task, with its options. Raises ValueError if this version has none such."""
