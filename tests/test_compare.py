@@ -23,6 +23,8 @@ from addgpt.evaluation.compare.statistics import (
 from addgpt.evaluation.compare.tables import headline
 from addgpt.task import Cell
 
+pytestmark = pytest.mark.slow
+
 PLAIN, SMALL, CHAIN = Cell("+", 3, 3), Cell("+", 1, 1), Cell("+", 3, 3, "carry:2")
 MINUS = Cell("-", 2, 3)
 SIZES = {PLAIN: 400, SMALL: 100, CHAIN: 50, MINUS: 250}

@@ -24,6 +24,8 @@ from addgpt.training.loop import VAL_SEED, Interrupted, train
 from addgpt.training.preflight import check_trainable
 from tests.helpers.naive import Naive
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 LEVELS = (7, 5, 4)
 LENGTH = 9

@@ -15,6 +15,8 @@ from addgpt.cli import main as cli
 from addgpt.config.errors import UsageError
 from addgpt.runs.files import RunError
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

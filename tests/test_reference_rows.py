@@ -19,6 +19,8 @@ from addgpt.runs.resolve import configure
 from addgpt.sweep.grid import load_grid
 from addgpt.task_lookup import load_task
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = ROOT / "results" / "reference"
 

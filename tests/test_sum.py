@@ -30,6 +30,8 @@ from tasks.common import audit, splits
 from tasks.sum import Sum
 from tests.helpers.calculators import oracle
 
+pytestmark = pytest.mark.slow
+
 TASK = Sum(far=(30,))
 number = st.integers(0, 9) | st.integers(0, 10**4) | st.integers(0, 10**60)
 operands = st.lists(number, min_size=2, max_size=12)
@@ -131,7 +133,6 @@ def test_prompts_of_one_length_do_not_mix():
         assert (together.positions[row] == alone[:size]).all() and (alone[size:] == 0).all()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

@@ -24,6 +24,7 @@ def test_training_reaches_all_lengths_and_operations(any_task, read_rows):
     assert found >= {cell[:3] for cell in any_task.cells() if cell.len_a >= cell.len_b}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"digits": 1}, {"digits": 3, "edges": 1.0}, {"carry": 1.0}])
 @pytest.mark.parametrize("split", SPLITS)
 def test_division_by_zero_is_never_drawn(read_rows, options, split):
@@ -91,6 +92,7 @@ def test_decoding_sees_the_positions_that_training_sees(any_task, split):
         assert (found == ids[:, : found.shape[1]]).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(st.data())
 def test_ids_of_a_slot_depend_on_the_tokens_before_it_alone(any_task, data):
