@@ -81,6 +81,7 @@ def test_resume_goes_on_with_more_steps(trained, tmp_path):
     assert "keeps its task and model" in line
 
 
+@pytest.mark.slow
 def test_a_run_that_reached_its_target_goes_on_to_a_higher_one(tmp_path):
     folder = str(tmp_path / "run")
     words = ["train", "--task", "add", "--digits", "1", "--out", folder, "--stop-at", "0.0001"]

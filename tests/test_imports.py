@@ -67,6 +67,7 @@ def test_tests_import_helpers_but_no_other_tests(file):
         assert first != "tests" or not rest or rest[0] == "helpers", name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "statement",
     [
@@ -84,6 +85,7 @@ def test_torch_is_not_loaded_by(statement):
     assert done.stdout.strip() == "False"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", FILES)
 def test_nothing_happens_at_import_but_definitions(module):
     quiet = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
@@ -95,6 +97,7 @@ def test_nothing_happens_at_import_but_definitions(module):
         assert isinstance(node, quiet) or guard or docstring or started, text
 
 
+@pytest.mark.slow
 def test_loading_a_model_does_not_load_the_compiler():
     code = (
         "import sys; from addgpt.runs.run import SHIPPED, Run; Run(SHIPPED).model();"
