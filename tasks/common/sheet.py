@@ -183,6 +183,8 @@ class Sheet:
 
     def drop(self, count: int) -> None:
         """Leave out the first `count` slots of the work, or all that has been written of it."""
+        if not count:
+            return
         before = np.zeros((self.rows, 1), int)
         for index in range(self._prompt_blocks, len(self._blocks)):
             block = self._blocks[index]
