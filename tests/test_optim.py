@@ -95,6 +95,13 @@ def test_groups_cover_every_parameter_once(toy_model, optimizer, tied):
         assert (group["weight_decay"] > 0) == (inside == matrices)
 
 
+@pytest.mark.parametrize("optimizer", ("muon", "adamw"))
+def test_the_second_beta_of_adam_is_a_setting(toy_model, optimizer):
+    built = optim.build(toy_model(), TrainConfig(optimizer=optimizer, beta2=0.75))
+    adams = [o for o in built if not isinstance(o, optim.Muon)]
+    assert adams and all(g["betas"] == (0.9, 0.75) for o in adams for g in o.param_groups)
+
+
 @given(
     st.sampled_from(sorted(optim.SCHEDULES)),
     st.integers(0, 50),

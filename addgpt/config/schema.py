@@ -36,6 +36,9 @@ class TrainConfig:
     )
     lr: float = setting(3e-3, "AdamW's peak rate", low=0)
     muon_lr: float = setting(0.02, "Muon's peak rate, for the matrices", low=0)
+    beta2: float = setting(
+        0.95, "AdamW's decay of squared gradients", low=0, below=1, gradients=True
+    )
     weight_decay: float = setting(0.0, "decoupled weight decay", low=0, gradients=True)
     clip: float = setting(
         1.0, "clip the norm of the AdamW gradient at this (0: off)", features=catalogue.CLIP, low=0,

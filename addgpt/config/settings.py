@@ -35,6 +35,7 @@ ELSEWHERE = {
     "save_every": "save_steps save_interval checkpoint_every",
     "precision": "dtype amp bf16 fp16",
     "ema": "ema_decay",
+    "beta2": "adam_beta2 adam_b2 betas",
     "weight_decay": "wd l2",
     "layers": "n_layer n_layers num_layers num_hidden_layers depth blocks",
     "heads": "n_head n_heads num_heads num_attention_heads nhead",

@@ -98,6 +98,7 @@ def build(
 
     `dtype` is what Muon multiplies matrices in.
     """
+    betas = (0.9, config.beta2)
     matrices = muon_matrices(model)
     known = set(map(id, matrices))
     rest = [p for p in model.parameters() if p.requires_grad and id(p) not in known]
@@ -106,12 +107,12 @@ def build(
             {"params": matrices, "weight_decay": config.weight_decay},
             {"params": rest, "weight_decay": 0.0},
         ]
-        return [AdamW(groups, lr=config.lr, betas=(0.9, 0.95), fused=True)]
+        return [AdamW(groups, lr=config.lr, betas=betas, fused=True)]
     built: list[torch.optim.Optimizer] = []
     if matrices:
         built += [Muon(matrices, config.muon_lr, weight_decay=config.weight_decay, dtype=dtype)]
     if rest:
-        built += [AdamW(rest, config.lr, betas=(0.9, 0.95), weight_decay=0, fused=True)]
+        built += [AdamW(rest, config.lr, betas=betas, weight_decay=0, fused=True)]
     return built
 
 
