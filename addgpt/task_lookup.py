@@ -151,4 +151,4 @@ def load_task(name: str, options: dict[str, Any] | None = None) -> Task:
         else value
         for key, value in (options or {}).items()
     }
-    return from_dict(cls, values)
+    return from_dict(cls, values, f"the options of {short(name)}")

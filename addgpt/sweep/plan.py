@@ -81,10 +81,10 @@ def plan_sweep(grid: Grid, on_this_machine: bool = True) -> list[Planned]:
             device = config.train.device if on_this_machine else "cpu"  # not known from here
             check_trainable(replace(config, train=replace(config.train, device=device)))
         except ValueError as error:
-            raise UsageError(f"{grid.name}, {one.name}: {error}") from None
+            raise UsageError(f"{grid.name}.toml, {one.name}: {error}") from None
         same = names.setdefault(json.dumps(to_dict(config)), one.name)
         if same != one.name:
-            raise UsageError(f"{grid.name}: {same} and {one.name} are the same settings")
+            raise UsageError(f"{grid.name}.toml: {same} and {one.name} are the same settings")
         bases.append(Planned(grid, one, config))
     seeded = (replace(b, config=replace(b.config, seed=s)) for s in grid.seeds for b in bases)
     return [replace(one, status=_status(one)) for one in seeded]
