@@ -98,7 +98,8 @@ def test_cases_of_another_grid_come_besides_its_own(tmp_path):
             load_grid(str(grid))
     for name in ("two", "../one", str(tmp_path / "one")):
         grid.write_text(f'cases_of = "{name}"\n' + text)
-        with pytest.raises(ValueError, match=f"unknown grid '{name}' in cases_of .*: bare, grid, one"):
+        says = f"unknown grid '{name}' in cases_of .*; valid: bare, grid, one"
+        with pytest.raises(ValueError, match=says):
             load_grid(str(grid))
 
 
