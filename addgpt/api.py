@@ -15,10 +15,9 @@ RunError, which is a RuntimeError.
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,34 +149,18 @@ def train(
     from addgpt.runs.published import with_recipe
     from addgpt.runs.run import initial_weights
     from addgpt.training import logs, loop
-    from addgpt.training.progress import TrainingProgress, least_loss
 
-    kinds = [log] if isinstance(log, str) or not isinstance(log, Iterable) else [*log]
-    for kind in kinds:
-        logs.check(kind)
-    kinds = list(dict.fromkeys(kinds))
+    kinds = logs.checked(log)
     if not isinstance(seed, int | np.integer):
         raise UsageError(f"seed must be a whole number, not {seed!r}")
-    seed = int(seed)
-    if digits is not None:
-        settings["digits"] = digits
+    settings |= {} if digits is None else {"digits": digits}
     start = load_run(init_from) if isinstance(init_from, str | Path) else init_from
     name, settings = _named(task, settings)
     if recipe is not None:
         name, settings = with_recipe(recipe, name, settings)
-    run = _run_in(out, resume, name, settings, seed, start)
+    run = _run_in(out, resume, name, settings, int(seed), start)
     weights = None if start is None else initial_weights(start.path, run.config)
-    smoothed = least_loss(run.config.train.label_smoothing, run.config.model.vocab)
-    with contextlib.ExitStack() as stack:
-        called: list[Callable[[TrainState], None]] = []
-        called += [stack.enter_context(TrainingProgress(quiet, smoothed))]
-        called += [stack.enter_context(logs.Log(kind, run)) for kind in kinds]
-        called += [on_step] if on_step else []
-
-        def after_step(state: TrainState) -> None:
-            for one in called:
-                one(state)
-
+    with logs.followed(run, kinds, quiet, on_step) as after_step:
         loop.train(run, after_step, weights)
     return run
 

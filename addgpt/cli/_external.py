@@ -125,11 +125,7 @@ def _asking(options: dict[str, Any], choice: Any) -> Asking:
         raise UsageError(
             "an external model needs --task, and usually --digits: the problems to ask"
         )
-    settings: dict[str, Any] = dict(parse_pairs(options["pairs"]))
-    if options["digits"] is not None:
-        if "digits" in settings:
-            raise UsageError("digits are given twice")
-        settings["digits"] = options["digits"]
+    settings = parse_pairs(options["pairs"], digits=options["digits"])
     task = graded(load_task(options["task"], settings).resolved())
     return Asking(options["task"], task, options, choice.per_cell, choice.split, choice.seed)
 

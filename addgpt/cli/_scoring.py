@@ -62,6 +62,22 @@ def _prepare(runs: list[Run]) -> None:
     prepare(weights=max(weight_count(run.config.model) for run in runs), tokens=CPU_TOKENS_AT_ONCE)
 
 
+def score_runs(a: list[Run], b: list[Run], choice: Choice, stored: bool) -> None:
+    """Score runs as their tasks are: by exact match over the grid, or by the loss on a text."""
+    texts = [run for run in (*a, *b) if not run.task().cells()]
+    if len(texts) < len(a) + len(b):
+        if texts:
+            raise UsageError(f"{texts[0].path} is of a text, which is scored apart from problems")
+        if choice.ruler:
+            raise UsageError("--ruler is for texts; problems are scored by exact match")
+        score_cells(a, b, choice, stored)
+    elif b or stored or choice.per_cell is not None or choice.predictions:
+        wrong = "--against, --stored, --per-cell or --predictions"
+        raise UsageError(f"a text is scored as a whole: no {wrong}")
+    else:
+        score_texts(a, choice)
+
+
 def score_cells(a: list[Run], b: list[Run], choice: Choice, stored: bool) -> None:
     """Score all cells of runs, or read their stored scores, and show them."""
     runs, scored = [*a, *b], []

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from addgpt.cli._options import AS_JSON
 from addgpt.cli.main import leave
 from addgpt.config.errors import UsageError
 
@@ -41,7 +42,7 @@ from addgpt.config.errors import UsageError
     "--steps", type=click.IntRange(1), help="Of a further round [a quarter of those of 0]."
 )
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="As of addgpt train.")
-@click.option("--json", "as_json", is_flag=True, help="JSON on stdout, nothing else.")
+@AS_JSON
 def command(
     task: str | None,
     recipe: str | None,
@@ -75,8 +76,7 @@ def command(
     from addgpt.training.progress import TrainingProgress
     from addgpt.training.self_improvement import Plan, improve
 
-    short = () if digits is None else (f"digits={digits}",)
-    settings: dict[str, Any] = dict(parse_pairs((*short, *pairs)))
+    settings = parse_pairs(pairs, digits=digits)
     if recipe:
         task, settings = with_recipe(recipe, task, settings)
     if task is None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from addgpt.cli._options import AS_JSON
 from addgpt.cli.main import fail
 from addgpt.config.errors import UsageError
 
@@ -38,7 +39,7 @@ Writer = Callable[[Path], object]
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the problems."
 )
 @click.option("--out", multiple=True, type=click.Path(path_type=Path), help="File; repeatable.")
-@click.option("--json", "as_json", is_flag=True, help="JSON on stdout, nothing else.")
+@AS_JSON
 def command(
     run: str,
     problem: str | None,
