@@ -86,25 +86,23 @@ def draw_exact(table: pd.DataFrame) -> Figure:
 @style.styled
 def draw_losses(table: pd.DataFrame) -> Figure:
     """Losses and progress measures (nats) over steps, a panel for each seed."""
-    groups = list(table.groupby("seed"))
-    figure, axes = style.panels(len(groups), 3, 3.7, 3.2)
-    for axis, (seed, part) in zip(axes, groups, strict=True):
+    figure, seeds = style.panels_by(table, "seed", 3, 3.7, 3.2)
+    for axis, seed, part in seeds:
         for index, (name, label) in enumerate(LOSSES.items()):
             loss = part[name].clip(lower=LEAST_LOSS)
             axis.plot(part["step"], loss, label=label, **style.line(index))
         axis.set(title=f"seed {seed}", xlabel="step", xscale="log", yscale="log")
         axis.set_ylim(LEAST_LOSS / 2, 100)
-    axes[0].set_ylabel("loss (nats)")
-    style.legend(figure, axes[0].get_legend_handles_labels()[0])
+    figure.axes[0].set_ylabel("loss (nats)")
+    style.legend(figure, figure.axes[0].get_legend_handles_labels()[0])
     return figure
 
 
 @style.styled
 def draw_spectra(table: pd.DataFrame) -> Figure:
     """Share of power (percent) by frequency in both tables, a panel for each seed."""
-    groups = list(table.groupby("seed"))
-    figure, axes = style.panels(len(groups), 3, 3.7, 2.9)
-    for axis, (seed, part) in zip(axes, groups, strict=True):
+    figure, seeds = style.panels_by(table, "seed", 3, 3.7, 2.9)
+    for axis, seed, part in seeds:
         for index, (name, rows) in enumerate(part.groupby("table", sort=False)):
             across = rows["frequency"] + 0.4 * (index - 0.5)
             colour = style.COLOURS[index]
@@ -112,8 +110,8 @@ def draw_spectra(table: pd.DataFrame) -> Figure:
         even = 100 / part["frequency"].nunique()
         axis.axhline(even, color=style.MARK, ls="--", lw=1, label="all frequencies alike")
         axis.set(title=f"seed {seed}", xlabel="frequency", ylim=(0, 115 * table["share"].max()))
-    axes[0].set_ylabel("power (%)")
-    style.legend(figure, axes[0].get_legend_handles_labels()[0])
+    figure.axes[0].set_ylabel("power (%)")
+    style.legend(figure, figure.axes[0].get_legend_handles_labels()[0])
     return figure
 
 

@@ -153,11 +153,8 @@ def draw_patching(rows: Rows) -> Figure:
 @style.styled
 def draw_probes(rows: Rows) -> Figure:
     """Held-out accuracy of probes by place in the stream, a panel for each row of the work."""
-    table = pd.DataFrame(rows)
-    kinds = list(dict.fromkeys(table["row"]))
-    figure, axes = style.panels(len(kinds), 3, 3.4, 2.9)
-    for axis, kind in zip(axes, kinds, strict=True):
-        part = table[table["row"] == kind]
+    figure, kinds = style.panels_by(pd.DataFrame(rows), "row", 3, 3.4, 2.9)
+    for axis, kind, part in kinds:
         for index, name in enumerate(("accuracy", "control", "majority")):
             look = style.line(index) | {"marker": "o" if not index else None}
             axis.plot(part["place"], 100 * part[name], label=name, **look)
@@ -172,11 +169,8 @@ def draw_probes(rows: Rows) -> Figure:
 @style.styled
 def draw_spectrum(rows: Rows) -> Figure:
     """Share of power by frequency, a panel for each table."""
-    table = pd.DataFrame(rows)
-    names = list(dict.fromkeys(table["table"]))
-    figure, axes = style.panels(len(names), 2, 4.2, 2.8)
-    for axis, name in zip(axes, names, strict=True):
-        part = table[table["table"] == name]
+    figure, tables = style.panels_by(pd.DataFrame(rows), "table", 2, 4.2, 2.8)
+    for axis, name, part in tables:
         axis.bar(part["frequency"], 100 * part["share"], color=style.COLOURS[0])
         axis.set(title=name, xlabel="frequency (waves over all numbers)", ylabel="power (%)")
     return figure

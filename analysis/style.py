@@ -109,6 +109,15 @@ def panels(
     return figure, list(axes[:count])
 
 
+def panels_by(
+    table: pd.DataFrame, column: str, columns: int, width: float, height: float
+) -> tuple[Figure, list[tuple[Axes, Any, pd.DataFrame]]]:
+    """A figure with a panel for each value of a column: axes, the value, its rows of the table."""
+    groups = list(table.groupby(column, sort=False))
+    figure, axes = panels(len(groups), columns, width, height)
+    return figure, [(axis, *group) for axis, group in zip(axes, groups, strict=True)]
+
+
 def compose(parts: Sequence[Panel], columns: int = 2) -> tuple[Figure, list[Axes]]:
     """All panels in one figure, each under its title and note, and the list of its axes."""
     heights = [part.height for part in parts]

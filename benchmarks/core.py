@@ -171,9 +171,5 @@ def _shares(config: GPTConfig, rates: list[float], products: list[float]) -> lis
     return [100 * 6 * weights * rate / _peak(seconds) for rate, seconds in pairs]
 
 
-def main() -> None:
-    timing.main(timing.parser(__doc__).parse_args(), measure)
-
-
 if __name__ == "__main__":
-    main()
+    timing.main(__doc__, measure)

@@ -119,11 +119,5 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def main() -> None:
-    parser = timing.parser(__doc__)
-    add_options(parser)
-    timing.main(parser.parse_args(), measure)
-
-
 if __name__ == "__main__":
-    main()
+    timing.main(__doc__, measure, add_options)

@@ -40,23 +40,17 @@ def run(*words: str) -> float:
 def measure(options: argparse.Namespace) -> list[timing.Row]:
     ours = "addgpt train --task add --digits 3 --stop-at 0.99 --set threads=1 --out run".split()
     reference = "benchmarks.mingpt --threads 1 --stop-at 0.99 --iterations 6000".split()
+    counts = options.seeds, options.references
     if options.quick:
-        ours, reference = [*ours, "--set", "steps=20"], [*reference, "--quick"]
-    times: dict[str, list[float]] = {"ours": [], "reference": []}
-    for seed in map(str, range(1 if options.quick else options.seeds)):
-        for name, words in (("ours", ours), ("reference", reference)):
-            times[name].append(run(*words, "--seed", seed))
-            timing.say(f"seed {seed}  {name:9}  {times[name][-1]:7.2f} s")
-    note = f"whole processes, one thread; ours at worst {max(times['ours']):.3g} s"
+        ours, reference, counts = [*ours, "--set", "steps=20"], [*reference, "--quick"], (1, 1)
+    times = timing.by_seed(
+        lambda seed: run(*ours, "--seed", str(seed)), counts[0],
+        lambda seed: run(*reference, "--seed", str(seed)), counts[1],
+    )  # fmt: skip
+    note = f"whole processes, one thread; ours at worst {max(times[0]):.3g} s"
     name = "3-digit addition to 99 %, start to exit"
-    return [timing.Row(name, "seconds", times["ours"], times["reference"], TARGET, note)]
-
-
-def main() -> None:
-    parser = timing.parser(__doc__)
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of each")
-    timing.main(parser.parse_args(), measure)
+    return [timing.Row(name, "seconds", *times, TARGET, note)]
 
 
 if __name__ == "__main__":
-    main()
+    timing.main(__doc__, measure, timing.seeds)

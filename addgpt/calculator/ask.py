@@ -18,17 +18,14 @@ from addgpt.generation.verify import verify_or_write
 from addgpt.model.build import Model
 from addgpt.task import Answer, Graded, Problem
 
-# An operation may take about a minute of one core where torch writes it, by figures of models as
-# large as ours. Numpy (generation/one_row.py) takes a tenth of that, 5e-5 s a token, but may write
-# no more: reading a draft takes some 20 KB a token (docs/local_attention.md).
+# An operation may take about a minute of one core where torch writes it (docs/log.md, "decoding one
+# row"). Numpy (generation/one_row.py) takes a tenth of that, but may write no more: reading a draft
+# takes memory (docs/local_attention.md).
 SECONDS = 60
-A_TOKEN = 5e-4  # seconds that a token takes torch, whatever stands before it
-A_PAIR = 3.5e-7  # seconds for each token that it looks back at, where it looks at all of them
+A_TOKEN = 5e-4  # assumed: seconds that a token takes torch, whatever stands before it
+A_PAIR = 3.5e-7  # assumed, where attention is full: seconds for each token that it looks back at
 TOKENS_AT_ONCE = 1 << 16  # of all rows that are decoded together: bounds memory
-# Characters of a prompt, from which on a single problem has a draft, too. An 11x11 product, 563
-# tokens, is written in 0.03 s by numpy, in 0.3 s by torch; drafts are read at 7e-6 s a token, so a
-# 50x50 product takes 0.1 s in place of 0.5 s.
-LONG = 24
+LONG = 24  # characters of a prompt, from which on a draft is quicker for a single problem, too
 MIN_BATCH = 16  # rows that are worth a batch of their own
 
 Write = Callable[[np.ndarray, int], Generated]

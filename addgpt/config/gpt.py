@@ -183,11 +183,11 @@ class GPTConfig(LevelledConfig):
 
     @property
     def longest(self) -> int | None:
-        return self.places if self.position in ("learned", "sinusoidal") else None
+        return self.index_count if self.position in ("learned", "sinusoidal") else None
 
     @property
-    def places(self) -> int:
-        """How many positions in the text a table distinguishes."""
+    def index_count(self) -> int:
+        """How many positions in the text a table of them has."""
         return self.random_index or self.context
 
     @property

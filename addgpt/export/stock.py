@@ -58,7 +58,7 @@ def stock_model(model: Model, end: int | None) -> Any:
 def _gpt2(c: GPTConfig, ours: dict[str, Tensor], ends: dict[str, Any]) -> tuple[Any, dict]:
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    places = c.places if c.position == "learned" else max(UNBOUNDED, c.context)
+    places = c.index_count if c.position == "learned" else max(UNBOUNDED, c.context)
     other = GPT2LMHeadModel(
         GPT2Config(
             vocab_size=c.vocab, n_positions=places, n_embd=c.width, n_layer=c.layers,

@@ -114,7 +114,7 @@ class IndexLearned(Scheme):
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        self.table = Embedding(config.places, config.width)
+        self.table = Embedding(config.index_count, config.width)
 
     def embed(self, x: Tensor, slots: Slots) -> Tensor:
         return x + self.table(slots.own_index)
@@ -130,7 +130,8 @@ class IndexSinusoidal(Scheme):
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        self.register_buffer("table", torch.empty(config.places, config.width), persistent=False)
+        table = torch.empty(config.index_count, config.width)
+        self.register_buffer("table", table, persistent=False)
 
     def embed(self, x: Tensor, slots: Slots) -> Tensor:
         return x + self.table[slots.own_index]
