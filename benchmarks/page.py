@@ -15,10 +15,10 @@ from benchmarks.run import HISTORY
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
 
-Speed, as ratios of runs interleaved in one process, so that a busy machine slows both sides
-alike. `make bench` measures all (`python -m benchmarks.run`, some ten minutes) and appends a
-line a benchmark to `benchmarks/history.csv`; this page is made from that file by `python -m
-benchmarks.page`.
+Speed, as ratios of runs interleaved in one process, so that a busy machine slows both sides alike.
+`make bench` measures all (`python -m benchmarks.run`, about twelve minutes on two quiet cores) and
+appends a line a benchmark to `benchmarks/history.csv`; this page is made from that file by
+`python -m benchmarks.page`.
 
 The newest run, medians. A ratio above 1 says how many times better addgpt is than the reference.
 
@@ -30,8 +30,10 @@ TAIL = """
   numbers are right; **start to exit** counts the whole process. The reference is minGPT's adder
   project, re-created (`benchmarks/mingpt.py`).
 - **Shakespeare to 1.886**: seconds until that loss on all of val. The reference has nanoGPT's
-  settings for a CPU and takes all its 2,000 steps (`benchmarks/nanogpt.py`). Of trainings, seeds 0,
-  1 and 2 of ours and 0 and 1 of the references.
+  settings for a CPU and takes all its 2,000 steps (`benchmarks/nanogpt.py`). Notes say
+  how many seeds were trained: fewer of a reference, which takes a minute or two each time.
+- **product, reads**, **window**: tokens a second that one block of the calculator's width writes,
+  or reads as a draft, with local attention, against full attention.
 - **training on text**, **on sums**: tokens a second against a plain GPT with AdamW in float32.
   With Muon, our default, a step on sums takes longer, and fewer steps are needed.
 - **3-digit additions**: problems drawn a second, against one by one as by a Dataset and collate,

@@ -1,4 +1,4 @@
-"""All benchmarks, one table. With --quick a smoke run; in full some ten minutes.
+"""All benchmarks, one table. With --quick a smoke run; in full about twelve minutes.
 
 python -m benchmarks.run
 

@@ -48,7 +48,7 @@ def run_sweep(
 
     with lock, LiveTable([*rows.values()]) as table, stop_requests() as asked, connected:
         write()
-        while going or (waiting and not asked):
+        while True:
             while waiting and len(going) < engine.workers and not asked:
                 job = waiting.popleft()
                 try:
@@ -58,6 +58,8 @@ def run_sweep(
                     rows[job.name] |= {"state": "failed", "error": str(error)}
             if table.changed():
                 write()
+            if not going:
+                break
             time.sleep(POLL_SECONDS)
             for name, (job, run) in list(going.items()):
                 if asked:
@@ -67,8 +69,6 @@ def run_sweep(
                 if reason is not None:
                     rows[name] |= _end(job, reason, bool(asked))
                     del going[name]
-        if table.changed():
-            write()
     left = any(row["state"] in ("waiting", "interrupted") for row in rows.values())
     return list(rows.values()), bool(asked) and left
 
