@@ -164,7 +164,7 @@ def test_the_grids_that_come_along_can_be_run(name, tmp_path, monkeypatch):
         ("[grid]\nnorm = ['rms', 'x']", "norm=x: norm must be one of rms,"),
         ("[grid]\nsteps = ['many']", "steps must be a whole number, not 'many'"),
         ("[grid]\nsteps = [2026-01-01]", "steps must be a whole number, not '2026-01-01'"),
-        ("[grid]\ndigits = [0]", "digits=0: digits must be"),
+        ("[grid]\ndigits = [0]", "tiny.toml, digits=0: digits must be"),
         ("[grid]\ndevice = ['cuda']", "this machine has no cuda"),
         (f"[grid]\nwidth = {list(range(101))}\nsteps = {list(range(100))}", "more than 10,000"),
         (f"[grid]\nformat = ['{'x' * 300}']", "too long for a folder; make it a [[case]]"),
@@ -200,6 +200,13 @@ def test_a_bad_grid_is_refused_in_one_line_before_anything_is_written(grid_file,
     line = refused(sweep(file))
     assert says in line and "tiny" in line
     assert not (file.parent / "runs").exists()
+
+
+def test_what_is_wrong_in_set_is_not_laid_on_a_case(grid_file):
+    file = grid_file("[[case]]\nname = 'a'\nset = {width = 32}", heads=3)
+    assert "tiny.toml, a: heads=3 does not divide width=32" in refused(sweep(file))
+    file = grid_file("[[case]]\nname = 'a'\nset = {width = 32}", norm="x")
+    assert "tiny.toml, [set]: norm must be one of rms," in refused(sweep(file))
 
 
 def test_unknown_grids_tasks_and_options_are_refused(tmp_path):
