@@ -24,7 +24,8 @@ NEAR, NO_PLACE = 4, 9  # of relative ids: the largest difference told apart, the
 AT_ONCE = 1024
 ERF = np.vectorize(math.erf, otypes=[float])
 KNOWN: dict[str, list] = {
-    "architecture": ["gpt"], "layers": [1], "loops": [1], "position": ["none"], "share": ["none", "vo"],
+    "architecture": ["gpt"], "layers": [1], "loops": [1], "position": ["none"],
+    "share": ["none", "vo"],
     "norm_place": ["before"], "norm": ["rms", "plain", "none"],
     "rank": [0], "embed_rank": [0], "kv_heads": [0], "next_ids": [True], "log_scale": [False],
     "activation": ["geglu", "relu2"], "attention": ["window", "reads"], "prefix": [False],
