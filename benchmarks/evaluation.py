@@ -114,9 +114,7 @@ def measure(options: argparse.Namespace) -> list[timing.Row]:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--run", type=Path, help="a run that multiplies [the calculator of the package]"
-    )
+    parser.add_argument("--run", type=Path, help="a run that multiplies [the shipped calculator]")
 
 
 def main() -> None:
