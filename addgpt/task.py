@@ -366,7 +366,7 @@ class Explained(ABC):
 
     @abstractmethod
     def draw(self, problem: Problem, completion: str) -> str:
-        """The work as on paper, without a newline at the end. Never raises, even for a wrong trace."""
+        """The work as on paper, no newline at the end. Never raises, even for a wrong trace."""
 
     def placed(self, text: str, ids: np.ndarray) -> list[Place]:
         """Where each token of prompt and completion stands on paper, from (T, L) position ids."""

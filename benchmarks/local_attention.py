@@ -1,4 +1,4 @@
-"""How fast a model writes and reads by length, where each token sees all before it, and few.
+"""How fast a model writes and reads, by length, where each token sees all before it, or only a few.
 
     python -m benchmarks.local_attention
     python -m benchmarks.local_attention --quick

@@ -69,9 +69,9 @@ def plan_sweep(grid: Grid, on_this_machine: bool = True) -> list[Planned]:
     """The runs of a grid, first seeds first. Trains and writes nothing.
 
     Raises:
-        ValueError: a combination that cannot be, is there twice, or differs from the run that is
+        ValueError: a combination that is invalid, is there twice, or differs from the run that is
             already in its folder.
-        RunError: something that is no run in the place of one.
+        RunError: something else stands in the place of a run.
     """
     command, facts, names = command_line(), versions(), dict[str, str]()
     bases = []
