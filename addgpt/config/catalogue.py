@@ -342,7 +342,7 @@ AUX: Features = {
     "X": Feature(
         "auxiliary loss on running sums",
         "Bai et al. 2025, arXiv:2510.00184",
-        "two heads of the last block give, linearly, the sum that each digit of a product ends",
+        "two heads of the last block must predict the running sum behind each digit of a product",
     )
 }
 CURRICULUM: Features = {
