@@ -40,7 +40,7 @@ from benchmarks import nanogpt, timing
 TEXT = {"layers": 4, "heads": 4, "width": 256, "tied": True}
 VOCAB, ROWS, LENGTH = 65, 16, 128
 PRODUCTS = 10  # matrix products in one turn
-ROUNDS, STEPS = 8, 20  # of sums, so many steps make a turn
+ROUNDS, STEPS = 8, 20  # of sums: steps of one turn
 TARGETS = "at least 1.3 x", "at least 50 %"
 
 Step = Callable[[], object]

@@ -53,7 +53,7 @@ def measure(options: argparse.Namespace) -> list[timing.Row]:
 
 
 def rates(size: int, patterns: tuple[str, ...], rounds: int) -> list[timing.Row]:
-    """Tokens a second of products of so many digits."""
+    """Tokens a second of products of `size` digits."""
     work: dict[str, Callable[[], object]] = {}
     for name in patterns:
         task, model = _model(name)

@@ -117,7 +117,7 @@ ATTENTION: Features = {
     "window": Feature(
         "attention windows of position ids",
         "Jelassi et al. 2024, arXiv:2402.01032",
-        "each slot sees what is at most so many columns and rows away, as its task says (our own)",
+        "each slot sees what is at most as many columns and rows away as its task says (our own)",
     ),
     "reads": Feature(
         "attention to what a row reads",

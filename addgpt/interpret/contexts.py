@@ -40,7 +40,7 @@ class Contexts:
         return self.tokens[:, self.seen.index(there)].astype(int) if there in self.seen else None
 
     def at(self, before: int | None) -> list[int]:
-        """The numbers, for edits, of the tokens that are so many columns before the slot."""
+        """The numbers, for edits, of the tokens that are `before` columns before the slot."""
         return [2 * place for place, (_, apart) in enumerate(self.seen) if apart == before]
 
     def some(self, rows: np.ndarray) -> Contexts:

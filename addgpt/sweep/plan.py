@@ -38,7 +38,7 @@ class Planned:
         return self.grid.folder / self.name
 
     def open(self, threads: int) -> Run:
-        """The run, its folder made if it is new; on so many threads if the grid does not say.
+        """The run, its folder made if it is new; on `threads` threads if the grid does not say.
 
         A run that is resumed keeps its threads, as long as they are not more. Raises RunError.
         """

@@ -95,7 +95,7 @@ def unwrapped(piece: str) -> list[str]:
 
 
 def runs(text: str, words: int = RUN) -> set[tuple[str, ...]]:
-    """All runs of so many words in a row, in lower case; punctuation and lines do not count."""
+    """All runs of `words` words in a row, in lower case; punctuation and lines do not count."""
     found = WORD.findall(text.lower())
     return set(zip(*(found[i:] for i in range(words)), strict=False))
 
