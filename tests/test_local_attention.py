@@ -78,11 +78,12 @@ def inputs(seed: int, rows: int = 2, length: int = LENGTH) -> tuple[torch.Tensor
 
 
 @settings(max_examples=20)
-@given(shapes(), st.integers(0, 99))
-def test_biases_of_what_is_visible_alone_equal_the_naive_formulas(toy_model, shape, seed):
+@given(shapes(), st.sampled_from(["visible", "pinned"]), st.integers(0, 99))
+def test_biases_of_what_is_visible_alone_equal_the_naive_formulas(toy_model, shape, biases, seed):
     if "relative" not in shape["level_position"]:
         shape["level_position"] = ("relative", *shape["level_position"][1:])
-    model = toy_model(**SHAPE, **shape, biases="visible", seed=seed).double()
+    share = "none" if shape["content"] else ("none", "vo")[seed % 2]
+    model = toy_model(**SHAPE, **shape, biases=biases, share=share, seed=seed).double()
     tokens, ids = inputs(seed, rows=1)
     naive, found = Naive(model), model(tokens, ids)[0].detach().numpy()
     wanted = naive.logits(tokens[0].numpy(), ids[0].numpy())

@@ -29,6 +29,10 @@ VARIANTS = [
         "arc": 5, "alphabet": "used", "used": (*range(11), 14, 15), "biases": "visible",
         "level_position": ("relative", "relative", "learned"), "tied": True,
     },
+    {
+        "content": False, "share": "vo", "biases": "pinned",
+        "level_position": ("relative", "relative", "none"),
+    },
 ]  # fmt: skip
 
 

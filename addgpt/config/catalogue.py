@@ -236,6 +236,11 @@ SHARE: Features = {
     "qk": Feature("shared queries and keys", KAYYAM, "one matrix makes queries and keys"),
     "kv": Feature("shared keys and values", KAYYAM, "one matrix makes keys and values"),
     "qkv": Feature("one attention matrix", KAYYAM, "one matrix makes queries, keys and values"),
+    "vo": Feature(
+        "no output matrix",
+        "He and Hofmann 2024, arXiv:2311.01906",
+        "what heads find is added as it is; of two matrices that multiply each other one is left",
+    ),
 }
 ALPHABET: Features = {
     "all": None,
@@ -258,6 +263,11 @@ BIASES: Features = {
         "biases of what is seen",
         "Shaw et al. 2018, arXiv:1803.02155",
         "relative ids have a bias for differences that local attention shows, no others (our own)",
+    ),
+    "pinned": Feature(
+        "biases of what is seen but one",
+        "Shaw et al. 2018, arXiv:1803.02155",
+        "as visible, and the last is fixed at 0: a softmax knows differences alone (our own)",
     ),
 }
 RANK: Features = {

@@ -27,7 +27,7 @@ FAR = 20_000  # an id so far away that nothing sees it
 AT_ONCE = 4096
 DRAWN, AT_A_TIME = 20_000, 2000  # problems of one layout among which a context is searched for
 KNOWN: dict[str, tuple] = {  # parts of a model that rounding.py and check_certificate.py know
-    "next_ids": (True,), "share": ("none",),
+    "next_ids": (True,), "share": ("none", "vo"),
     "norm_place": ("before",), "norm": ("rms", "plain", "none"), "activation": ("geglu", "relu2"),
     "kv_heads": (0,), "rank": (0,), "embed_rank": (0,),
 }  # fmt: skip

@@ -24,7 +24,8 @@ NEAR, NO_PLACE = 4, 9  # of relative ids: the largest difference told apart, the
 AT_ONCE = 1024
 ERF = np.vectorize(math.erf, otypes=[float])
 KNOWN: dict[str, list] = {
-    "architecture": ["gpt"], "layers": [1], "loops": [1], "position": ["none"], "share": ["none"],
+    "architecture": ["gpt"], "layers": [1], "loops": [1], "position": ["none"],
+    "share": ["none", "vo"],
     "norm_place": ["before"], "norm": ["rms", "plain", "none"],
     "rank": [0], "embed_rank": [0], "kv_heads": [0], "next_ids": [True], "log_scale": [False],
     "activation": ["geglu", "relu2"], "attention": ["window", "reads"], "prefix": [False],
@@ -106,7 +107,9 @@ def biases_of(config: dict, w: dict, relative: list[int]) -> np.ndarray:
         if config["attention"] == "reads":
             seen = {level: () if last else [row[2 + level] for row in seen]}
         entry = {NO_PLACE if d > 1 << 14 else min(max(d, -NEAR), NEAR) + NEAR for d in seen[level]}
-        some = sorted(entry) or range(NO_PLACE + 1)
+        some = sorted(entry) or [*range(NO_PLACE + 1)]
+        if config["biases"] == "pinned":
+            one[:, some.pop()] = 0
         one[:, some], table = table[:, : len(some)], table[:, len(some) :]
     return out
 
@@ -142,7 +145,7 @@ def logits(config: dict, w: dict, tokens, apart, own, after) -> Ball:
     for biases, level in zip(biases_of(config, w, relative), relative, strict=True):
         products += Ball(biases[:, apart[:, level]].T)
     found = products.softmax().times(v, len(apart), "nrh,nrhd->nhd")
-    out = w["blocks.0.attention.out.weight"].reshape(width, heads, -1)
+    out = w.get("blocks.0.attention.out.weight", np.eye(width)).reshape(width, heads, -1)
     x += found.times(Ball(out), width, "nhd,chd->nc")
     if "blocks.0.mlp.up.weight" in w:
         up = w["blocks.0.mlp.up.weight"].reshape(-1, width)

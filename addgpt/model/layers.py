@@ -223,6 +223,24 @@ class Linear(Matrix):
         return list(self.parameters())
 
 
+class Unchanged(nn.Module):
+    """(..., width) -> (..., width): in place of a matrix, the identity."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+    def matrix(self) -> Tensor:
+        """(width, width)."""
+        return torch.eye(self.width)
+
+    def init_weights(self, generator: torch.Generator, zero: bool = False) -> None:
+        """There are none."""
+
+
 class Head(Matrix):
     """(..., width) -> (..., vocab) logits: a row for each token."""
 

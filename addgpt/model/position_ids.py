@@ -81,6 +81,7 @@ class RelativeIds(Scheme):
 
     With `biases=visible` only differences that local attention shows have a bias that is trained;
     those of others stay where they start. `table` (H, N) holds them, one level after the other.
+    With `biases=pinned` the last of them on each level is 0, and not trained.
     """
 
     late = True
@@ -90,8 +91,11 @@ class RelativeIds(Scheme):
         self.levels, self.from_target = levels, config.next_ids
         self.trained: list[list[int]] | None = None
         shape: tuple[int, ...] = (len(levels), config.heads, ENTRIES)
-        if config.biases == "visible":
+        self.pinned: list[int] = []
+        if config.biases != "all":
             self.trained = [visible_entries(config, level) for level in levels]
+            if config.biases == "pinned":
+                self.pinned = [some.pop() for some in self.trained]
             shape = config.heads, sum(map(len, self.trained))
         self.table = nn.Parameter(torch.empty(shape))
 
@@ -100,10 +104,14 @@ class RelativeIds(Scheme):
         if self.trained is None:
             return list(self.table)
         start, parts = self.window().to(self.table), self.table.split([*map(len, self.trained)], 1)
-        return [
-            start.repeat(len(part), 1).index_copy(1, torch.tensor(some, device=part.device), part)
-            for some, part in zip(self.trained, parts, strict=True)
+        where = [torch.tensor(some, dtype=torch.long, device=start.device) for some in self.trained]
+        tables = [
+            start.repeat(len(part), 1).index_copy(1, some, part)
+            for some, part in zip(where, parts, strict=True)
         ]
+        for table, entry in zip(tables, self.pinned, strict=False):
+            table[:, entry] = 0
+        return tables
 
     @staticmethod
     def window() -> Tensor:
