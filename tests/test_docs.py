@@ -128,7 +128,7 @@ def test_exercise_1_both_attentions_are_one_function(tmp_path):
 
 
 def test_exercise_2_learns_to_add(tmp_path):
-    """The page as printed, 8 s of processor time; then the checks of what it draws."""
+    """The page as printed, about 10 s of processor time; then the checks of what it draws."""
     code = "\n".join(python_of(EXERCISES / "2.md"))
     checks = """
 assert exact_match(GPT()) < 0.1
