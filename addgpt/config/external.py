@@ -22,7 +22,7 @@ class ExternalConfig(BaseConfig):
     architecture: str = setting("external", "an external model", ("external",))
     source: str = setting("", "where it is: hf:PATH, api:ADDRESS or answers:FILE")
     model: str = setting("", "its name at the address")
-    endpoint: str = setting("chat", "name of the model at an API address", ENDPOINTS)
+    endpoint: str = setting("chat", "which endpoint of an address is asked", ENDPOINTS)
     template: str = setting("{problem}=", "what it is asked")
     shots: int = setting(0, "solved problems before each one", low=0, high=1000)
     answer: str = setting("first", "which number of a reply is its answer", RULES)

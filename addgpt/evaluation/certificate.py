@@ -123,7 +123,7 @@ def check_certifiable(task: Any, config: Any) -> None:
 
 
 def list_contexts(task: LocalTrace, config: GPTConfig) -> Listed:
-    """All contexts of the slots of right traces. Raises UsageError where they have no end, or are
+    """All contexts of the slots of right traces. Raises UsageError if there are infinitely many, or
     too many."""
     lister = Lister(task, config)
     found, size = _all_layouts(lister)
@@ -165,7 +165,7 @@ def _as_one(tokens: np.ndarray) -> np.ndarray:
 
 
 def prove(model: GPT, task: LocalTrace, listed: Listed | None = None) -> Proof:
-    """All contexts of a model, judged. Raises UsageError where they have no end.
+    """All contexts of a model, judged. Raises UsageError if there are infinitely many.
 
     Args:
         listed: what `list_contexts` gave for this task and model, if that is known.

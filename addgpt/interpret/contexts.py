@@ -49,7 +49,7 @@ class Contexts:
 
 
 def contexts(of: Subject) -> list[Contexts]:
-    """All contexts, largest group first. Raises UsageError where they have no end."""
+    """All contexts, largest group first. Raises UsageError if there are infinitely many."""
     task: Any = of.task
     check_certifiable(task, of.config)
     names, found = task.row_names(), []

@@ -18,7 +18,7 @@ The points, D being the block (of a looped model, counted on through the loops),
     hidden.D     (B, T, M)     its activations
     mlp.D        (B, T, C)     what it writes
     after.D      (B, T, C)     the residual stream that the block leaves
-    normed       (B, T, C)     what the head reads
+    normed       (B, T, C)     what the output matrix reads
     logits       (B, T, V)
 
 B rows, T tokens, H heads, G heads of keys and values, N channels a head, C channels, M neurons, V
