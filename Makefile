@@ -18,7 +18,7 @@ demo: $(READY)  ## train the 3-digit adder until it is proved right, evaluate it
 	@echo 'Open results/demo/accuracy_grid.png and results/demo/training_curve.png. Next:'
 	@echo '  . .venv/bin/activate'
 	@echo '  addgpt calc --model results/demo "128+367"   # ask what you have trained'
-	@echo '  addgpt calc --steps "123*456"                # the calculator of the package shows its work'
+	@echo '  addgpt calc --steps "123*456"                # the shipped calculator shows its work'
 
 lint: $(READY)  ## style, the order of imports, types
 	$(BIN)/ruff check .

@@ -46,7 +46,7 @@ class Batch:
         return len(self.tokens)
 
     def rows(self, index: Any) -> Batch:
-        """Those rows, cut to the longest of them."""
+        """Some of the rows, cut to the longest of them."""
         scored = self.scored[index]
         used = np.flatnonzero(scored.any(0))
         end = int(used[-1]) + 1 if len(used) else scored.shape[1]
@@ -55,7 +55,7 @@ class Batch:
         return Batch(self.tokens[index, :end], scored[:, :end], ids, problems)
 
     def with_prompt_scored(self) -> Batch:
-        """The same, but that the tokens of the prompt must be predicted, too; padding never."""
+        """The same batch, with the tokens of the prompt to predict, too; never the padding."""
         before = np.arange(self.scored.shape[1]) < self.scored.argmax(1)[:, None]
         return dataclasses.replace(self, scored=self.scored | before)
 

@@ -23,7 +23,7 @@ LOSSES = {  # as they are called in a legend
     "excluded": "excluded (train)",
 }
 LEAST_LOSS = 1e-6  # that is drawn: below it a loss in single precision is rounding
-KEY = 0.05  # share of power from which on a frequency stands out
+KEY = 0.05  # share of power from which on a frequency counts as strong
 
 
 def measures(folder: str | Path) -> pd.DataFrame:
@@ -50,7 +50,7 @@ def _by_seed(folder: Path, name: str, columns: list[str]) -> pd.DataFrame:
 
 
 def milestones(table: pd.DataFrame) -> pd.DataFrame:
-    """The first kept step at which it is so, a row for each seed; missing where it never is.
+    """The first kept step that reaches each milestone, a row for each seed; missing if none does.
 
     Takes `measures`. A loss is *halved* when it is at most half of what the first kept step has.
     """

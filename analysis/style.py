@@ -30,7 +30,7 @@ COLOURS = (  # told apart by colour-blind eyes, too
 DASHES = ("-", "--", ":", "-.")
 INK, PAPER = "#000000", "#ffffff"
 SOFT, RULE = "#262626", "#cccccc"  # text beside a drawing; its grid and frame
-MARK = "#d55e00"  # what stands out against the shades and the lines
+MARK = "#d55e00"  # seen against both the shades and the lines
 COUNTS = "cividis"  # of heat maps that count; even in lightness, the same to colour-blind eyes
 
 # A length map has nine shades: the ends of eight in percent, and one for 100 % alone.
@@ -189,7 +189,7 @@ def legend(figure: Figure, handles: list[Artist]) -> None:
 
 
 def save(figure: Figure, path: str | Path) -> Path:
-    """Write a figure as png, so that the file is either its old or its new self; returns the path.
+    """Write a figure as png, atomically: the old file or the new one; returns the path.
 
     Raises RunError if it cannot be written.
     """

@@ -1,4 +1,4 @@
-"""Models of others: a small GPT-2 to try the grid on, and what a slow endpoint costs.
+"""Other people's models: a small GPT-2 to try the grid on, and what a slow endpoint costs.
 
 python -m benchmarks.foreign_models gpt2 --out exported/gpt2 --digits 3 --steps 3000
 addgpt eval hf:exported/gpt2 --task add --digits 3
@@ -48,9 +48,9 @@ def make_gpt2(
 ) -> float:
     """Train a GPT-2 of transformers on problems as people write them, `12+34=46#`; save it there.
 
-    Operand lengths are drawn before digits: of sums all alike, of products length n in proportion
-    to 1 / n, since in text short numbers are the usual ones. 64 problems a step, AdamW at a rate
-    that falls to 0. Nothing is held out. Returns the last loss.
+    Operand lengths are drawn before digits: uniformly for sums, in proportion to 1 / n for
+    products, since short numbers are more usual in text. 64 problems a step, AdamW at a rate that
+    falls to 0. Nothing is held out. Returns the last loss.
     """
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
@@ -121,7 +121,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def time_api(n: int, seconds: float, concurrency: int) -> float:
-    """Seconds to ask an endpoint on this machine n prompts, where each reply takes so long."""
+    """Seconds to ask an endpoint on this machine n prompts, where each reply takes `seconds`."""
 
     class Slow(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

@@ -1,4 +1,4 @@
-"""How fast a model writes and reads by length, where each token sees all before it, and few.
+"""How fast a model writes and reads, by length, where each token sees all before it, or only a few.
 
     python -m benchmarks.local_attention
     python -m benchmarks.local_attention --quick
@@ -53,7 +53,7 @@ def measure(options: argparse.Namespace) -> list[timing.Row]:
 
 
 def rates(size: int, patterns: tuple[str, ...], rounds: int) -> list[timing.Row]:
-    """Tokens a second of products of so many digits."""
+    """Tokens a second of products of `size` digits."""
     work: dict[str, Callable[[], object]] = {}
     for name in patterns:
         task, model = _model(name)

@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def remember(rows: list[timing.Row], path: Path = HISTORY) -> None:
-    """Append the medians of a run to the history; what is there stays as it is."""
+    """Append the medians of a run to the history; earlier lines stay as they are."""
     here = versions()
     about = {
         "date": time.strftime("%Y-%m-%d %H:%M"),

@@ -3,9 +3,9 @@
 Our default recipe (`addgpt train --task shakespeare`) against a re-creation of nanoGPT's settings
 for a CPU: 4 layers and 4 heads, width 128, block 64, batch 12, no dropout, 2,000 iterations of
 AdamW with 100 of warm-up and a cosine from 1e-3 to 1e-4. Its val loss is known to be 1.886 then.
-Both train from scratch, in turns, seed by seed, and are looked at every few steps; the loss is that
-of the whole last tenth of tinyshakespeare in blocks of 64 characters, although ours is trained on
-longer ones. Only training counts, not the looks. Our recipe was tuned on the same tenth, as there
+Both train from scratch, in turns, seed by seed, and are scored every few steps; the loss is that of
+the whole last tenth of tinyshakespeare in blocks of 64 characters, although ours is trained on
+longer ones. Only training counts, not the scoring. Our recipe was tuned on the same tenth, as there
 is no other. A reference that has not reached the goal after all its iterations, as happens (1.886
 was measured on samples of val), counts with the time of these. The reference is described in
 `benchmarks/nanogpt.py`.
@@ -37,8 +37,8 @@ from benchmarks import nanogpt, timing
 GOAL = 1.886
 LAYERS, HEADS, WIDTH, BLOCK, ROWS = 4, 4, 128, 64, 12
 ITERATIONS, WARMUP, LAST = 2000, 100, 0.1  # the last rate is a tenth of the peak
-OUR_LOOKS, REFERENCE_LOOKS = 20, 100  # steps between looks
-OUR_FIRST, REFERENCE_FIRST = 140, 1400  # before these steps neither comes near the goal
+OUR_LOOKS, REFERENCE_LOOKS = 20, 100  # steps between scores
+OUR_FIRST, REFERENCE_FIRST = 140, 1400  # before these steps neither is near the goal
 TARGET = "at least 4 x"
 
 

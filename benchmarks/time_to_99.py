@@ -1,10 +1,10 @@
 """Seconds of training to 99 % exact match on held-out 3-digit sums: our recipe, minGPT's adder.
 
-Both train from scratch, in turns, seed by seed, and are looked at every few steps until they first
-do 99 % of the same 2,000 held-out sums of two numbers of three digits. Only training counts (to
-draw and write problems, forward, backward, optimizer), not the looks. Ours is the default of
-`addgpt train --task add --digits 3`; the reference is described in `benchmarks/mingpt.py`. What
-both do of 2,000 held-out sums of one to three digits is given besides.
+Both train from scratch, in turns, seed by seed, and are scored every few steps until they first get
+99 % of the same 2,000 held-out sums of two numbers of three digits right. Only training counts
+(drawing and writing problems, forward, backward, optimizer), not the scoring. Ours is the default
+of `addgpt train --task add --digits 3`; the reference is described in `benchmarks/mingpt.py`. How
+many of 2,000 held-out sums of one to three digits each gets right is given as well.
 
     python -m benchmarks.time_to_99
 """
@@ -28,7 +28,7 @@ from benchmarks import mingpt, timing
 GOAL = 0.99
 FULL = Cell("+", mingpt.DIGITS, mingpt.DIGITS)
 EXAM, EXAM_SEED = 2000, 99
-OUR_LOOKS, REFERENCE_LOOKS = 20, 100  # steps between looks: about equal shares of each one's time
+OUR_LOOKS, REFERENCE_LOOKS = 20, 100  # steps between scores: about equal shares of each one's time
 CAP = 6000  # iterations of the reference
 TARGET = "at least 10 x"
 

@@ -2,7 +2,7 @@
 
 Ours is `addgpt train --task add --digits 3 --stop-at 0.99`: start, imports, training, a validation
 pass each 50 steps on 1,000 problems, the saved run. The reference is minGPT's adder
-(`benchmarks/mingpt.py`) with a look each 250 iterations at about 2,000 problems; it saves nothing.
+(`benchmarks/mingpt.py`), scored every 250 iterations on about 2,000 problems; it saves nothing.
 In turns, seed by seed, one thread each.
 
     python -m benchmarks.whole_process

@@ -102,7 +102,7 @@ def answered(
 
 
 def near(facts: dict[str, Any]) -> None:
-    """How near the answers of an external model are; nothing of our own."""
+    """How close an external model's answers are to the right ones; empty for our own models."""
     found = facts.get("replies")
     if not found:
         return

@@ -1,4 +1,4 @@
-"""How `addgpt eval` scores and shows: over the grid, of files, of suites, of texts."""
+"""How `addgpt eval` scores and shows: on the grid, on files, on suites, on texts."""
 
 from __future__ import annotations
 

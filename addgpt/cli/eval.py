@@ -55,7 +55,7 @@ FILE = click.Path(path_type=Path)
     "--ruler",
     type=click.Choice(["blocks", "overlap", "random"]),
     multiple=True,
-    help="Of a text: how its loss is measured; repeatable [blocks, overlap].",
+    help="For a text: how its loss is measured; repeatable [blocks, overlap].",
 )
 @click.option("--out", type=FILE, help="Folder for the scores [the run's].")
 @click.option("--json", "as_json", is_flag=True, help="Rows as JSON on stdout, nothing else.")

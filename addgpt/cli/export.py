@@ -25,7 +25,7 @@ def command(run_name: str, to: str, out: Path, per_cell: int, seed: int) -> None
     hf: a folder for transformers, with a character tokenizer and a model card. A plain GPT is
     written as GPT-2 or Llama; any other model brings its code along, and is loaded with
     trust_remote_code=True. onnx: tokens and position ids in, logits out. lm-eval: the run's
-    held-out problems as a task of lm-evaluation-harness. Models are loaded again and compared.
+    held-out problems as a task of lm-evaluation-harness. An exported model is loaded and compared.
 
     \b
     Example:

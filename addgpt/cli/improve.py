@@ -14,10 +14,10 @@ from addgpt.config.errors import UsageError
 
 
 @click.command("improve")
-@click.option("--task", help="Where problems are from; `addgpt tasks` lists the tasks.")
+@click.option("--task", help="Task to draw problems from; `addgpt tasks` lists them.")
 @click.option("--recipe", metavar="NAME", help="A published recipe; `addgpt recipes` lists them.")
 @click.option("--digits", type=int, help="Longest operand of round 0; short for --set digits=N.")
-@click.option("--seed", type=click.IntRange(0), default=0, help="Of weights and problems [0].")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Seed of weights and problems [0].")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the rounds.")
 @click.option("--rounds", type=click.IntRange(0), default=3, show_default=True, help="After 0.")
 @click.option("--models", type=click.IntRange(1), default=3, show_default=True, help="That vote.")
@@ -39,7 +39,7 @@ from addgpt.config.errors import UsageError
     "--count", type=click.IntRange(100), default=5000, show_default=True, help="Problems a round."
 )
 @click.option(
-    "--steps", type=click.IntRange(1), help="Of a further round [a quarter of those of 0]."
+    "--steps", type=click.IntRange(1), help="Steps of each further round [a quarter of round 0's]."
 )
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="As of addgpt train.")
 @AS_JSON

@@ -163,8 +163,8 @@ def _train(out: Path, init_from: str | None, world, logs: tuple[str, ...] = ()) 
 
 
 def _certify(run) -> bool:
-    """Write the certificate of a run that was trained for one, and say what it says: whether it
-    holds."""
+    """Write the certificate of a run that was trained for one, print what it says, and return
+    whether it holds."""
     from addgpt.cli.certify import verdict
     from addgpt.evaluation.certify import certify
 

@@ -1,6 +1,6 @@
 """Settings: documented fields of frozen dataclasses, with the values that each may take.
 
-`setting` declares a field, `check_settings` holds a config against what its fields declare;
+`setting` declares a field, `check_settings` checks a config against what its fields declare;
 `from_dict` reads JSON, `with_settings` and `parse` text.
 """
 
@@ -150,7 +150,7 @@ def check_settings(config: Any) -> None:
 
 
 def unknown(what: str, name: str, valid: Iterable[str], where: str = "") -> UsageError:
-    """The error of a name that there is not: the one that may be meant, and all valid ones."""
+    """The error for an unknown name: the one that may be meant, and all valid ones."""
     valid = sorted(valid)
     near = [KNOWN_AS[name]] if KNOWN_AS.get(name) in valid else []
     near = near or difflib.get_close_matches(name, valid, 1, cutoff=0.7)

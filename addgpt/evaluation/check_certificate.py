@@ -50,7 +50,7 @@ class Ball:
         return Ball(value, error + np.einsum(rule, x, other.error, optimize=True))
 
     def on_sphere(self, radius: float, eps: float = 0.0) -> Ball:
-        """The vectors at another length: RMS norm (radius sqrt n), norm of queries and keys."""
+        """The vectors scaled to a length: RMS norm (radius sqrt n), norm of queries and keys."""
         n, both = self.value.shape[-1], (self.value, self.error)
         size, off = (np.linalg.norm(x, axis=-1, keepdims=True) for x in both)
         value = self.value * radius / np.sqrt(size**2 + n * eps)

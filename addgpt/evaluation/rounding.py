@@ -1,4 +1,4 @@
-"""How much float32 rounding can change what a block of local attention says, to first order.
+"""How much float32 rounding can change the logits of a block of local attention, to first order.
 
 Every operation of the forward pass may round. Each rounding is at most a known share of what is
 rounded (Higham 2002, Accuracy and Stability of Numerical Algorithms, chapter 3: a sum of n products

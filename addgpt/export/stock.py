@@ -76,7 +76,7 @@ def _gpt2(c: GPTConfig, ours: dict[str, Tensor], ends: dict[str, Any]) -> tuple[
     }
     for layer in range(c.layers):
         mine, its = f"blocks.{layer}.", f"transformer.h.{layer}."
-        pairs = {  # its matrices are the other way round, and have biases
+        pairs = {  # its matrices are transposed, and have biases
             "attn.c_attn": ours[f"{mine}attention.qkv.weight"].flatten(0, 1),
             "attn.c_proj": ours[f"{mine}attention.out.weight"],
             "mlp.c_fc": ours[f"{mine}mlp.up.weight"],

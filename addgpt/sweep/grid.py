@@ -60,7 +60,7 @@ class Case:
 class Grid:
     """A sweep as its file says it.
 
-    `cases_of` is a grid in the same folder whose cases come along, but for those `without`.
+    `cases_of` is a grid in the same folder whose cases are taken, too, but for those `without`.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Grid:
             raise UsageError("task is missing; `addgpt tasks` lists the tasks")
         if not 0 < len(self.seeds) == len({*self.seeds}):
             raise UsageError(f"seeds must be different whole numbers, not {[*self.seeds]}")
-        if ".." in Path(self.out).parts:  # a file from a stranger keeps to its place
+        if ".." in Path(self.out).parts:  # a file from a stranger writes nowhere else
             raise UsageError(f"out must not contain .., as {self.out!r} does")
         for key, values in self.grid.items():
             if not (isinstance(values, list) and values):

@@ -39,7 +39,7 @@ class Planned:
         return self.grid.folder / self.name
 
     def open(self, threads: int) -> Run:
-        """The run, its folder made if it is new; on so many threads if the grid does not say.
+        """The run, its folder made if it is new; on `threads` threads if the grid does not say.
 
         A run that is resumed keeps its threads, as long as they are not more. Raises RunError.
         """
@@ -70,9 +70,9 @@ def plan_sweep(grid: Grid, on_this_machine: bool = True) -> list[Planned]:
     """The runs of a grid, first seeds first. Trains and writes nothing.
 
     Raises:
-        ValueError: a combination that cannot be, is there twice, or differs from the run that is
+        ValueError: a combination that is invalid, is there twice, or differs from the run that is
             already in its folder.
-        RunError: something that is no run in the place of one.
+        RunError: something else stands in the place of a run.
     """
     command, facts, names = command_line(), versions(), dict[str, str]()
     bases = []

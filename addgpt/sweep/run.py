@@ -39,7 +39,7 @@ def run_sweep(
     rows = {one.name: _row(one) for one in planned}
     going: dict[str, tuple[Planned, Worker | Task]] = {}
     waiting = deque(one for one in planned if one.status != "done")
-    lock = locked(grid.folder / ".lock", f"another process is at the sweep in {grid.folder}")
+    lock = locked(grid.folder / ".lock", f"another process is running the sweep in {grid.folder}")
     connected = engine if waiting else contextlib.nullcontext()
 
     def write() -> None:
@@ -74,7 +74,7 @@ def run_sweep(
 
 
 def _row(job: Planned) -> Row:
-    """How a run stands before the sweep."""
+    """The state of a run before the sweep."""
     row: Row = {"run": job.name, "combination": job.combination.name}
     row |= {"settings": job.combination.settings, "seed": job.config.seed}
     row |= {"state": "", "error": "", "step": 0, "steps": job.config.train.steps}
@@ -97,7 +97,7 @@ def _progress(job: Planned) -> Row:
 
 
 def _end(job: Planned, reason: str, stopping: bool) -> Row:
-    """How a run stands once it is done, or has ended for a reason."""
+    """The state of a run once it is done, or has ended for a reason."""
     if reason:
         return {"state": "interrupted"} if stopping else {"state": "failed", "error": reason}
     return {"state": "done"} | (held_out(Run(job.path)) if job.grid.eval else {})

@@ -5,9 +5,9 @@
     wandb        the project addgpt of Weights & Biases (WANDB_MODE=offline: files of the run)
     trackio      the project addgpt of Trackio
 
-metrics.jsonl is written in any case. A training that is resumed goes on with the same curve: what
-came after its checkpoint is taken back where the log allows that. Trackio knows runs by their names
-alone: the curve that goes on is the latest of that name.
+metrics.jsonl is written in any case. A resumed training goes on with the same curve: what came
+after its checkpoint is removed where the log allows that. Trackio knows runs only by name: the
+latest run of that name goes on.
 """
 
 from __future__ import annotations
@@ -116,8 +116,8 @@ class Log:
         import trackio
 
         name = {"project": PROJECT, "name": self.run.name}
-        how = "allow" if self.begun else "never"  # a new run of a name that there was is another
-        told = contextlib.redirect_stdout(sys.stderr)  # where what is not asked for goes
+        how = "allow" if self.begun else "never"  # else a new run would continue an old one
+        told = contextlib.redirect_stdout(sys.stderr)  # stdout is for what was asked
         with told:
             trackio.init(**name, config=self._settings(), resume=how)
 
