@@ -179,6 +179,26 @@ def test_bad_path_is_one_line_and_exit_code_2(tmp_path: Path, name: str) -> None
     assert name in done.stderr and done.stderr.count("\n") == 1
 
 
+def test_exports_for_transformers_are_no_runs(results: Path) -> None:
+    before = list(load.find(results))
+    (results / "exported").mkdir()
+    (results / "exported" / "config.json").write_text('{"model_type": "gpt2", "vocab_size": 19}')
+    assert list(load.find(results)) == before and len(load.runs(results)) == len(before)
+    with pytest.raises(ValueError, match="no run, but a model of transformers: addgpt eval hf:"):
+        load.find(results / "exported")
+
+
+def test_missing_results_say_where_they_come_from(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="train something first .addgpt train"):
+        load.find(tmp_path / "results")
+    with pytest.raises(ValueError, match="a clone of the repository has its tables"):
+        load.read_table(tmp_path / "traces.csv", ())
+    for file in sorted((ROOT / "analysis").glob("*.ipynb")):
+        first, code = json.loads(file.read_text())["cells"][:2]
+        reads = 'root / "results"' in "".join(code["source"])
+        assert reads == ("in a clone" in "".join(first["source"])), file.name
+
+
 # Figures.
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from addgpt.config.errors import UsageError
 from addgpt.config.gpt import GPTConfig
@@ -116,7 +117,8 @@ def _write(model: Model, given: dict[str, Tensor], path: Path) -> None:
     axes: dict[str, Any] = {"tokens": {0: rows, 1: length}, "ids": {0: rows, 1: length + 1}}
     if "seen" in given:
         axes["seen"] = {0: rows, 1: length, 2: few}
-    with warnings.catch_warnings():
+    # The fused kernel lays its output out otherwise than what takes its place: a view would fail.
+    with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         torch.onnx.export(

@@ -118,7 +118,7 @@ class RelativeIds(Scheme):
         """(ENTRIES,) where biases start: at -16 for large differences, which training moves little,
         so that a thousand far tokens together still weigh nothing against a near one.
         """
-        return F.pad(-torch.arange(-NEAR, NEAR + 1.0).square(), (0, 1))
+        return F.pad(-torch.arange(-float(NEAR), NEAR + 1.0).square(), (0, 1))
 
     def bias(self, slots: Slots) -> Tensor | None:
         own = slots.ids[:, 1:] if self.from_target else slots.ids[:, :-1]
