@@ -77,12 +77,14 @@ def command(
     from addgpt.training.self_improvement import Plan, improve
 
     settings = parse_pairs(pairs, digits=digits)
+    given = set(settings)
     if recipe:
         task, settings = with_recipe(recipe, task, settings)
+        ids = {"level_position", "next_ids"} - given  # which text does not have
+        settings = {key: value for key, value in settings.items() if key not in ids}
     if task is None:
         raise UsageError("--task is missing; `addgpt tasks` lists the tasks")
     options, model, train = split_settings(task, settings)
-    model = {key: model[key] for key in model if key not in ("level_position", "next_ids")}
     plan = Plan(
         task, options, model | train, seed, rounds, steps or 0, models, agree, shorter, count
     )  # fmt: skip

@@ -99,7 +99,7 @@ class GradientLearner:
         if self.auxiliary is not None:
             with torch.no_grad():
                 for name, own in self.auxiliary.state_dict().items():
-                    own.copy_(state[f"aux.{name}"])
+                    own.copy_(state.get(f"aux.{name}", own))  # if the training so far had none
 
 
 class CountLearner:
