@@ -19,7 +19,7 @@ OPTIONS = (
     click.option("--model", help="api: the model to ask."),
     click.option("--endpoint", type=click.Choice(ENDPOINTS), help="api: which [chat]."),
     click.option("--template", help="The prompt; {problem} is 12+34 ['{problem}=']."),
-    click.option("--shots", type=click.IntRange(0), help="Solved examples in front [0]."),
+    click.option("--shots", type=click.IntRange(0), help="Solved examples before each problem [0]."),
     click.option("--answer", type=click.Choice(RULES),
                  help="Which number counts [first; chat: last]."),
     click.option("--max-tokens", type=click.IntRange(1), help="Longest reply."),
