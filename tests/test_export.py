@@ -261,7 +261,7 @@ BIASES = {  # position-only attention in a window, and full attention whose head
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["window", "rotary", "gru", *BIASES])
+@pytest.mark.parametrize("name", ["window", "rotary", "gru", "mlp", *BIASES])
 def test_onnx_has_our_logits_at_any_size(name, random_run, tmp_path):
     pytest.importorskip("onnxscript")
     onnxruntime = pytest.importorskip("onnxruntime")
@@ -281,6 +281,17 @@ def test_onnx_has_our_logits_at_any_size(name, random_run, tmp_path):
         with torch.inference_mode():
             ours = model(given["tokens"], given["ids"]).numpy()
         assert np.abs(ours - theirs).max() < 1e-4
+
+
+def test_what_onnxruntime_refuses_is_one_line_and_leaves_nothing(random_run, tmp_path, monkeypatch):
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    from addgpt.export import onnx
+
+    monkeypatch.setattr(onnx, "_write", lambda model, given, path: path.write_text("no model"))
+    with pytest.raises(UsageError, match="^onnxruntime cannot run what torch exported: [^\n]+$"):
+        onnx.export_onnx(random_run("add", {}), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_export_that_fails_leaves_nothing(random_run, tmp_path, monkeypatch):
