@@ -2,7 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+# Bytecode is kept whatever the environment says: or each worker compiles all tests each time.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo check test tools lint figures bench docs
 
@@ -18,7 +19,7 @@ demo: $(READY)  ## train the 3-digit adder until it is proved right, evaluate it
 	@echo 'Open results/demo/accuracy_grid.png and results/demo/training_curve.png. Next:'
 	@echo '  . .venv/bin/activate'
 	@echo '  addgpt calc --model results/demo "128+367"   # ask what you have trained'
-	@echo '  addgpt calc --steps "123*456"                # the calculator of the package shows its work'
+	@echo '  addgpt calc --steps "123*456"                # the shipped calculator shows its work'
 
 lint: $(READY)  ## style, the order of imports, types
 	$(BIN)/ruff check .

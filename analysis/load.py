@@ -126,7 +126,7 @@ def evals(folder: str | Path) -> pd.DataFrame:
 
     Added: `accuracy` (share of right answers in 0..1) with its Wilson 95 % interval `low`, `high`;
     `trained`, the longest operand in digits that the run was trained on for the row's operation;
-    missing where that is not known, as of a model of others.
+    missing where that is not known, as for an external model.
     """
     rows = []
     for run, path in find(folder).items():

@@ -31,7 +31,7 @@ COLOURS = (  # told apart by colour-blind eyes, too
 DASHES = ("-", "--", ":", "-.")
 INK, PAPER = "#000000", "#ffffff"
 SOFT, RULE = "#262626", "#cccccc"  # text beside a drawing; its grid and frame
-MARK = "#d55e00"  # what stands out against the shades and the lines
+MARK = "#d55e00"  # seen against both the shades and the lines
 COUNTS = "cividis"  # of heat maps that count; even in lightness, the same to colour-blind eyes
 
 # A length map has nine shades: the ends of eight in percent, and one for 100 % alone.
@@ -110,6 +110,15 @@ def panels(
     return figure, list(axes[:count])
 
 
+def panels_by(
+    table: pd.DataFrame, column: str, columns: int, width: float, height: float
+) -> tuple[Figure, list[tuple[Axes, Any, pd.DataFrame]]]:
+    """A figure with a panel for each value of a column: axes, the value, its rows of the table."""
+    groups = list(table.groupby(column, sort=False))
+    figure, axes = panels(len(groups), columns, width, height)
+    return figure, [(axis, *group) for axis, group in zip(axes, groups, strict=True)]
+
+
 def compose(parts: Sequence[Panel], columns: int = 2) -> tuple[Figure, list[Axes]]:
     """All panels in one figure, each under its title and note, and the list of its axes."""
     heights = [part.height for part in parts]
@@ -181,7 +190,7 @@ def legend(figure: Figure, handles: list[Artist]) -> None:
 
 
 def save(figure: Figure, path: str | Path) -> Path:
-    """Write a figure as png, so that the file is either its old or its new self; returns the path.
+    """Write a figure as png, atomically: the old file or the new one; returns the path.
 
     A very large one has fewer pixels an inch, and few colours. Raises RunError if it cannot be
     written.

@@ -216,7 +216,7 @@ def test_another_package_offers_a_task(write, tmp_path, monkeypatch):
         load_task("no")
     with pytest.raises(UsageError, match=where + r"their_tasks.bad\) .*loaded: ZeroDivisionError"):
         load_task("bad")
-    with pytest.raises(UsageError, match=where + r"their_tasks.three:number\) is no Task but 3"):
+    with pytest.raises(UsageError, match=where + r"their_tasks.three:number\) is not a Task but 3"):
         load_task("three")
     with pytest.raises(UsageError, match=r"valid: add, .*odd"):
         load_task("nothing")

@@ -128,13 +128,10 @@ def test_exercise_1_both_attentions_are_one_function(tmp_path):
 
 
 def test_exercise_2_learns_to_add(tmp_path):
-    """The page on operands below 20 and a third of the steps, which takes a third of the time: two
-    seeds got 92 and 98 % right, 0 % without training. Then the checks of what it draws."""
+    """The page as printed, about 10 s of processor time; then the checks of what it draws."""
     code = "\n".join(python_of(EXERCISES / "2.md"))
-    code = replaced(code, ("randint(100, ", "randint(20, "), ("steps=600", "steps=200"))
     checks = """
 assert exact_match(GPT()) < 0.1
-assert exact_match(model) >= 0.5
 rows = problems(1000, held_out=False)
 a, b = 10 * rows[:, 0] + rows[:, 1], 10 * rows[:, 3] + rows[:, 4]
 assert torch.equal(rows[:, 6] + 10 * rows[:, 7] + 100 * rows[:, 8], a + b)
@@ -142,7 +139,8 @@ ours = {tuple(row) for row in problems(3000, held_out=True).tolist()}
 assert not ours & {tuple(row) for row in problems(3000, held_out=False).tolist()}
 """
     printed = run_python(code + checks, tmp_path)
-    assert re.search(r"^\d.*% of 1,000 held-out sums are right$", printed, re.MULTILINE)
+    right = re.search(r"^([\d.]+)% of 1,000 held-out sums are right$", printed, re.MULTILINE)
+    assert float(right[1]) >= 98, printed
 
 
 def test_exercise_3_pretrains_and_finetunes(tmp_path):

@@ -149,3 +149,15 @@ def test_models_that_cannot_be_or_cannot_grow_leave_no_folder(tmp_path, pair, me
 def test_problems_must_be_one_operation_on_two_numbers_to_make_longer(tmp_path, task):
     done = CliRunner().invoke(main, ["improve", "--task", task, "--out", str(tmp_path / "a")])
     assert done.exit_code == 2 and "to make longer" in done.stderr, done.output
+
+
+def test_ids_that_text_does_not_have_are_refused_unless_the_recipe_has_them(tmp_path):
+    out = str(tmp_path / "rounds")
+    asked = [*WORDS, "--out", out, "--set", "level_position=learned,none,none"]
+    done = CliRunner().invoke(main, asked)
+    assert done.exit_code == 2 and "level_position" in done.stderr
+    (line,) = done.stderr.splitlines()
+    assert not (tmp_path / "rounds").exists()
+    of_recipe = ["--recipe", "mcleish2024-abacus", *WORDS[3:], "--out", out, "--rounds=0"]
+    done = CliRunner().invoke(main, ["improve", *of_recipe])
+    assert done.exit_code == 0, done.output

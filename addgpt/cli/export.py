@@ -8,30 +8,38 @@ import click
 
 from addgpt.config.errors import UsageError
 
-FORMATS = ("hf", "onnx", "lm-eval")
+FORMATS = ("hf", "onnx", "lm-eval", "adderboard")
 
 
 @click.command("export")
 @click.argument("run_name", metavar="RUN")
 @click.option("--to", type=click.Choice(FORMATS), required=True, help="The format.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="A new folder; adderboard: a new file.",
+)
+@click.option("--author", default="", help="adderboard: whose submission it is.")
 @click.option("--per-cell", type=click.IntRange(1), default=100, show_default=True,
               help="lm-eval: problems per cell.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
               help="lm-eval: seed of the problems.")  # fmt: skip
-def command(run_name: str, to: str, out: Path, per_cell: int, seed: int) -> None:
+def command(run_name: str, to: str, out: Path, author: str, per_cell: int, seed: int) -> None:
     """Write a run in the format of another tool.
 
     hf: a folder for transformers, with a character tokenizer and a model card. A plain GPT is
     written as GPT-2 or Llama; any other model brings its code along, and is loaded with
     trust_remote_code=True. onnx: tokens and position ids in, logits out. lm-eval: the run's
-    held-out problems as a task of lm-evaluation-harness. Models are loaded again and compared.
+    held-out problems as a task of lm-evaluation-harness. adderboard: a small adder as one Python
+    file, a submission to the AdderBoard. An exported model is loaded and compared.
 
     \b
     Example:
       addgpt export results/add-3 --to hf --out exported/add-3
       addgpt export calculator --to onnx --out exported/calculator-onnx
       addgpt export results/add-3 --to lm-eval --out exported/add-3-task
+      addgpt export results/smallest --to adderboard --out adder.py --author "Your Name"
     """
     from addgpt.device import prepare
     from addgpt.runs.run import Run, run_path
@@ -55,6 +63,11 @@ def command(run_name: str, to: str, out: Path, per_cell: int, seed: int) -> None
         found = export_harness(run, out, per_cell, seed)
         click.echo(f"{out}: {found['n']:,} problems; lm_eval --include_path {out} "
                    f"--tasks {found['task']}")  # fmt: skip
+    elif to == "adderboard":
+        from addgpt.export.adderboard import export_adderboard
+
+        found = export_adderboard(run, out, author)
+        click.echo(f"{out}: {found['params']} parameters; {_compared(found)}")
     else:
         raise UsageError(f"--to must be one of {', '.join(FORMATS)}")
 

@@ -116,7 +116,7 @@ def _with_code(task: Task, model: Model, end: int | None) -> dict[str, str | byt
     asks = asks or model.config.local or model.config.prefix
     if asks and "=" not in task.alphabet:
         raise UsageError(f"task {task.name} has no equals sign to tell its prompts by: no --to hf")
-    source = _rendered(
+    source = rendered(
         "modeling_addgpt.py.jinja",
         version=version,
         entry="addgpt_model_gpt.py",
@@ -189,7 +189,7 @@ def _card(run: Run, task: Task, model: Model, progress: dict, found: dict[str, A
         made = write(model, task, batch.tokens[:, : len(prompt)], most)
         example = json.dumps(prompt)
         written = prompt + task.decode(made.tokens[0, : made.length[0]])
-    return _rendered(
+    return rendered(
         "README.md.jinja",
         name=run.name,
         task=task.name,
@@ -211,6 +211,7 @@ def _card(run: Run, task: Task, model: Model, progress: dict, found: dict[str, A
     )
 
 
-def _rendered(template: str, **values: Any) -> str:
+def rendered(template: str, **values: Any) -> str:
+    """A template of this package, filled in."""
     pages = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     return pages.from_string((TEMPLATES / template).read_text(encoding="utf-8")).render(values)

@@ -166,7 +166,7 @@ def _write(model: Model, given: dict[str, Tensor], path: Path) -> None:
 
 
 def _with_long_indices(path: Path) -> None:
-    """Have all indices be int64: torch looks things up by int32, too, ONNX's GatherND does not."""
+    """Make all indices int64: torch also takes int32, ONNX's GatherND does not."""
     import onnx
 
     model = onnx.load(path)

@@ -1,6 +1,6 @@
 """Studies: the numbers behind a page of docs/, and how its figure is drawn.
 
-Each is a module with three functions: `collect(*places)` makes a table of folders of runs (or of
+Each is a module with three functions: `collect(*places)` makes a table from folders of runs (or
 files of such tables), `draw(table)` a figure, `describe(table)` a text. `addgpt study NAME` calls
 them. `common` holds what they share; `english` makes the text that `pretraining` reads.
 """
