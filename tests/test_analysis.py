@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +23,6 @@ from tests.helpers.notebooks import check_notebook
 from tests.helpers.run_folders import cell, grid, special, write_run
 
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture()
@@ -357,16 +353,6 @@ def test_a_folder_that_cannot_be_written_is_reported(results: Path, monkeypatch)
     done = draw_all(results / "text")
     assert done.exit_code == 1 and "Permission denied" in done.stderr
     assert not list(results.rglob("*.png*"))  # not even a temporary file
-
-
-def test_import_needs_no_torch_and_changes_no_setting() -> None:
-    code = (
-        "import sys, matplotlib; before = dict(matplotlib.rcParams)\n"
-        "import analysis.figures\n"
-        "assert not {'torch', 'addgpt.training.loop', 'addgpt.runs.run'} & set(sys.modules)\n"
-        "assert dict(matplotlib.rcParams) == before\n"
-    )
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 # The notebook.

@@ -77,7 +77,9 @@ def test_tests_import_helpers_but_no_other_tests():
         "import addgpt.task",
         "import addgpt.cli.main",
         "from addgpt.task_lookup import load_task, task_names; [*map(load_task, task_names())]",
-        "import " + ", ".join(name for name in FILES if name.startswith("analysis")),
+        "import matplotlib; before = dict(matplotlib.rcParams); import "
+        + ", ".join(name for name in FILES if name.startswith("analysis"))
+        + "; assert dict(matplotlib.rcParams) == before",
     ],
 )
 def test_torch_is_not_loaded_by(statement):
