@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from addgpt.model.kv_cache import Cache
-from addgpt.model.layers import gather
+from addgpt.model.layers import gather, rows_at, softmax
 from addgpt.model.rotary import Angles, apply_rotary
 
 
@@ -44,6 +44,8 @@ class AttentionContext:
     cache             keys and values of earlier tokens; None: there are none
     seen              (B, S, R) which keys local attention shows each query, its own among them;
                       any, with a bias of -inf, where there are fewer. None: all up to its own
+    rows              (B,) which row of `bias` and `seen` is whose, where many have the same; None:
+                      each has its own, as in all that blocks are given
     """
 
     start: int
@@ -56,6 +58,7 @@ class AttentionContext:
     device: torch.device | None = None
     cache: Cache | None = None
     seen: Tensor | None = None
+    rows: Tensor | None = None
 
     def wanted(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, S, C): the places whose output is wanted."""
@@ -121,7 +124,14 @@ class AttentionContext:
         """(B or 1, H, S, T) attention weights by position alone."""
         mask = self.mask
         assert mask is not None
-        return mask.softmax(-1)
+        return softmax(mask)
+
+    def of_rows(self) -> AttentionContext:
+        """The same with a row of `bias` and `seen` for each row of the text."""
+        if self.rows is None:
+            return self
+        bias, seen = (x if x is None else rows_at(x, self.rows) for x in (self.bias, self.seen))
+        return replace(self, bias=bias, seen=seen, rows=None)
 
     def at(self, places: Tensor) -> AttentionContext:
         """The context of the queries at (B, S) alone, where this one has a query for each key."""
@@ -131,10 +141,17 @@ class AttentionContext:
             cos, sin = (gather(part, places)[:, None] for part in rows)
             angles = (cos, sin), angles[1]
         if bias is not None:
-            row = torch.arange(len(places), device=places.device)[:, None]
-            bias = bias.expand(len(places), -1, -1, -1)[row, :, places].transpose(1, 2)
-        seen = self.seen if self.seen is None else gather(self.seen, places)
-        return replace(self, places=places, angles=angles, bias=bias, seen=seen)
+            bias = self._queries(bias.transpose(1, 2), places).transpose(1, 2)
+        seen = self.seen if self.seen is None else self._queries(self.seen, places)
+        return replace(self, places=places, angles=angles, bias=bias, seen=seen, rows=None)
+
+    def _queries(self, x: Tensor, places: Tensor) -> Tensor:
+        """(B, S, ...) the places (B, S) of x (B or 1, T, ...), of whose rows `rows` may tell."""
+        length, rows = x.shape[1], self.rows
+        if rows is None:
+            rows = torch.arange(len(places), device=places.device)
+        index = places + (rows[:, None] * length if len(x) > 1 else 0)
+        return rows_at(x.flatten(0, 1), index.flatten()).unflatten(0, places.shape)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
@@ -155,12 +172,17 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale
         return _attend_one(query, key, value, mask, scale)
     if groups > 1:
         key, value = (x.repeat_interleave(groups, 1) for x in (key, value))
-    if query.device.type == "cpu" and query.dtype == torch.bfloat16:
+    if query.device.type == "cpu" and (query.dtype == torch.bfloat16 or _asked_of(mask)):
         with torch.autocast("cpu", enabled=False):  # which would take the softmax to float32
             return _attend_plainly(query, key, value, mask, scale)
     return F.scaled_dot_product_attention(
         query, key, value, mask, is_causal=mask is None, scale=scale
     )
+
+
+def _asked_of(mask: Tensor | None) -> bool:
+    """Whether there is to be a gradient of the biases."""
+    return mask is not None and mask.requires_grad and torch.is_grad_enabled()
 
 
 def attend_few(
@@ -183,7 +205,7 @@ def few_logits(query: Tensor, key: Tensor, seen: Tensor, bias: Tensor, scale: fl
 
 def _sum_few(logits: Tensor, value: Tensor, seen: Tensor) -> Tensor:
     """(B, H, S, D) sums of the values at `seen`, weighted by the softmax of (B, H, S, R) logits."""
-    weights = logits.softmax(-1).permute(0, 2, 3, 1).unflatten(3, (value.shape[1], -1))[..., None]
+    weights = softmax(logits).permute(0, 2, 3, 1).unflatten(3, (value.shape[1], -1))[..., None]
     return (weights * _few(value, seen)).sum(2).flatten(2, 3).transpose(1, 2)
 
 
@@ -205,7 +227,8 @@ def weighted_sum(weights: Tensor, value: Tensor) -> Tensor:
 def _attend_plainly(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float
 ) -> Tensor:
-    """`attend` by plain products: the CPU's fused kernel is slow at gradients in bfloat16."""
+    """`attend` by plain products: the CPU's fused kernel is slow at gradients in bfloat16, and none
+    has a gradient for biases."""
     return plain_weights(query, key, mask, scale) @ value
 
 
@@ -218,7 +241,7 @@ def plain_weights(query: Tensor, key: Tensor, mask: Tensor | None, scale: float)
         products = products.masked_fill(~mask, -torch.inf)
     else:
         products = products + mask
-    return products.softmax(-1)
+    return softmax(products)
 
 
 def _attend_one(
@@ -233,5 +256,5 @@ def _attend_one(
     products = query @ key.mT * scale  # (B, G, H / G, T)
     if bias is not None:
         products = products + bias
-    found = products.softmax(-1) @ value
+    found = softmax(products) @ value
     return found.reshape(shape) if grouped else found

@@ -195,8 +195,8 @@ class GPT(nn.Module):
     def through_blocks(self, x: Tensor, context: AttentionContext, at: Tensor | None) -> Tensor:
         """(B, T, C) -> (B, S, C) through all blocks."""
         for depth, block in enumerate(self.blocks):
-            if at is not None and depth == len(self.blocks) - 1:
-                context = context.at(at)
+            last = at is not None and depth == len(self.blocks) - 1
+            context = context.at(at) if last else context.of_rows()
             x = block(x, context, depth)
         return x
 
@@ -213,6 +213,7 @@ class GPT(nn.Module):
             device=slots.ids.device,
             cache=slots.cache,
             seen=None if slots.seen is None else slots.seen.clamp(min=0),
+            rows=slots.rows,
         )
 
     def init_weights(self, generator: torch.Generator) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from addgpt.config.architectures import GPTConfig
+from addgpt.model.layers import rows_at
 
 Angles = tuple[Tensor, Tensor]  # as of addgpt/model/rotary.py
 SPARE_TOKENS = 3  # that a cache has room for: with 4 it took twice as long to read
@@ -19,13 +20,13 @@ class Effects(NamedTuple):
     added   (B, T, C) what is added to the embeddings
     angles  of queries, and of keys; None: no rotation
     bias    (B, 1 or H, T, R) what is added to the products of queries and keys
-    seen    (B, T, R) which keys these are
+    seen    (B, T, R) which keys these are; None: all T, those that are not seen with a bias of -inf
     """
 
     added: Tensor
     angles: tuple[Angles, Angles] | None
     bias: Tensor
-    seen: Tensor
+    seen: Tensor | None
 
     def part(self, first: int, last: int) -> Effects:
         """Those of some tokens."""
@@ -33,7 +34,30 @@ class Effects(NamedTuple):
         if angles is not None:
             (a, b), (c, d) = angles
             angles = (a[:, :, part], b[:, :, part]), (c[:, :, part], d[:, :, part])
-        return Effects(self.added[:, part], angles, self.bias[:, :, part], self.seen[:, part])
+        seen = self.seen if self.seen is None else self.seen[:, part]
+        return Effects(self.added[:, part], angles, self.bias[:, :, part], seen)
+
+    def of_rows(self, which: Tensor) -> Effects:
+        """Those of more rows, each like the one at `which` (B,): but for biases and keys, which
+        `AttentionContext` has of these."""
+
+        def rows(x: Tensor) -> Tensor:
+            return x if len(x) == 1 else rows_at(x, which)
+
+        angles = self.angles
+        if angles is not None:
+            (a, b), (c, d) = angles
+            angles = (rows(a), rows(b)), (rows(c), rows(d))
+        return self._replace(added=rows(self.added), angles=angles)
+
+    def masked(self) -> Effects:
+        """The same as biases of all T keys, where R of them are seen."""
+        assert self.seen is not None
+        rows, length, _ = self.seen.shape
+        place = self.seen.masked_fill(self.seen < 0, length)  # what is not there goes beyond
+        place = place[:, None].expand(-1, self.bias.shape[1], -1, -1)
+        hidden = self.bias.new_full((rows, self.bias.shape[1], length, length + 1), -torch.inf)
+        return self._replace(bias=hidden.scatter(3, place, self.bias)[..., :length], seen=None)
 
 
 class Cache:

@@ -19,6 +19,8 @@ from torch import Tensor
 
 from addgpt.config.gpt import NO_PLACE, GPTConfig
 
+KEPT = 32  # answers that are kept
+
 
 class LocalAttention:
     """The pattern of a config, which must not be `full`."""
@@ -26,6 +28,7 @@ class LocalAttention:
     def __init__(self, config: GPTConfig) -> None:
         c = config
         self.from_target = c.next_ids
+        self.known: dict[tuple, Tensor] = {}
         if c.attention == "window":
             limited = [level for level, some in enumerate(c.visible) if some]
             choices = [c.visible[level] for level in limited]
@@ -75,6 +78,15 @@ class LocalAttention:
         found = found.masked_fill(found >= own, -1).sort(-1, descending=True).values
         seen = int((found >= 0).sum(-1).max()) if found.numel() else 0
         return torch.cat((own, found[:, :, :seen]), -1)
+
+    def seen_by_layouts(self, ids: Tensor) -> Tensor:
+        """`seen_keys` of the different rows of a batch, which the next one is likely to have."""
+        key = (ids.shape, ids.numpy().tobytes())
+        if key not in self.known:
+            if len(self.known) >= KEPT:
+                self.known.clear()
+            self.known[key] = self.seen_keys(ids)
+        return self.known[key]
 
     def _wanted(self, reader: Tensor) -> Tensor:
         """(B, T, Q, n) ids that queries with ids (B, T, L) look for; negative: none."""

@@ -46,6 +46,7 @@ class Slots:
     start  which index is the first token's of this pass
     seen   (B, T, R) which keys each token sees, -1 where there are fewer: local attention
     known  what positions do to these tokens, if that was computed beforehand
+    rows   (B,) which row of the biases known, and of `seen`, is whose; None: each has its own
     """
 
     ids: Tensor
@@ -54,6 +55,7 @@ class Slots:
     cache: Cache | None = None
     seen: Tensor | None = None
     known: Effects | None = None
+    rows: Tensor | None = None
 
     def ids_of_keys(self, levels: list[int]) -> Tensor:
         """(B, 1, K, n) ids on some levels of all keys, or (B, T, R, n) of those that are seen."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +23,8 @@ ID_SCHEMES: dict[str, tuple[Any, tuple[str, ...]]] = {
 }
 
 
+LIKELY = 16  # rows among which some are likely to be alike
+MASKED_BELOW = 32  # slots up to which training masks keys instead of gathering those that are seen
 AHEAD = 1 << 11  # tokens of all rows whose positions are computed together while decoding
 
 
@@ -56,8 +60,19 @@ class Schemes(nn.ModuleDict):
             index = random_index(count, self.random_index).to(ids.device)
         elif self.reads_index:
             index = torch.arange(count, device=ids.device)
-        seen = None if self.local is None else self.local.seen_keys(ids)
-        return Slots(ids, index, start, cache, seen)
+        if self.local is None:
+            return Slots(ids, index, start, cache)
+        usual = cache is None and isinstance(self.local, LocalAttention)
+        layouts = distinct_rows(ids) if usual else None
+        if layouts is None:
+            return Slots(ids, index, start, cache, self.local.seen_keys(ids))
+        first, which = layouts
+        few = ids[first]
+        known = self._effects(Slots(few, index, start, None, self.local.seen_by_layouts(few)))
+        if self.training and ids.shape[1] <= MASKED_BELOW:
+            known = known.masked()
+        known = known.of_rows(which)
+        return Slots(ids, index, start, None, known.seen, known, which)
 
     def _slots_ahead(self, cache: LocalCache, count: int) -> Slots:
         """Where the next tokens stand whose ids were planned, and what positions do to them."""
@@ -116,6 +131,29 @@ class Schemes(nn.ModuleDict):
         for scheme in self.each():
             if scheme.late == late:
                 scheme.init_weights(generator, std)
+
+
+def distinct_rows(ids: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Where rows of ids (B, T + 1, L) that differ first stand, (U,), and which of these each is,
+    (B,). None where few are alike, or where it does not pay to ask: on other devices than the CPU.
+
+    Rows of the same operand lengths have the same ids, and so the same positions and the same keys
+    in sight: in training on short sums, nine rows stand for 128.
+    """
+    if ids.device.type != "cpu" or len(ids) < LIKELY:
+        return None
+    rows = ids.flatten(1).numpy()
+    codes = rows @ _factors(rows.shape[1])
+    _, first, which = np.unique(codes, return_index=True, return_inverse=True)
+    if 2 * len(first) > len(rows) or (rows[first[which]] != rows).any():
+        return None
+    return torch.from_numpy(first), torch.from_numpy(which)
+
+
+@functools.cache
+def _factors(count: int) -> np.ndarray:
+    """(count,) numbers that make codes of rows; two different rows hardly get the same."""
+    return np.random.default_rng(0).integers(1, 1 << 62, count)
 
 
 def random_index(count: int, below: int) -> Tensor:

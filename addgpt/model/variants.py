@@ -125,8 +125,8 @@ class LoopedGPT(GPT):
             if loop and self.config.inject:
                 x = x + embedded
             for block in self.blocks:
-                if at is not None and depth == self.config.depth - 1:
-                    context = context.at(at)
+                last = at is not None and depth == self.config.depth - 1
+                context = context.at(at) if last else context.of_rows()
                 x = block(x, context, depth)
                 depth += 1
         return x

@@ -64,29 +64,53 @@ class Muon(_Plain):
     @torch.no_grad()
     def step(self, closure=None) -> None:  # type: ignore[override]
         for group in self.param_groups:
+            rate, share = group["lr"], group["momentum"]
+            alike: dict[tuple[int, ...], list[Tensor]] = {}
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
                 state = self.state[parameter]
                 if not state:
                     state["momentum"] = torch.zeros_like(parameter)
-                momentum = state["momentum"].mul_(group["momentum"]).add_(parameter.grad)
-                ahead = parameter.grad.add(momentum, alpha=group["momentum"])
-                update = orthogonalise(ahead.to(self.dtype))
                 rows, columns = parameter.shape[-2:]
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(update, alpha=-group["lr"] * max(1, rows / columns) ** 0.5)
+                alike.setdefault((min(rows, columns), max(rows, columns)), []).append(parameter)
+            for parameters in alike.values():
+                updates = []
+                for parameter in parameters:
+                    momentum = self.state[parameter]["momentum"].mul_(share).add_(parameter.grad)
+                    updates.append(parameter.grad.add(momentum, alpha=share))
+                updates = orthogonalised(updates, self.dtype)
+                for parameter, update in zip(parameters, updates, strict=True):
+                    rows, columns = parameter.shape[-2:]
+                    if group["weight_decay"]:
+                        parameter.mul_(1 - rate * group["weight_decay"])
+                    parameter.add_(update, alpha=-rate * max(1, rows / columns) ** 0.5)
+
+
+def orthogonalised(matrices: list[Tensor], dtype: torch.dtype | None = None) -> list[Tensor]:
+    """`orthogonalise` of matrices, and stacks of them, that have one shape or its transpose, as one
+    stack: small products cost what it takes to ask for them."""
+    wide = [x.mT if x.shape[-2] > x.shape[-1] else x for x in matrices]
+    stacks = [x.reshape(-1, *x.shape[-2:]) for x in wide]
+    found = orthogonalise(torch.cat(stacks).to(dtype)).split([len(x) for x in stacks])
+    parts = [part.view(x.shape) for part, x in zip(found, wide, strict=True)]
+    return [
+        part.mT if x.shape[-2] > x.shape[-1] else part
+        for part, x in zip(parts, matrices, strict=True)
+    ]
 
 
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """The nearest (semi-)orthogonal matrix, roughly: singular values come out near 1."""
+    """The nearest (semi-)orthogonal matrix, roughly, of each (..., rows, columns): singular values
+    come out near 1."""
     a, b, c = NEWTON_SCHULZ
     tall = matrix.shape[-2] > matrix.shape[-1]
-    x = matrix.mT if tall else matrix
+    x = (matrix.mT if tall else matrix).reshape(-1, *sorted(matrix.shape[-2:]))
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(steps):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    x = x.view(*matrix.shape[:-2], *x.shape[-2:])
     return x.mT if tall else x
 
 
