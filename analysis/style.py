@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 from addgpt.runs.files import write_atomically
 
 DPI = 150
+MOST_PIXELS = 6_000_000
 COLOURS = (  # told apart by colour-blind eyes, too
     "#0173b2 #de8f05 #029e73 #d55e00 #cc78bc #ca9161 #fbafe4 #949494 #ece133 #56b4e9"
 ).split()
@@ -191,9 +192,22 @@ def legend(figure: Figure, handles: list[Artist]) -> None:
 def save(figure: Figure, path: str | Path) -> Path:
     """Write a figure as png, atomically: the old file or the new one; returns the path.
 
-    Raises RunError if it cannot be written.
+    A very large one has fewer pixels an inch, and few colours. Raises RunError if it cannot be
+    written.
     """
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=DPI)
-    write_atomically(Path(path), image.getvalue())
+    image, (width, height) = io.BytesIO(), figure.get_size_inches()
+    dpi = min(DPI, (MOST_PIXELS / (width * height)) ** 0.5)
+    figure.savefig(image, format="png", dpi=dpi)
+    content = image.getvalue()
+    write_atomically(Path(path), content if dpi == DPI else _with_few_colours(content))
     return Path(path)
+
+
+def _with_few_colours(content: bytes) -> bytes:
+    """A png with a palette of 64."""
+    from PIL import Image
+
+    small = io.BytesIO()
+    image = Image.open(io.BytesIO(content)).convert("RGB")
+    image.quantize(64, dither=Image.Dither.NONE).save(small, "png", optimize=True)
+    return small.getvalue()

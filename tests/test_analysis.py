@@ -14,6 +14,8 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from PIL import Image
 
 from addgpt.cli.main import main
 from addgpt.evaluation.intervals import wilson
@@ -303,6 +305,16 @@ def test_a_cell_with_one_wrong_is_not_rounded_up_to_100(tmp_path: Path) -> None:
     assert written(axis) == ["99.95"] and "lowest 99.95 %" in axis.get_title()
     shades = axis.collections[0]
     assert tuple(shades.get_facecolor()[0]) != to_rgba(style.SHADES[-1])  # that of 100 % alone
+
+
+def test_a_very_large_figure_has_fewer_pixels_and_colours(tmp_path: Path) -> None:
+    for width, height in ((4, 3), (8, 48)):
+        file = style.save(Figure(figsize=(width, height)), tmp_path / "one.png")
+        image = Image.open(file)
+        large = width * height * style.DPI**2 > style.MOST_PIXELS
+        assert (image.mode == "P") == large
+        assert image.size[0] * image.size[1] <= style.MOST_PIXELS
+        assert large or image.size == (width * style.DPI, height * style.DPI)
 
 
 def test_forty_lines_can_be_told_apart() -> None:

@@ -6,12 +6,15 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from addgpt.cli.main import main
 from tests.helpers.pages import PAGES, ROOT, blocks, commands, links, paths, python_of
+from tests.helpers.processes import forked
 
 pytestmark = pytest.mark.slow
 
@@ -74,13 +77,19 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert "load_calculator" in (tmp_path / "api" / "index.html").read_text(encoding="utf-8")
 
 
-def run_python(code: str, folder) -> str:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    (folder / "page.py").write_text(code)
-    command = [sys.executable, "page.py"]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def run_page(code: str, folder: Path) -> None:
+    """In a process of its own: what `python` does with a page's code, in a folder."""
+    os.chdir(folder)
+    torch.set_num_threads(1)
+    with open("printed", "w", buffering=1) as sys.stdout:
+        exec(compile(code, "page.py", "exec"), {"__name__": "__main__"})
+
+
+def run_python(code: str, folder: Path) -> str:
+    process = forked(run_page, code, folder)
+    process.join(200)
+    assert process.exitcode == 0
+    return (folder / "printed").read_text()
 
 
 def replaced(code: str, *changes: tuple[str, str]) -> str:
@@ -201,4 +210,6 @@ done = CliRunner().invoke(main, words.split())
 assert done.exit_code == 0, done.output
 assert "activation=mish" in CliRunner().invoke(main, ["features"]).output
 """
-    run_python(code, tmp_path)
+    command = [sys.executable, "-c", code]  # which imports addgpt after the change
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -73,4 +73,5 @@ def command(run_name: str, to: str, out: Path, author: str, per_cell: int, seed:
 
 
 def _compared(found: dict) -> str:
-    return f"largest difference of logits {found['difference']:.2g} on {found['checked']} problems"
+    told = f"largest difference of logits {found['difference']:.2g} on {found['checked']} problems"
+    return told + (f", largest logit {found['largest']:.2g}" if "largest" in found else "")

@@ -19,8 +19,12 @@ from addgpt.config.errors import UsageError
 @click.option("--digits", type=int, help="Longest operand of round 0; short for --set digits=N.")
 @click.option("--seed", type=click.IntRange(0), default=0, help="Seed of weights and problems [0].")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the rounds.")
-@click.option("--rounds", type=click.IntRange(0), default=3, show_default=True, help="After 0.")
-@click.option("--models", type=click.IntRange(1), default=3, show_default=True, help="That vote.")
+@click.option(
+    "--rounds", type=click.IntRange(0), default=3, show_default=True, help="Rounds after round 0."
+)
+@click.option(
+    "--models", type=click.IntRange(1), default=3, show_default=True, help="Models that vote."
+)
 @click.option(
     "--agree",
     type=click.FloatRange(0, 1, min_open=True),

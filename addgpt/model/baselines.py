@@ -171,7 +171,7 @@ class WindowMLP(Embedded):
 
     def states(self, tokens: Tensor, ids: Tensor, cache: Memory | None) -> Tensor:
         window = self.config.window
-        before = self.blank.expand(len(tokens), window - 1, -1)
+        before = self.blank.expand(tokens.shape[0], window - 1, -1)
         if cache is not None and cache.kept is not None:
             before = cache.kept
         x = torch.cat((before, self.embed(tokens, ids)), 1)  # (B, N - 1 + T, C)
