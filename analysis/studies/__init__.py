@@ -34,6 +34,10 @@ STUDIES = {
         "the runs of docs/pretraining.md",
         "loss on Shakespeare, pretrained and from scratch",
     ),
+    "recipes": (
+        "addgpt sweep recipes, or folders of scored runs named for their recipe",
+        "exact match by length over the longest trained length, a line per published recipe",
+    ),
     "smallest": (
         "addgpt sweep smallest, then addgpt eval results/smallest --suite ten-digit",
         "exact match on ten-digit sums by number of parameters",
