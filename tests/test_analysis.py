@@ -22,6 +22,8 @@ from analysis import figures, load, style
 from tests.helpers.notebooks import check_notebook
 from tests.helpers.run_folders import cell, grid, special, write_run
 
+ROOT = Path(__file__).resolve().parent.parent
+
 pytestmark = pytest.mark.slow
 
 
