@@ -143,7 +143,8 @@ def _write(model: Model, given: dict[str, Tensor], path: Path) -> None:
     # The fused kernel lays its output out otherwise than what takes its place: a view would fail.
     with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        for name in ("torch.onnx", "onnxscript"):
+            logging.getLogger(name).setLevel(logging.ERROR)
         try:
             torch.onnx.export(
                 Exported(model).eval(),
