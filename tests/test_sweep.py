@@ -29,10 +29,10 @@ from addgpt.training.loop import train
 from analysis import load, sweeps
 from tests.helpers.sweeps import (
     SMALL,
+    SweepProcess,
     holder,
     refused,
     sweep,
-    sweep_process,
     tensors,
     trained,
     until,
@@ -304,14 +304,14 @@ def test_runs_that_fail_or_are_killed_are_told_of_and_the_rest_goes_on(grid_file
     text = "".join(f"[[case]]\nname = '{name}'\nset = {{{cases[name]}}}\n" for name in cases)
     file = grid_file(f"eval = false\n{text}")
     runs = file.parent / "runs"
-    process = sweep_process(file, "--workers", "1")
+    process = SweepProcess(file, "--workers", "1")
     try:
         until(lambda: trained(runs / "long-s0") and holder(runs / "long-s0"))
         os.kill(holder(runs / "long-s0"), signal.SIGKILL)
-        _, told = process.communicate(timeout=120)
+        code, told = process.end()
     finally:
         process.kill()
-    assert process.returncode == 1
+    assert code == 1
     rows = rows_of(file)
     assert {name: row["state"] for name, row in rows.items()} == {
         "wild-s0": "failed",
@@ -332,7 +332,7 @@ def test_runs_that_fail_or_are_killed_are_told_of_and_the_rest_goes_on(grid_file
 def test_a_sweep_that_is_stopped_saves_and_goes_on_where_it_was(grid_file, plain):
     file = grid_file("eval = false", steps=250, eval_every=25, save_every=1000)
     run = file.parent / "runs" / "seed=0"
-    process = sweep_process(file)
+    process = SweepProcess(file)
     try:
         until(lambda: trained(run) and holder(run))
         worker = holder(run)
@@ -341,10 +341,10 @@ def test_a_sweep_that_is_stopped_saves_and_goes_on_where_it_was(grid_file, plain
         os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
         time.sleep(0.5)
         os.kill(worker, signal.SIGCONT)
-        _, told = process.communicate(timeout=120)
+        code, told = process.end()
     finally:
         process.kill()
-    assert process.returncode == 130
+    assert code == 130
     assert told.strip().splitlines()[-1].startswith("error: stopped: 1 interrupted;")
     assert rows_of(file)["seed=0"]["state"] == "interrupted"
     assert 25 <= Run(run).progress()["step"] < 250
@@ -356,27 +356,27 @@ def test_a_sweep_that_is_stopped_saves_and_goes_on_where_it_was(grid_file, plain
 def test_a_second_ctrl_c_stops_at_once(grid_file):
     file = grid_file(steps=1_000_000)
     run = file.parent / "runs" / "seed=0"
-    process = sweep_process(file)
+    process = SweepProcess(file)
     try:
         until(lambda: (run / "state.safetensors").exists() and holder(run))
         os.kill(holder(run), signal.SIGSTOP)  # it cannot save
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(1)
         os.killpg(process.pid, signal.SIGINT)
-        _, told = process.communicate(timeout=60)
+        code, told = process.end(60)
     finally:
         process.kill()
-    assert process.returncode == 130 and told.strip().splitlines()[-1] == "error: stopped"
+    assert code == 130 and told.strip().splitlines()[-1] == "error: stopped"
     assert holder(run) is None and todo(file) == ["resume"]
 
 
 def test_runs_save_and_stop_when_the_sweep_is_gone(grid_file):
     file = grid_file(steps=1_000_000, save_every=1_000_000)
     run = file.parent / "runs" / "seed=0"
-    process = sweep_process(file)
+    process = SweepProcess(file)
     until(lambda: trained(run) and holder(run))
     process.kill()
-    process.communicate()
+    process.end()
     until(lambda: holder(run) is None)
     assert Run(run).progress()["step"] > 0
     assert todo(file) == ["resume"]

@@ -1,7 +1,7 @@
 """What tests of sweeps share: the file of a sweep of tiny runs, the command, its processes."""
 
 import json
-import subprocess
+import os
 import sys
 import time
 from pathlib import Path
@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from addgpt.cli.main import main
 from addgpt.runs.run import Run
+from tests.helpers.processes import child, forked
 
 SMALL = {
     "digits": 2, "layers": 1, "width": 16, "heads": 2, "steps": 12, "batch_size": 16,
@@ -37,9 +38,25 @@ def refused(result, code: int = 2) -> str:
     return line
 
 
-def sweep_process(file: Path, *words: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "addgpt", "sweep", str(file), *words]
-    return subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+def in_session(command: list[str], errors: str) -> None:
+    """In a process of its own: the command, in a session that signals reach by themselves."""
+    os.setsid()
+    child(command, errors, "", 0, False, {})
+
+
+class SweepProcess:
+    """A sweep in a process of its own, forked from one that has imported everything."""
+
+    def __init__(self, file: Path, *words: str) -> None:
+        command = [sys.executable, "-m", "addgpt", "sweep", str(file), *words]
+        self.errors = file.parent / "errors"
+        self.process = forked(in_session, command, str(self.errors))
+        self.pid, self.kill = self.process.pid, self.process.kill
+
+    def end(self, seconds: float = 120) -> tuple[int | None, str]:
+        """The exit status and what was said on stderr, once it has ended."""
+        self.process.join(seconds)
+        return self.process.exitcode, self.errors.read_text()
 
 
 def holder(path: Path) -> int | None:
