@@ -2,9 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+# Bytecode is kept whatever the environment says: or each worker compiles all tests each time.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo check test lint figures bench docs
+.PHONY: demo check test tools lint figures bench docs
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -18,7 +19,7 @@ demo: $(READY)  ## train the 3-digit adder until it is proved right, evaluate it
 	@echo 'Open results/demo/accuracy_grid.png and results/demo/training_curve.png. Next:'
 	@echo '  . .venv/bin/activate'
 	@echo '  addgpt calc --model results/demo "128+367"   # ask what you have trained'
-	@echo '  addgpt calc --steps "123*456"                # the calculator of the package shows its work'
+	@echo '  addgpt calc --steps "123*456"                # the shipped calculator shows its work'
 
 lint: $(READY)  ## style, the order of imports, types
 	$(BIN)/ruff check .
@@ -31,6 +32,11 @@ check: lint  ## lint and the quick tests: under 40 s on two cores
 
 test: lint  ## lint and the whole suite, a file of tests to a core
 	$(PYTEST)
+
+tools: $(READY)  ## the tests that need other tools: ONNX, lm-eval, TransformerLens, trackio, wandb
+	test -x .venv-tools/bin/python || $(PYTHON) -m venv .venv-tools
+	.venv-tools/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev,tools]'
+	OMP_NUM_THREADS=1 .venv-tools/bin/python -m pytest -rs tests/test_export.py tests/test_logs.py
 
 figures: $(READY)  ## redraw every figure of results/
 	$(BIN)/addgpt figures results

@@ -6,7 +6,7 @@
     run = addgpt.train("add", digits=3, steps=400, out="results/first")
     addgpt.evaluate(run, per_cell=200)[["len_a", "len_b", "accuracy"]]
 
-What is offered here is described in `addgpt.api`; importing the package alone loads no torch.
+All of it is documented in `addgpt.api`. Importing the package alone does not load torch.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,6 +1,6 @@
 """The Python API: what `import addgpt` offers. Nothing here loads torch before it is called.
 
-    calculator = addgpt.load_calculator()       # the one of the package
+    calculator = addgpt.load_calculator()       # the shipped one
     calculator.solve("12*(34-5)/2").answer      # '174'
 
     run = addgpt.train("add", digits=4, steps=800, seed=1)     # -> results/add-4-s1
@@ -15,10 +15,9 @@ RunError, which is a RuntimeError.
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +61,7 @@ def load_task(name: str | Path, **options: Any) -> Task:
 
 
 def load_run(run: str | Path) -> Run:
-    """A run by its folder, or the one of the package by its name, `calculator`.
+    """A run by its folder, or the shipped one by its name, `calculator`.
 
     `.model()` is its model, a torch module in evaluation mode on the CPU; `.task()` its task;
     `.config` its settings; `.metrics()` a dict for each validation pass.
@@ -81,11 +80,12 @@ def load_run(run: str | Path) -> Run:
 
 
 def load_calculator(run: str | Path | Run | None = None) -> Calculator:
-    """The calculator of a trained run; None: the one of the package.
+    """The calculator of a trained run; None: the shipped one.
 
     `.solve(text)` evaluates one expression, `.solve_many(texts)` several at once, which is faster.
     A `Solution` has the model's `answer`, the `truth`, whether it is `correct`, and the `steps`;
-    its `value` is the answer as a number, `exact` the exact one. `.stream(text)` goes by token.
+    its `value` is the answer as a number, `exact` the exact one. `.stream(text)` yields the work
+    token by token.
 
     Raises:
         RunError: there is no such run.
@@ -150,34 +150,18 @@ def train(
     from addgpt.runs.published import with_recipe
     from addgpt.runs.run import initial_weights
     from addgpt.training import logs, loop
-    from addgpt.training.progress import TrainingProgress, least_loss
 
-    kinds = [log] if isinstance(log, str) or not isinstance(log, Iterable) else [*log]
-    for kind in kinds:
-        logs.check(kind)
-    kinds = list(dict.fromkeys(kinds))
+    kinds = logs.checked(log)
     if not isinstance(seed, int | np.integer):
         raise UsageError(f"seed must be a whole number, not {seed!r}")
-    seed = int(seed)
-    if digits is not None:
-        settings["digits"] = digits
+    settings |= {} if digits is None else {"digits": digits}
     start = load_run(init_from) if isinstance(init_from, str | Path) else init_from
     name, settings = _named(task, settings)
     if recipe is not None:
         name, settings = with_recipe(recipe, name, settings)
-    run = _run_in(out, resume, name, settings, seed, start)
+    run = _run_in(out, resume, name, settings, int(seed), start)
     weights = None if start is None else initial_weights(start.path, run.config)
-    smoothed = least_loss(run.config.train.label_smoothing, run.config.model.vocab)
-    with contextlib.ExitStack() as stack:
-        called: list[Callable[[TrainState], None]] = []
-        called += [stack.enter_context(TrainingProgress(quiet, smoothed))]
-        called += [stack.enter_context(logs.Log(kind, run)) for kind in kinds]
-        called += [on_step] if on_step else []
-
-        def after_step(state: TrainState) -> None:
-            for one in called:
-                one(state)
-
+    with logs.followed(run, kinds, quiet, on_step) as after_step:
         loop.train(run, after_step, weights)
     return run
 
@@ -192,11 +176,11 @@ def evaluate(
     cells: Sequence[Cell] | None = None,
     quiet: bool = True,
 ) -> pd.DataFrame:
-    """Exact match by cell of operand lengths and kind of problem, by greedy decoding.
+    """Exact match in each cell (operand lengths and stratum), by greedy decoding.
 
     Args:
         run: a run, its folder or name, or a model; a model needs the task.
-        task: of a model. A run is scored on its own task.
+        task: the task of a model. A run is scored on its own.
         per_cell: problems of each cell; by default 1,000, fewer where there are many cells.
         split: test, val or train.
         seed: of the problems.
@@ -205,7 +189,7 @@ def evaluate(
 
     Returns:
         A row per cell: the columns of eval.csv (counts), and `accuracy` with its Wilson 95 %
-        interval `low`, `high`, as shares. What is not known of a model is missing.
+        interval `low`, `high`, as shares. What only a run knows is missing for a model.
 
     Raises:
         ValueError: a task without cells, or none given for a model.
@@ -279,7 +263,7 @@ def _run_in(
         return _reopened(Path(out), name, settings, seed, start)
     raise UsageError(
         f"{out} is not empty: resume the run in it with resume=True, name another folder, "
-        "or leave out= away for a fresh one"
+        "or leave out `out` for a new one"
     )
 
 
@@ -324,7 +308,7 @@ def _reopened(
 
 
 def _named(task: str | Path | Task, settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """What a task is called, and all settings: those given, and the options of a task object."""
+    """The name of a task, and all settings: those given, and the options of a task object."""
     from addgpt.config.settings import to_dict
 
     settings = _plain(settings)

@@ -1,6 +1,6 @@
-"""The contract of an auxiliary loss: what a task says of the slots of a batch besides tokens.
+"""The contract of an auxiliary loss: a number for each slot of a batch, besides its token.
 
-What the loss is: `addgpt.training.auxiliary`.
+The loss itself: `addgpt.training.auxiliary`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from addgpt.task import Batch
 
 
 class Auxiliary(ABC):
-    """A task that says more of the slots of a batch than which token they get."""
+    """A task that gives the slots of a batch a number to predict, too."""
 
     @abstractmethod
     def auxiliary(self, batch: Batch) -> np.ndarray:
-        """(B, T) float32, about 0 to 1: a number that each token follows from; NaN: it has none."""
+        """(B, T) float32, about 0 to 1: a number that determines each token; NaN: there is none."""

@@ -42,7 +42,7 @@ def pick_device(name: str = "auto", number: int = 0) -> torch.device:
 def compute_dtype(device: torch.device, precision: str, model: ModelConfig) -> torch.dtype:
     """The compute dtype of matrix products: the one asked for, or with `auto` the fastest here.
 
-    That is bfloat16 where a CUDA device has it, and on a CPU that has it for a GPT that is wide
+    That is bfloat16 on a CUDA device that supports it, and on a CPU that does if the GPT is wide
     enough to make up for the conversions.
     """
     if device.type == "cuda":
@@ -55,7 +55,7 @@ def compute_dtype(device: torch.device, precision: str, model: ModelConfig) -> t
 
 
 def _cpu_has_bfloat16() -> bool:
-    has: dict = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.10 and later tell
+    has: dict = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.10 and later can say
     return any(has.get(name) for name in ("avx512_bf16", "amx_bf16"))
 
 
@@ -113,22 +113,22 @@ def keep_memory() -> None:
 
 
 class Threads(NamedTuple):
-    """How many CPU threads to work with, and why so many."""
+    """How many CPU threads to work with, and why that many."""
 
     number: int
     why: str
 
 
 def choose_threads(asked: int = 0, weights: int = 0, tokens: int = 0) -> Threads:
-    """The number of CPU threads that is asked for, or else what pays and is free.
+    """The number of CPU threads asked for, or else as many as pay off and are free.
 
     Threads wait for one another after every operation. A small model's are so short that a second
     thread hardly pays on an idle machine and costs much on a busy one.
 
     Args:
         asked: a setting; 0 to decide here.
-        weights: of the model.
-        tokens: of one pass through it.
+        weights: how many the model has.
+        tokens: how many one pass reads.
     """
     if asked:
         return Threads(asked, "as set")
@@ -158,7 +158,7 @@ def usable_cores() -> int:
 
 
 def idle_cores(seconds: float = 0.1) -> int:
-    """How many usable cores are not busy with other work, at least 1. Takes so many seconds."""
+    """How many usable cores are not busy with other work, at least 1. Takes that many seconds."""
     cores = usable_cores()
     try:
         before = _idle_seconds()

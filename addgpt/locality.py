@@ -26,7 +26,7 @@ class Read(NamedTuple):
 
     kind  of its row
     col   the slot's column less the token's; None: the token has no column
-    step  the same of the step of the work
+    step  the same for the step of the work
     """
 
     kind: int
@@ -53,7 +53,7 @@ class Rule:
 
 
 def not_local(attention: str) -> UsageError:
-    """What to say to who asks for local attention where no trace is local."""
+    """The error for local attention where no trace is local."""
     return UsageError(
         f"attention={attention} needs a local trace: trace=carry where the task has that (in calc "
         "add_trace, sub_trace, mul_trace and div_trace=carry), ids=coupled and spread=0, in add "
@@ -70,15 +70,15 @@ class LocalTrace(Graded):
 
     @abstractmethod
     def row_names(self) -> dict[int, str]:
-        """What people call the rows of each kind."""
+        """A readable name for the rows of each kind."""
 
     def long_cells(self) -> list[Cell]:
-        """Cells of long problems, on which a proof is tried out."""
+        """Cells of long problems, on which a proof is tested."""
         return []
 
     @abstractmethod
     def cell_like(self, prompt: str) -> Cell:
-        """The cell of problems that are written as one of `sheets` is."""
+        """The cell whose problems have the layout of `prompt`, one of `sheets`."""
 
     @abstractmethod
     def sheets(self, size: int) -> Iterator[tuple[np.ndarray, list[range], np.ndarray]]:
@@ -89,7 +89,7 @@ class LocalTrace(Graded):
         """
 
     def windows(self) -> tuple[tuple[int, ...], ...]:
-        """For each level of ids, the differences of a slot and what it reads; empty: any.
+        """For each level of ids, the differences between a slot and what it reads; empty: any.
 
         `NO_PLACE` is among them where a token without an id on that level is read.
         """

@@ -3,7 +3,7 @@
 Training needs a `Task` alone, and reports its loss. What a task can do besides is a class of its
 own, named for what becomes possible: a `Graded` task is scored by exact match, the problems of a
 `HeldOut` one are checked against those of training, the work of an `Explained` one is shown and its
-errors are classified. A `TextTask` is scored by its loss on the whole of a text.
+errors are classified. A `TextTask` is scored by its loss on a whole text.
 
 A task refuses what it cannot do with a UsageError of one line. Any other exception is not caught:
 it is a bug, and is reported with its file and line.
@@ -14,12 +14,13 @@ from __future__ import annotations
 import dataclasses
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from addgpt.batch import Batch
 from addgpt.config.errors import UsageError, quoted
 from addgpt.config.schema import check_settings, setting
 
@@ -30,7 +31,7 @@ __all__ = [
 
 SPLITS = ("train", "val", "test")
 PROBLEM = re.compile(r"\s*([0-9]+)\s*([-+*/])\s*([0-9]+)\s*=?\s*", re.ASCII)
-MAX_CHARACTERS = 4000  # of a problem or a number; Python turns no longer text into a number
+MAX_CHARACTERS = 4000  # of a problem or a number; Python converts no longer text to a number
 MAX_DIGITS = 1000  # of an operand
 TOO_LARGE = 10**MAX_DIGITS
 
@@ -38,7 +39,7 @@ TOO_LARGE = 10**MAX_DIGITS
 class Problem(NamedTuple):
     """An operation on two non-negative integers, or the sum of more. As text, `12+34`.
 
-    Of a task on text the only operand is the text that is asked.
+    In a task on text the only operand is the text itself.
     """
 
     op: str
@@ -49,9 +50,9 @@ class Problem(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An integer; of a quotient, what remains besides. As text, `3` or `3 remainder 2`.
+    """An integer; of a quotient, also the remainder. As text, `3` or `3 remainder 2`.
 
-    Of a task on text it is a text.
+    In a task on text it is a text.
     """
 
     whole: Any
@@ -64,9 +65,10 @@ class Answer(NamedTuple):
 class Cell(NamedTuple):
     """One cell of the evaluation grid: an operation, two operand lengths, a stratum.
 
-    Lengths are in decimal digits; of an operation on one operand, `len_b` is 0. Of sums of many
-    numbers, `len_a` is how many there are and `len_b` the length of the longest. Cells by another
-    key have lengths 0, and the key is their stratum: `all` where there is one cell alone.
+    Lengths are in decimal digits; for an operation on one operand, `len_b` is 0. For sums of many
+    numbers, `len_a` is how many there are and `len_b` the length of the longest. Where cells are
+    not told apart by length, lengths are 0 and the stratum says which it is: `all` if there is only
+    one.
     """
 
     op: str
@@ -79,7 +81,7 @@ class ErrorType(NamedTuple):
     """How a wrong answer differs from the right one.
 
     kind    `sign`, `carry` or `borrow` where that alone explains it, else `length` or `digit`
-    digit   place value of the lowest wrong digit: "0" for the ones; "" where that says nothing
+    digit   place value of the lowest wrong digit: "0" for the ones; "" where there is none to name
     """
 
     kind: str
@@ -99,62 +101,6 @@ class Place(NamedTuple):
     row: int
     column: int
     small: bool = False
-
-
-@dataclass(frozen=True)
-class Batch:
-    """B problems, written out.
-
-    tokens     (B, T) uint8   prompt, then scratchpad and answer, then the end mark, then padding;
-               uint16 where the alphabet has more than 256 characters
-    scored     (B, T) bool    the model must predict this token: never in the prompt or padding
-    positions  (B, T, L) int16  L >= 0 position-id levels; 0 means "no position"
-    problems   (B,) object    the `Problem` of each row of a graded task; (0,) of any other task
-    """
-
-    tokens: np.ndarray
-    scored: np.ndarray
-    positions: np.ndarray
-    problems: np.ndarray = field(default_factory=lambda: np.empty(0, object))
-
-    @classmethod
-    def stacked(cls, batches: Sequence[Batch], pad: int) -> Batch:
-        """Several batches as one, their tokens padded to the longest with the id `pad`."""
-        size = max(batch.tokens.shape[1] for batch in batches)
-
-        def joined(name: str, fill: int) -> np.ndarray:
-            arrays = [getattr(batch, name) for batch in batches]
-            shape = (sum(map(len, arrays)), size, *arrays[0].shape[2:])
-            out = np.full(shape, fill, np.result_type(*{a.dtype for a in arrays}))
-            for array, end in zip(arrays, np.cumsum([*map(len, arrays)]), strict=True):
-                out[end - len(array) : end, : array.shape[1]] = array
-            return out
-
-        parts = joined("tokens", pad), joined("scored", 0), joined("positions", 0)
-        return cls(*parts, np.concatenate([batch.problems for batch in batches]))
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    def rows(self, index: Any) -> Batch:
-        """Those rows, cut to the longest of them."""
-        scored = self.scored[index]
-        used = np.flatnonzero(scored.any(0))
-        end = int(used[-1]) + 1 if len(used) else scored.shape[1]
-        problems = self.problems[index] if len(self.problems) else self.problems
-        ids = self.positions[index, :end]
-        return Batch(self.tokens[index, :end], scored[:, :end], ids, problems)
-
-    def with_prompt_scored(self) -> Batch:
-        """The same, but that the tokens of the prompt must be predicted, too; padding never."""
-        before = np.arange(self.scored.shape[1]) < self.scored.argmax(1)[:, None]
-        return dataclasses.replace(self, scored=self.scored | before)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """(B,) number of tokens up to and including the last scored one."""
-        size = self.scored.shape[1]
-        return np.where(self.scored.any(1), size - self.scored[:, ::-1].argmax(1), size)
 
 
 @dataclass(frozen=True)
@@ -179,7 +125,7 @@ class Task(ABC):
     splits: ClassVar[tuple[str, ...]] = SPLITS  # those it has; the last is what it is scored on
 
     def __post_init__(self) -> None:
-        """Hold the options against what their fields declare; rules between them come after."""
+        """Check each option against what its field declares; subclasses then check combinations."""
         check_settings(self)
 
     @property
@@ -191,7 +137,7 @@ class Task(ABC):
         return ()
 
     def resolved(self) -> Task:
-        """The task with all that it takes from elsewhere filled in, such as a corpus's alphabet.
+        """The task with everything filled in that it takes from elsewhere, such as an alphabet.
 
         A run keeps these options, so that its model can be used where the corpus is not.
         """
@@ -332,7 +278,7 @@ class Graded(Task):
 
 
 class HeldOut(ABC):
-    """A graded task that knows which problems training can draw, for the check of contamination."""
+    """A graded task that knows which problems training can draw, for the contamination check."""
 
     @abstractmethod
     def equivalent(self, problem: Problem) -> list[Problem]:
@@ -365,7 +311,7 @@ class Explained(ABC):
 
     @abstractmethod
     def draw(self, problem: Problem, completion: str) -> str:
-        """The work as on paper, without a newline at the end. Never raises: a wrong trace shows."""
+        """The work as on paper, no newline at the end. Never raises, even for a wrong trace."""
 
     def placed(self, text: str, ids: np.ndarray) -> list[Place]:
         """Where each token of prompt and completion stands on paper, from (T, L) position ids."""
@@ -381,10 +327,10 @@ class Explained(ABC):
 
 
 class TextTask(Task):
-    """A task that learns a text, which is scored whole by its loss."""
+    """A task that learns a text, scored by the loss on all of it."""
 
     def begin(self, text: str) -> str:
-        """What the model is given to go on from `text`. Raises UsageError."""
+        """The prompt from which the model continues `text`. Raises UsageError."""
         return text
 
     @abstractmethod
@@ -400,5 +346,5 @@ class TextTask(Task):
         """How many tokens `whole` scores."""
 
     def membership(self, text: str) -> str:
-        """The split that holds a text which the model wrote, or `new`; empty: not asked."""
+        """The split that contains a text the model wrote, or `new`; empty: not known."""
         return ""

@@ -21,7 +21,7 @@ TASKS = "addgpt.tasks"  # the entry point group of other packages' tasks
 
 
 def task_names() -> list[str]:
-    """The tasks there are: one module of `tasks` each."""
+    """The names of all tasks: one for each module of `tasks`."""
     spec = importlib.util.find_spec("tasks")
     ours = Path(__file__).resolve().parents[1] / "tasks"
     found = spec and (spec.origin or ", ".join(spec.submodule_search_locations or []))
@@ -80,7 +80,7 @@ def _installed_class(name: str, names: list[str]) -> type[Task]:
     if isinstance(found, ModuleType):
         return _only_task(found, points[name].value)
     if not (isinstance(found, type) and issubclass(found, Task)):
-        raise UsageError(f"task {name} ({_origin(points[name])}) is no Task but {found!r}")
+        raise UsageError(f"task {name} ({_origin(points[name])}) is not a Task but {found!r}")
     return found
 
 
@@ -151,4 +151,4 @@ def load_task(name: str, options: dict[str, Any] | None = None) -> Task:
         else value
         for key, value in (options or {}).items()
     }
-    return from_dict(cls, values)
+    return from_dict(cls, values, f"the options of {short(name)}")

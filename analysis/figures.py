@@ -71,7 +71,7 @@ def accuracy_grid(evals: pd.DataFrame, trained: int | None = None) -> Figure:
 
     The lengths trained on are outlined, cells that hold no problems out have a marked
     corner. In grids of up to 10 by 10 each cell states its percentage, in larger ones a dot
-    stands in each cell that is not all right.
+    marks each cell that is not all right.
 
     Args:
         evals: rows of one run, from `load.evals`.

@@ -23,7 +23,7 @@ LOSSES = {  # as they are called in a legend
     "excluded": "excluded (train)",
 }
 LEAST_LOSS = 1e-6  # that is drawn: below it a loss in single precision is rounding
-KEY = 0.05  # share of power from which on a frequency stands out
+KEY = 0.05  # share of power from which on a frequency counts as strong
 
 
 def measures(folder: str | Path) -> pd.DataFrame:
@@ -50,7 +50,7 @@ def _by_seed(folder: Path, name: str, columns: list[str]) -> pd.DataFrame:
 
 
 def milestones(table: pd.DataFrame) -> pd.DataFrame:
-    """The first kept step at which it is so, a row for each seed; missing where it never is.
+    """The first kept step that reaches each milestone, a row for each seed; missing if none does.
 
     Takes `measures`. A loss is *halved* when it is at most half of what the first kept step has.
     """
@@ -86,25 +86,23 @@ def draw_exact(table: pd.DataFrame) -> Figure:
 @style.styled
 def draw_losses(table: pd.DataFrame) -> Figure:
     """Losses and progress measures (nats) over steps, a panel for each seed."""
-    groups = list(table.groupby("seed"))
-    figure, axes = style.panels(len(groups), 3, 3.7, 3.2)
-    for axis, (seed, part) in zip(axes, groups, strict=True):
+    figure, seeds = style.panels_by(table, "seed", 3, 3.7, 3.2)
+    for axis, seed, part in seeds:
         for index, (name, label) in enumerate(LOSSES.items()):
             loss = part[name].clip(lower=LEAST_LOSS)
             axis.plot(part["step"], loss, label=label, **style.line(index))
         axis.set(title=f"seed {seed}", xlabel="step", xscale="log", yscale="log")
         axis.set_ylim(LEAST_LOSS / 2, 100)
-    axes[0].set_ylabel("loss (nats)")
-    style.legend(figure, axes[0].get_legend_handles_labels()[0])
+    figure.axes[0].set_ylabel("loss (nats)")
+    style.legend(figure, figure.axes[0].get_legend_handles_labels()[0])
     return figure
 
 
 @style.styled
 def draw_spectra(table: pd.DataFrame) -> Figure:
     """Share of power (percent) by frequency in both tables, a panel for each seed."""
-    groups = list(table.groupby("seed"))
-    figure, axes = style.panels(len(groups), 3, 3.7, 2.9)
-    for axis, (seed, part) in zip(axes, groups, strict=True):
+    figure, seeds = style.panels_by(table, "seed", 3, 3.7, 2.9)
+    for axis, seed, part in seeds:
         for index, (name, rows) in enumerate(part.groupby("table", sort=False)):
             across = rows["frequency"] + 0.4 * (index - 0.5)
             colour = style.COLOURS[index]
@@ -112,8 +110,8 @@ def draw_spectra(table: pd.DataFrame) -> Figure:
         even = 100 / part["frequency"].nunique()
         axis.axhline(even, color=style.MARK, ls="--", lw=1, label="all frequencies alike")
         axis.set(title=f"seed {seed}", xlabel="frequency", ylim=(0, 115 * table["share"].max()))
-    axes[0].set_ylabel("power (%)")
-    style.legend(figure, axes[0].get_legend_handles_labels()[0])
+    figure.axes[0].set_ylabel("power (%)")
+    style.legend(figure, figure.axes[0].get_legend_handles_labels()[0])
     return figure
 
 

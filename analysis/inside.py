@@ -1,4 +1,5 @@
-"""Figures of what `addgpt inspect` finds: looks on paper, ablations, patches, probes, spectra."""
+"""Figures of what `addgpt inspect` finds: attention on paper, ablations, patches, probes,
+spectra."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ MOST_COLUMNS = 40  # of a heat map
 
 @style.styled
 def draw_attention(data: Mapping[str, Any], block: int = 0) -> Figure:
-    """What was looked at in one block, a panel for each head: arcs over the work as on paper.
+    """Attention in one block, a panel for each head: arcs over the work as on paper.
 
     `data` is what `addgpt.interpret.page.attention_page_data` returns.
     """
@@ -74,7 +75,7 @@ def _paper(axis: Axes, data: Mapping[str, Any], block: int, head: int) -> None:
 
 @style.styled
 def draw_ablation(rows: Rows) -> Figure:
-    """Exact match without each part, by the row where it is taken away; which digits break."""
+    """Exact match without each part, by the row where it is removed; which digits break."""
     table = pd.DataFrame(rows)
     table["share"] = table["right"] / table["n"]
     taken = table[table["part"] != "none"]
@@ -136,7 +137,7 @@ def _heat(axis: Axes, grid: pd.DataFrame, numbers: bool) -> None:
 
 @style.styled
 def draw_patching(rows: Rows) -> Figure:
-    """In how many pairs each part brings the carry along."""
+    """In how many pairs each part transfers the carry."""
     figure, (axis,) = style.panels(1, 1, 5, 1 + 0.3 * len(rows))
     left = np.zeros(len(rows))
     names = [row["part"] for row in rows]
@@ -153,11 +154,8 @@ def draw_patching(rows: Rows) -> Figure:
 @style.styled
 def draw_probes(rows: Rows) -> Figure:
     """Held-out accuracy of probes by place in the stream, a panel for each row of the work."""
-    table = pd.DataFrame(rows)
-    kinds = list(dict.fromkeys(table["row"]))
-    figure, axes = style.panels(len(kinds), 3, 3.4, 2.9)
-    for axis, kind in zip(axes, kinds, strict=True):
-        part = table[table["row"] == kind]
+    figure, kinds = style.panels_by(pd.DataFrame(rows), "row", 3, 3.4, 2.9)
+    for axis, kind, part in kinds:
         for index, name in enumerate(("accuracy", "control", "majority")):
             look = style.line(index) | {"marker": "o" if not index else None}
             axis.plot(part["place"], 100 * part[name], label=name, **look)
@@ -172,11 +170,8 @@ def draw_probes(rows: Rows) -> Figure:
 @style.styled
 def draw_spectrum(rows: Rows) -> Figure:
     """Share of power by frequency, a panel for each table."""
-    table = pd.DataFrame(rows)
-    names = list(dict.fromkeys(table["table"]))
-    figure, axes = style.panels(len(names), 2, 4.2, 2.8)
-    for axis, name in zip(axes, names, strict=True):
-        part = table[table["table"] == name]
+    figure, tables = style.panels_by(pd.DataFrame(rows), "table", 2, 4.2, 2.8)
+    for axis, name, part in tables:
         axis.bar(part["frequency"], 100 * part["share"], color=style.COLOURS[0])
         axis.set(title=name, xlabel="frequency (waves over all numbers)", ylabel="power (%)")
     return figure

@@ -42,25 +42,44 @@ LOSS_COLUMNS = ("run", "task", *NUMBERS, "split", "context", "n", "nats")
 MISTAKE_COLUMNS = ("op", "len_a", "len_b", "stratum", "kind", "digit", "line")
 ERROR_COLUMNS = (*MISTAKE_COLUMNS, "problem", "truth", "answer", "place", "target", "written")
 PARTS = {"": "", "q": "quotient", "r": "remainder"}
+HOW_TO_RUN = (
+    ": train something first (addgpt train --task add --digits 3), or name a folder of runs"
+)
 METRIC_COLUMNS = ("step", "examples", "tokens", "seconds", "loss", "val_loss", "val_exact")
 
 
 def find(folder: str | Path) -> dict[str, Path]:
     """The run folders in `folder` (itself included), by name, in order of name.
 
-    Hidden folders are passed over. Raises ValueError if there is no such folder or no run in it.
+    Hidden folders are passed over, and models of transformers, such as exports. Raises ValueError
+    if there is no such folder or no run in it.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UsageError(f"{folder} is not a folder")
-    found = {}
+        raise UsageError(f"{folder} is not a folder{'' if folder.exists() else HOW_TO_RUN}")
+    found, others = {}, 0
     for config in sorted(folder.rglob("config.json")):
         below = config.parent.relative_to(folder)
-        if not any(part.startswith(".") for part in below.parts):
+        if any(part.startswith(".") for part in below.parts):
+            continue
+        if _of_transformers(config):
+            others += 1
+        else:
             found[below.as_posix() if below.parts else folder.resolve().name] = config.parent
+    if not found and others:
+        raise UsageError(f"{folder} holds no run, but a model of transformers: addgpt eval hf:PATH")
     if not found:
         raise UsageError(f"{folder} holds no run: no config.json at any depth")
     return found
+
+
+def _of_transformers(config: Path) -> bool:
+    """Whether a config.json is one of transformers; what cannot be read is a run's, and damaged."""
+    try:
+        content = json.loads(config.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and "model_type" in content and "seed" not in content
 
 
 def runs(folder: str | Path) -> pd.DataFrame:
@@ -107,7 +126,7 @@ def evals(folder: str | Path) -> pd.DataFrame:
 
     Added: `accuracy` (share of right answers in 0..1) with its Wilson 95 % interval `low`, `high`;
     `trained`, the longest operand in digits that the run was trained on for the row's operation;
-    missing where that is not known, as of a model of others.
+    missing where that is not known, as for an external model.
     """
     rows = []
     for run, path in find(folder).items():
@@ -219,6 +238,9 @@ def read_table(file: str | Path, columns: Sequence[str]) -> pd.DataFrame:
     """
     try:
         table = pd.read_csv(file)
+    except FileNotFoundError:
+        what = "a clone of the repository has its tables, an installed package has not"
+        raise UsageError(f"{file} cannot be read: no such file; {what}") from None
     except (OSError, ValueError) as error:
         raise UsageError(f"{file} cannot be read: {error}") from None
     missing = [name for name in columns if name not in table]

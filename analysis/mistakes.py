@@ -1,7 +1,7 @@
 """Where answers go wrong: wrong answers by kind, and by digit of the answer or line of the trace.
 
-Each function takes `load.error_counts` of one run and returns a matplotlib Figure. What the kinds
-are, and in which order they apply, says `addgpt.evaluation.mistakes`.
+Each function takes `load.error_counts` of one run and returns a matplotlib Figure.
+`addgpt.evaluation.mistakes` says what the kinds are, and in which order they apply.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runs of one recipe that differ only in their seed: how they learn, and how far they end apart.
+"""Runs of one recipe that differ only in their seed: how they learn, and how much they differ.
 
 Functions take the tables of `analysis.load`, of the runs of one recipe (see `recipes`).
 """
@@ -30,7 +30,7 @@ MEDIAN = {"color": "0.15", "linewidth": 2.2}
 def recipes(runs: pd.DataFrame) -> dict[str, list[str]]:
     """Runs that differ in nothing but their seed, by the name of the first one.
 
-    Takes `load.runs`; what counts as a difference, says `addgpt.runs.recipe`.
+    Takes `load.runs`; `addgpt.runs.recipe` says what counts as a difference.
     """
     groups: dict[str, list[str]] = {}
     for row in runs.to_dict("records"):
@@ -82,7 +82,7 @@ def curves(metrics: pd.DataFrame) -> Figure:
     if judged:
         n = int(metrics["val_n"].max())
         axes[0].set(ylim=(-2, 102), title=f"n = {n:,} problems")
-        # One wrong problem is the least that shows, and none at all has its place below it.
+        # One wrong problem is the least that can be drawn; no wrong problem is drawn below it.
         axes[1].set_yscale("symlog", linthresh=100 / n)
         axes[1].set_ylim(0, 100)
         axes[1].yaxis.set_major_formatter("{x:g}")

@@ -24,13 +24,14 @@ from matplotlib.figure import Figure
 from addgpt.runs.files import write_atomically
 
 DPI = 150
+MOST_PIXELS = 6_000_000
 COLOURS = (  # told apart by colour-blind eyes, too
     "#0173b2 #de8f05 #029e73 #d55e00 #cc78bc #ca9161 #fbafe4 #949494 #ece133 #56b4e9"
 ).split()
 DASHES = ("-", "--", ":", "-.")
 INK, PAPER = "#000000", "#ffffff"
 SOFT, RULE = "#262626", "#cccccc"  # text beside a drawing; its grid and frame
-MARK = "#d55e00"  # what stands out against the shades and the lines
+MARK = "#d55e00"  # seen against both the shades and the lines
 COUNTS = "cividis"  # of heat maps that count; even in lightness, the same to colour-blind eyes
 
 # A length map has nine shades: the ends of eight in percent, and one for 100 % alone.
@@ -109,6 +110,15 @@ def panels(
     return figure, list(axes[:count])
 
 
+def panels_by(
+    table: pd.DataFrame, column: str, columns: int, width: float, height: float
+) -> tuple[Figure, list[tuple[Axes, Any, pd.DataFrame]]]:
+    """A figure with a panel for each value of a column: axes, the value, its rows of the table."""
+    groups = list(table.groupby(column, sort=False))
+    figure, axes = panels(len(groups), columns, width, height)
+    return figure, [(axis, *group) for axis, group in zip(axes, groups, strict=True)]
+
+
 def compose(parts: Sequence[Panel], columns: int = 2) -> tuple[Figure, list[Axes]]:
     """All panels in one figure, each under its title and note, and the list of its axes."""
     heights = [part.height for part in parts]
@@ -180,11 +190,24 @@ def legend(figure: Figure, handles: list[Artist]) -> None:
 
 
 def save(figure: Figure, path: str | Path) -> Path:
-    """Write a figure as png, so that the file is either its old or its new self; returns the path.
+    """Write a figure as png, atomically: the old file or the new one; returns the path.
 
-    Raises RunError if it cannot be written.
+    A very large one has fewer pixels an inch, and few colours. Raises RunError if it cannot be
+    written.
     """
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=DPI)
-    write_atomically(Path(path), image.getvalue())
+    image, (width, height) = io.BytesIO(), figure.get_size_inches()
+    dpi = min(DPI, (MOST_PIXELS / (width * height)) ** 0.5)
+    figure.savefig(image, format="png", dpi=dpi)
+    content = image.getvalue()
+    write_atomically(Path(path), content if dpi == DPI else _with_few_colours(content))
     return Path(path)
+
+
+def _with_few_colours(content: bytes) -> bytes:
+    """A png with a palette of 64."""
+    from PIL import Image
+
+    small = io.BytesIO()
+    image = Image.open(io.BytesIO(content)).convert("RGB")
+    image.quantize(64, dither=Image.Dither.NONE).save(small, "png", optimize=True)
+    return small.getvalue()

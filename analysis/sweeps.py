@@ -24,7 +24,7 @@ def table(folder: str | Path) -> pd.DataFrame:
     """The finished runs of a sweep, a row each: `combination`, `seed`, and `score`.
 
     The score is held-out exact match in percent, or where nothing was scored that of the last
-    validation; of a text, bits a character. Its name is in `what`. Raises ValueError if sweep.json
+    validation; for a text, bits a character. Its name is in `what`. Raises ValueError if sweep.json
     is damaged or no run is finished.
     """
     file = Path(folder) / FILE
@@ -72,7 +72,7 @@ def compare(runs: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
 
 
 def draw(folder: str | Path) -> Path | None:
-    """Draw the figure of a sweep into its folder; None where it is none.
+    """Draw the figure of a sweep into its folder; None if the folder is not a sweep's.
 
     Raises ValueError if a file is damaged, RunError if the figure cannot be written.
     """

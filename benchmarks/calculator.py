@@ -25,7 +25,7 @@ from addgpt.runs.run import SHIPPED, Run
 from benchmarks import evaluation, timing
 from tests.helpers.desk import as_typed, evaluate, random_expression
 
-PRODUCTS, SUMS, MIXED, ALONE, ROUNDS = 500, 10_000, 20_000, 5, 5
+PRODUCTS, SUMS, MIXED, ALONE, ROUNDS = 500, 10_000, 20_000, 5, 3
 TARGET = "at least 50 x"
 
 
@@ -89,6 +89,16 @@ def compare(calculator: Calculator, count: int, seed: int) -> tuple[int, int, in
     return answered, operations, refused
 
 
+def compared(options: argparse.Namespace) -> list[timing.Row]:
+    """A row of `compare`."""
+    run = Run(options.run or SHIPPED)
+    calculator, began = Calculator(run.model(), run.task(), run.name), time.perf_counter()
+    counts = compare(calculator, options.compare, options.seed)
+    note = "{:,} answered by {:,} operations, 0 wrong; {:,} refused".format(*counts)
+    name = f"{options.compare:,} expressions, seed {options.seed}"
+    return [timing.Row(name, "seconds", [time.perf_counter() - began], note=note)]
+
+
 def measure(options: argparse.Namespace) -> list[timing.Row]:
     path = options.run or SHIPPED
     if not (path / "model.safetensors").exists():
@@ -97,12 +107,6 @@ def measure(options: argparse.Namespace) -> list[timing.Row]:
     share, rounds = (25, 1) if options.quick else (1, ROUNDS)
     run = Run(path)
     calculator = Calculator(run.model(), run.task(), run.name)
-    if options.compare:
-        began = time.perf_counter()
-        counts = compare(calculator, options.compare, options.seed)
-        note = "{:,} answered by {:,} operations, 0 wrong; {:,} refused".format(*counts)
-        name = f"{options.compare:,} expressions, seed {options.seed}"
-        return [timing.Row(name, "seconds", [time.perf_counter() - began], note=note)]
     rng = np.random.default_rng(0)
 
     def drawn(op: str, digits: int, count: int) -> list[str]:
@@ -123,13 +127,15 @@ def measure(options: argparse.Namespace) -> list[timing.Row]:
     return [*rows, timing.Row(name, "seconds", took, target="under 120 s")]
 
 
-def main() -> None:
-    parser = timing.parser(__doc__)
-    evaluation.add_options(parser)
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compare", type=int, default=0, metavar="N", help="expressions")
     parser.add_argument("--seed", type=int, default=0, help="of the expressions")
-    timing.main(parser.parse_args(), measure)
 
 
 if __name__ == "__main__":
-    main()
+    timing.main(
+        __doc__,
+        lambda options: (compared if options.compare else measure)(options),
+        evaluation.add_options,
+        add_options,
+    )

@@ -9,7 +9,7 @@ for the scored tokens alone. The reference is described in `benchmarks/nanogpt.p
 show what our default optimizer costs.
 
 How much of the machine training uses is measured against its own matrix products at width 256
-(2,048 x 256 by 256 x 1,024), in the type that each of the two multiplies in. Only products with
+(2,048 x 256 by 256 x 1,024), in the type that each of the two uses. Only products with
 weights count as work, 6 flops a weight and token; attention, norms, the loss and the optimizer are
 overhead.
 
@@ -40,7 +40,7 @@ from benchmarks import nanogpt, timing
 TEXT = {"layers": 4, "heads": 4, "width": 256, "tied": True}
 VOCAB, ROWS, LENGTH = 65, 16, 128
 PRODUCTS = 10  # matrix products in one turn
-ROUNDS, STEPS = 8, 20  # of sums, so many steps make a turn
+ROUNDS, STEPS = 8, 20  # of sums: steps of one turn
 TARGETS = "at least 1.3 x", "at least 50 %"
 
 Step = Callable[[], object]
@@ -104,7 +104,7 @@ def reference(config: GPTConfig, batch: Batch) -> Step:
 
 
 def products(dtype: torch.dtype) -> Step:
-    """Matrix products as those of the widest layer of the model of text."""
+    """Matrix products like those of the widest layer of the model of text."""
     generator = torch.Generator().manual_seed(0)
     left = torch.randn(ROWS * LENGTH, TEXT["width"], generator=generator)
     right = torch.randn(TEXT["width"], 4 * TEXT["width"], generator=generator)
@@ -171,9 +171,5 @@ def _shares(config: GPTConfig, rates: list[float], products: list[float]) -> lis
     return [100 * 6 * weights * rate / _peak(seconds) for rate, seconds in pairs]
 
 
-def main() -> None:
-    timing.main(timing.parser(__doc__).parse_args(), measure)
-
-
 if __name__ == "__main__":
-    main()
+    timing.main(__doc__, measure)

@@ -4,7 +4,7 @@ The reference decodes in batches of 100 without a cache: for each token of the a
 been written is read again. Both judge the same held-out problems and must count the same number
 right. Ours reads each problem once, so the advantage grows with what a model writes: a few tokens
 for a sum (an adder is trained first, by the default recipe), a long trace for a product (of the
-calculator that comes with the package, or of another run).
+shipped calculator, or of another run).
 
     python -m benchmarks.evaluation
     python -m benchmarks.evaluation --run results/calc
@@ -114,16 +114,8 @@ def measure(options: argparse.Namespace) -> list[timing.Row]:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--run", type=Path, help="a run that multiplies [the calculator of the package]"
-    )
-
-
-def main() -> None:
-    parser = timing.parser(__doc__)
-    add_options(parser)
-    timing.main(parser.parse_args(), measure)
+    parser.add_argument("--run", type=Path, help="a run that multiplies [the shipped calculator]")
 
 
 if __name__ == "__main__":
-    main()
+    timing.main(__doc__, measure, add_options)

@@ -1,4 +1,4 @@
-"""Models of others: a small GPT-2 to try the grid on, and what a slow endpoint costs.
+"""Other people's models: a small GPT-2 to try the grid on, and what a slow endpoint costs.
 
 python -m benchmarks.foreign_models gpt2 --out exported/gpt2 --digits 3 --steps 3000
 addgpt eval hf:exported/gpt2 --task add --digits 3
@@ -20,13 +20,20 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from addgpt.config.external import ExternalConfig
 from addgpt.evaluation.external.openai_client import OpenAIClient
 from addgpt.evaluation.external.questions import Question, ask_missing
 from addgpt.evaluation.external.replies import Replies
 
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerFast
+
 CHARACTERS = "0123456789+-*/=\n#"
+END = CHARACTERS.index("#")
+RATE = 3e-3
 OPERATIONS = {"add": ("+", operator.add), "mul": ("*", operator.mul)}
 
 
@@ -41,63 +48,80 @@ def make_gpt2(
 ) -> float:
     """Train a GPT-2 of transformers on problems as people write them, `12+34=46#`; save it there.
 
-    Operand lengths are drawn before digits: of sums all alike, of products length n in proportion
-    to 1 / n, since in text short numbers are the usual ones. 64 problems a step, AdamW at a rate
-    that falls to 0. Nothing is held out. Returns the last loss.
+    Operand lengths are drawn before digits: uniformly for sums, in proportion to 1 / n for
+    products, since short numbers are more usual in text. 64 problems a step, AdamW at a rate that
+    falls to 0. Nothing is held out. Returns the last loss.
     """
     import torch
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+    from transformers import GPT2Config, GPT2LMHeadModel
 
-    characters = Tokenizer(models.WordLevel({c: i for i, c in enumerate(CHARACTERS)}))
-    characters.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    characters.decoder = decoders.Fuse()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=characters, eos_token="#", pad_token="#")
-    end = CHARACTERS.index("#")
     torch.manual_seed(seed)
     model = GPT2LMHeadModel(
         GPT2Config(
             vocab_size=len(CHARACTERS), n_positions=128, n_embd=width, n_layer=layers, n_head=4,
-            eos_token_id=end, bos_token_id=None, pad_token_id=end, resid_pdrop=0, embd_pdrop=0,
+            eos_token_id=END, bos_token_id=None, pad_token_id=END, resid_pdrop=0, embd_pdrop=0,
             attn_pdrop=0,
         )
     )  # fmt: skip
     draw = random.Random(seed)
-    symbol, compute = OPERATIONS[task]
-    lengths = range(1, digits + 1)
-    weights = [1 / n for n in lengths]
-
-    def operand() -> int:
-        (n,) = draw.choices(lengths, weights) if task == "mul" else (draw.randint(1, digits),)
-        return draw.randrange(10**n)
-
-    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), RATE)
     loss = torch.zeros(())
     for step in range(steps):
-        rows = []
-        for _ in range(64):
-            a, b = operand(), operand()
-            rows.append((f"{a}{symbol}{b}=", f"{compute(a, b)}#"))
-        longest = max(len(prompt + answer) for prompt, answer in rows)
-        tokens = torch.full((len(rows), longest), end)
-        labels = torch.full((len(rows), longest), -100)
-        for row, (prompt, answer) in enumerate(rows):
-            ids = torch.tensor([CHARACTERS.index(char) for char in prompt + answer])
-            tokens[row, : len(ids)] = ids
-            labels[row, len(prompt) : len(ids)] = ids[len(prompt) :]
+        tokens, labels = written([problem(draw, task, digits) for _ in range(64)])
         loss = model(input_ids=tokens, labels=labels).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         for group in optimizer.param_groups:
-            group["lr"] = 3e-3 * (1 - (step + 1) / steps)
+            group["lr"] = RATE * (1 - (step + 1) / steps)
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
     return float(loss.detach())
 
 
+def problem(draw: random.Random, task: str, digits: int) -> tuple[str, str]:
+    """A prompt and its answer, end mark included."""
+    symbol, compute = OPERATIONS[task]
+    lengths = range(1, digits + 1)
+
+    def operand() -> int:
+        if task == "mul":
+            (length,) = draw.choices(lengths, [1 / n for n in lengths])
+        else:
+            length = draw.randint(1, digits)
+        return draw.randrange(10**length)
+
+    a, b = operand(), operand()
+    return f"{a}{symbol}{b}=", f"{compute(a, b)}#"
+
+
+def written(rows: list[tuple[str, str]]) -> tuple[Tensor, Tensor]:
+    """(B, T) tokens, and labels: those of the answers, -100 for all others."""
+    import torch
+
+    longest = max(len(prompt + answer) for prompt, answer in rows)
+    tokens = torch.full((len(rows), longest), END)
+    labels = torch.full((len(rows), longest), -100)
+    for row, (prompt, answer) in enumerate(rows):
+        ids = torch.tensor([CHARACTERS.index(char) for char in prompt + answer])
+        tokens[row, : len(ids)] = ids
+        labels[row, len(prompt) : len(ids)] = ids[len(prompt) :]
+    return tokens, labels
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """One token a character."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    characters = Tokenizer(models.WordLevel({c: i for i, c in enumerate(CHARACTERS)}))
+    characters.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    characters.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=characters, eos_token="#", pad_token="#")
+
+
 def time_api(n: int, seconds: float, concurrency: int) -> float:
-    """Seconds to ask an endpoint on this machine n prompts, where each reply takes so long."""
+    """Seconds to ask an endpoint on this machine n prompts, where each reply takes `seconds`."""
 
     class Slow(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

@@ -179,9 +179,5 @@ def _mix(x: int) -> int:
     return x ^ (x >> 33)
 
 
-def main() -> None:
-    timing.main(timing.parser(__doc__).parse_args(), measure)
-
-
 if __name__ == "__main__":
-    main()
+    timing.main(__doc__, measure)

@@ -1,4 +1,4 @@
-"""How fast a model writes and reads by length, where each token sees all before it, and few.
+"""How fast a model writes and reads, by length, where each token sees all before it, or only a few.
 
     python -m benchmarks.local_attention
     python -m benchmarks.local_attention --quick
@@ -27,7 +27,8 @@ from addgpt.task import Problem
 from addgpt.task_lookup import load_task
 from benchmarks import timing
 
-LONGEST, SIZES, QUICK, ROUNDS = 100, (5, 20, 50), (5, 10), 3
+LONGEST, SIZES, QUICK = 100, (5, 20, 50), (5, 10)
+ROUNDS, FEW = 3, 1  # of products; of those of 50 digits and more, which take seconds each
 NO_TOKEN = 255  # as the end mark: untrained models write to the limit
 LOCAL = ("reads", "window")
 CARRY = {f"{op}_trace": "carry" for op in ("add", "sub", "mul", "div")}
@@ -41,19 +42,18 @@ def peak_memory() -> float:
 
 
 def measure(options: argparse.Namespace) -> list[timing.Row]:
-    rounds, sizes = (1, QUICK) if options.quick else (ROUNDS, SIZES)
-    rows = []
+    rows, sizes = [], QUICK if options.quick else SIZES
     if not options.quick:
-        rows += rates(LONGEST, LOCAL, rounds)  # full attention would take gigabytes
+        rows += rates(LONGEST, LOCAL, FEW)  # full attention would take gigabytes
         most = peak_memory()
         timing.say(f"memory of local attention: at most {most:,.0f} MiB")
     for size in sizes:
-        rows += rates(size, (*LOCAL, "full"), rounds)
+        rows += rates(size, (*LOCAL, "full"), FEW if options.quick or size >= 50 else ROUNDS)
     return rows
 
 
 def rates(size: int, patterns: tuple[str, ...], rounds: int) -> list[timing.Row]:
-    """Tokens a second of products of so many digits."""
+    """Tokens a second of products of `size` digits."""
     work: dict[str, Callable[[], object]] = {}
     for name in patterns:
         task, model = _model(name)
@@ -97,9 +97,5 @@ def _model(attention: str):
     return load_task(config.task, config.options), build(config.model).eval()
 
 
-def main() -> None:
-    timing.main(timing.parser(__doc__).parse_args(), measure)
-
-
 if __name__ == "__main__":
-    main()
+    timing.main(__doc__, measure)

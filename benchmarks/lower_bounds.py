@@ -5,8 +5,8 @@
 
 FOLDER is where the virtual environment goes, with the Python that runs this. Each requirement
 `name>=version` of `install_requires`, and of each `--extra`, is installed as `name==version`; one
-that pip cannot find for this Python is told and taken at the lowest version that it finds. `--keep`
-says otherwise, such as for a torch that is to stay. What stands behind `--` goes to pytest.
+that pip cannot find for this Python is reported and taken at the lowest version that it finds.
+`--keep` sets a version, such as of a torch that is to stay. What comes after `--` goes to pytest.
 """
 
 from __future__ import annotations

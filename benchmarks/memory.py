@@ -1,4 +1,4 @@
-"""Long runs: does memory stay flat, how large do the logs grow, what share of the time are looks?
+"""Long runs: does memory stay flat, how large do the logs grow, how much time does validation take?
 
 python -m benchmarks.memory --steps 5000
 """
@@ -54,7 +54,7 @@ def main() -> None:
         files = sum(file.stat().st_size for file in run.path.iterdir())
     print(f"from the second line to the last: {seen[-1] - seen[1]:+.1f} MiB")
     print(f"the run folder: {files:,} bytes")
-    print(f"looks and checkpoints: {100 * (1 - end.seconds / took):.1f} % of {took:.0f} s")
+    print(f"validation and checkpoints: {100 * (1 - end.seconds / took):.1f} % of {took:.0f} s")
 
 
 if __name__ == "__main__":

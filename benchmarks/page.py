@@ -15,10 +15,10 @@ from benchmarks.run import HISTORY
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
 
-Speed, as ratios of runs interleaved in one process, so that a busy machine slows both sides
-alike. `make bench` measures all (`python -m benchmarks.run`, a quarter of an hour) and appends a
-line a benchmark to `benchmarks/history.csv`; this page is made from that file by `python -m
-benchmarks.page`.
+Speed, as ratios of runs interleaved in one process, so that a busy machine slows both sides alike.
+`make bench` measures all (`python -m benchmarks.run`, about twelve minutes on two quiet cores) and
+appends a line a benchmark to `benchmarks/history.csv`; this page is made from that file by
+`python -m benchmarks.page`.
 
 The newest run, medians. A ratio above 1 says how many times better addgpt is than the reference.
 
@@ -27,10 +27,13 @@ TAIL = """
 ## What they measure
 
 - **3-digit addition to 99 %**: seconds of training until 99 % of held-out sums of two 3-digit
-  numbers are right, seeds 0, 1 and 2. The reference is minGPT's adder project, re-created
-  (`benchmarks/mingpt.py`).
+  numbers are right; **start to exit** counts the whole process. The reference is minGPT's adder
+  project, re-created (`benchmarks/mingpt.py`).
 - **Shakespeare to 1.886**: seconds until that loss on all of val. The reference has nanoGPT's
-  settings for a CPU and takes all its 2,000 steps (`benchmarks/nanogpt.py`).
+  settings for a CPU and takes all its 2,000 steps (`benchmarks/nanogpt.py`). Notes say
+  how many seeds were trained: fewer of a reference, which takes a minute or two each time.
+- **product, reads**, **window**: tokens a second that one block of the calculator's width writes,
+  or reads as a draft, with local attention, against full attention.
 - **training on text**, **on sums**: tokens a second against a plain GPT with AdamW in float32.
   With Muon, our default, a step on sums takes longer, and fewer steps are needed.
 - **3-digit additions**: problems drawn a second, against one by one as by a Dataset and collate,
@@ -57,7 +60,9 @@ def page(history: Path = HISTORY) -> str:
     for row in shown:
         cells = [row["benchmark"], row["unit"], _short(row["ours"]), _short(row["reference"])]
         lines.append(f"| {' | '.join([*cells, row['ratio'], row['note']])} |")
-    about = f"\n{shown[0]['machine']}; measured {newest}, commit `{shown[0]['commit']}`.\n"
+    first = shown[0]
+    about = f"\n{first['machine']}; measured {newest}, "
+    about += f"addgpt {first['version']}, commit `{first['commit']}`.\n"
     return HEAD + "\n".join(lines) + "\n" + about + TAIL
 
 

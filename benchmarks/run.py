@@ -1,8 +1,9 @@
-"""All benchmarks, one table. With --quick a smoke run; in full about a quarter of an hour.
+"""All benchmarks, one table. With --quick a smoke run; in full about twelve minutes.
 
 python -m benchmarks.run
 
-A full run is appended to benchmarks/history.csv: date, commit, machine, and a line a measurement.
+A full run is appended to benchmarks/history.csv: a line a measurement, with its date, commit,
+version of addgpt and machine.
 """
 
 from __future__ import annotations
@@ -28,22 +29,20 @@ from benchmarks import (
 )
 
 HISTORY = Path(__file__).parent / "history.csv"
-COLUMNS = "date commit machine benchmark unit ours reference ratio note".split()
+COLUMNS = "date commit version machine benchmark unit ours reference ratio note".split()
 
 
 def main() -> None:
-    parser = timing.parser(__doc__)
-    for benchmark in (evaluation, time_to_99):
-        benchmark.add_options(parser)
+    parser = timing.parser(__doc__, evaluation.add_options, time_to_99.add_options)
     options = parser.parse_args()
-    try:
-        len(load_task("shakespeare", {}).alphabet)  # before minutes have passed
-    except OSError as error:
-        parser.error(str(error))
     timing.start(options)
+    parts = [generation, local_attention, core, evaluation, calculator, time_to_99, whole_process]
+    try:
+        len(load_task("shakespeare", {}).alphabet)
+        parts.append(shakespeare)
+    except OSError as error:  # said now, not when minutes have passed
+        timing.say(f"benchmarks.shakespeare is left out: {error}")
     rows = []
-    parts = (generation, local_attention, core, evaluation, calculator, time_to_99)
-    parts += (whole_process, shakespeare)
     for benchmark in parts:
         timing.say(f"\n{benchmark.__name__}")
         rows += benchmark.measure(options)
@@ -53,10 +52,12 @@ def main() -> None:
 
 
 def remember(rows: list[timing.Row], path: Path = HISTORY) -> None:
-    """Append the medians of a run to the history; what is there stays as it is."""
+    """Append the medians of a run to the history; earlier lines stay as they are."""
+    here = versions()
     about = {
         "date": time.strftime("%Y-%m-%d %H:%M"),
-        "commit": versions()["commit"],
+        "commit": here["commit"],
+        "version": here["addgpt"],
         "machine": timing.machine(),
     }
     lines = [

@@ -3,9 +3,9 @@
 Our default recipe (`addgpt train --task shakespeare`) against a re-creation of nanoGPT's settings
 for a CPU: 4 layers and 4 heads, width 128, block 64, batch 12, no dropout, 2,000 iterations of
 AdamW with 100 of warm-up and a cosine from 1e-3 to 1e-4. Its val loss is known to be 1.886 then.
-Both train from scratch, in turns, seed by seed, and are looked at every few steps; the loss is that
-of the whole last tenth of tinyshakespeare in blocks of 64 characters, although ours is trained on
-longer ones. Only training counts, not the looks. Our recipe was tuned on the same tenth, as there
+Both train from scratch, in turns, seed by seed, and are scored every few steps; the loss is that of
+the whole last tenth of tinyshakespeare in blocks of 64 characters, although ours is trained on
+longer ones. Only training counts, not the scoring. Our recipe was tuned on the same tenth, as there
 is no other. A reference that has not reached the goal after all its iterations, as happens (1.886
 was measured on samples of val), counts with the time of these. The reference is described in
 `benchmarks/nanogpt.py`.
@@ -18,10 +18,8 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
-import tempfile
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -33,14 +31,14 @@ from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
 from addgpt.task import Task
 from addgpt.task_lookup import load_task
-from addgpt.training.loop import TrainState, train
+from addgpt.training.loop import TrainState
 from benchmarks import nanogpt, timing
 
 GOAL = 1.886
 LAYERS, HEADS, WIDTH, BLOCK, ROWS = 4, 4, 128, 64, 12
 ITERATIONS, WARMUP, LAST = 2000, 100, 0.1  # the last rate is a tenth of the peak
-OUR_LOOKS, REFERENCE_LOOKS = 20, 100  # steps between looks
-OUR_FIRST, REFERENCE_FIRST = 140, 1400  # before these steps neither comes near the goal
+OUR_LOOKS, REFERENCE_LOOKS = 20, 100  # steps between scores
+OUR_FIRST, REFERENCE_FIRST = 140, 1400  # before these steps neither is near the goal
 TARGET = "at least 4 x"
 
 
@@ -61,33 +59,21 @@ class Result:
         return f"{self.seconds:7.2f} s, {self.steps:5d} steps: loss {self.loss:.4f}{never}"
 
 
-class _Enough(Exception):
-    """Ends a training from its callback."""
-
-
-def ours(seed: int, steps: int, threads: int) -> Result:
+def ours(seed: int, steps: int) -> Result:
     """Train by the default recipe; `steps` (0: the recipe's) is where to give up."""
     config = configure("shakespeare", {}, seed)
     steps = steps or config.train.steps
-    settings = replace(
-        config.train, save_every=OUR_LOOKS, eval_every=config.train.steps, threads=threads
-    )
     found: list[Result] = []
 
-    def on_step(state: TrainState) -> None:
+    def look(run: Run, state: TrainState) -> bool:
         due = state.step % OUR_LOOKS == 0 and state.step >= OUR_FIRST
-        if due or state.step >= steps:
-            loss = score_text(run.model(), replace(run.task(), block=BLOCK), "val").nats
-            found.append(Result(state.step, state.seconds, loss))
-            if found[-1].reached or state.step >= steps:
-                raise _Enough
+        if not due and state.step < steps:
+            return False
+        loss = score_text(run.model(), replace(run.task(), block=BLOCK), "val").nats
+        found.append(Result(state.step, state.seconds, loss))
+        return found[-1].reached or state.step >= steps
 
-    with tempfile.TemporaryDirectory() as folder:
-        run = Run.create(Path(folder) / "run", replace(config, train=settings))
-        try:
-            train(run, on_step)
-        except _Enough:
-            pass
+    timing.train_until(config, OUR_LOOKS, look)
     return found[-1]
 
 
@@ -137,30 +123,24 @@ def whole_loss(model: nanogpt.NanoGPT, task: Task) -> float:
 
 
 def measure(options: argparse.Namespace) -> list[timing.Row]:
-    seeds, iterations, steps = (1, 20, 20) if options.quick else (options.seeds, ITERATIONS, 0)
+    seeds, references, iterations, steps = options.seeds, options.references, ITERATIONS, 0
+    if options.quick:
+        seeds, references, iterations, steps = 1, 1, 20, 20
     task = load_task("shakespeare", {"block": BLOCK})
-    results: dict[str, list[Result]] = {"ours": [], "reference": []}
-    for seed in range(seeds):
-        results["ours"].append(ours(seed, steps, torch.get_num_threads()))
-        timing.say(f"seed {seed}  ours       {results['ours'][-1]}")
-        results["reference"].append(reference(task, seed, iterations))
-        timing.say(f"seed {seed}  reference  {results['reference'][-1]}")
-    losses = {who: statistics.median(r.loss for r in some) for who, some in results.items()}
+    both = timing.by_seed(
+        lambda seed: ours(seed, steps), seeds,
+        lambda seed: reference(task, seed, iterations), references,
+    )  # fmt: skip
     note = "; ".join(
-        f"{who} {sum(r.reached for r in some)} of {seeds} seeds, at {losses[who]:.3f}"
-        for who, some in results.items()
+        f"{who} {sum(r.reached for r in some)} of {len(some)} seeds, "
+        f"at {statistics.median(r.loss for r in some):.3f}"
+        for who, some in zip(("ours", "reference"), both, strict=True)
     )
-    times = [[result.seconds for result in some] for some in results.values()]
-    if not all(result.reached for result in results["ours"]):
+    times = [[result.seconds for result in some] for some in both]
+    if not all(result.reached for result in both[0]):
         times[1] = []  # there is nothing to compare
     return [timing.Row(f"Shakespeare to {GOAL}", "seconds", *times, TARGET, note)]
 
 
-def main() -> None:
-    parser = timing.parser(__doc__)
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of each")
-    timing.main(parser.parse_args(), measure)
-
-
 if __name__ == "__main__":
-    main()
+    timing.main(__doc__, measure, timing.seeds)

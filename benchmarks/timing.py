@@ -1,20 +1,29 @@
-"""What the benchmarks share: taking turns, medians, one table, the line about the machine."""
+"""What the benchmarks share: options, taking turns, medians, a table, the line on the machine."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import platform
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 
+from addgpt.config.schema import RunConfig
 from addgpt.device import prepare
+from addgpt.runs.run import Run
+from addgpt.training.loop import TrainState, train
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,39 @@ def interleave(contenders: dict[str, Callable[[], object]], rounds: int) -> dict
     return times
 
 
+def by_seed(
+    ours: Callable[[int], T], seeds: int, reference: Callable[[int], T], references: int
+) -> tuple[list[T], list[T]]:
+    """What both find with seeds 0, 1, ..., in turns; each is told of."""
+    found: tuple[list[T], list[T]] = [], []
+    for seed in range(max(seeds, references)):
+        sides = ("ours", ours, seeds), ("reference", reference, references)
+        for (name, work, count), results in zip(sides, found, strict=True):
+            if seed < count:
+                results.append(work(seed))
+                say(f"seed {seed}  {name:9}  {results[-1]}")
+    return found
+
+
+def train_until(config: RunConfig, every: int, enough: Callable[[Run, TrainState], bool]) -> None:
+    """Train a run in a folder of its own, saved every few steps, until `enough` is true."""
+    here = {"threads": torch.get_num_threads(), "eval_every": config.train.steps}
+    settings = replace(config.train, save_every=every, **here)
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run.create(Path(folder) / "run", replace(config, train=settings))
+
+        def on_step(state: TrainState) -> None:
+            if enough(run, state):
+                raise _Enough
+
+        with contextlib.suppress(_Enough):
+            train(run, on_step)
+
+
+class _Enough(Exception):
+    """Ends a training from its callback."""
+
+
 def machine() -> str:
     """What the figures depend on besides the code: processor, threads, versions, date."""
     return (
@@ -88,14 +130,25 @@ def table(rows: Sequence[Row]) -> str:
     )
 
 
-def parser(text: str | None) -> argparse.ArgumentParser:
-    """The options that every benchmark has."""
+Options = Callable[[argparse.ArgumentParser], object]
+
+
+def parser(text: str | None, *more: Options) -> argparse.ArgumentParser:
+    """The options that every benchmark has, and those that `more` add."""
     out = argparse.ArgumentParser(
         description=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     out.add_argument("--quick", action="store_true", help="a smoke run of a few seconds")
     out.add_argument("--threads", type=int, default=0, help="CPU threads (0: all cores)")
+    for add in more:
+        add(out)
     return out
+
+
+def seeds(parser: argparse.ArgumentParser) -> None:
+    """How often each side trains: ours takes seconds, a reference a minute."""
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of ours")
+    parser.add_argument("--references", type=int, default=2, help="trainings of the reference")
 
 
 def start(options: argparse.Namespace) -> None:
@@ -104,8 +157,9 @@ def start(options: argparse.Namespace) -> None:
     say(machine())
 
 
-def main(options: argparse.Namespace, measure: Measure) -> None:
-    """Run one benchmark and print its table."""
+def main(text: str | None, measure: Measure, *more: Options) -> None:
+    """Run one benchmark by itself and print its table; `more` add options of its own."""
+    options = parser(text, *more).parse_args()
     start(options)
     print(table(measure(options)))
 

@@ -2,7 +2,7 @@
 
 Ours is `addgpt train --task add --digits 3 --stop-at 0.99`: start, imports, training, a validation
 pass each 50 steps on 1,000 problems, the saved run. The reference is minGPT's adder
-(`benchmarks/mingpt.py`) with a look each 250 iterations at about 2,000 problems; it saves nothing.
+(`benchmarks/mingpt.py`), scored every 250 iterations on about 2,000 problems; it saves nothing.
 In turns, seed by seed, one thread each.
 
     python -m benchmarks.whole_process
@@ -40,23 +40,18 @@ def run(*words: str) -> float:
 def measure(options: argparse.Namespace) -> list[timing.Row]:
     ours = "addgpt train --task add --digits 3 --stop-at 0.99 --set threads=1 --out run".split()
     reference = "benchmarks.mingpt --threads 1 --stop-at 0.99 --iterations 6000".split()
+    counts = options.seeds, options.references
     if options.quick:
-        ours, reference = [*ours, "--set", "steps=20"], [*reference, "--quick"]
-    times: dict[str, list[float]] = {"ours": [], "reference": []}
-    for seed in map(str, range(1 if options.quick else options.seeds)):
-        for name, words in (("ours", ours), ("reference", reference)):
-            times[name].append(run(*words, "--seed", seed))
-            timing.say(f"seed {seed}  {name:9}  {times[name][-1]:7.2f} s")
-    note = f"whole processes, one thread; ours at worst {max(times['ours']):.3g} s"
+        ours, reference, counts = [*ours, "--set", "steps=20"], [*reference, "--quick"], (1, 1)
+    times = timing.by_seed(
+        lambda seed: run(*ours, "--seed", str(seed)), counts[0],
+        lambda seed: run(*reference, "--seed", str(seed)), counts[1],
+    )  # fmt: skip
+    note = "whole processes, one thread; {} seeds of ours, {} of the reference; "
+    note = note.format(*map(len, times)) + f"ours at worst {max(times[0]):.3g} s"
     name = "3-digit addition to 99 %, start to exit"
-    return [timing.Row(name, "seconds", times["ours"], times["reference"], TARGET, note)]
-
-
-def main() -> None:
-    parser = timing.parser(__doc__)
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of each")
-    timing.main(parser.parse_args(), measure)
+    return [timing.Row(name, "seconds", *times, TARGET, note)]
 
 
 if __name__ == "__main__":
-    main()
+    timing.main(__doc__, measure, timing.seeds)

@@ -23,15 +23,10 @@ from functools import cached_property
 from addgpt.task import Recipe, UsageError, setting
 from tasks import div, mul
 from tasks.add import Add
-from tasks.common.arithmetic import (
-    check_far,
-    length_setting,
-    local_recipe,
-    share_setting,
-    traced_recipe,
-)
+from tasks.common.arithmetic import check_far, length_setting, share_setting
 from tasks.common.many import SUM
 from tasks.common.mixture import Mixture, Part
+from tasks.common.recipes import local_recipe, traced_recipe
 from tasks.div import Div
 from tasks.mul import Mul
 from tasks.sub import Sub

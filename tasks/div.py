@@ -44,10 +44,11 @@ from addgpt.locality import Rule
 from addgpt.task import Answer, Cell, ErrorType, Problem, Recipe, Row, UsageError, setting
 from tasks.common import digits, paper
 from tasks.common import division_drawn as drawn
-from tasks.common.arithmetic import Arithmetic, local_recipe, traced_recipe
+from tasks.common.arithmetic import Arithmetic
 from tasks.common.division_rules import CARRY_OF, MULTIPLES, SIGN_OF, TRIES, division_rules
 from tasks.common.errors import lowest_wrong
 from tasks.common.operation import NUMBER, row_of, sizes
+from tasks.common.recipes import local_recipe, traced_recipe
 from tasks.common.rules import carries
 from tasks.common.sheet import ALL_KINDS, SIGNS, Kind, Sheet
 

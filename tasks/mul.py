@@ -50,16 +50,11 @@ from addgpt.auxiliary import Auxiliary
 from addgpt.locality import Read, Rule
 from addgpt.task import Answer, Batch, Problem, Recipe, Row, UsageError, setting
 from tasks.common import digits, paper
-from tasks.common.arithmetic import (
-    MAX_ID,
-    Arithmetic,
-    local_recipe,
-    share_setting,
-    traced_recipe,
-)
+from tasks.common.arithmetic import MAX_ID, Arithmetic, share_setting
 from tasks.common.layout import REVERSE_OPERANDS, TRACE_DROP, Layout
 from tasks.common.operation import NUMBER, row_of, sizes
 from tasks.common.problems import some_full
+from tasks.common.recipes import local_recipe, traced_recipe
 from tasks.common.rules import COMMA, END, EQUALS, SEMICOLON, carries, of
 from tasks.common.sheet import ALL_KINDS, Kind, Sheet
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 from addgpt.config.architectures import GPTConfig
@@ -210,8 +212,14 @@ def half_trained(tmp_path_factory):
         "eval_size": "200",
         "threads": "1",
     }
-    run = Run.create(tmp_path_factory.mktemp("half") / "run", configure("sub", settings))
-    train(run)
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # trained once for all workers
+        folder = folder.parent
+    with FileLock(folder / "half.lock"):
+        if not (folder / "half" / "trained").exists():
+            train(Run.create(folder / "half", configure("sub", settings)))
+            (folder / "half" / "trained").touch()
+    run = Run(folder / "half")
     return run.task(), run.model()
 
 

@@ -42,7 +42,7 @@ def write_run(
     path: Path, task: str, seed: int, at: float = NEVER, right: int = 0, far: int | None = None,
     nats: float | None = None, state: str = "done",
 ) -> None:  # fmt: skip
-    """A run that is 99 % right from look `at` on, a look every 100 examples and 2 seconds."""
+    """A run that is 99 % right from validation `at` on, one every 100 examples and 2 seconds."""
     path.mkdir(parents=True)
     config = {"task": task, "seed": seed, "options": {"digits": 3} if task == "add" else {}}
     (path / "config.json").write_text(json.dumps(config))

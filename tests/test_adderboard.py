@@ -24,6 +24,9 @@ SETTINGS = {
     "proved": WINDOW
     | {"pad": "equal", "alphabet": "used", "biases": "visible", "heads": "1", "width": "3"},
     "arc": WINDOW | {"pad": "equal", "alphabet": "used", "arc": "10", "heads": "1", "width": "3"},
+    "few": WINDOW
+    | {"pad": "equal", "alphabet": "used", "arc": "10", "heads": "1", "width": "2"}
+    | {"biases": "pinned", "share": "vo"},
     "deep": PLACES
     | {"attention": "full", "norm": "plain", "layers": "2", "heads": "4", "kv_heads": "2"}
     | {"width": "8", "activation": "relu", "next_ids": "false"},

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from addgpt.config.errors import UsageError
 from addgpt.evaluation.check_task import check_task
 from addgpt.task import Problem
 from addgpt.task_lookup import load_task
+from tests.helpers.processes import forked
 
 pytestmark = pytest.mark.slow
 
@@ -181,14 +182,20 @@ def test_a_file_that_cannot_be_learned_is_refused_before_training(write, text, f
     assert not Path("results").exists()
 
 
-def test_a_new_task_is_written_with_its_test_and_both_hold(write):
+def its_test(folder: Path) -> None:
+    """In a process of its own: the test that lies beside a new task."""
+    os.chdir(folder)
+    sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "test_twice_back.py"]))
+
+
+def test_a_new_task_is_written_with_its_test_and_both_hold(write, tmp_path):
     run("tasks", "--new", "twice_back")
     assert "is there already" in run("tasks", "--new", "twice_back", code=2).stderr
     assert "Python name" in run("tasks", "--new", "a-b", code=2).stderr
     assert "FAULT" not in run("tasks", "--check", "./twice_back.py").stdout
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_twice_back.py"]
-    done = subprocess.run(words, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
+    process = forked(its_test, tmp_path)
+    process.join(120)
+    assert process.exitcode == 0
 
 
 def test_another_package_offers_a_task(write, tmp_path, monkeypatch):
@@ -216,7 +223,7 @@ def test_another_package_offers_a_task(write, tmp_path, monkeypatch):
         load_task("no")
     with pytest.raises(UsageError, match=where + r"their_tasks.bad\) .*loaded: ZeroDivisionError"):
         load_task("bad")
-    with pytest.raises(UsageError, match=where + r"their_tasks.three:number\) is no Task but 3"):
+    with pytest.raises(UsageError, match=where + r"their_tasks.three:number\) is not a Task but 3"):
         load_task("three")
     with pytest.raises(UsageError, match=r"valid: add, .*odd"):
         load_task("nothing")

@@ -115,9 +115,9 @@ def test_settings_are_values_or_text():
         ({"n_layer": 2}, "did you mean layers?"),
         ({"n_embd": 2}, "did you mean width?"),
         ({"digts": 2}, "did you mean digits?"),
-        ({"tied": 3}, "tied must be of type bool, not 3"),
+        ({"tied": 3}, "tied must be true or false, not 3"),
         ({"width": "wide"}, "width must be a whole number, not 'wide'"),
-        ({"digits": 2.5}, "digits must be of type int, not 2.5"),
+        ({"digits": 2.5}, "digits in the options of add must be a whole number, not 2.5"),
     ],
 )
 def test_a_wrong_setting_is_one_line_that_helps_and_nothing_is_written(tmp_path, wrong, says):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from addgpt.cli.main import main
 from addgpt.config.errors import UsageError
 from addgpt.model.forward import forward
 from addgpt.model.hooks import watched
+from addgpt.runs.run import Run
 from addgpt.task_lookup import load_task
 from addgpt.training.auxiliary import AuxiliaryLoss, auxiliary_loss
 from addgpt.training.loop import Loop, train
@@ -95,6 +98,17 @@ def test_a_resumed_run_is_the_same_and_its_model_has_no_more_weights(toy_run):
     assert one.keys() == third.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert any(not torch.equal(one[name], third[name]) for name in one)
+
+
+def test_a_loss_that_comes_and_goes_as_training_is_resumed(tmp_path):
+    words = ["train", "--out", str(tmp_path / "run"), "--set", "save_every=1"]
+    small = "digits=1 trace=none layers=1 width=8 heads=2 batch_size=4 eval_size=4 threads=1"
+    first = [*words, "--task", "mul", *(f"--set={pair}" for pair in small.split())]
+    for steps, aux in enumerate(("0.1", "0", "0.2", "0.2"), start=1):
+        asked = [*(words if steps > 1 else first), f"--set=aux={aux}", f"--set=steps={steps}"]
+        done = CliRunner().invoke(main, [*asked, "--resume"] if steps > 1 else asked)
+        assert done.exit_code == 0, done.output
+    assert Run(tmp_path / "run").progress()["step"] == 4
 
 
 def test_what_has_none_is_refused(toy_run):

@@ -41,7 +41,7 @@ SMALL = {
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
     """An adder that was trained until certified."""
-    settings = SMALL | {"until_certified": "true"}
+    settings = SMALL | {"until_certified": "true", "steps": "400", "eval_every": "400"}
     run = Run.create(tmp_path_factory.mktemp("certified") / "run", configure("add", settings))
     train(run)
     assert certify(run)["proved"]

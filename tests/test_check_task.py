@@ -24,6 +24,7 @@ from addgpt.task import Answer, Cell, Problem, Row, UsageError
 from addgpt.task_lookup import load_task
 from tasks.add import Add
 from tasks.lines import Lines
+from tests.helpers.commands import Done, in_one_process
 
 pytestmark = pytest.mark.slow
 
@@ -296,13 +297,9 @@ def clone(tmp_path, monkeypatch):
     return tmp_path
 
 
-def addgpt(*words: str, code: int = 0) -> str:
-    """What the command prints, as a user of the copy in the current folder calls it."""
-    environment = os.environ | {"PYTHONPATH": os.getcwd()}
-    command = [sys.executable, "-m", "addgpt", *words]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
+def addgpt(*lines: str) -> list[Done]:
+    """What becomes of commands of the copy in the current folder."""
+    return in_one_process(*lines, env=os.environ | {"PYTHONPATH": os.getcwd()})
 
 
 BUG = """
@@ -351,7 +348,12 @@ def test_a_fault_says_where_the_task_failed(buggy, tmp_path):
 def test_a_broken_task_does_not_hide_the_others(clone):
     (clone / "tasks" / "broken.py").write_text('"""Mine."""\nfrom nowhere import x\n')
     (clone / "tasks" / "odd.py").write_text("def f(:\n")
-    told = addgpt("tasks", code=1)
+    words = [sys.executable, "-m", "addgpt", "tasks"]
+    done = subprocess.run(
+        words, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(clone)}
+    )
+    told = done.stdout + done.stderr
+    assert done.returncode == 1, told
     assert "add: Addition" in told and "sub: Subtraction" in told
     assert (
         f"broken: ModuleNotFoundError: No module named 'nowhere' ({clone}/tasks/broken.py, line 2"
@@ -365,30 +367,38 @@ def test_a_broken_task_does_not_hide_the_others(clone):
 def test_descriptions_do_not_depend_on_docstrings(monkeypatch):
     monkeypatch.setenv("PYTHONOPTIMIZE", "2")
     monkeypatch.chdir(ROOT)
-    assert "add: Addition of two non-negative integers." in addgpt("tasks")
-    lines = addgpt("tasks", "--check", "sub", "--set", "trace=none").splitlines()
+    listed, checked = addgpt("tasks", "tasks --check sub --set trace=none")
+    assert "add: Addition of two non-negative integers." in listed.stdout
+    lines = checked.stdout.splitlines()
     assert len(lines) == 11 and all(len(line.split()) > 4 for line in lines)
 
 
 def test_the_task_of_readme_works_as_it_stands(clone):
     (clone / "tasks" / "double.py").write_text(example(), encoding="utf-8")
-    assert "FAULT" not in addgpt("tasks", "--check", "double")
-    assert "double: " in addgpt("tasks")
     few = {"steps": 3, "batch_size": 8, "eval_size": 16, "threads": 1, "width": 16}
-    settings = [word for key, value in few.items() for word in ("--set", f"{key}={value}")]
-    addgpt("train", "--task", "double", "--digits", "3", "--out", "run", *settings)
-    addgpt("eval", "run", "--per-cell", "5")
+    settings = " ".join(f"--set {key}={value}" for key, value in few.items())
+    done = addgpt(
+        "tasks --check double",
+        "tasks",
+        f"train --task double --digits 3 --out run {settings}",
+        "eval run --per-cell 5",
+        "sample run --prompt 12+34= --temperature 0",
+    )
+    assert [one.code for one in done] == [0] * 5, done
+    assert "FAULT" not in done[0].stdout and "double: " in done[1].stdout
     assert (clone / "run" / "eval.csv").read_text().count("double") > 9
-    addgpt("sample", "run", "--prompt", "12+34=", "--temperature", "0")
 
 
 def test_a_task_with_only_the_core_trains_and_reports_its_loss(clone):
     (clone / "tasks" / "core.py").write_text(CORE, encoding="utf-8")
-    assert "FAULT" not in addgpt("tasks", "--check", "core")
-    few = ("--set", "eval_size=16", "--set", "eval_every=2", "--set", "threads=1")
-    addgpt("train", "--task", "core", "--out", "run", *few)
-    metrics = (clone / "run" / "metrics.jsonl").read_text()
-    assert '"val_loss"' in metrics
-    addgpt("sample", "run", "--prompt", "ab", "--temperature", "0")
-    told = addgpt("eval", "run", code=2)
-    assert "task core has no" in told and len(told.strip().splitlines()) == 1
+    *done, scored = addgpt(
+        "tasks --check core",
+        "train --task core --out run --set eval_size=16 --set eval_every=2 --set threads=1",
+        "sample run --prompt ab --temperature 0",
+        "eval run",
+    )
+    assert [one.code for one in done] == [0] * 3, done
+    assert "FAULT" not in done[0].stdout
+    assert '"val_loss"' in (clone / "run" / "metrics.jsonl").read_text()
+    assert scored.code == 2 and "task core has no" in scored.stderr
+    assert len(scored.stderr.strip().splitlines()) == 1 and not scored.stdout

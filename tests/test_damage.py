@@ -30,7 +30,7 @@ ROW = dict.fromkeys(load.EVAL_COLUMNS, 3) | {"seen": False, "op": "+", "stratum"
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The folder of a finished run with a few looks, two checkpoints and an evaluation."""
+    """The folder of a finished run with a few validations, two checkpoints and an evaluation."""
     from addgpt.runs.resolve import configure
 
     settings = dict(

@@ -6,12 +6,15 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from addgpt.cli.main import main
 from tests.helpers.pages import PAGES, ROOT, blocks, commands, links, paths, python_of
+from tests.helpers.processes import forked
 
 pytestmark = pytest.mark.slow
 
@@ -74,13 +77,19 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert "load_calculator" in (tmp_path / "api" / "index.html").read_text(encoding="utf-8")
 
 
-def run_python(code: str, folder) -> str:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    (folder / "page.py").write_text(code)
-    command = [sys.executable, "page.py"]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def run_page(code: str, folder: Path) -> None:
+    """In a process of its own: what `python` does with a page's code, in a folder."""
+    os.chdir(folder)
+    torch.set_num_threads(1)
+    with open("printed", "w", buffering=1) as sys.stdout:
+        exec(compile(code, "page.py", "exec"), {"__name__": "__main__"})
+
+
+def run_python(code: str, folder: Path) -> str:
+    process = forked(run_page, code, folder)
+    process.join(200)
+    assert process.exitcode == 0
+    return (folder / "printed").read_text()
 
 
 def replaced(code: str, *changes: tuple[str, str]) -> str:
@@ -128,13 +137,10 @@ def test_exercise_1_both_attentions_are_one_function(tmp_path):
 
 
 def test_exercise_2_learns_to_add(tmp_path):
-    """The page on operands below 20 and a third of the steps, which takes a third of the time: two
-    seeds got 92 and 98 % right, 0 % without training. Then the checks of what it draws."""
+    """The page as printed, about 10 s of processor time; then the checks of what it draws."""
     code = "\n".join(python_of(EXERCISES / "2.md"))
-    code = replaced(code, ("randint(100, ", "randint(20, "), ("steps=600", "steps=200"))
     checks = """
 assert exact_match(GPT()) < 0.1
-assert exact_match(model) >= 0.5
 rows = problems(1000, held_out=False)
 a, b = 10 * rows[:, 0] + rows[:, 1], 10 * rows[:, 3] + rows[:, 4]
 assert torch.equal(rows[:, 6] + 10 * rows[:, 7] + 100 * rows[:, 8], a + b)
@@ -142,7 +148,8 @@ ours = {tuple(row) for row in problems(3000, held_out=True).tolist()}
 assert not ours & {tuple(row) for row in problems(3000, held_out=False).tolist()}
 """
     printed = run_python(code + checks, tmp_path)
-    assert re.search(r"^\d.*% of 1,000 held-out sums are right$", printed, re.MULTILINE)
+    right = re.search(r"^([\d.]+)% of 1,000 held-out sums are right$", printed, re.MULTILINE)
+    assert float(right[1]) >= 98, printed
 
 
 def test_exercise_3_pretrains_and_finetunes(tmp_path):
@@ -203,4 +210,6 @@ done = CliRunner().invoke(main, words.split())
 assert done.exit_code == 0, done.output
 assert "activation=mish" in CliRunner().invoke(main, ["features"]).output
 """
-    run_python(code, tmp_path)
+    command = [sys.executable, "-c", code]  # which imports addgpt after the change
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

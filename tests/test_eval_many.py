@@ -60,7 +60,7 @@ def test_each_run_is_scored_as_if_it_were_alone(folder):
 def test_the_same_training_twice_is_not_two_seeds(folder, tmp_path):
     copy = shutil.copytree(folder / "rev-0", tmp_path / "copy")
     result = run("eval", folder / "rev-0", folder / "rev-1", copy, "--stored")
-    assert f"{copy} is {folder / 'rev-0'} over again, not another seed" in result.stderr
+    assert f"{copy} repeats {folder / 'rev-0'}, it is not another seed" in result.stderr
     assert "over again" not in run("eval", folder / "rev-0", folder / "rev-1", "--stored").stderr
 
 

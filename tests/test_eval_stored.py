@@ -38,14 +38,27 @@ def unscored(folder: Path, tmp_path: Path) -> Path:
     return shutil.copytree(folder / "rev-0", tmp_path / "copy", ignore=scores)
 
 
+@pytest.fixture(scope="module")
+def scored(folder, tmp_path_factory):
+    """A copy of a run with scores on 30 problems a cell."""
+    copy = unscored(folder, tmp_path_factory.mktemp("scored"))
+    run("eval", copy, "--per-cell", "30")
+    return copy
+
+
+@pytest.fixture
+def careful_run(scored, tmp_path):
+    """A copy of that, to be scored again."""
+    return shutil.copytree(scored, tmp_path / "copy")
+
+
 def sizes(folder: Path, name: str = "eval.csv") -> set[int]:
     with open(folder / name, newline="") as file:
         return {int(row["n"]) for row in csv.DictReader(file) if row["seen"] == "False"}
 
 
-def test_a_quick_look_does_not_replace_a_careful_score(folder, tmp_path):
-    copy = unscored(folder, tmp_path)
-    run("eval", copy, "--per-cell", "30")
+def test_a_quick_look_does_not_replace_a_careful_score(careful_run):
+    copy = careful_run
     careful = (copy / "eval.csv").read_bytes(), (copy / "errors.csv").read_bytes()
     result = run("eval", copy, "--per-cell", "5", "--json")
     assert max(row["n"] for row in json.loads(result.stdout) if not row["seen"]) == 5
@@ -60,9 +73,8 @@ def test_a_quick_look_does_not_replace_a_careful_score(folder, tmp_path):
     assert not list(copy.glob("*-quick.*"))
 
 
-def test_a_score_of_another_evaluation_seed_stays_beside_the_stored_one(folder, tmp_path):
-    copy = unscored(folder, tmp_path)
-    run("eval", copy, "--per-cell", "30")
+def test_a_score_of_another_evaluation_seed_stays_beside_the_stored_one(careful_run):
+    copy = careful_run
     first = (copy / "eval.csv").read_bytes()
     result = run("eval", copy, "--per-cell", "30", "--seed", "5")
     assert f"{copy / 'eval-seed5.csv'} (the stored score, of --seed 0, stays)" in result.stderr
@@ -73,9 +85,8 @@ def test_a_score_of_another_evaluation_seed_stays_beside_the_stored_one(folder, 
     assert max(sizes(copy, "eval-seed5.csv")) == 30
 
 
-def test_the_score_of_a_newer_checkpoint_replaces_a_fuller_one(folder, tmp_path):
-    copy = unscored(folder, tmp_path)
-    run("eval", copy, "--per-cell", "30")
+def test_the_score_of_a_newer_checkpoint_replaces_a_fuller_one(careful_run):
+    copy = careful_run
     assert run("train", "--resume", "--out", copy, "--set", "steps=31").exit_code == 0
     result = run("eval", copy, "--per-cell", "5")
     assert "eval-quick" not in result.stderr and max(sizes(copy)) == 5

@@ -250,16 +250,26 @@ def test_a_task_of_ones_own_is_exported_with_its_file(tmp_path):
     assert (tmp_path / "out" / "own_task.py").is_file()
 
 
+BIASES = {  # position-only attention in a window, and full attention whose heads are all that is
+    "visible biases": (
+        "add",
+        {"level_position": "relative,none,none", "content": "false", "alphabet": "used",
+         "attention": "window", "biases": "visible", "norm": "none", "tied": "true", "layers": 1},
+    ),
+    "plain": ("add", FULL | {"position": "alibi", "width": 16, "layers": 1}),
+}  # fmt: skip
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["window", "rotary", "gru"])
+@pytest.mark.parametrize("name", ["window", "rotary", "gru", "mlp", *BIASES])
 def test_onnx_has_our_logits_at_any_size(name, random_run, tmp_path):
     pytest.importorskip("onnxscript")
     onnxruntime = pytest.importorskip("onnxruntime")
     from addgpt.export.onnx import export_onnx, inputs
 
-    run = random_run(*RECIPES[name])
+    run = random_run(*(RECIPES | BIASES)[name])
     found = export_onnx(run, tmp_path / "out")
-    assert found["difference"] < 1e-4
+    assert found["difference"] < 1e-4 and 0 < found["largest"] < 100
     task, model = run.task(), run.model()
     session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
     for rows, cell in ((1, (1, 1)), (5, (3, 2))):
@@ -271,6 +281,17 @@ def test_onnx_has_our_logits_at_any_size(name, random_run, tmp_path):
         with torch.inference_mode():
             ours = model(given["tokens"], given["ids"]).numpy()
         assert np.abs(ours - theirs).max() < 1e-4
+
+
+def test_what_onnxruntime_refuses_is_one_line_and_leaves_nothing(random_run, tmp_path, monkeypatch):
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    from addgpt.export import onnx
+
+    monkeypatch.setattr(onnx, "_write", lambda model, given, path: path.write_text("no model"))
+    with pytest.raises(UsageError, match="^onnxruntime cannot run what torch exported: [^\n]+$"):
+        onnx.export_onnx(random_run("add", {}), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_export_that_fails_leaves_nothing(random_run, tmp_path, monkeypatch):

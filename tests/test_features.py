@@ -64,8 +64,8 @@ def shapes(draw) -> dict:
     ways = {shape["position"], *shape["level_position"]}
     if ways & {"rotary", "rotary2"} or not ways & {"alibi", "fire", "relative"}:
         shape["content"] = True
-    elif not shape["content"]:
-        shape |= {"share": "none"}
+    if shape["content"] == (shape["share"] == "vo"):
+        shape["share"] = "none"
     if shape["position"] != "none":
         shape["random_index"] = draw(st.sampled_from([0, 40]))
     return shape
@@ -355,6 +355,7 @@ def samples(value: str) -> list[str]:
 LEARNED, ALIBI = {"position": "learned"}, {"position": "alibi"}
 WINDOW = {"attention": "window", "level_position": "relative,none,none"}
 EXTRA = {"content": ALIBI, "inject": {"loops": "2"}, "random_index": LEARNED, "biases": WINDOW}
+EXTRA["share=vo"] = ALIBI | {"content": "false"}
 VISIBLE = {"full": (), "window": ((0,), (0,), ()), "reads": ((1, 1, 0, 0), (2, 1, 1, 0))}
 OF_GPT = [(field, value) for field, value, _ in features_of(GPTConfig) if field != "architecture"]
 MODEL_FEATURES = sorted(set(OF_GPT))  # what an architecture is: tests/test_baselines.py
@@ -366,8 +367,9 @@ def test_every_feature_of_the_model_changes_what_it_computes(toy_model, field, v
     base = GPTConfig(**SHAPE, heads=6, layers=1)
     value = "40" if field == "random_index" else samples(value)[0]
     value = ",".join([value] * 3) if field == "level_position" else value
-    on = with_settings(base, EXTRA.get(field, {}) | {field: value})
-    off = with_settings(base, EXTRA.get(field, {}))
+    extra = EXTRA.get(f"{field}={value}", EXTRA.get(field, {}))
+    on = with_settings(base, extra | {field: value})
+    off = with_settings(base, extra)
     if on == off:
         metadata = next(f for f in dataclasses.fields(GPTConfig) if f.name == field).metadata
         others = [choice for choice in metadata["choices"] if choice != value] or ["false"]

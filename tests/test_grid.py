@@ -86,7 +86,10 @@ def test_cases_of_another_grid_come_besides_its_own(tmp_path):
     grid.write_text('cases_of = "one"\nwithout = ["other"]\n' + text)
     assert [one.name for one in load_grid(str(grid)).combinations] == ["own"]
     grid.write_text('cases_of = "one"\nwithout = ["own"]\n' + text)
-    with pytest.raises(ValueError, match="without must be a list of cases of one"):
+    with pytest.raises(ValueError, match="unknown case 'own' of one in without; valid: other"):
+        load_grid(str(grid))
+    grid.write_text('without = ["other"]\n' + text)
+    with pytest.raises(ValueError, match="without leaves out .* of another grid; cases_of must"):
         load_grid(str(grid))
     for text_of_other in ('task = "add"\n', 'cases_of = "two"\n' + text):
         (tmp_path / "bare.toml").write_text(text_of_other)
@@ -95,7 +98,8 @@ def test_cases_of_another_grid_come_besides_its_own(tmp_path):
             load_grid(str(grid))
     for name in ("two", "../one", str(tmp_path / "one")):
         grid.write_text(f'cases_of = "{name}"\n' + text)
-        with pytest.raises(ValueError, match="cases_of must be the name of a grid in"):
+        says = f"unknown grid '{name}' in cases_of .*; valid: bare, grid, one"
+        with pytest.raises(ValueError, match=says):
             load_grid(str(grid))
 
 
@@ -142,15 +146,15 @@ def test_the_grids_that_come_along_can_be_run(name, tmp_path, monkeypatch):
     ("text", "says"),
     [
         ('name = "widths"', "the name of a grid is that of its file"),
-        ("sedes = [1]", "unknown key 'sedes' in Grid; valid keys: case, cases_of, eval,"),
+        ("sedes = [1]", "unknown key 'sedes'; valid keys: case, cases_of, eval,"),
         ("name = 'other'", "name is not a key: the name of a grid is that of its file"),
         ("seeds = []", "seeds must be different whole numbers, not []"),
         ("seeds = [1, 1]", "different"),
         ("seeds = [-1]", "seeds must be at least 0, not -1"),
-        ("seeds = [true]", "seeds must be of type int, not True"),
-        ("seeds = 3", "seeds must be of type list, not 3"),
+        ("seeds = [true]", "seeds must be a whole number, not True"),
+        ("seeds = 3", "seeds must be a list, not 3"),
         ("per_cell = 0", "per_cell must be at least 1, not 0"),
-        ("eval = 1", "eval must be of type bool, not 1"),
+        ("eval = 1", "eval must be true or false, not 1"),
         ("[grid]\nwidth = []", "width in [grid] must be a list of values, not []"),
         ("[grid]\nwidth = 32", "must be a list"),
         ("[grid]\nwidth = [16, 16]", "'width=16' appears twice"),
@@ -160,7 +164,7 @@ def test_the_grids_that_come_along_can_be_run(name, tmp_path, monkeypatch):
         ("[grid]\nnorm = ['rms', 'x']", "norm=x: norm must be one of rms,"),
         ("[grid]\nsteps = ['many']", "steps must be a whole number, not 'many'"),
         ("[grid]\nsteps = [2026-01-01]", "steps must be a whole number, not '2026-01-01'"),
-        ("[grid]\ndigits = [0]", "digits=0: digits must be"),
+        ("[grid]\ndigits = [0]", "tiny.toml, digits=0: digits must be"),
         ("[grid]\ndevice = ['cuda']", "this machine has no cuda"),
         (f"[grid]\nwidth = {list(range(101))}\nsteps = {list(range(100))}", "more than 10,000"),
         (f"[grid]\nformat = ['{'x' * 300}']", "too long for a folder; make it a [[case]]"),
@@ -168,14 +172,18 @@ def test_the_grids_that_come_along_can_be_run(name, tmp_path, monkeypatch):
         ("[[case]]\nname = '../x'", "a [[case]] needs a name of letters"),
         (
             "[[case]]\nname = 'a'\nsett = {}",
-            "unknown key 'sett' in Case; valid keys: name, recipe, set",
+            "unknown key 'sett' in case 1; valid keys: name, recipe, set",
         ),
         ("[[case]]\nname = 'a'\n[[case]]\nname = 'A'\nset = {width = 32}", "'A' appears twice"),
         (
             "[[case]]\nname = 'a'\n[[case]]\nname = 'b'\nset = {trace = 'none'}",
             "a and b are the same",
         ),
-        ("case = 3", "case must be of type list, not 3"),
+        ("case = 3", "case must be a list, not 3"),
+        ("case = [3]", "case 1 must be a table of settings, not 3"),
+        ("[[case]]\nname = 'a'\nset = 3", "set in case 1 must be a table, not 3"),
+        ("[[case]]\nname = 'a'\nrecipe = 'x'", "case a: unknown recipe 'x'; valid: "),
+        ("grid = 3", "grid must be a table, not 3"),
         ("x", "Expected"),
     ],
 )
@@ -192,6 +200,13 @@ def test_a_bad_grid_is_refused_in_one_line_before_anything_is_written(grid_file,
     line = refused(sweep(file))
     assert says in line and "tiny" in line
     assert not (file.parent / "runs").exists()
+
+
+def test_what_is_wrong_in_set_is_not_laid_on_a_case(grid_file):
+    file = grid_file("[[case]]\nname = 'a'\nset = {width = 32}", heads=3)
+    assert "tiny.toml, a: heads=3 does not divide width=32" in refused(sweep(file))
+    file = grid_file("[[case]]\nname = 'a'\nset = {width = 32}", norm="x")
+    assert "tiny.toml, [set]: norm must be one of rms," in refused(sweep(file))
 
 
 def test_unknown_grids_tasks_and_options_are_refused(tmp_path):

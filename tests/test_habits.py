@@ -18,6 +18,7 @@ from addgpt.cli.main import main
 from addgpt.runs.provenance import command_line
 from addgpt.sweep.table import outcome_table
 from addgpt.training.signals import stop_requests
+from tests.helpers.commands import in_one_process
 
 pytestmark = pytest.mark.slow
 
@@ -166,24 +167,24 @@ def test_a_wheel_works_in_an_empty_environment_from_another_folder(tmp_path):
     work = tmp_path / "work"
     work.mkdir()
 
-    def command(*words: str) -> str:
-        done = subprocess.run(
-            [bare / "bin" / "addgpt", *words], cwd=work, env=names, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    code = "import addgpt; print(addgpt.__file__)"
     names = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    where = {"cwd": work, "env": names}
     python = bare / "bin" / "python"
-    found = subprocess.run([python, "-c", code], cwd=work, env=names, capture_output=True)
+    code = "import addgpt; print(addgpt.__file__)"
+    found = subprocess.run([python, "-c", code], capture_output=True, **where)
     assert str(site).encode() in found.stdout
-    tiny = "steps=2 width=16 heads=2 eval_size=8".split()
-    sets = [word for pair in tiny for word in ("--set", pair)]
-    command("train", "--task", "add", "--digits", "1", *sets)
-    rows = json.loads(command("eval", "results/add-1", "--per-cell", "5", "--json"))
-    assert rows[0]["op"] == "+"
-    assert command("calc", "12*34").strip() == "408"
-    command("report", "results")
-    command("tasks", "--new", "mine")
-    assert "FAULT" not in command("tasks", "--check", "./mine.py")
+    asked = [bare / "bin" / "addgpt", "calc", "12*34"]
+    assert subprocess.run(asked, capture_output=True, **where).stdout.strip() == b"408"
+    tiny = " ".join(f"--set {pair}" for pair in "steps=2 width=16 heads=2 eval_size=8".split())
+    done = in_one_process(
+        f"train --task add --digits 1 {tiny}",
+        "eval results/add-1 --per-cell 5 --json",
+        "report results",
+        "tasks --new mine",
+        "tasks --check ./mine.py",
+        python=python,
+        **where,
+    )
+    assert [one.code for one in done] == [0] * 5, done
+    assert json.loads(done[1].stdout)[0]["op"] == "+"
+    assert "FAULT" not in done[-1].stdout

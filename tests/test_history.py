@@ -21,7 +21,8 @@ def test_a_run_is_appended(tmp_path):
     assert [line["benchmark"] for line in lines] == ["a, b", "c", "a, b"]
     assert (lines[0]["ours"], lines[0]["reference"], lines[0]["ratio"]) == ("2", "20", "10")
     assert (lines[1]["ours"], lines[1]["ratio"]) == ("5", "")
-    assert all(line["commit"] and line["machine"] and line["date"] for line in lines)
+    assert all(line[name] for line in lines for name in COLUMNS[:4])
+    assert COLUMNS[:4] == ["date", "commit", "version", "machine"]
     path.write_text("other\n")
     with pytest.raises(ValueError, match="has other columns"):
         remember(rows, path)
@@ -37,9 +38,9 @@ def test_the_page_shows_the_newest_run_alone(tmp_path):
     path = tmp_path / "history.csv"
     path.write_text(
         ",".join(COLUMNS)
-        + "\n2026-01-02 09:00,new,a machine,sums,a second,2625870,100,2.5,a note"
-        + "\n2026-01-01 09:00,old,another,sums,a second,1,2,0.5,\n"
+        + "\n2026-01-02 09:00,new,1.2,a machine,sums,a second,2625870,100,2.5,a note"
+        + "\n2026-01-01 09:00,old,1.1,another,sums,a second,1,2,0.5,\n"
     )
     assert "| sums | a second | 2,625,870 | 100 | 2.5 | a note |" in page(path)
-    assert "a machine; measured 2026-01-02 09:00, commit `new`" in page(path)
+    assert "a machine; measured 2026-01-02 09:00, addgpt 1.2, commit `new`" in page(path)
     assert "another" not in page(path)

@@ -113,7 +113,7 @@ def test_commands_print_and_write(tmp_path, monkeypatch):
         (["1+2", "--out", "a.txt"], ".html or .png or .npz"),
         (["--probe", "tens"], "unknown probe 'tens'; valid: carry, borrow, sum"),
         (["12*34"], "12+34"),
-        (["--patch", "--cascades"], "--cascades is of --ablate"),
+        (["--patch", "--cascades"], "--cascades goes with --ablate"),
         (["--probe", "borrow", "--examples", "20"], "carry, sum, not borrow"),
     ],
 )

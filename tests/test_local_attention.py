@@ -1,7 +1,6 @@
 """Local attention: what is seen, by formulas; few keys as a mask of all; the cost of a token."""
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -10,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from addgpt.config.errors import UsageError
-from addgpt.config.gpt import NO_PLACE, GPTConfig
+from addgpt.config.gpt import NO_PLACE
 from addgpt.generation.decode import generate
 from addgpt.generation.verify import verify_or_write
 from addgpt.model import forward as passes
@@ -78,11 +76,12 @@ def inputs(seed: int, rows: int = 2, length: int = LENGTH) -> tuple[torch.Tensor
 
 
 @settings(max_examples=20)
-@given(shapes(), st.integers(0, 99))
-def test_biases_of_what_is_visible_alone_equal_the_naive_formulas(toy_model, shape, seed):
+@given(shapes(), st.sampled_from(["visible", "pinned"]), st.integers(0, 99))
+def test_biases_of_what_is_visible_alone_equal_the_naive_formulas(toy_model, shape, biases, seed):
     if "relative" not in shape["level_position"]:
         shape["level_position"] = ("relative", *shape["level_position"][1:])
-    model = toy_model(**SHAPE, **shape, biases="visible", seed=seed).double()
+    share = "none" if shape["content"] else ("none", "vo")[seed % 2]
+    model = toy_model(**SHAPE, **shape, biases=biases, share=share, seed=seed).double()
     tokens, ids = inputs(seed, rows=1)
     naive, found = Naive(model), model(tokens, ids)[0].detach().numpy()
     wanted = naive.logits(tokens[0].numpy(), ids[0].numpy())
@@ -343,62 +342,3 @@ def test_work_of_any_length_is_settled_as_a_draft(toy_model, monkeypatch):
     assert out.terminated.all() and 1 < model.most <= 100  # not token by token, nor all at once
     wanted = reference.tokens[0, prompt.shape[1] : reference.lengths[0]]
     np.testing.assert_array_equal(out.tokens[0, : out.length[0]], wanted)
-
-
-ERRORS = [
-    (
-        "add",
-        {"attention": "window", "position": "alibi"},
-        "position=alibi needs attention=full; attention=window goes with position=none, learned",
-    ),
-    (
-        "add",
-        {"attention": "window", "prefix": "true"},
-        "prefix=true needs attention=full, not window",
-    ),
-    (
-        "add",
-        {"attention": "reads", "log_scale": "true"},
-        "log_scale=true needs attention=full, not reads",
-    ),
-    (
-        "mul",
-        {"attention": "reads", "trace": "rows"},
-        "attention=reads needs a local trace: trace=carry .*else attention=full",
-    ),
-    ("calc", {"attention": "window", "div_trace": "none"}, "local trace.*div_trace=carry"),
-    ("add", {"attention": "window", "format": "plain"}, "local trace.*format=reverse"),
-    ("add", {"attention": "reads", "hints": "true"}, "local trace.*hints=false"),
-    ("sub", {"attention": "reads", "ids": "abacus"}, "local trace.*ids=coupled"),
-    ("mul", {"attention": "reads", "spread": "30"}, "local trace.*spread=0"),
-    (
-        "add",
-        {"attention": "window", "visible": "1"},
-        "unknown setting 'visible'; valid: activation",
-    ),
-]
-
-
-@pytest.mark.parametrize(("name", "chosen", "text"), ERRORS)
-def test_what_does_not_go_together_is_one_line(name, chosen, text):
-    with pytest.raises(UsageError, match=text) as caught:
-        configure(name, chosen)
-    assert "\n" not in str(caught.value)
-
-
-SIZES = partial(GPTConfig, 11, 30, levels=LEVELS)
-
-
-@pytest.mark.parametrize(
-    ("config", "text"),
-    [
-        (SIZES(visible=((1,), (), ())), "visible goes with attention=window or reads, not full"),
-        (SIZES(attention="window"), "the task decides what attention="),
-        (SIZES(attention="window", visible=((1,), ())), "does not fit 3 levels of ids"),
-        (SIZES(attention="reads", visible=((1, 1, 0),)), "does not fit 3 levels of ids"),
-        (SIZES(attention="reads", visible=((9, 1, 0, 0),)), "does not fit 3 levels of ids"),
-    ],
-)
-def test_a_model_that_was_told_wrongly_what_it_sees_is_refused(config, text):
-    with pytest.raises(UsageError, match=text):
-        build(config)

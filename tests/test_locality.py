@@ -1,6 +1,7 @@
 """Local traces: each token follows from what its rule reads, and the contexts listed are all."""
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from addgpt.config.errors import UsageError
-from addgpt.config.gpt import NO_PLACE
+from addgpt.config.gpt import NO_PLACE, GPTConfig
 from addgpt.evaluation.certificate import list_contexts
 from addgpt.evaluation.contexts import Lister, met
 from addgpt.locality import LAST, Read, Rule
+from addgpt.model.build import build
 from addgpt.model.local import LocalAttention
 from addgpt.runs.resolve import configure
 from addgpt.task import Cell
@@ -259,3 +261,62 @@ def test_a_slot_that_does_not_see_what_it_reads_is_named(monkeypatch):
     monkeypatch.setattr(type(task), "rules", lambda self: more)
     with pytest.raises(UsageError, match="does not see all that it has to read"):
         [*Lister(task, config).layouts(2)]
+
+
+ERRORS = [
+    (
+        "add",
+        {"attention": "window", "position": "alibi"},
+        "position=alibi needs attention=full; attention=window goes with position=none, learned",
+    ),
+    (
+        "add",
+        {"attention": "window", "prefix": "true"},
+        "prefix=true needs attention=full, not window",
+    ),
+    (
+        "add",
+        {"attention": "reads", "log_scale": "true"},
+        "log_scale=true needs attention=full, not reads",
+    ),
+    (
+        "mul",
+        {"attention": "reads", "trace": "rows"},
+        "attention=reads needs a local trace: trace=carry .*else attention=full",
+    ),
+    ("calc", {"attention": "window", "div_trace": "none"}, "local trace.*div_trace=carry"),
+    ("add", {"attention": "window", "format": "plain"}, "local trace.*format=reverse"),
+    ("add", {"attention": "reads", "hints": "true"}, "local trace.*hints=false"),
+    ("sub", {"attention": "reads", "ids": "abacus"}, "local trace.*ids=coupled"),
+    ("mul", {"attention": "reads", "spread": "30"}, "local trace.*spread=0"),
+    (
+        "add",
+        {"attention": "window", "visible": "1"},
+        "unknown setting 'visible'; valid: activation",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "chosen", "text"), ERRORS)
+def test_what_does_not_go_together_is_one_line(name, chosen, text):
+    with pytest.raises(UsageError, match=text) as caught:
+        configure(name, chosen)
+    assert "\n" not in str(caught.value)
+
+
+SIZES = partial(GPTConfig, 11, 30, levels=(6, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        (SIZES(visible=((1,), (), ())), "visible goes with attention=window or reads, not full"),
+        (SIZES(attention="window"), "the task decides what attention="),
+        (SIZES(attention="window", visible=((1,), ())), "does not fit 3 levels of ids"),
+        (SIZES(attention="reads", visible=((1, 1, 0),)), "does not fit 3 levels of ids"),
+        (SIZES(attention="reads", visible=((9, 1, 0, 0),)), "does not fit 3 levels of ids"),
+    ],
+)
+def test_a_model_that_was_told_wrongly_what_it_sees_is_refused(config, text):
+    with pytest.raises(UsageError, match=text):
+        build(config)

@@ -46,18 +46,6 @@ def test_a_module_call_takes_its_own_tasks(in_the_way):
     assert "add: Addition" in done.stdout and "deploy" not in done.stdout
 
 
-@pytest.mark.slow
-def test_torchrun_takes_its_own_tasks(tmp_path):
-    (tmp_path / "tasks.py").write_text("x = 1\n")
-    sizes = "steps=1 width=16 heads=2 batch_size=8 eval_size=8".split()
-    words = ["--task", "add", "--digits", "1", "--out", "run"]
-    words += [word for size in sizes for word in ("--set", size)]
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=1"]
-    done = python(tmp_path, *launch, "-m", "addgpt", "train", *words)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "run" / "model.safetensors").exists()
-
-
 def test_another_tasks_is_named(in_the_way):
     code = "from addgpt.task_lookup import load_task; load_task('add')"
     done = python(in_the_way, "-c", code, PYTHONPATH=str(ROOT))

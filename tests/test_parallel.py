@@ -5,13 +5,13 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-import addgpt
 from addgpt.config.schema import TrainConfig
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
@@ -19,11 +19,10 @@ from addgpt.task_lookup import load_task
 from addgpt.training.distributed import WorkerLost, World, joined
 from addgpt.training.loop import train
 from addgpt.training.preflight import check_shares
-from tests.helpers.processes import ends, free_port, wait_for, workers
+from tests.helpers.processes import ends, forked, free_port, wait_for, workers
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(addgpt.__file__).parents[1]
 SMALL = {
     "digits": "3", "layers": "1", "width": "16", "heads": "2", "steps": "12", "batch_size": "15",
     "eval_every": "4", "eval_size": "31", "save_every": "4", "warmup": "2", "threads": "1",
@@ -100,15 +99,15 @@ def test_a_killed_worker_ends_the_job_and_resuming_goes_on(alone, tmp_path):
 
 
 def test_the_whole_of_torchrun(alone, tmp_path):
-    """As a person calls it."""
-    out = tmp_path / "run"
+    """As a person calls it, here beside another `tasks`, which is not taken."""
+    (tmp_path / "tasks.py").write_text("x = 1\n")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += ["-m", "addgpt", "train", "--task", "add", "--out", str(out)]
+    command += ["-m", "addgpt", "train", "--task", "add", "--out", "run"]
     command += [w for key, value in SMALL.items() for w in ("--set", f"{key}={value}")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=180)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=180)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("after 12 steps") == 1
-    close(Run(out), alone)
+    close(Run(tmp_path / "run"), alone)
 
 
 def test_a_signal_to_one_worker_stops_all_at_the_same_step(tmp_path):
@@ -155,51 +154,45 @@ def test_a_world_of_one_changes_nothing():
         assert found == world
 
 
-LEAVING = """
-import sys, time
-from pathlib import Path
-import torch
-from addgpt.training.distributed import WorkerLost, joined
-
-def threads():
+def threads() -> list[str]:
     tasks = Path("/proc/self/task")
     return [path.joinpath("comm").read_text().strip() for path in tasks.iterdir()]
 
-rank, error = int(sys.argv[1]), sys.argv[2] == "error"
-try:
-    with joined() as world:
-        world.sum([1.0])
-        assert any("gloo" in name for name in threads()), threads()
-        torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))]).step()  # which loads more of torch
-        if rank == 1:
-            time.sleep(1)
-        if error:
-            raise WorkerLost("as if")
-        began = time.monotonic()
-    print(f"{time.monotonic() - began:.2f}")
-except WorkerLost:
-    pass
-left = [name for name in threads() if "gloo" in name]
-assert not left, left
-"""
+
+def leave(rank: int, end: str, port: int, told: Path) -> None:
+    """In a process of its own: one of two workers, the other of which is a second slower."""
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    os.environ.update(place | {"RANK": str(rank)})
+    try:
+        with joined() as world:
+            world.sum([1.0])
+            assert any("gloo" in name for name in threads()), threads()
+            weight = torch.nn.Parameter(torch.ones(1))
+            torch.optim.AdamW([weight]).step()  # which loads more of torch
+            world.sum([1.0])
+            if rank == 1:
+                time.sleep(1)
+            if end == "error":
+                raise WorkerLost("as if")
+            began = time.monotonic()
+        told.write_text(f"{time.monotonic() - began:.2f}")
+    except WorkerLost:
+        pass
+    left = [name for name in threads() if "gloo" in name]
+    assert not left, left
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads are listed in /proc")
 @pytest.mark.parametrize("end", ["done", "error"])
-def test_workers_wait_for_each_other_and_leave_no_threads(end):
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
-    command = [sys.executable, "-c", LEAVING]
-    both = [
-        subprocess.Popen(
-            [*command, str(rank), end], cwd=ROOT, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, env=os.environ | place | {"RANK": str(rank)},
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    told = [process.communicate(timeout=120) for process in both]
-    assert [process.returncode for process in both] == [0, 0], told
+def test_workers_wait_for_each_other_and_leave_no_threads(tmp_path, end):
+    port = free_port()
+    both = [forked(leave, rank, end, port, tmp_path / str(rank)) for rank in range(2)]
+    for process in both:
+        process.join(120)
+    assert [process.exitcode for process in both] == [0, 0]
     if end == "done":
-        assert float(told[0][0]) > 0.5  # the first was ready a second before the other
+        waited = float((tmp_path / "0").read_text())
+        assert waited > 0.5  # the first was ready a second before the other
 
 
 def test_more_workers_than_problems_are_refused():

@@ -1,4 +1,4 @@
-"""Strata and exams: the problems drawn are the problems named."""
+"""Strata and evaluation sets: the problems drawn are the problems named."""
 
 import itertools
 

@@ -180,10 +180,12 @@ def test_the_page_holds_the_table_of_the_files_and_of_what_was_measured():
 
 def test_a_sweep_has_recipes_for_cases(tmp_path):
     grid = load_grid("recipes")
-    assert grid.task == "add" and len(grid.combinations) == 8
+    assert grid.task == "add" and len(grid.combinations) == 13
     for one in grid.combinations:
         config = configure("add", grid.common | one.settings)
-        wanted = configure("add", load_recipe(one.name).settings | {"far": (8, 10), "threads": 1})
+        wanted = configure(
+            "add", load_recipe(one.name).settings | {"far": (6, 8, 10, 15), "threads": 1}
+        )
         assert config == wanted
     file = tmp_path / "mine.toml"
     file.write_text("task = 'add'\n[[case]]\nname = 'a'\nrecipe = 'window'\nset = {digits = 4}\n")

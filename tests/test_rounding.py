@@ -1,11 +1,13 @@
 """The bounds on rounding that certificates rest on, against real rounding."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from addgpt.evaluation import check_certificate
+from addgpt.evaluation import ball, check_certificate
 from addgpt.evaluation.certificate import list_contexts, logits_in, margin, spaced
 from addgpt.evaluation.rounding import rounding_bound
 from addgpt.model.build import build
@@ -28,6 +30,10 @@ VARIANTS = [
     {
         "arc": 5, "alphabet": "used", "used": (*range(11), 14, 15), "biases": "visible",
         "level_position": ("relative", "relative", "learned"), "tied": True,
+    },
+    {
+        "content": False, "share": "vo", "biases": "pinned",
+        "level_position": ("relative", "relative", "none"),
     },
 ]  # fmt: skip
 
@@ -85,7 +91,7 @@ def test_the_checker_computes_what_the_model_computes(some_model, monkeypatch):
 
 def test_the_checkers_bound_holds_in_float32_as_well(some_model, monkeypatch):
     """Float64 hardly rounds at all; with the unit of float32 the same bound is put to the test."""
-    monkeypatch.setattr(check_certificate, "U", 1.001 * 2.0**-24)
+    monkeypatch.setattr(ball, "U", 1.001 * 2.0**-24)
     model, example, tokens, _ = some_model
     found = checked(model, example, tokens)
     narrow = logits_in(model, example, tokens).numpy()
@@ -102,3 +108,28 @@ def test_the_bound_on_float32_is_above_what_it_does_and_not_absurd(some_model, m
     bound = rounding_bound(model, example, tokens, right)
     assert len(bound) > 1000 and (deviation < bound).all()
     assert deviation.max() > bound.max() / 1000
+
+
+def test_balls_hold_the_exact_results():
+    """Sums, products and lengths of vectors, against fractions, with other numbers in the balls."""
+    rng, off = np.random.default_rng(0), 1e-12
+    x, y = rng.normal(size=(20, 7)), rng.normal(size=(5, 7))
+    moved_x, moved_y = (z + off * rng.uniform(-1, 1, z.shape) for z in (x, y))
+    one = ball.Ball(x, np.full_like(x, off))
+    found = one.times(y, 7, "nc,dc->nd", np.full_like(y, off)).plus(y[:, 0], off)
+    sphere = one.on_sphere(1.0)
+    for n, row in enumerate(moved_x.tolist()):
+        exact = [Fraction(number) for number in row]
+        for d, other in enumerate(moved_y.tolist()):
+            total = sum(a * Fraction(b) for a, b in zip(exact, other, strict=True)) + Fraction(
+                other[0]
+            )
+            assert abs(total - Fraction(found.value[n, d])) <= Fraction(found.error[n, d])
+        square = sum(number**2 for number in exact)
+        for c, number in enumerate(exact):
+            low, high = (
+                Fraction(sphere.value[n, c] + sign * sphere.error[n, c]) for sign in (-1, 1)
+            )
+            signed = number * abs(number) / square  # the square of the result, with its sign
+            assert low * abs(low) <= signed <= high * abs(high)
+    assert found.error.max() < 1e-10

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -42,6 +44,12 @@ def test_a_round_goes_on_where_it_was_stopped_and_knows_what_is_right(tmp_path):
     done = CliRunner().invoke(main, [*WORDS, "--out", str(tmp_path / "a")])
     assert done.exit_code == 0, done.output
     assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["round 0", "round 1"]
+    page = (Path(__file__).parents[1] / "docs/recipes.md").read_text(encoding="utf-8")
+    shown = [line for line in page.splitlines() if line.startswith("round ")]
+    told, wanted = (
+        [re.sub(r"\d[\d.,]*", "0", x) for x in some] for some in (shown, done.stdout.splitlines())
+    )
+    assert told == wanted
     first, own = (
         [json.loads(line) for line in (tmp_path / f"a/round-0{n}/problems.jsonl").open()]
         for n in (0, 1)
@@ -149,3 +157,15 @@ def test_models_that_cannot_be_or_cannot_grow_leave_no_folder(tmp_path, pair, me
 def test_problems_must_be_one_operation_on_two_numbers_to_make_longer(tmp_path, task):
     done = CliRunner().invoke(main, ["improve", "--task", task, "--out", str(tmp_path / "a")])
     assert done.exit_code == 2 and "to make longer" in done.stderr, done.output
+
+
+def test_ids_that_text_does_not_have_are_refused_unless_the_recipe_has_them(tmp_path):
+    out = str(tmp_path / "rounds")
+    asked = [*WORDS, "--out", out, "--set", "level_position=learned,none,none"]
+    done = CliRunner().invoke(main, asked)
+    assert done.exit_code == 2 and "level_position" in done.stderr
+    (line,) = done.stderr.splitlines()
+    assert not (tmp_path / "rounds").exists()
+    of_recipe = ["--recipe", "mcleish2024-abacus", *WORDS[3:], "--out", out, "--rounds=0"]
+    done = CliRunner().invoke(main, ["improve", *of_recipe])
+    assert done.exit_code == 0, done.output

@@ -69,6 +69,35 @@ def test_what_can_stand_in_a_slot_follows_from_capped_differences(name):
     assert len(found) > 20
 
 
+LONG = [(40, 40), (40, 37), (40, 13), (40, 2), (9, 40)]  # lengths far beyond all others here
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_is_near_a_slot_follows_from_differences_cut_off_at_3(name):
+    """Which reads of its rule a slot finds, and what stands just before and after it."""
+    task, options, _ = FORMATS[name]
+    config = configure(task, options)
+    task = load_task(task, config.options)
+    lister, found = Lister(task, config.model), {}
+    for a, b in (*lengths(task.op, 3, 3), *LONG):
+        _, values, ids = task.sheet(a, b)
+        own, (columns, steps) = [tuple(some) for some in ids.tolist()], ends(task.op, a, b)
+        reads, _ = lister.followed(own, values)
+        for slot in range(len(values), len(own)):
+            col, step, kind = own[slot]
+            there = [place is not None for place in reads[slot]]
+            beside = []
+            for other in own[slot - 1 : slot + 2]:
+                apart = (
+                    max(-3, min(3, x - y)) if x and y else None
+                    for x, y in zip(other[:-1], (col, step), strict=True)
+                )
+                beside.append((other[-1], *apart))
+            where = kind, capped(col, columns, 3), capped(step, steps, 3), len(steps)
+            assert found.setdefault(where, (there, beside)) == (there, beside), (a, b, col, step)
+    assert len(found) > 20
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_two_quiet_sizes_are_the_end(name):
     task, options, (near, early) = FORMATS[name]

@@ -68,11 +68,11 @@ def test_splits_are_those_of_every_earlier_release(matrices, op, golden):
     assert "".join(map(str, found)) == golden
 
 
-@pytest.mark.parametrize("digit_count", [2, 3])
-def test_no_problem_is_in_two_splits(variant, digit_count, read_rows):
+def test_no_problem_is_in_two_splits(variant, read_rows):
+    """With two digits, where the draws of two splits would meet many times if they could."""
     name, options = variant
-    more = {"sum_digits": digit_count} if name == "calc" else {}
-    task = load_task(name, options | more | {"digits": digit_count})
+    more = {"sum_digits": 2} if name == "calc" else {}
+    task = load_task(name, options | more | {"digits": 2})
     rng = np.random.default_rng(0)
     drawn = {split: canonical(read_rows(task, task.batch(rng, 4000, split))) for split in SPLITS}
     assert all(len(problems) > 100 for problems in drawn.values())

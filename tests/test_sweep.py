@@ -337,7 +337,7 @@ def test_a_sweep_that_is_stopped_saves_and_goes_on_where_it_was(grid_file, plain
         until(lambda: trained(run) and holder(run))
         worker = holder(run)
         os.kill(worker, signal.SIGSTOP)  # it waits for us
-        assert "another process is at the sweep" in refused(sweep(file), 1)
+        assert "another process is running the sweep" in refused(sweep(file), 1)
         os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
         time.sleep(0.5)
         os.kill(worker, signal.SIGCONT)

@@ -1,4 +1,4 @@
-"""What people type: read as they mean it, or refused with what to type instead; never by halves."""
+"""What people type: read as they mean it, or refused with what to type instead; never in part."""
 
 from __future__ import annotations
 

@@ -250,16 +250,16 @@ def test_every_drawn_row_is_right(any_task, read_rows, split):
         check(any_task, *row)
 
 
-@pytest.mark.parametrize("text", ["12{0}3", " 12 {0} 3 ", "12{0}3=", "012{0}03"])
-def test_prompt_and_truth_of_what_a_person_types(any_task, text):
+def test_prompt_and_truth_of_what_a_person_types(any_task):
+    hinted = getattr(any_task, "hints", False)
     for op in {cell.op for cell in any_task.cells()}:
-        hinted = getattr(any_task, "hints", False)
         prompt = f"B1A2{op}A3=" if hinted else f"12{op}3="
-        problem = any_task.parse(text.format(op))
-        assert problem == Problem(op, (12, 3)) and any_task.text(problem) == f"12{op}3"
-        assert any_task.prompt(problem) == prompt
-        assert any_task.truth(problem) == answer(op, 12, 3)
-        assert any_task.in_train_range(problem)
+        for text in (f"12{op}3", f" 12 {op} 3 ", f"12{op}3=", f"012{op}03"):
+            problem = any_task.parse(text)
+            assert problem == Problem(op, (12, 3)) and any_task.text(problem) == f"12{op}3", text
+            assert any_task.prompt(problem) == prompt, text
+            assert any_task.truth(problem) == answer(op, 12, 3), text
+            assert any_task.in_train_range(problem), text
 
 
 @settings(max_examples=20)
@@ -275,12 +275,12 @@ def test_truth_is_python_s(any_task, a, b):
             assert any_task.in_eval_range(problem) == trained
 
 
-@pytest.mark.parametrize(
-    "text", ["", "+", "1+", "1", "a+b", "1.5+2", "1e5+2", "1++2", "-1+2", "١+٢", "1+2+3", "2**3"]
-)
-def test_what_is_not_a_problem_is_refused_by_name(any_task, text):
-    with pytest.raises(ValueError, match="is not a problem like|this model does"):
-        any_task.parse(text)
+def test_what_is_not_a_problem_is_refused_by_name(any_task):
+    words = "is not a problem like|this model does"
+    wrong = ["", "+", "1+", "1", "a+b", "1.5+2", "1e5+2", "1++2", "-1+2", "١+٢", "1+2+3", "2**3"]
+    for text in wrong:
+        with pytest.raises(ValueError, match=words):
+            print("not refused:", any_task.parse(text))
 
 
 @pytest.mark.parametrize("name", ["div", "calc"])

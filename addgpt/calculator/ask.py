@@ -18,17 +18,14 @@ from addgpt.generation.verify import verify_or_write
 from addgpt.model.build import Model
 from addgpt.task import Answer, Graded, Problem
 
-# An operation may take about a minute of one core where torch writes it, by figures of models as
-# large as ours. Numpy (generation/one_row.py) takes a tenth of that, 5e-5 s a token, but may write
-# no more: reading a draft takes some 20 KB a token (docs/local_attention.md).
+# An operation may take about a minute of one core where torch writes it (docs/log.md, "decoding one
+# row"). Numpy (generation/one_row.py) takes a tenth of that, but may write no more: reading a draft
+# takes memory (docs/local_attention.md).
 SECONDS = 60
-A_TOKEN = 5e-4  # seconds that a token takes torch, whatever stands before it
-A_PAIR = 3.5e-7  # seconds for each token that it looks back at, where it looks at all of them
+A_TOKEN = 5e-4  # assumed: seconds that a token takes torch, whatever stands before it
+A_PAIR = 3.5e-7  # assumed, where attention is full: seconds for each token that it attends to
 TOKENS_AT_ONCE = 1 << 16  # of all rows that are decoded together: bounds memory
-# Characters of a prompt, from which on a single problem has a draft, too. An 11x11 product, 563
-# tokens, is written in 0.03 s by numpy, in 0.3 s by torch; drafts are read at 7e-6 s a token, so a
-# 50x50 product takes 0.1 s in place of 0.5 s.
-LONG = 24
+LONG = 24  # characters of a prompt, from which on a draft is quicker for a single problem, too
 MIN_BATCH = 16  # rows that are worth a batch of their own
 
 Write = Callable[[np.ndarray, int], Generated]
@@ -43,8 +40,8 @@ class Written:
     completion     all that the model wrote, end mark included
     answer         its answer to `problem`; None where none can be read
     truth          the right answer to `problem`
-    probabilities  the model's probability of each token of the completion, as a share of the most
-                   that label smoothing in training leaves
+    probabilities  the model's probability of each token of the completion, over the highest that
+                   label smoothing in training allows
     covered        whether the operands are of lengths that the model was trained or is scored on,
                    or it is proved right for any
     finished       whether the model wrote its end mark in time
@@ -142,7 +139,7 @@ class Asker:
         rows = rows[np.argsort(limits[rows], kind="stable")]
         for index in _batches(rows, limits + prompts.shape[1]):
             out = write(prompts[index], int(limits[index[-1]]))
-            # What a row is worth must not depend on the longer rows it was decoded with.
+            # What is kept of a row must not depend on the longer rows it was decoded with.
             length = np.minimum(out.length, limits[index])
             finished = out.terminated & (out.length <= limits[index])
             for place, row in enumerate(index.tolist()):
@@ -171,7 +168,7 @@ class Asker:
     def stream(self, problem: Problem) -> Generator[tuple[int, str, float], None, Written | str]:
         """What the model writes about one problem, token by token: place, character, probability.
 
-        Returns the whole, or why the problem cannot be asked. Hidden tokens are left out.
+        Returns all of it, or why the problem cannot be asked. Hidden tokens are left out.
         """
         try:
             prompts = self.task.encode(self.check(problem))[None]
@@ -221,7 +218,7 @@ class Asker:
         return int(self._limits(prompt, self._slots(problem, prompt.shape[1]))[0])
 
     def _refusal(self, problem: Problem, limit: int) -> str:
-        """Why a problem cannot be asked after which that many tokens would be written."""
+        """Why a problem with that limit on what may be written cannot be asked."""
         fault = f"too long for this model: {sizes(problem)}"
         return fault if limit < 1 else _too_much(problem, self._most)
 
@@ -240,7 +237,7 @@ class Asker:
 
 
 def most_tokens(config: ModelConfig | None) -> int:
-    """How many tokens a model writes in `SECONDS` by torch: their work grows with their number
+    """How many tokens a model writes in `SECONDS` with torch: the work grows with their number
     where attention is local, else with its square."""
     if config is not None and config.local:
         return round(SECONDS / A_TOKEN)
@@ -282,7 +279,7 @@ def digits_of_work(problem: Problem) -> int:
 def _batches(rows: np.ndarray, lengths: np.ndarray) -> Iterator[np.ndarray]:
     """Rows, sorted by length, in groups of at most TOKENS_AT_ONCE tokens (but at least a row).
 
-    Many short rows are kept apart from long ones, whose cache they would only carry around.
+    Many short rows are kept apart from long ones, whose larger cache would only slow them down.
     """
     start = 0
     for end in range(1, len(rows) + 1):

@@ -21,7 +21,7 @@ from addgpt.config.errors import UsageError
 from addgpt.task import MAX_DIGITS
 
 MAX_EXPONENT = 9_999
-MAX_PLACES = 100  # behind the point, up to which decimals are kept as they are
+MAX_PLACES = 100  # after the point, up to which decimals are kept as they are
 GUARD = 5  # more digits than asked for, and than an exponent has, on the way to a rounded power
 
 Signed = tuple[int, Number]  # a sign, and a number with a sign of its own
@@ -37,7 +37,7 @@ class Decimals:
         return typed
 
     def kept(self, value: Value) -> Work | Value:
-        """A value from before, which may have been found by other rules."""
+        """An earlier value, which may have been worked out by other rules."""
         if isinstance(value, Ratio):
             return self.divide(Number(value.top), Number(value.bottom))
         return value
@@ -65,7 +65,7 @@ class Decimals:
         return (yield from self._shortened(product))
 
     def divide(self, left: Value, right: Value) -> Work:
-        """Long division, which goes on behind the point with zeros appended to the dividend."""
+        """Long division, which goes on after the point with zeros appended to the dividend."""
         x, y = one(left), one(right)
         places = self._places(x, y)
         shift = places - x.places + y.places
@@ -126,7 +126,7 @@ class Decimals:
         return number(answer.whole, places, x.rounded or y.rounded)
 
     def _shortened(self, x: Number) -> Steps[Number]:
-        """Rounded half to even, if it is no exact result or has many places."""
+        """Rounded half to even, if it is not exact or has many places."""
         if not x.rounded and x.places <= MAX_PLACES:
             return x
         short = _cut(x, self.digits)
@@ -164,7 +164,7 @@ class Decimals:
 
 
 class Remainders(Decimals):
-    """`/` gives a whole number and a remainder, with which nothing more can be done."""
+    """`/` gives a whole number and a remainder, which no other operation takes."""
 
     def divide(self, left: Value, right: Value) -> Work:
         x, y = one(left), one(right)
@@ -199,7 +199,7 @@ def whole_exponent(exponent: Number | Ratio) -> int:
 
 
 def check_power(base: int | Fraction, exponent: int) -> int:
-    """The digits before the point of base**abs(exponent), negative for zeros behind it.
+    """The digits before the point of base**abs(exponent), negative for zeros after it.
 
     Raises UsageError where there are too many.
     """
@@ -213,7 +213,7 @@ def check_power(base: int | Fraction, exponent: int) -> int:
 
 
 def _cut(x: Number, digits: int | None) -> Number:
-    """A number without what comes behind its first digits; its whole part is never cut."""
+    """A number without what comes after its first digits; its whole part is never cut."""
     drop = 0 if digits is None else min(x.places, len(str(abs(x.units))) - digits)
     if drop <= 0:
         return x

@@ -52,7 +52,7 @@ class Literal(NamedTuple):
 
 
 class Name(NamedTuple):
-    """A value from before."""
+    """A name that stands for an earlier value."""
 
     name: str
 
@@ -89,12 +89,12 @@ Node = Literal | Name | Negation | Percent | Operation | Chain
 
 @dataclass(frozen=True)
 class Expression:
-    """A line that was read.
+    """A parsed line.
 
     nodes  each after those that it refers to; None where one became part of another
     spans  the places in the text where each begins and ends
     name   what the result is to be called
-    notes  what of it might have been meant otherwise
+    notes  what in it might have been meant otherwise
     """
 
     text: str
@@ -121,7 +121,7 @@ def operands(node: Node) -> tuple[int, ...]:
 def parse(text: str, names: Iterable[str] | None = None) -> Expression:
     """A line as an expression. `names` are those that have a value; None where there can be none.
 
-    Raises UsageError, in one line, for anything that is no expression.
+    Raises UsageError, in one line, for anything that is not an expression.
     """
     if len(text) > MAX_CHARACTERS:
         raise UsageError(f"too long: {len(text):,} characters; the limit is {MAX_CHARACTERS:,}")
@@ -137,7 +137,7 @@ def parse(text: str, names: Iterable[str] | None = None) -> Expression:
 
 
 def exact(expression: Expression, names: Mapping[str, Fraction]) -> Fraction:
-    """The exact value of an expression whose powers are of bearable size.
+    """The exact value of an expression whose powers are not too large.
 
     `names` are the exact values of names. Raises ZeroDivisionError.
     """
@@ -275,14 +275,14 @@ class _Parser:
         self.spans[self.unused[-1]] = (opened.start, token.end)
 
     def _is_times(self, word: str, then: Token | None) -> bool:
-        """Whether an x after an operand is a multiplication sign, and no name."""
+        """Whether an x after an operand is a multiplication sign, not a name."""
         begins = then is not None and (then.kind != "op" or then.text in OPEN)
         return begins or word not in (self.names or ())
 
     def _is_mod(self, token: Token, then: Token | None, before: Token) -> bool:
-        """Whether % is the remainder of a division, and no percent sign.
+        """Whether % is the remainder of a division, not a percent sign.
 
-        Before a number it is; before a minus sign, only its spaces tell.
+        Before a number it is; before a minus sign, only the spaces tell.
         """
         if then is None:
             return False

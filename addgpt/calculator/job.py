@@ -163,7 +163,7 @@ class Job:
         return [ask for _, asks in self._active.values() for ask in asks]
 
     def take(self, asks: Sequence[Ask], written: Sequence[Written | str]) -> None:
-        """Enter what the model wrote to all `questions`, or why it was not asked."""
+        """Take what the model wrote for each of `questions`, or why it was not asked."""
         answers: list[Answer] = []
         for ask, wrote in zip(asks, written, strict=True):
             if isinstance(wrote, str):
@@ -228,7 +228,7 @@ class Job:
         return str(error)
 
     def _work(self, node: Node) -> Work | Value:
-        """What a node comes to, or the work that finds it."""
+        """The value of a node, or the work that finds it."""
         values, does = self._values, self.arithmetic
         if isinstance(node, Literal):
             return does.literal(node.value)
@@ -300,7 +300,7 @@ class Job:
                 self._ready.append(parent)
 
     def _refused(self, reason: str) -> None:
-        """A problem that cannot be asked: who brought it about, the typist or the model?"""
+        """A problem that cannot be asked: because of what was typed, or of what the model wrote?"""
         if all(step.correct for step in self.steps):
             self.error = self.error or reason
         else:

@@ -1,6 +1,6 @@
 """The numbers of the calculator: whole numbers of units, and where the point stands.
 
-The model knows digits only. 1.5 is 15 units, with 1 place behind the point: it adds, subtracts,
+The model knows digits only. 1.5 is 15 units, with 1 place after the point: it adds, subtracts,
 multiplies and divides the units, and Python places the point, as it does the sign.
 
 >>> print(Number(15, 1), Number(-5, 3), Number(2 * 10**12), Ratio(17, 5))
@@ -20,7 +20,7 @@ from addgpt.task import MAX_DIGITS
 
 DIVISIONS = ("decimal", "remainder", "fraction")
 MOST_DIGITS = 300  # that may be asked for
-MAX_ZEROS = 20  # between the point and the first other digit, from which on 1e-30 is shorter
+MAX_ZEROS = 20  # after the point, from which on 1e-30 is shorter
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Number(NamedTuple):
         return Fraction(self.units, 10**self.places) if self.places else self.units
 
     def at(self, places: int) -> int:
-        """Its units where that many places are behind the point, at least its own."""
+        """Its units with that many places after the point, at least its own."""
         return self.units * 10 ** (places - self.places)
 
     def __neg__(self) -> Number:
@@ -72,7 +72,7 @@ class Number(NamedTuple):
 
 
 class Ratio(NamedTuple):
-    """top / bottom in lowest terms, with `bottom` > 0."""
+    """The fraction top / bottom in lowest terms, with `bottom` > 0."""
 
     top: int
     bottom: int = 1
@@ -93,7 +93,7 @@ class Ratio(NamedTuple):
 
 
 class Quotient(NamedTuple):
-    """A whole number, and what remains besides."""
+    """A whole number and a remainder."""
 
     whole: Number
     rest: Number
@@ -104,7 +104,7 @@ class Quotient(NamedTuple):
 
     @property
     def value(self) -> None:
-        """Of two numbers, none is the value."""
+        """None: a quotient with a remainder is not one number."""
         return None
 
     def __neg__(self) -> Quotient:
@@ -118,7 +118,7 @@ Value = Number | Ratio | Quotient
 
 
 def number(units: int, places: int = 0, rounded: bool = False) -> Number:
-    """A number without zeros at its end behind the point.
+    """A number without trailing zeros after the point.
 
     Raises UsageError for one with more than MAX_DIGITS places.
 

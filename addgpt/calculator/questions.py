@@ -1,7 +1,7 @@
-"""Questions about whole numbers, which the model answers, and works that ask them.
+"""Questions about whole numbers, which the model answers, and operations that ask them.
 
-An operation is a generator: it gives out the questions that it has at once, is sent the answers,
-and returns its value. Whoever drives it decides who answers: the model, or Python for the truth.
+An operation is a generator: it yields the questions that it can ask now, is sent the answers, and
+returns its value. Whoever drives it decides who answers: the model, or Python for the truth.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Ask:
     op           the operation
     numbers      the units that it is asked of
     shown        the numbers that they stand for
-    places       of the result, behind the point
+    places       of the result, after the point
     rest_places  of the remainder of a division
     """
 
@@ -140,7 +140,7 @@ def driven(work: Work | Value, answer: Callable[[Ask], Answer]) -> Value:
 
 
 def side_by_side(works: Sequence[Steps[Item]]) -> Steps[list[Item]]:
-    """Several works at once, the questions of all of them together."""
+    """Several operations at once, the questions of all of them together."""
     if len(works) == 1:
         return [(yield from works[0])]
     results: list = [None] * len(works)

@@ -74,7 +74,7 @@ class Fractions:
         tops = _times(x.top, y.top)
         if x.bottom == y.bottom == 1:
             return Ratio((yield from tops))
-        # A bottom of 1 is none: only what is left of both is multiplied.
+        # A denominator of 1 takes no product.
         bottoms = _times(x.bottom, y.bottom) if 1 not in (x.bottom, y.bottom) else None
         if bottoms is None:
             top, bottom = (yield from tops), x.bottom * y.bottom
@@ -83,7 +83,7 @@ class Fractions:
         return (yield from self._lowest(top, bottom))
 
     def _over_one(self, x: Ratio, y: Ratio) -> Steps[tuple[int, int, int]]:
-        """The tops of two fractions over a common bottom, and that bottom."""
+        """The numerators of two fractions over a common denominator, and that denominator."""
         if x.bottom == y.bottom:
             return x.top, y.top, x.bottom
         if y.bottom == 1:

@@ -30,7 +30,7 @@ class Tally:
 
     lines: int = 0
     errors: int = 0  # answered with `error: ...`
-    stuck: int = 0  # of these, because the model got to no answer
+    stuck: int = 0  # of these, because the model reached no answer
     wrong: int = 0  # answered, but not with the right result
     uncovered: int = 0  # with operands of lengths not trained or scored
 
@@ -42,7 +42,7 @@ class Tally:
 def answer(solution: Solution, terminal: bool = False) -> str:
     """The one line that answers an expression, `error: ...` where there is no answer.
 
-    In a terminal a rounded answer has the sign for that.
+    In a terminal, ≈ stands before a rounded answer.
     """
     error = solution.error or solution.stuck
     if error is not None:
@@ -55,7 +55,7 @@ def show(
 ) -> str:
     """A solution as text for a person, `steps` first: each operation as on paper.
 
-    Without a last line if the model got to no answer, which `notes` say. `width` is that of the
+    The last line is missing if the model reached no answer; `notes` say so. `width` is that of the
     terminal, into which long work is folded; None: there is none.
     """
     parts = [f"{text}\n" for text in works(calculator, solution, width)] if steps else []
@@ -191,7 +191,8 @@ def notes(solution: Solution) -> list[str]:
 
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
-    """Many small objects that all stay: looking for garbage among them takes a fifth of a run."""
+    """Without garbage collection, which takes a fifth of a run: there are many small objects, and
+    all of them stay."""
     gc.disable()
     try:
         yield

@@ -51,7 +51,7 @@ class TokenWritten:
     step         the number of the operation
     place        where it stands after the prompt, from 0
     char         the token
-    probability  the model's, as a share of the most that label smoothing leaves
+    probability  the model's, over the highest that label smoothing allows
     expected     what the reference work has in its place; empty where there is none
     row          the number of the row of the trace that it belongs to, from 0; -1: unknown
     label        what that row is, such as `product` or `answer`
@@ -148,7 +148,7 @@ class Calculator:
         rules: Rules | None = None,
         names: Mapping[str, Value] | None = None,
     ) -> list[Solution]:
-        """Solve expressions together, in their order; faults are in `Solution.error`.
+        """Solve expressions together, in their order; errors are in `Solution.error`.
 
         In each round, all operations that are ready, over all expressions, are decoded in batches.
         """
@@ -188,7 +188,7 @@ class Calculator:
                 wrote.append((yield from self._stream(step, problem)))
                 if isinstance(wrote[-1], str):
                     break
-            # What was not asked any more, after a refusal, has no answer either.
+            # What was no longer asked after a refusal has no answer either.
             wrote += [str(wrote[-1])] * (len(asks) - len(wrote))
             before = len(job.steps)
             job.take(asks, wrote)
@@ -208,7 +208,7 @@ class Calculator:
             yield TokenWritten(step, place, char, probability, *more)
 
     def _places(self, problem: Problem) -> list[tuple[str, int, str, int]]:
-        """Of each slot after the prompt of a problem: what belongs into it, and in which row."""
+        """For each slot after the prompt of a problem: what belongs there, and in which row."""
         expected = self._asker.reference(problem)
         if not isinstance(self.task, Explained):
             return [(char, -1, "", -1) for char in expected]

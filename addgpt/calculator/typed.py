@@ -3,8 +3,8 @@
 >>> [str(token.value or token.text) for token in tokens("what is 1,000 × ２?")]
 ['1000', '*', '2']
 
-Typography is levelled character by character, so that places in the text stay what they are. A
-number may have separators where they group it by three; it is never taken by halves.
+Typography is normalised character by character, so that places in the text stay the same. A number
+may have separators if they group it by three; it is never read in part.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LEVEL = {
     **{0xFF01 + place: chr(0x21 + place) for place in range(94)},  # full-width forms
     0xFF1A: "/",
 }
-ASCII = re.compile(r"[\x20-\x39\x3b-\x7e]*")  # but the colon: nothing to level
+ASCII = re.compile(r"[\x20-\x39\x3b-\x7e]*")  # but the colon: nothing to normalise
 GROUPS = r"[1-9][0-9]{0,2}(?P<mark>[,_' ])[0-9]{3}(?:(?P=mark)[0-9]{3})*(?!(?P=mark)?[0-9])"
 TOKEN = re.compile(
     rf"""(?P<number>(?:{GROUPS}|[0-9]+)(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?
@@ -97,7 +97,7 @@ def level(text: str) -> str:
 
 
 def body(text: str) -> tuple[int, int]:
-    """Where the expression in a levelled line begins and ends, without `what is` and `= ?`."""
+    """Where the expression in a normalised line begins and ends, without `what is` and `= ?`."""
     lead = LEAD.match(text)
     start, rest = lead.end() if lead else 0, text.rstrip()
     for mark in "?=":

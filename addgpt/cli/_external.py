@@ -17,9 +17,9 @@ OPTIONS = (
     click.option("--digits", type=click.IntRange(1), help="Longest operand of --task."),
     click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Options of --task."),
     click.option("--model", help="api: the model to ask."),
-    click.option("--endpoint", type=click.Choice(ENDPOINTS), help="api: which [chat]."),
+    click.option("--endpoint", type=click.Choice(ENDPOINTS), help="api: which endpoint [chat]."),
     click.option("--template", help="The prompt; {problem} is 12+34 ['{problem}=']."),
-    click.option("--shots", type=click.IntRange(0), help="Solved examples in front [0]."),
+    click.option("--shots", type=click.IntRange(0), help="Solved examples before each one [0]."),
     click.option("--answer", type=click.Choice(RULES),
                  help="Which number counts [first; chat: last]."),
     click.option("--max-tokens", type=click.IntRange(1), help="Longest reply."),
@@ -102,7 +102,7 @@ def answered(
 
 
 def near(facts: dict[str, Any]) -> None:
-    """How near the answers of an external model are; nothing of our own."""
+    """How close an external model's answers are to the right ones; empty for our own models."""
     found = facts.get("replies")
     if not found:
         return
@@ -125,11 +125,7 @@ def _asking(options: dict[str, Any], choice: Any) -> Asking:
         raise UsageError(
             "an external model needs --task, and usually --digits: the problems to ask"
         )
-    settings: dict[str, Any] = dict(parse_pairs(options["pairs"]))
-    if options["digits"] is not None:
-        if "digits" in settings:
-            raise UsageError("digits are given twice")
-        settings["digits"] = options["digits"]
+    settings = parse_pairs(options["pairs"], digits=options["digits"])
     task = graded(load_task(options["task"], settings).resolved())
     return Asking(options["task"], task, options, choice.per_cell, choice.split, choice.seed)
 

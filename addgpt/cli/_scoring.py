@@ -1,4 +1,4 @@
-"""How `addgpt eval` scores and shows: over the grid, of files, of suites, of texts."""
+"""How `addgpt eval` scores and shows: on the grid, on files, on suites, on texts."""
 
 from __future__ import annotations
 
@@ -60,6 +60,22 @@ def tell(line: str) -> None:
 def _prepare(runs: list[Run]) -> None:
     """Choose the threads that pay for the largest of these models."""
     prepare(weights=max(weight_count(run.config.model) for run in runs), tokens=CPU_TOKENS_AT_ONCE)
+
+
+def score_runs(a: list[Run], b: list[Run], choice: Choice, stored: bool) -> None:
+    """Score runs as their tasks are: by exact match over the grid, or by the loss on a text."""
+    texts = [run for run in (*a, *b) if not run.task().cells()]
+    if len(texts) < len(a) + len(b):
+        if texts:
+            raise UsageError(f"{texts[0].path} is of a text, which is scored apart from problems")
+        if choice.ruler:
+            raise UsageError("--ruler is for texts; problems are scored by exact match")
+        score_cells(a, b, choice, stored)
+    elif b or stored or choice.per_cell is not None or choice.predictions:
+        wrong = "--against, --stored, --per-cell or --predictions"
+        raise UsageError(f"a text is scored as a whole: no {wrong}")
+    else:
+        score_texts(a, choice)
 
 
 def score_cells(a: list[Run], b: list[Run], choice: Choice, stored: bool) -> None:

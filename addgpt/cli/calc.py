@@ -17,7 +17,7 @@ OPTIONS = "--model, --steps, --division, --digits, --exact, --help"
 
 @click.command("calc", context_settings={"ignore_unknown_options": True})
 @click.argument("expression", nargs=-1)
-@click.option("--model", metavar="RUN", help="A run folder [calculator, the one in the package].")
+@click.option("--model", metavar="RUN", help="A run folder [calculator, the shipped one].")
 @click.option("--steps", is_flag=True, help="Show the work as on paper.")
 @click.option(
     "--division",
@@ -44,8 +44,8 @@ def command(
 
     Without an expression it opens a prompt, with names and settings; piped lines get one answer
     each. The model does each operation on whole numbers; Python places signs and points and checks
-    each answer. Quotients that do not end are rounded, half to even. The model of the package is
-    proved right for whole numbers of any length: docs/certificate.md.
+    each answer. Quotients that do not end are rounded, half to even. The shipped model is proved
+    right for whole numbers of any length: docs/certificate.md.
 
     Exit code 1: an answer was wrong or unreadable (of piped lines, stderr says which). Otherwise 2:
     bad input, in any line.

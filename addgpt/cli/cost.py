@@ -7,13 +7,14 @@ from dataclasses import asdict, replace
 
 import click
 
+from addgpt.cli._options import AS_JSON, DIGITS
 from addgpt.config.errors import UsageError
 from addgpt.config.format import duration, short
 
 
 @click.command("cost")
 @click.option("--task", help="What to learn; `addgpt tasks` lists them.")
-@click.option("--digits", type=int, help="Longest operand; short for --set digits=N.")
+@DIGITS
 @click.option("--run", "run_name", help="Take the settings of this run.")
 @click.option(
     "--examples", type=click.IntRange(1), help="Problems to train on [those of all steps]."
@@ -28,7 +29,7 @@ from addgpt.config.format import duration, short
 @click.option(
     "--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A setting, as in addgpt train."
 )
-@click.option("--json", "as_json", is_flag=True, help="JSON on stdout, nothing else.")
+@AS_JSON
 def command(
     task: str | None,
     digits: int | None,
@@ -61,9 +62,7 @@ def command(
             raise UsageError("--run has its settings; drop --set and --digits")
         config = _here(Run(run_path(run_name)).config)
     elif task is not None:
-        short = () if digits is None else (f"digits={digits}",)
-        chosen = settings.parse_pairs((*short, *pairs))
-        config = settings.configure(task, chosen)
+        config = settings.configure(task, settings.parse_pairs(pairs, digits=digits))
     check_trainable(config)
     plan, lengths = cost.plan(config, examples), cost.by_length(config)
     known = [("this one, measured", cost.speed(config), "")]

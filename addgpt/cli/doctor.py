@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from addgpt.cli._options import AS_JSON
 from addgpt.cli.main import RESULTS
 
 
@@ -15,7 +16,7 @@ from addgpt.cli.main import RESULTS
 @click.option(
     "--results", type=click.Path(path_type=Path), default=RESULTS, help="Folder of runs [results]."
 )
-@click.option("--json", "as_json", is_flag=True, help="JSON on stdout, nothing else.")
+@AS_JSON
 def command(results: Path, as_json: bool) -> None:
     """Check the installation, and the files of every run.
 

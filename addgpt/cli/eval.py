@@ -55,7 +55,7 @@ FILE = click.Path(path_type=Path)
     "--ruler",
     type=click.Choice(["blocks", "overlap", "random"]),
     multiple=True,
-    help="Of a text: how its loss is measured; repeatable [blocks, overlap].",
+    help="For a text: how its loss is measured; repeatable [blocks, overlap].",
 )
 @click.option("--out", type=FILE, help="Folder for the scores [the run's].")
 @click.option("--json", "as_json", is_flag=True, help="Rows as JSON on stdout, nothing else.")
@@ -130,18 +130,8 @@ def command(
         _scoring.score_problems(a[0], problems, named, answers, strict, choice)
     elif suite is not None:
         _scoring.score_suite(a, suite, choice)
-    elif any(run.task().cells() for run in (*a, *b)):
-        texts = [run for run in (*a, *b) if not run.task().cells()]
-        if texts:
-            raise UsageError(f"{texts[0].path} is of a text, which is scored apart from problems")
-        if choice.ruler:
-            raise UsageError("--ruler is for texts; problems are scored by exact match")
-        _scoring.score_cells(a, b, choice, stored)
-    elif b or stored or choice.per_cell is not None or choice.predictions:
-        wrong = "--against, --stored, --per-cell or --predictions"
-        raise UsageError(f"a text is scored as a whole: no {wrong}")
     else:
-        _scoring.score_texts(a, choice)
+        _scoring.score_runs(a, b, choice, stored)
 
 
 def _runs(

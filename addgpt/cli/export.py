@@ -32,7 +32,7 @@ def command(run_name: str, to: str, out: Path, author: str, per_cell: int, seed:
     written as GPT-2 or Llama; any other model brings its code along, and is loaded with
     trust_remote_code=True. onnx: tokens and position ids in, logits out. lm-eval: the run's
     held-out problems as a task of lm-evaluation-harness. adderboard: a small adder as one Python
-    file, a submission to the AdderBoard. Models are loaded again and compared.
+    file, a submission to the AdderBoard. An exported model is loaded and compared.
 
     \b
     Example:
@@ -73,4 +73,5 @@ def command(run_name: str, to: str, out: Path, author: str, per_cell: int, seed:
 
 
 def _compared(found: dict) -> str:
-    return f"largest difference of logits {found['difference']:.2g} on {found['checked']} problems"
+    told = f"largest difference of logits {found['difference']:.2g} on {found['checked']} problems"
+    return told + (f", largest logit {found['largest']:.2g}" if "largest" in found else "")

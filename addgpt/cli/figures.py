@@ -15,10 +15,10 @@ from addgpt.cli.main import RESULTS, scores_folder
 def command(results: Path) -> None:
     """Draw the figures of every run in a folder, into the run folders.
 
-    RESULTS is a results folder, one run folder, or `calculator`, the run of the package, once
-    `addgpt eval calculator` has scored it. The training curve, exact match by operand
-    length and by stratum, and where answers go wrong: each where there is something to draw. The
-    paths are printed. Of the folder of a sweep, one picture more compares its cases: sweep.png.
+    RESULTS is a results folder, one run folder, or `calculator`, the shipped run, once `addgpt eval
+    calculator` has scored it. Figures: the training curve, exact match by operand length and by
+    stratum, and where answers go wrong, each if there is something to draw. The paths are printed.
+    For a sweep, one more picture compares its cases: sweep.png.
 
     \b
     Example:

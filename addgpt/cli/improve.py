@@ -8,18 +8,23 @@ from typing import Any
 
 import click
 
+from addgpt.cli._options import AS_JSON
 from addgpt.cli.main import leave
 from addgpt.config.errors import UsageError
 
 
 @click.command("improve")
-@click.option("--task", help="Where problems are from; `addgpt tasks` lists the tasks.")
+@click.option("--task", help="Task to draw problems from; `addgpt tasks` lists them.")
 @click.option("--recipe", metavar="NAME", help="A published recipe; `addgpt recipes` lists them.")
 @click.option("--digits", type=int, help="Longest operand of round 0; short for --set digits=N.")
-@click.option("--seed", type=click.IntRange(0), default=0, help="Of weights and problems [0].")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Seed of weights and problems [0].")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the rounds.")
-@click.option("--rounds", type=click.IntRange(0), default=3, show_default=True, help="After 0.")
-@click.option("--models", type=click.IntRange(1), default=3, show_default=True, help="That vote.")
+@click.option(
+    "--rounds", type=click.IntRange(0), default=3, show_default=True, help="Rounds after round 0."
+)
+@click.option(
+    "--models", type=click.IntRange(1), default=3, show_default=True, help="Models that vote."
+)
 @click.option(
     "--agree",
     type=click.FloatRange(0, 1, min_open=True),
@@ -38,10 +43,10 @@ from addgpt.config.errors import UsageError
     "--count", type=click.IntRange(100), default=5000, show_default=True, help="Problems a round."
 )
 @click.option(
-    "--steps", type=click.IntRange(1), help="Of a further round [a quarter of those of 0]."
+    "--steps", type=click.IntRange(1), help="Steps of each further round [a quarter of round 0's]."
 )
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="As of addgpt train.")
-@click.option("--json", "as_json", is_flag=True, help="JSON on stdout, nothing else.")
+@AS_JSON
 def command(
     task: str | None,
     recipe: str | None,
@@ -75,14 +80,15 @@ def command(
     from addgpt.training.progress import TrainingProgress
     from addgpt.training.self_improvement import Plan, improve
 
-    short = () if digits is None else (f"digits={digits}",)
-    settings: dict[str, Any] = dict(parse_pairs((*short, *pairs)))
+    settings = parse_pairs(pairs, digits=digits)
+    given = set(settings)
     if recipe:
         task, settings = with_recipe(recipe, task, settings)
+        ids = {"level_position", "next_ids"} - given  # which text does not have
+        settings = {key: value for key, value in settings.items() if key not in ids}
     if task is None:
         raise UsageError("--task is missing; `addgpt tasks` lists the tasks")
     options, model, train = split_settings(task, settings)
-    model = {key: model[key] for key in model if key not in ("level_position", "next_ids")}
     plan = Plan(
         task, options, model | train, seed, rounds, steps or 0, models, agree, shorter, count
     )  # fmt: skip

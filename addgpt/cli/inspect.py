@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from addgpt.cli._options import AS_JSON
 from addgpt.cli.main import fail
 from addgpt.config.errors import UsageError
 
@@ -38,7 +39,7 @@ Writer = Callable[[Path], object]
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the problems."
 )
 @click.option("--out", multiple=True, type=click.Path(path_type=Path), help="File; repeatable.")
-@click.option("--json", "as_json", is_flag=True, help="JSON on stdout, nothing else.")
+@AS_JSON
 def command(
     run: str,
     problem: str | None,
@@ -53,19 +54,19 @@ def command(
     out: tuple[Path, ...],
     as_json: bool,
 ) -> None:
-    """Look inside a model: what each head attends to, and what the parts do.
+    """Look inside a model: what each head attends to, and what each part does.
 
     With a PROBLEM: for each token that was written, what each head attended to. --out page.html is
     a page to click through, with the work laid out as on paper; .png its picture; .npz all
     activations as arrays.
 
-    Without: --ablate takes each head and MLP away on --examples held-out problems, everywhere and
+    Without one: --ablate removes each head and MLP on --examples held-out problems, everywhere and
     in single rows of the work; with --cascades, on --examples problems of each carry chain, from
     none to all columns, and of columns that would pass a carry on but get none; --patch puts each
-    part's activation of a problem with a carry into one without; --probe reads carries, borrows or
-    sums of two digits off the residual stream, on held-out problems; --fourier shows the spectrum
-    of the embeddings of digits; --grokking follows a run of --task modular with keep=log through
-    its training. Of these, --out takes .csv and .png.
+    part's activation from a problem with a carry into one without; --probe reads carries, borrows
+    or sums of two digits off the residual stream, on held-out problems; --fourier shows the
+    spectrum of the embeddings of digits; --grokking follows a run of --task modular with keep=log
+    through its training. For these, --out takes .csv and .png.
 
     \b
     Example:
@@ -82,7 +83,7 @@ def command(
         said = f"not {' and '.join(asked)}" if asked else "none is given"
         raise click.UsageError(f"inspect takes one of {', '.join(views)}; {said}")
     if cascades and not ablate:
-        raise click.UsageError("--cascades is of --ablate")
+        raise click.UsageError("--cascades goes with --ablate")
     _check_out(out, ("html", "png", "npz") if problem else ("csv", "png"))
     if problem:
         _problem(run, problem, out, as_json)
@@ -130,7 +131,7 @@ def _measured(
 
 
 def _problem(run: str, problem: str, out: tuple[Path, ...], as_json: bool) -> None:
-    """Show what was looked at while a problem was worked on."""
+    """Show what each head attended to while a problem was worked out."""
     from addgpt.interpret.activations import read
     from addgpt.interpret.page import page, page_data
     from addgpt.interpret.subject import subject, written
@@ -150,7 +151,7 @@ def _problem(run: str, problem: str, out: tuple[Path, ...], as_json: bool) -> No
 
 
 def _looks(data: dict[str, Any]) -> str:
-    """What each head looked at most, a line for each written token."""
+    """What each head attended to most, a line for each written token."""
     tokens, heads = data["tokens"], range(data["heads"])
     titles = [f"{block}.{head}" for block in range(data["blocks"]) for head in heads]
     rows = []
@@ -170,13 +171,13 @@ def _looks(data: dict[str, Any]) -> str:
 
 
 def _exact(rows: Rows) -> Rows:
-    """Of an ablation, exact match of whole works alone."""
+    """The rows of an ablation that are about whole traces."""
     keep = ("part", "how", "at", "n", "right")
     return [{key: row[key] for key in keep} for row in rows if row["row"] == "all"]
 
 
 def _by_cell(rows: Rows) -> Rows:
-    """Of an ablation by cells, a line for each part: how many are right, of how many above."""
+    """An ablation by cells, a line for each part: how many are right; the counts stand above."""
     first = [row for row in rows if row["part"] == "none"]
     found: dict[tuple[str, str], dict[str, Any]] = {
         ("", ""): {"part": "problems", "how": ""} | {row["cell"]: row["n"] for row in first}

@@ -29,7 +29,7 @@ DEBUG = "addgpt.traceback"  # in a click context: whether to show all of an erro
 
 
 def scores_folder(folder: Path) -> Path:
-    """A folder of runs that a person names; of `calculator`, the one that its scores went to."""
+    """A folder of runs that a person names; for `calculator`, the one that its scores went to."""
     scores = Path(RESULTS) / folder
     if folder.exists() or str(folder) != "calculator":
         return folder
@@ -60,7 +60,7 @@ class Commands(click.Group):
             formatter.write_dl(list(zip(names, texts, strict=True)))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """`--traceback` may stand behind the command, too, where one adds it after a failure."""
+        """`--traceback` may come after the command, too, where one adds it after a failure."""
         end = args.index("--") if "--" in args else len(args)
         rest = [_expanded(word) for word in args[:end] if word != "--traceback"]
         ctx.meta[DEBUG] = len(rest) < end or os.environ.get("ADDGPT_DEBUG", "0") not in ("", "0")
@@ -82,8 +82,8 @@ class Commands(click.Group):
             fail(*explained(error))
 
     def main(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
-        # Read when torch is loaded. Threads that spin for long while they wait for one another take
-        # the cores from whoever could go on; those that never spin lose as much in waking up.
+        # Read when torch is loaded. Threads that spin for long while they wait for one another keep
+        # the cores from those that could work; threads that never spin lose as much in waking up.
         if "OMP_WAIT_POLICY" not in os.environ:
             os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
             os.environ.setdefault("GOMP_SPINCOUNT", "1000")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from addgpt.cli._options import DIGITS
 from addgpt.config.errors import UsageError
 
 FORMATS = ("csv", "jsonl", "lm-eval")
@@ -13,7 +14,7 @@ FORMATS = ("csv", "jsonl", "lm-eval")
 
 @click.command("problems")
 @click.option("--task", "name", required=True, help="The task; `addgpt tasks` lists them.")
-@click.option("--digits", type=int, help="Longest operand; short for --set digits=N.")
+@DIGITS
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="An option of the task.")
 @click.option("--split", type=click.Choice(["test", "val", "train"]), default="test")
 @click.option("--n", "count", type=click.IntRange(1), default=1000, show_default=True)
@@ -49,8 +50,7 @@ def command(
     from addgpt.runs.resolve import parse_pairs
     from addgpt.task_lookup import load_task
 
-    given = () if digits is None else (f"digits={digits}",)
-    task = load_task(name, parse_pairs((*given, *pairs))).resolved()
+    task = load_task(name, parse_pairs(pairs, digits=digits)).resolved()
     if form == "lm-eval" and out is None:
         raise UsageError("--format lm-eval writes two files: name a folder with --out")
     if out is not None:

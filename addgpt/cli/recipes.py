@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from addgpt.cli._options import AS_JSON
 from addgpt.config.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ COLUMNS = ("recipe", "seed", "params", "seconds", "digits", "n", "correct", "far
 
 @click.command("recipes")
 @click.argument("name", required=False)
-@click.option("--json", "as_json", is_flag=True, help="JSON on stdout, nothing else.")
+@AS_JSON
 @click.option("--markdown", is_flag=True, help="As the table of docs/recipes.md.")
 @click.option(
     "--measured",

@@ -18,9 +18,9 @@ from addgpt.config.errors import UsageError
 def command(folder: Path, out: Path, date: str) -> None:
     """Show all runs of a folder on one page: a single html file.
 
-    FOLDER holds runs, or is one; `calculator` is the run of the package, once `addgpt eval
-    calculator` has scored it. Reference runs beside others are left out. Unreadable files are
-    named on the page and on stderr.
+    FOLDER holds runs, or is one; `calculator` is the shipped run, once `addgpt eval calculator` has
+    scored it. Reference runs are left out if there are others. Unreadable files are named on the
+    page and on stderr.
 
     \b
     Example:

@@ -91,7 +91,8 @@ def _write_text(writer, prompt: str, tokens: int, lines: int | None, rng) -> Non
 
 
 def _write_samples(writer, prompt: str, tokens: int, count: int, rng) -> None:
-    """Sequences from a prompt to the end mark, one a line, and where the task knows them from."""
+    """Sequences from a prompt to the end mark, one a line, and the split where the task knows
+    it."""
     tally: dict[str, int] = {}
     for _ in range(count):
         stream = writer.stream(prompt, tokens, rng)

@@ -18,9 +18,9 @@ from addgpt.config.errors import UsageError
 def command(run: str, api: bool, port: int, results: Path) -> None:
     """The calculator as a page in your browser: watch the model write its work.
 
-    Digits are tinted by how sure the model was; choose one to see what each head looked at. A
+    Digits are tinted by how sure the model was; choose one to see what each head attended to. A
     second tab shows the runs of the results folder while they train. For this machine alone: the
-    server listens on 127.0.0.1, and answers no other page. Needs the extra `web`.
+    server listens on 127.0.0.1, and refuses requests from other pages. Needs the extra `web`.
 
     With --api, other programs can ask: /v1/chat/completions answers the problem of the last
     message, /v1/completions goes on from a prompt as the model writes.

@@ -22,8 +22,8 @@ def command(name: str | None, new: str | None, settings: tuple[str, ...]) -> Non
 
     --check draws problems as training and evaluation do, and lists what was checked: shapes,
     splits, position ids, traces against right answers. Exit code 1: there are faults, one a line;
-    or, of the list, a task that cannot be imported, which stderr names. Tasks of other packages
-    (entry points of the group addgpt.tasks) are in the list.
+    or a task of the list cannot be imported, which stderr names. Tasks of other packages (entry
+    points of the group addgpt.tasks) are in the list.
 
     --new writes a task of a few lines into this folder, with comments, and a test of it.
 

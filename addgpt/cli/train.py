@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from addgpt.cli._options import DIGITS
 from addgpt.cli.main import fail, leave
 from addgpt.config.errors import UsageError
 
@@ -18,7 +18,7 @@ from addgpt.config.errors import UsageError
 @click.command("train")
 @click.option("--task", help="What to learn; `addgpt tasks` lists them.")
 @click.option("--recipe", metavar="NAME", help="A published recipe; `addgpt recipes` lists them.")
-@click.option("--digits", type=int, help="Longest operand; short for --set digits=N.")
+@DIGITS
 @click.option("--seed", type=click.IntRange(0), help="Seed of weights and problems [0].")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder [results/TASK-DIGITS].")
 @click.option("--resume", is_flag=True, help="Continue the run in --out, if there is one.")
@@ -72,12 +72,10 @@ def command(
     from addgpt.runs import resolve as chosen
     from addgpt.runs.run import free_folder, is_empty
     from addgpt.training.distributed import joined
-    from addgpt.training.logs import check as check_log
+    from addgpt.training.logs import checked
 
-    until = "true" if until_certified else None
-    short = {"digits": digits, "stop_at": stop_at, "until_certified": until}
-    given = tuple(f"{key}={value}" for key, value in short.items() if value is not None)
-    settings = chosen.parse_pairs((*given, *pairs))
+    short = {"digits": digits, "stop_at": stop_at, "until_certified": until_certified or None}
+    settings = chosen.parse_pairs(pairs, **short)
     if resume and out is None:
         raise UsageError("--resume needs --out, the folder of the run to resume")
     begun = out if resume and out is not None and not is_empty(out) else None
@@ -86,16 +84,14 @@ def command(
 
         task, settings = with_recipe(recipe, task, settings)
         out = out or free_folder(recipe, {}, seed or 0)
+    if begun is not None and (seed is not None or init_from):
+        raise UsageError("a resumed run has its seed and weights; drop --seed and --init-from")
     if previous and begun is None:
         raise UsageError("--previous goes with --resume, and a run that has started")
-    for kind in (logs := tuple(dict.fromkeys(logs))):
-        check_log(kind)
+    logs = checked(logs)
     with joined() as world:
         if world.main:  # the others wait, so that one alone checks, complains and makes the folder
             if begun is not None:
-                if seed is not None or init_from:
-                    what = "has its seed and weights; drop --seed and --init-from"
-                    raise UsageError(f"a resumed run {what}")
                 _resumed(begun, task, settings, previous, world)
             else:
                 out = _started(out, task, settings, seed or 0, init_from, world)
@@ -139,25 +135,15 @@ def _resumed(out: Path, task: str | None, settings: dict, previous: bool, world)
 def _train(out: Path, init_from: str | None, world, logs: tuple[str, ...] = ()) -> None:
     """Train the run of a folder and say how it went."""
     from addgpt.runs.run import Run, initial_weights, run_path
-    from addgpt.training.logs import Log
-    from addgpt.training.loop import Interrupted, TrainState, WorkerLost, train
-    from addgpt.training.progress import TrainingProgress, least_loss
+    from addgpt.training.logs import followed
+    from addgpt.training.loop import Interrupted, WorkerLost, train
 
     run = Run(out)
     weights = initial_weights(run_path(init_from), run.config) if init_from else None
     again = f"addgpt train --resume --out {shlex.quote(str(run.path))}"
     again += "".join(f" --log {kind}" for kind in logs)
     try:
-        smoothed = least_loss(run.config.train.label_smoothing, run.config.model.vocab)
-        with contextlib.ExitStack() as stack:
-            called: list[Callable[[TrainState], None]] = []
-            called += [stack.enter_context(TrainingProgress(not world.main, smoothed))]
-            called += [stack.enter_context(Log(kind, run)) for kind in logs if world.main]
-
-            def after_step(state: TrainState) -> None:
-                for one in called:
-                    one(state)
-
+        with followed(run, logs if world.main else (), quiet=not world.main) as after_step:
             end = train(run, after_step, weights, world)
     except (Interrupted, WorkerLost) as stop:
         if not world.main:
@@ -177,8 +163,8 @@ def _train(out: Path, init_from: str | None, world, logs: tuple[str, ...] = ()) 
 
 
 def _certify(run) -> bool:
-    """Write the certificate of a run that was trained for one, and say what it says: whether it
-    holds."""
+    """Write the certificate of a run that was trained for one, print what it says, and return
+    whether it holds."""
     from addgpt.cli.certify import verdict
     from addgpt.evaluation.certify import certify
 

@@ -98,11 +98,11 @@ def model_settings() -> list[str]:
 def model_config(data: Mapping[str, Any]) -> ModelConfig:
     """The config that a plain dict holds. Raises ValueError."""
     if not isinstance(data, dict):
-        raise UsageError(f"the model must be a table of settings, not {data!r}")
+        raise UsageError(f"model must be a table of settings, not {data!r}")
     name = data.get("architecture", "gpt")
     if name == "external":
-        return from_dict(ExternalConfig, data)
-    return from_dict(_class_of(name), data)
+        return from_dict(ExternalConfig, data, "model")
+    return from_dict(_class_of(name), data, "model")
 
 
 def with_model_settings(config: ModelConfig, changes: Mapping[str, Any]) -> ModelConfig:

@@ -58,7 +58,7 @@ class BaseConfig:
 
     @property
     def depth(self) -> int:
-        """How many layers a token passes."""
+        """How many layers a token passes through."""
         return 0
 
     @property
@@ -68,7 +68,7 @@ class BaseConfig:
 
     @property
     def local(self) -> bool:
-        """Whether each token sees but a few others: nothing is computed for all pairs then."""
+        """Whether each token sees only a few others, so that nothing is computed for all pairs."""
         return False
 
     @property

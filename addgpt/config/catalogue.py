@@ -66,12 +66,12 @@ POSITION: Features = {
     "rotary": Feature(
         "rotary positions",
         "Su et al. 2021, arXiv:2104.09864",
-        "queries and keys turn by an angle for each place",
+        "queries and keys are rotated by an angle for each place",
     ),
     "alibi": Feature(
         "ALiBi",
         "Press et al. 2022, arXiv:2108.12409",
-        "attention falls with distance on a line, at another slope in each head",
+        "attention falls linearly with distance, with a slope for each head",
     ),
     "hard_alibi": Feature(
         "Hard-ALiBi",
@@ -98,7 +98,7 @@ LEVEL_POSITION: Features = {
     "rotary": Feature(
         "axial rotary position ids",
         "Heo et al. 2024, arXiv:2403.13298",
-        "queries and keys turn by an angle for each id; levels share a head's channels",
+        "queries and keys are rotated by an angle for each id; levels share a head's channels",
     ),
     "rotary2": Feature(
         "axial rotary ids, from two slots",
@@ -117,7 +117,7 @@ ATTENTION: Features = {
     "window": Feature(
         "attention windows of position ids",
         "Jelassi et al. 2024, arXiv:2402.01032",
-        "each slot sees what is at most so many columns and rows away, as its task says (our own)",
+        "each slot sees what is at most as many columns and rows away as its task says (our own)",
     ),
     "reads": Feature(
         "attention to what a row reads",
@@ -143,7 +143,7 @@ RANDOM_INDEX: Features = {
     "N": Feature(
         "randomised positions",
         "Ruoss et al. 2023, arXiv:2305.16843",
-        "places are drawn at random below N, in order, while training",
+        "in training, places are random numbers below N, in order",
     )
 }
 NORM: Features = {
@@ -167,14 +167,14 @@ ACTIVATION: Features = {
     "relu2": Feature("squared ReLU", "So et al. 2021, arXiv:2109.08668", "max(x, 0) squared"),
     "relu": Feature("ReLU", VASWANI, "max(x, 0)"),
     "gelu": Feature(
-        "GELU", "Hendrycks and Gimpel 2016, arXiv:1606.08415", "x times P(normal number < x)"
+        "GELU", "Hendrycks and Gimpel 2016, arXiv:1606.08415", "x times P(a normal number < x)"
     ),
     "silu": Feature("SiLU", "Elfwing et al. 2017, arXiv:1702.03118", "x sigmoid(x)"),
     "swiglu": Feature(
-        "SwiGLU", SHAZEER, "silu(gate) times up; two thirds as wide, so as many parameters"
+        "SwiGLU", SHAZEER, "silu(gate) times up; two thirds as wide, for equal parameters"
     ),
     "geglu": Feature(
-        "GEGLU", SHAZEER, "gelu(gate) times up; two thirds as wide, so as many parameters"
+        "GEGLU", SHAZEER, "gelu(gate) times up; two thirds as wide, for equal parameters"
     ),
 }
 QK_NORM: Features = {
@@ -236,6 +236,11 @@ SHARE: Features = {
     "qk": Feature("shared queries and keys", KAYYAM, "one matrix makes queries and keys"),
     "kv": Feature("shared keys and values", KAYYAM, "one matrix makes keys and values"),
     "qkv": Feature("one attention matrix", KAYYAM, "one matrix makes queries, keys and values"),
+    "vo": Feature(
+        "no output matrix",
+        "He and Hofmann 2024, arXiv:2311.01906",
+        "what heads find is added as it is; of two matrices that multiply each other one is left",
+    ),
 }
 ALPHABET: Features = {
     "all": None,
@@ -259,6 +264,11 @@ BIASES: Features = {
         "Shaw et al. 2018, arXiv:1803.02155",
         "relative ids have a bias for differences that local attention shows, no others (our own)",
     ),
+    "pinned": Feature(
+        "biases of what is seen but one",
+        "Shaw et al. 2018, arXiv:1803.02155",
+        "as visible, and the last is fixed at 0: a softmax knows differences alone (our own)",
+    ),
 }
 RANK: Features = {
     "N": Feature(
@@ -271,7 +281,7 @@ EMBED_RANK: Features = {
     "N": Feature(
         "factorised embedding",
         "Lan et al. 2019, arXiv:1909.11942",
-        "each token has N numbers, and one matrix makes channels of them",
+        "each token has N numbers, which one matrix turns into channels",
     )
 }
 DROPOUT: Features = {
@@ -293,17 +303,17 @@ OPTIMIZER: Features = {
 }
 SCHEDULE: Features = {
     "linear": Feature(
-        "linear decay", "Devlin et al. 2019, arXiv:1810.04805", "the rate falls on a line"
+        "linear decay", "Devlin et al. 2019, arXiv:1810.04805", "the rate falls linearly"
     ),
     "cosine": Feature(
         "cosine decay",
         "Loshchilov and Hutter 2017, arXiv:1608.03983",
-        "the rate falls on half a wave",
+        "the rate falls along half a cosine wave",
     ),
     "wsd": Feature(
         "warm-up, stable, decay",
         "Hu et al. 2024, arXiv:2404.06395",
-        "the rate stays at its peak and falls on a line in the last fifth",
+        "the rate stays at its peak and falls linearly in the last fifth",
     ),
     "inverse_sqrt": Feature(
         "inverse square root", VASWANI, "the rate falls with the root of the steps"
@@ -342,7 +352,7 @@ AUX: Features = {
     "X": Feature(
         "auxiliary loss on running sums",
         "Bai et al. 2025, arXiv:2510.00184",
-        "two heads of the last block tell, linearly, what each digit of a product is the end of",
+        "two heads of the last block must predict the running sum behind each digit of a product",
     )
 }
 CURRICULUM: Features = {
@@ -363,7 +373,7 @@ UNTIL_CERTIFIED: Features = {
     "true": Feature(
         "hard examples until proved",
         "Shrivastava et al. 2016, arXiv:1604.03540",
-        "then rounds with problems that hold what is wrong, until all that a slot can see is right "
+        "then rounds with problems that contain what is wrong, until every context is right "
         "(the end is our own)",
     )
 }

@@ -21,9 +21,9 @@ def quoted(text: str, most: int = 60) -> str:
 
 
 def place(error: BaseException) -> tuple[str, str]:
-    """The file in which an error came up, the innermost that is of no installed package; and where.
+    """The innermost file of an error that belongs to no installed package, and where in it.
 
-    Where is `my.py, line 7, in read`; of a text that is no Python, the place that it names.
+    Where is `my.py, line 7, in read`; for text that is not Python, the place that the error names.
     """
     if isinstance(error, SyntaxError) and error.filename:
         return error.filename, f"{error.filename}, line {error.lineno}"

@@ -68,7 +68,7 @@ class GPTConfig(LevelledConfig):
         False, "add the embedding again before each further loop", features=catalogue.INJECT
     )
     share: str = setting(
-        "none", "which of queries, keys and values share one matrix", catalogue.SHARE
+        "none", "which of queries, keys, values and output share one matrix", catalogue.SHARE
     )
     rank: int = setting(
         0, "rank of the blocks' matrices (0: full)", features=catalogue.RANK, low=0, high=1 << 16
@@ -105,6 +105,8 @@ class GPTConfig(LevelledConfig):
             raise UsageError(f"level_position may hold relative at most {MAX_RELATIVE} times")
         if not self.content:
             self._check_without_content()
+        elif self.share == "vo":
+            raise UsageError("share=vo needs content=false")
         if self.local:
             self._check_local()
         self._check_rows()
@@ -124,9 +126,11 @@ class GPTConfig(LevelledConfig):
             raise UsageError(f"arc={self.arc} needs a width of at least 2, not {self.width}")
         if (self.arc or self.alphabet == "used") and self.embed_rank:
             raise UsageError("arc and alphabet=used need embed_rank=0")
-        if self.biases == "visible" and not (self.local and "relative" in self.level_position):
+        relative = self.local and "relative" in self.level_position
+        if self.biases != "all" and not relative:
             raise UsageError(
-                "biases=visible needs attention=window or reads, and relative in level_position"
+                f"biases={self.biases} needs attention=window or reads, and relative in "
+                "level_position"
             )
 
     def _check_local(self) -> None:
@@ -169,7 +173,7 @@ class GPTConfig(LevelledConfig):
         ways = {self.position, *self.scheme}
         for way in sorted(ways & {"rotary", "rotary2"}):
             raise UsageError(f"{way} rotates queries and keys: content=false has none")
-        if self.share != "none":
+        if self.share not in ("none", "vo"):
             raise UsageError("share applies to queries and keys; content=false has none")
         if not ways & {"alibi", "fire", "relative"}:
             raise UsageError(
@@ -183,11 +187,11 @@ class GPTConfig(LevelledConfig):
 
     @property
     def longest(self) -> int | None:
-        return self.places if self.position in ("learned", "sinusoidal") else None
+        return self.index_count if self.position in ("learned", "sinusoidal") else None
 
     @property
-    def places(self) -> int:
-        """How many positions in the text a table distinguishes."""
+    def index_count(self) -> int:
+        """How many positions in the text a table of them has."""
         return self.random_index or self.context
 
     @property

@@ -117,7 +117,7 @@ class RunConfig:
 
     @property
     def trained_options(self) -> dict[str, Any]:
-        """The task's options that training followed; none of a model that was trained elsewhere."""
+        """The task's options in training; none for a model that was trained elsewhere."""
         return {} if isinstance(self.model, ExternalConfig) else self.options
 
     def __post_init__(self) -> None:
@@ -137,7 +137,7 @@ class RunConfig:
 
 
 def trained(architecture: str, recipe: dict[str, Any]) -> dict[str, Any]:
-    """What an architecture takes of a recipe's settings of training: counting has no gradients."""
+    """The training settings of a recipe that an architecture uses: counting has no gradients."""
     unused = [f.name for f in dataclasses.fields(TrainConfig) if f.metadata["gradients"]]
     return {k: v for k, v in recipe.items() if architecture != "counts" or k not in unused}
 

@@ -1,6 +1,6 @@
 """Settings: documented fields of frozen dataclasses, with the values that each may take.
 
-`setting` declares a field, `check_settings` holds a config against what its fields declare;
+`setting` declares a field, `check_settings` checks a config against what its fields declare;
 `from_dict` reads JSON, `with_settings` and `parse` text.
 """
 
@@ -53,6 +53,11 @@ ELSEWHERE = {
     "window": "context_size n_gram",
 }  # fmt: skip
 KNOWN_AS = {name: ours for ours, names in ELSEWHERE.items() for name in names.split()}
+
+KINDS: dict[Any, str] = {  # types, as a person would say
+    bool: "true or false", int: "a whole number", float: "a number", (int, float): "a number",
+    str: "text", tuple: "a list", dict: "a table",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -145,7 +150,7 @@ def check_settings(config: Any) -> None:
 
 
 def unknown(what: str, name: str, valid: Iterable[str], where: str = "") -> UsageError:
-    """The error of a name that there is not: the one that may be meant, and all valid ones."""
+    """The error for an unknown name: the one that may be meant, and all valid ones."""
     valid = sorted(valid)
     near = [KNOWN_AS[name]] if KNOWN_AS.get(name) in valid else []
     near = near or difflib.get_close_matches(name, valid, 1, cutoff=0.7)
@@ -164,19 +169,22 @@ def to_dict(config: Any) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def from_dict(cls: type[T], data: dict[str, Any]) -> T:
-    """The dataclass `cls` from a plain dict. Unknown keys and wrong types raise ValueError."""
+def from_dict(cls: type[T], data: dict[str, Any], where: str = "") -> T:
+    """The dataclass `cls` from a plain dict, which stands in a file as the table `where`, if any.
+
+    Unknown and missing keys and wrong types raise ValueError, saying where.
+    """
     if not isinstance(data, dict):
-        raise UsageError(f"{cls.__name__} must be a table of settings, not {data!r}")
-    hints, names = typing.get_type_hints(cls), names_of(cls)
+        raise UsageError(f"{where or 'this'} must be a table of settings, not {data!r}")
+    hints, inside = typing.get_type_hints(cls), f" in {where}" if where else ""
     for key in data:
-        if key not in names:
-            raise unknown("key", key, names, f" in {cls.__name__}")
-    values = {key: _convert(f"{cls.__name__}.{key}", hints[key], data[key]) for key in data}
-    try:
-        return cls(**values)
-    except TypeError as error:
-        raise UsageError(f"{cls.__name__}: {error}") from None
+        if key not in names_of(cls):
+            raise unknown("key", key, names_of(cls), inside)
+    for item in dataclasses.fields(cls):  # type: ignore[arg-type]
+        has_default = {item.default, item.default_factory} != {dataclasses.MISSING}
+        if item.name not in data and not has_default:
+            raise UsageError(f"{item.name} is missing{inside}")
+    return cls(**{key: _convert(key, hints[key], data[key], inside) for key in data})
 
 
 def with_settings(config: T, settings: Mapping[str, Any]) -> T:
@@ -203,8 +211,7 @@ def parse(key: str, hint: Any, text: str) -> Any:
     if isinstance(hint, types.UnionType):  # T | None
         parts = [part for part in typing.get_args(hint) if part is not type(None)]
         return None if text.lower() == "none" else parse(key, parts[0], text)
-    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-    if hint not in kinds:
+    if hint not in (bool, int, float, str):
         raise UsageError(f"{key} cannot be set from text")
     try:
         if hint is bool:
@@ -213,7 +220,7 @@ def parse(key: str, hint: Any, text: str) -> Any:
             return hint(text)
     except (ValueError, KeyError):
         pass
-    raise UsageError(f"{key} must be {kinds[hint]}, not {text!r}")
+    raise UsageError(f"{key} must be {KINDS[hint]}, not {text!r}")
 
 
 def as_text(value: Any) -> str:
@@ -223,23 +230,30 @@ def as_text(value: Any) -> str:
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
-def _convert(name: str, hint: Any, value: Any) -> Any:
-    """Check a JSON value against a type hint; lists become tuples, tables dataclasses."""
+def _convert(name: str, hint: Any, value: Any, inside: str = "") -> Any:
+    """Check a JSON value against a type hint; lists become tuples, tables dataclasses.
+
+    An error names the key and, ` in train`, the table that it stands in.
+    """
     origin = typing.get_origin(hint)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        return value if isinstance(value, hint) else from_dict(hint, value)
+        return value if isinstance(value, hint) else from_dict(hint, value, name + inside)
     if origin is tuple and isinstance(value, list | tuple):
-        return tuple(_convert(name, typing.get_args(hint)[0], item) for item in value)
+        inner = typing.get_args(hint)[0]
+        numbered = dataclasses.is_dataclass(inner)  # case 1, case 2, ...
+        return tuple(
+            _convert(f"{name} {number}" if numbered else name, inner, item, inside)
+            for number, item in enumerate(value, 1)
+        )
     if isinstance(hint, types.UnionType):
         kinds = typing.get_args(hint)
         if value is None and type(None) in kinds:
             return None
         if isinstance(value, kinds) and not isinstance(value, bool):
             return value
-        return _convert(name, kinds[0], value)
+        return _convert(name, kinds[0], value, inside)
     wanted = {float: (int, float)}.get(hint, origin or hint)
     wrong_bool = isinstance(value, bool) and hint is not bool and wanted is not Any
     if hint is Any or (isinstance(value, wanted) and not wrong_bool):
         return value
-    called = "list" if origin is tuple else getattr(hint, "__name__", hint)
-    raise UsageError(f"{name} must be of type {called}, not {value!r}")
+    raise UsageError(f"{name}{inside} must be {KINDS.get(wanted, hint)}, not {value!r}")

@@ -21,13 +21,13 @@ from addgpt.locality import LocalTrace
 from addgpt.model.gpt import GPT
 from addgpt.task import Batch
 
-SETTLED = 2  # sizes in a row that bring no new layout
-LARGEST = 12  # by which there must have been none
+SETTLED = 2  # successive sizes that must bring no new layout
+LARGEST = 12  # the size by which they must have been met
 FAR = 20_000  # an id so far away that nothing sees it
 AT_ONCE = 4096
 DRAWN, AT_A_TIME = 20_000, 2000  # problems of one layout among which a context is searched for
 KNOWN: dict[str, tuple] = {  # parts of a model that rounding.py and check_certificate.py know
-    "next_ids": (True,), "share": ("none",),
+    "next_ids": (True,), "share": ("none", "vo"),
     "norm_place": ("before",), "norm": ("rms", "plain", "none"), "activation": ("geglu", "relu2"),
     "kv_heads": (0,), "rank": (0,), "embed_rank": (0,),
 }  # fmt: skip
@@ -35,9 +35,9 @@ KNOWN: dict[str, tuple] = {  # parts of a model that rounding.py and check_certi
 
 @dataclass(frozen=True)
 class Group:
-    """All contexts that look alike to the model but for their tokens.
+    """All contexts that are alike to the model but for their tokens.
 
-    look      the layout, as far as the model tells; its slots are in rows of a kind
+    look      the layout, as far as the model can tell; its slots are in rows of a kind
     examples  where slots like these were met
     tokens    (N, R) what is seen; right  (N,) the right next tokens
     """
@@ -56,7 +56,7 @@ class Group:
 class Listed:
     """All contexts of a trace.
 
-    `size` is the longest operand of which all layouts were looked at; the last ones brought none.
+    `size` is the longest operand whose layouts were all listed; the last sizes brought no new one.
     """
 
     groups: list[Group]
@@ -73,7 +73,7 @@ class Judged(Group):
 
 @dataclass(frozen=True)
 class Proof:
-    """What became of all contexts."""
+    """How a model did in all contexts."""
 
     judged: list[Judged]
     layouts: int
@@ -89,7 +89,7 @@ class Proof:
 
     @property
     def smallest(self) -> float:
-        """The smallest margin; not a number if a logit is none."""
+        """The smallest margin; NaN if a logit is."""
         return float(np.min([some.margin.min() for some in self.judged]))
 
 
@@ -123,8 +123,8 @@ def check_certifiable(task: Any, config: Any) -> None:
 
 
 def list_contexts(task: LocalTrace, config: GPTConfig) -> Listed:
-    """All contexts of the slots of right traces. Raises UsageError where there is no end of them,
-    or too many."""
+    """All contexts of the slots of right traces. Raises UsageError if there are infinitely many, or
+    too many."""
     lister = Lister(task, config)
     found, size = _all_layouts(lister)
     alike: dict[Look, list[Layout]] = {}
@@ -165,7 +165,7 @@ def _as_one(tokens: np.ndarray) -> np.ndarray:
 
 
 def prove(model: GPT, task: LocalTrace, listed: Listed | None = None) -> Proof:
-    """All contexts of a model, judged. Raises UsageError where there is no end of them.
+    """All contexts of a model, judged. Raises UsageError if there are infinitely many.
 
     Args:
         listed: what `list_contexts` gave for this task and model, if that is known.

@@ -1,4 +1,4 @@
-"""Writes a certificate of a run: the proof, what rounding can do, and a trial on long problems."""
+"""Writes a certificate of a run: the proof, what rounding can do, and a test on long problems."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from addgpt.runs.provenance import versions
 from addgpt.runs.run import CERTIFICATE, MODEL, Run, RunError
 
 CONTEXTS = "certificate.npz"
-TRIED = 400  # slots of each long problem on which the proof is tried out
-SHORT = 300  # problems of lengths as in training on which it is tried out
+TRIED = 400  # slots of each long problem on which the proof is tested
+SHORT = 300  # problems of the lengths of training on which it is tested
 SHOWN = 10  # failing contexts for which a problem is searched for
 BOUNDED = 20_000  # contexts, those won by least, for which float32 is bounded
 SEED = 11
@@ -43,7 +43,7 @@ SEED = 11
 class Trial:
     """What was met in problems drawn at random, among them long ones.
 
-    slots      how many were looked at
+    slots      how many were checked
     unlisted   how many had a context that is not listed, or another token after it than is listed
     deviation  the largest difference of a logit there and in the context alone
     """
@@ -63,7 +63,7 @@ def certify(run: Run, say: Callable[[str], None] = lambda text: None) -> dict[st
     assert isinstance(model, GPT) and isinstance(task, LocalTrace)
     say("listing contexts")
     proof = prove(model, task)
-    say(f"{proof.below(0):,} of {proof.contexts:,} contexts wrong; trying long problems")
+    say(f"{proof.below(0):,} of {proof.contexts:,} contexts wrong; testing on long problems")
     trial = try_out(model, task, proof)
     found: dict[str, Any] = {
         "run": run.name,

@@ -1,157 +1,113 @@
 """Checks a certificate with numpy alone: `python -m addgpt.evaluation.check_certificate RUN`.
 
 Nothing is shared with what wrote it: the model is run again, in float64, with a bound on how far
-that is from exact arithmetic, whatever the order of sums (Higham 2002, Accuracy and Stability of
-Numerical Algorithms, chapter 3: a sum of n products is off by at most n u / (1 - n u) of the sum
-of their sizes). Checked: weights, contexts and certificate belong together; one token is right in
-each context, and wins by more than the bound; what is right in rows of a kind is what slots see as
-the token just written. Not checked: that no context is missing, that what is right is arithmetic.
+that is from exact arithmetic (ball.py). Checked: weights, contexts and certificate belong together;
+one token is right in each context, and wins by more than the bound; what is right in rows of a kind
+is what slots see as the token just written. Not checked: that no context is missing, that what is
+right is arithmetic.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import sys
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file
 
-U = 1.001 * 2.0**-53  # of float64, with room: n U is more than n u / (1 - n u)
+from addgpt.evaluation import ball
+
 NEAR, NO_PLACE = 4, 9  # of relative ids: the largest difference told apart, the entry of no id
-AT_ONCE = 1024
-ERF = np.vectorize(math.erf, otypes=[float])
+NO_ID = 1 << 15  # as a difference
+EPS = float(np.finfo(np.float32).eps)  # of the model's norms
 KNOWN: dict[str, list] = {
-    "architecture": ["gpt"], "layers": [1], "loops": [1], "position": ["none"], "share": ["none"],
-    "norm_place": ["before"], "norm": ["rms", "plain", "none"],
+    "architecture": ["gpt"], "layers": [1], "loops": [1], "position": ["none"],
+    "norm_place": ["before"], "norm": ["rms", "plain", "none"], "share": ["none", "vo"],
     "rank": [0], "embed_rank": [0], "kv_heads": [0], "next_ids": [True], "log_scale": [False],
     "activation": ["geglu", "relu2"], "attention": ["window", "reads"], "prefix": [False],
 }  # fmt: skip
 
 
-class Ball:
-    """Numbers in float64, and how far off exact arithmetic each can be."""
-
-    def __init__(self, value: np.ndarray, error: np.ndarray | float = 0.0) -> None:
-        self.value, self.error = value, np.broadcast_to(error, value.shape)
-
-    def __add__(self, other: Ball) -> Ball:
-        value, error = self.value + other.value, self.error + other.error
-        return Ball(value, error + U * (np.abs(value) + error))
-
-    def times(self, other: Ball, n: int, rule: str = "...c,dc->...d") -> Ball:
-        """Sums of n products: vectors times a matrix, or by another rule of `np.einsum`."""
-        value = np.einsum(rule, self.value, other.value, optimize=True)
-        x, wide = np.abs(self.value), np.abs(other.value) + other.error
-        error = np.einsum(rule, n * U * x + (1 + n * U) * self.error, wide, optimize=True)
-        return Ball(value, error + np.einsum(rule, x, other.error, optimize=True))
-
-    def on_sphere(self, radius: float, eps: float = 0.0) -> Ball:
-        """The vectors at another length: RMS norm (radius sqrt n), norm of queries and keys."""
-        n, both = self.value.shape[-1], (self.value, self.error)
-        size, off = (np.linalg.norm(x, axis=-1, keepdims=True) for x in both)
-        value = self.value * radius / np.sqrt(size**2 + n * eps)
-        moved = self.error + np.abs(self.value) * off / np.maximum(size, 1e-30)
-        least = np.maximum(size - off, 1e-30)  # of the true length
-        return Ball(value, moved * radius / least + (n + 10) * U * np.abs(value))
-
-    def softmax(self) -> Ball:
-        """Along axis 1; it changes by at most exp(2 e) - 1 of itself and of what all others get."""
-        weights = np.exp(self.value - self.value.max(1, keepdims=True))
-        weights /= weights.sum(1, keepdims=True)
-        most = (self.error + 4 * U * np.abs(self.value)).max(1, keepdims=True)
-        apart = np.expm1(2 * most) * np.minimum(weights, 1 - weights) * np.exp(2 * most)
-        return Ball(weights, apart + (weights.shape[1] + 8) * U * weights)
-
-    def activated(self, gated: bool) -> Ball:
-        """Squared ReLU; or GELU of one half times the other."""
-        if not gated:
-            top = np.maximum(self.value, 0)
-            return Ball(top**2, (2 * top + self.error) * self.error + 4 * U * top**2)
-        (gate, up), (off, error) = (np.split(x, 2, -1) for x in (self.value, self.error))
-        bent = gate * (1 + ERF(gate / np.sqrt(2))) / 2  # its slope is at most 1.13
-        off = 1.13 * off + 8 * U * (np.abs(gate) + 1)
-        return Ball(bent, off).times(Ball(up, error), 1, "nc,nc->nc")
-
-
-def rows_of(config: dict, w: dict, name: str) -> Ball:
+def rows_of(config: dict, w: dict, name: str) -> ball.Ball:
     """(V, C) a row for each token; zeros for those that never occur."""
     if f"{name}.weight" in w:
-        return Ball(w[f"{name}.weight"])
+        return ball.Ball(w[f"{name}.weight"], np.zeros_like(w[f"{name}.weight"]))
+    rows = ball.Ball(*np.zeros((2, config["vocab"], config["width"])))
     points = config["arc"] if name == "token" else 0
-    value, error = np.zeros((2, config["vocab"], config["width"]))
-    value[[v for v in config["used"] or range(len(value)) if v >= points]] = w[
-        f"{name}.weight.rows"
-    ]
     if points:
-        radius, start, step = w[f"{name}.weight.arc"]
-        angle = start + step * np.arange(points)
-        value[:points, :2] = radius * np.stack((np.cos(angle), np.sin(angle)), 1)
-        off = np.abs(radius) * U * (8 + 3 * (np.abs(start) + np.abs(step) * np.arange(points)))
-        error[:points, :2] = off[:, None]
-    return Ball(value, error)
+        radius, start, step = w["token.weight.arc"]
+        rows.value[:points, :2], rows.error[:points, :2] = ball.arc(points, radius, start, step)
+    used = config["used"] or range(config["vocab"])
+    rows.value[[v for v in used if v >= points]] = w[f"{name}.weight.rows"]
+    return rows
 
 
-def biases_of(config: dict, w: dict, relative: list[int]) -> np.ndarray:
-    """(levels, H, NO_PLACE + 1) biases of relative ids; those not trained are where they start."""
+def biases_of(config: dict, w: dict, levels: list[int]) -> np.ndarray:
+    """(levels, H, NO_PLACE + 1) biases of relative ids; no number where none is trained."""
     table = w.get("positions.relative.table", np.zeros((0, 1, 1)))
     if config.get("biases", "all") == "all":
         return table
-    start = np.append(-np.square(np.arange(-NEAR, NEAR + 1.0)), 0)
-    out = np.tile(start, (len(relative), len(table), 1))
-    for level, one in zip(relative, out, strict=True):
-        seen, last = config["visible"], level == len(config["levels"]) - 1
-        if config["attention"] == "reads":
-            seen = {level: () if last else [row[2 + level] for row in seen]}
-        entry = {NO_PLACE if d > 1 << 14 else min(max(d, -NEAR), NEAR) + NEAR for d in seen[level]}
-        some = sorted(entry) or range(NO_PLACE + 1)
-        one[:, some], table = table[:, : len(some)], table[:, len(some) :]
+    out, seen = np.full((len(levels), len(table), NO_PLACE + 1), np.nan), config["visible"]
+    if config["attention"] == "reads":  # of each: two kinds, then the differences on other levels
+        seen = [*zip(*seen, strict=True)][2:] + [()]
+    for level, one in zip(levels, out, strict=True):
+        trained = np.unique(entry(np.array(seen[level], int))) if seen[level] else np.arange(10)
+        if config["biases"] == "pinned":
+            trained, one[:, trained[-1]] = trained[:-1], 0
+        one[:, trained], table = table[:, : len(trained)], table[:, len(trained) :]
     return out
 
 
-def logits(config: dict, w: dict, tokens, apart, own, after) -> Ball:
+def entry(apart: np.ndarray) -> np.ndarray:
+    """Which bias is that of a difference of ids; the largest one stands for no id."""
+    return np.where(apart == NO_ID, NO_PLACE, np.clip(apart, -NEAR, NEAR) + NEAR)
+
+
+def logits(config: dict, w: dict, tokens, apart, own, after) -> ball.Ball:
     """(N, V) logits in contexts (N, R) of tokens that are (R, L) `apart` from the slot, as entries
     of a table of biases, and in rows of kinds `own` (R,), the slots after them of kinds `after`."""
-    heads, width, gated = config["heads"], config["width"], config["activation"] == "geglu"
-    relative = [i for i, way in enumerate(config["level_position"]) if way == "relative"]
+    heads, width = config["heads"], config["width"]
 
-    def norm(x: Ball, name: str) -> Ball:
-        if config["norm"] != "none":
-            x = x.on_sphere(np.sqrt(width), float(np.finfo(np.float32).eps))
-        weight = Ball(w[f"{name}.weight"]) if config["norm"] == "rms" else None
-        return x if weight is None else x.times(weight, 1, "...c,c->...c")
+    def norm(x: ball.Ball, name: str) -> ball.Ball:
+        x = x if config["norm"] == "none" else x.on_sphere(width**0.5, EPS)
+        return x.times(w[name], 1, "...c,c->...c") if config["norm"] == "rms" else x
 
     table = rows_of(config, w, "token")
-    x = Ball(table.value[tokens], table.error[tokens])
+    x = ball.Ball(table.value[tokens], table.error[tokens])
     if config["level_position"][-1] == "learned":
-        x += Ball(w["positions.learned.own.0.weight"][own])
-        x += Ball(w["positions.learned.target.0.weight"][after])
-    read, x = norm(x, "blocks.0.attention_norm"), Ball(x.value[:, -1], x.error[:, -1])
-    name = "blocks.0.attention." + ("qkv.weight" if config["content"] else "value.weight")
-    matrices = w[name].reshape(len(w[name]), heads, -1, width)
-    *keys, v = (read.times(Ball(part), width, "nrc,hdc->nrhd") for part in matrices[-2:])
-    products = Ball(np.zeros((*read.value.shape[:2], heads)))
+        x = x.plus(w["positions.learned.own.0.weight"][own])
+        x = x.plus(w["positions.learned.target.0.weight"][after])
+    read = norm(x, "blocks.0.attention_norm.weight")
+    x, last = (ball.Ball(some.value[:, -1], some.error[:, -1]) for some in (x, read))
+    matrices = w["blocks.0.attention." + ("qkv.weight" if config["content"] else "value.weight")]
+    *compared, values = matrices.reshape(len(matrices), heads, -1, width)
+    products = ball.Ball(*np.zeros((2, *read.value.shape[:2], heads)))
     if config["content"]:
-        q = norm(x, "blocks.0.attention_norm").times(Ball(matrices[0]), width, "nc,hdc->nhd")
-        k, scale = keys[0], np.full(heads, (width / heads) ** -0.5)
+        q = last.times(compared[0], width, "nc,hdc->nhd")
+        k = read.times(compared[1], width, "nrc,hdc->nrhd")
+        scale = np.full(heads, (width / heads) ** -0.5)
         if config["qk_norm"]:
-            q, k, scale = q.on_sphere(1.0), k.on_sphere(1.0), w["blocks.0.attention.gain"][:, 0, 0]
-        products = q.times(k, width // heads, "nhd,nrhd->nrh").times(Ball(scale), 1, "nrh,h->nrh")
-    for biases, level in zip(biases_of(config, w, relative), relative, strict=True):
-        products += Ball(biases[:, apart[:, level]].T)
-    found = products.softmax().times(v, len(apart), "nrh,nrhd->nhd")
-    out = w["blocks.0.attention.out.weight"].reshape(width, heads, -1)
-    x += found.times(Ball(out), width, "nhd,chd->nc")
+            q, k, scale = q.on_sphere(1.0), k.on_sphere(1.0), w["blocks.0.attention.gain"].ravel()
+        products = q.times(k.value, width // heads, "nhd,nrhd->nrh", k.error)
+        products = products.times(scale, 1, "nrh,h->nrh")
+    levels = [i for i, way in enumerate(config["level_position"]) if way == "relative"]
+    for biases, level in zip(biases_of(config, w, levels), levels, strict=True):
+        products = products.plus(biases[:, apart[:, level]].T)
+    v = read.times(values, width, "nrc,hdc->nrhd")
+    found = products.softmax().times(v.value, len(apart), "nrh,nrhd->nhd", v.error)
+    out = w.get("blocks.0.attention.out.weight", np.eye(width)).reshape(width, heads, -1)
+    x = x.plus(*found.times(out, width, "nhd,chd->nc"))
     if "blocks.0.mlp.up.weight" in w:
-        up = w["blocks.0.mlp.up.weight"].reshape(-1, width)
-        hidden = norm(x, "blocks.0.mlp_norm").times(Ball(up), width).activated(gated)
-        x += hidden.times(Ball(w["blocks.0.mlp.down.weight"]), hidden.value.shape[1])
-    said = norm(x, "norm").times(table if config["tied"] else rows_of(config, w, "head"), width)
-    said.value[
-        :, [v for v in range(said.value.shape[1]) if config.get("used") and v not in config["used"]]
-    ] = -1e4
+        read, down = norm(x, "blocks.0.mlp_norm.weight"), w["blocks.0.mlp.down.weight"]
+        parts = w["blocks.0.mlp.up.weight"].reshape(-1, down.shape[1], width)
+        hidden = ball.activated(*(read.times(part, width, "nc,dc->nd") for part in parts))
+        x = x.plus(*hidden.times(down, down.shape[1], "nd,cd->nc"))
+    head = table if config["tied"] else rows_of(config, w, "head")
+    said = norm(x, "norm.weight").times(head.value, width, "nc,vc->nv", head.error)
+    if config.get("used"):
+        said.value[:, [v for v in range(config["vocab"]) if v not in config["used"]]] = -1e4
     return said
 
 
@@ -160,45 +116,44 @@ def check(folder: Path) -> dict[str, float]:
     Raises ValueError."""
     told = json.loads((folder / "certificate.json").read_text())
     config = json.loads((folder / "config.json").read_text())["model"]
-    for name, file in (("weights", "model.safetensors"), ("listed", "certificate.npz")):
-        if hashlib.sha256((folder / file).read_bytes()).hexdigest() != told[name]:
-            raise ValueError(f"the certificate is of another {file}")
     *levels, kind = config["level_position"]
     odd = {name: config[name] for name, known in KNOWN.items() if config[name] not in known}
     if odd or not {*levels} <= {"relative", "none"} or kind not in ("learned", "relative", "none"):
         raise ValueError(f"this checker does not know {odd or config['level_position']}")
+    for name, file in (("weights", "model.safetensors"), ("listed", "certificate.npz")):
+        if hashlib.sha256((folder / file).read_bytes()).hexdigest() != told[name]:
+            raise ValueError(f"the certificate is of another {file}")
     if hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest() != told["model"]:
         raise ValueError("the certificate is of a model with other settings")
     w = {name: x.astype(np.float64) for name, x in load_file(folder / "model.safetensors").items()}
     listed = np.load(folder / "certificate.npz")
-    looks, said, last, margin, bound = set[tuple](), set[tuple](), set[tuple](), [], []
-    names = "ids", "after", "tokens", "right"
+    looks, said, last, leads = set[tuple](), set[tuple](), set[tuple](), []
     for group in range(told["groups"]):
-        ids, after, tokens, right = (listed[f"{group}.{name}"] for name in names)
-        apart = np.where(ids == 0, NO_PLACE, np.clip(after[-1] - ids, -NEAR, NEAR) + NEAR)
+        names = (f"{group}.{name}" for name in ("ids", "after", "tokens", "right"))
+        ids, after, *rows = (listed[name].astype(int) for name in names)
+        apart = entry(np.where(ids == 0, NO_ID, after[-1] - ids))
         kinds = ids[:, -1], after[:, -1]
-        looks |= {(*apart[:, :-1].ravel(), *np.ravel(kinds), *some) for some in tokens}
-        said |= {(after[-1, -1], token) for token in right}
-        last |= {(ids[-1, -1], token) for token in tokens[:, -1]}
-        for start in range(0, len(tokens), AT_ONCE):
-            found = logits(config, w, tokens[start : start + AT_ONCE], apart, *kinds)
-            wanted = right[start : start + AT_ONCE, None]
-            lead = np.take_along_axis(found.value, wanted, 1) - found.value
-            np.put_along_axis(lead, wanted, np.inf, 1)
-            margin.extend(lead.min(1).tolist())
-            bound.extend((2 * found.error.max(1)).tolist())  # of the difference of two logits
-    room = np.subtract(margin, bound)
-    if not (room > 0).all():
-        won = f"the smallest margin is {min(margin):.3g}"
-        raise ValueError(f"{won}, rounding errors reach {max(bound):.3g}")
-    if not len(looks) == len(room) == told["contexts"]:
+        looks |= {(*apart[:, :-1].ravel(), *np.ravel(kinds), *some) for some in rows[0]}
+        said |= {(kinds[1][-1], token) for token in rows[1]}
+        last |= {(kinds[0][-1], token) for token in rows[0][:, -1]}
+        at_once = len(rows[0]) // 1024 + 1
+        for tokens, right in zip(*(np.array_split(x, at_once) for x in rows), strict=True):
+            value, error = logits(config, w, tokens, apart, *kinds)
+            lead = np.take_along_axis(value, right[:, None], 1) - value
+            np.put_along_axis(lead, right[:, None], np.inf, 1)
+            leads.append((lead.min(1), 2 * error.max(1)))  # of the difference of two logits
+    margin, bound = map(np.concatenate, zip(*leads, strict=True))
+    if not (margin > bound).all():
+        won = f"the smallest margin is {margin.min():.3g}"
+        raise ValueError(f"{won}, rounding errors reach {bound.max():.3g}")
+    if not len(looks) == len(margin) == told["contexts"]:
         raise ValueError(f"{len(looks)} different contexts are listed, not {told['contexts']}")
     before, written = {*map(tuple, told["begins"])}, {kind for kind, _ in said}
     last = {(kind, token) for kind, token in last if kind in written}
     if last - said - before or {token for _, token in said - last} - {told["end"]}:
         raise ValueError("tokens written in some rows are not the tokens that contexts see there")
-    least = {"margin": min(margin), "bound": max(bound), "room": float(room.min())}
-    return {"contexts": len(room)} | least
+    least = {"margin": margin.min(), "bound": bound.max(), "room": (margin - bound).min()}
+    return {"contexts": len(margin)} | {name: float(x) for name, x in least.items()}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Whether a task keeps its contract: for those who write one of their own.
+"""Whether a task keeps its contract: for people who write their own.
 
-Each check draws what training and evaluation draw, and yields a line for each fault that it finds.
+Each check draws what training and evaluation draw, and yields a line for each fault it finds.
 Nothing is trained: it takes seconds.
 """
 

@@ -1,4 +1,4 @@
-"""Whether a model was scored on problems that it could have been trained on. It must not be.
+"""Whether a model was scored on problems that it could have been trained on. There must be none.
 
 Two checks of every held-out problem that was scored. Neither relies on the code that draws:
 
@@ -8,7 +8,7 @@ Two checks of every held-out problem that was scored. Neither relies on the code
 2.  Problems are drawn as training draws them (`Task.batch`), and the scored ones are searched for
     among them. That relies on no rule at all, but finds a rare leak only by chance.
 
-Problems of cells too small to be held out (`seen`) are no part of this: those are all in train.
+Problems of cells too small to be held out (`seen`) are left out: those are all in train.
 """
 
 from __future__ import annotations

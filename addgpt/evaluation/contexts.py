@@ -35,7 +35,7 @@ class Seen(NamedTuple):
     """A token that a slot sees.
 
     kind      of its row, and of the slot after it: `after`
-    apart     on each level but the last, the slot's id less the token's, as far as the model tells;
+    apart     on each level but the last, the slot's id less the token's, as the model can tell it;
               None: the token has no id there
     values    what can stand there, if it is part of the prompt; empty if it is written
     reads     of a written token: which of the seen ones each read is; what can stand there, if it
@@ -61,7 +61,7 @@ class Layout(NamedTuple):
 
     @property
     def look(self) -> Look:
-        """All that the model can tell of it."""
+        """What the model can tell of it."""
         return self.kind, tuple((seen.kind, seen.after, seen.apart) for seen in self.seen)
 
 
@@ -81,7 +81,7 @@ class Example:
 
 
 class Lister:
-    """Lists layouts and contexts of a task; what it works out of the rules, it works out once."""
+    """Lists layouts and contexts of a task; what follows from the rules is worked out once."""
 
     def __init__(self, task: LocalTrace, config: GPTConfig) -> None:
         self.task, self.rules, self.names = task, task.rules(), task.row_names()
@@ -257,7 +257,7 @@ def _constants(rule: Rule) -> list[int]:
 
 
 def _wanted(own: tuple[int, ...], read: Read) -> tuple[int, ...]:
-    """The ids that a read looks for; such as no token has where there is nothing to look for."""
+    """The ids that a read looks for; ids that no token has where there is nothing to look for."""
     place = []
     for mine, off in zip(own[:-1], read[1:], strict=True):
         place.append(0 if off is None else mine - off if mine and mine - off > 0 else -1)

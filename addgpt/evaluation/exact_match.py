@@ -2,7 +2,7 @@
 
 Greedy decoding reproduces the target if and only if every argmax, given the true prefix, is right.
 So one forward pass settles each row that is fully right; only the others are decoded, to see
-whether the answer came out right all the same.
+whether the answer is right all the same.
 """
 
 from __future__ import annotations

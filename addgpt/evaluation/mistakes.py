@@ -122,8 +122,8 @@ def mistakes(task: Graded, result: CellResult) -> Iterator[Mistake]:
 class Tally:
     """Counts the mistakes of cells that are shown to it, and keeps some of them.
 
-    What is kept does not depend on the order of the cells: of each operation, stratum and kind, the
-    `EACH` mistakes whose problems have the smallest checksums.
+    What is kept does not depend on the order of the cells: for each operation, stratum and kind,
+    the `EACH` mistakes whose problems have the smallest checksums.
     """
 
     def __init__(self, task: Graded) -> None:
@@ -161,7 +161,7 @@ class Tally:
         return dict(total.most_common())
 
     def sample(self) -> list[dict]:
-        """Rows of errors.csv: at most `MOST`, as even over the groups as can be."""
+        """Rows of errors.csv: at most `MOST`, spread over the groups as evenly as possible."""
         ranked = [
             (turn, group, cell, mistake)
             for group, found in sorted(self._kept.items())

@@ -31,7 +31,7 @@ BATCHES, ROWS = 200, 12  # of random blocks
 
 
 def silently(batches: Iterable[Batch], *about: object) -> Iterable[Batch]:
-    """The batches, and not a word about how far it is."""
+    """The batches, without any progress shown."""
     return batches
 
 
@@ -81,9 +81,9 @@ def score_text(
     """The loss on all of a split. Raises ValueError if the task is no text.
 
     A running text is cut into consecutive blocks as long as those of training, each read by itself:
-    its k-th character is predicted from k - 1 before it. With `context`, blocks overlap by so much
-    and every character but the first `context` is predicted from at least so many. `show` passes
-    the batches on and tells a person how far it is (`progress.counted`).
+    its k-th character is predicted from k - 1 before it. With `context`, blocks overlap by that
+    many characters, and every character but the first `context` is predicted from at least as many.
+    `show` passes the batches on and shows progress (`progress.counted`).
     """
     model.eval()
     total, count = 0.0, 0
@@ -105,8 +105,8 @@ def sample_text(
 ) -> Score:
     """The mean loss of random batches of a split, as nanoGPT reports it, with a 95 % interval.
 
-    Blocks may overlap, and the lowest of several such means, one for each look at a model in
-    training, is lower than its true loss. Raises ValueError if the task is no text.
+    Blocks may overlap, and the lowest of several such means, one for each validation in training,
+    is lower than the true loss. Raises ValueError if the task is no text.
     """
     model.eval()
     if not isinstance(task, TextTask):

@@ -33,7 +33,7 @@ def predictions(run: Run, result: CellResult) -> Iterable[dict[str, Any]]:
 
     `answer` is the right one, `generated` the model's, empty where it wrote none that can be read;
     `completion` all that it wrote; `confidence` the probability that it gave to just that, as a
-    share of the most that its label smoothing in training leaves, None of an external model.
+    share of the most that its label smoothing in training leaves, None for an external model.
     """
     task, outcome, how = run.task(), result.outcome, run.config.model
     assert isinstance(task, Graded), task

@@ -1,4 +1,4 @@
-"""How much float32 rounding can change what a block of local attention says, to first order.
+"""How much float32 rounding can change the logits of a block of local attention, to first order.
 
 Every operation of the forward pass may round. Each rounding is at most a known share of what is
 rounded (Higham 2002, Accuracy and Stability of Numerical Algorithms, chapter 3: a sum of n products
@@ -115,7 +115,9 @@ def _forward(model: GPT, w: dict[str, Tensor], r: Roundings, tokens: Tensor, exa
     weights = r.at(weights, U * (lead * weights).detach())
     found = weights[..., None] * v
     found = r.at(found.sum(1), gamma(tokens.shape[1]) * found.abs().sum(1)).flatten(1)
-    x = r.relative(x[:, -1] + r.linear(found, w[block + "out.weight"]), U)
+    if c.share != "vo":
+        found = r.linear(found, w[block + "out.weight"])
+    x = r.relative(x[:, -1] + found, U)
     if c.hidden:
         up = w["blocks.0.mlp.up.weight"].flatten(0, -2)
         hidden = r.linear(norm(x, "blocks.0.mlp_norm"), up)

@@ -26,7 +26,7 @@ ERROR_KINDS = {
     "sign": "the right size, the wrong sign",
     "carry": "every digit is right but for the carry into its column",
     "borrow": "every digit is right but for the borrow from its column",
-    "copy": "a line of the work was not copied rightly",
+    "copy": "a line of the work was not copied correctly",
     "trace": "a line of the work is wrong",
     "length": "the work is right, the answer has another number of digits",
     "answer": "the work is right, the answer read off it is not",

@@ -42,7 +42,7 @@ from addgpt.runs.provenance import command_line, versions
 from addgpt.runs.run import CONFIG, Run
 from addgpt.task import Graded, Task
 
-QUICK = "-quick"  # the end of the names of files with a score on fewer problems
+QUICK = "-quick"  # ends the names of files with a score on fewer problems
 CHECKPOINT = ("step", "examples", "seconds")  # columns that say which checkpoint was scored
 
 
@@ -89,7 +89,7 @@ class Scorecard:
         check_clean(self.contamination)
 
     def _beside(self, folder: Path) -> tuple[str, str]:
-        """What the names of the files end with, for what is stored to stay; a note about it."""
+        """What the names of the files end with, so that what is stored stays; a note about it."""
         suffix, note = "", ""
         stored, seed = self._stored(folder)
         if self._same(stored) and seed not in (None, self.facts["evaluation_seed"]):
@@ -104,7 +104,7 @@ class Scorecard:
         return suffix, note
 
     def _stored(self, folder: Path, suffix: str = "") -> tuple[list[dict[str, Any]], int | None]:
-        """The rows of a stored score and its evaluation seed, so far as there are any."""
+        """The rows of a stored score and its evaluation seed, if there are any."""
         try:
             rows = read_eval(file_of(folder, "eval.csv", self.split, suffix))
             return rows, read_facts(folder, self.split, suffix).get("evaluation_seed")
@@ -207,7 +207,7 @@ def usual_size(task: Task) -> int:
 class Store:
     """Where the scores of runs are stored: in their folders, or below another one.
 
-    Those of the run that comes with the package go to the results of whoever scores it.
+    Those of the shipped run go to the results of whoever scores it.
 
     Folders are checked before the work; if one cannot be written to, a warning says so and nothing
     is stored.
@@ -291,7 +291,7 @@ def read_facts(folder: Path, split: str = "test", suffix: str = "") -> dict[str,
 
 
 def contaminated(facts: dict[str, Any]) -> bool:
-    """Whether the check in an eval.json found something; not where there was none."""
+    """Whether the check in an eval.json found something; False where there was no check."""
     check = facts.get("contamination", {})
     return bool(check.get("drawable") or check.get("met"))
 

@@ -37,7 +37,7 @@ def print_table(console: Console, table: Table) -> None:
 def table_of(
     title: str, names: Sequence[str], left: Sequence[str] = (), caption: str | None = None
 ) -> Table:
-    """An empty table whose columns are set right, but for some; too wide a number goes on below."""
+    """An empty table whose columns are right-aligned, but for some; too wide a number wraps."""
     table = Table(title=title, caption=caption)
     for name in names:
         table.add_column(name, justify="left" if name in left else "right", overflow="fold")

@@ -111,11 +111,12 @@ def _source(run: Run, task: Task, model: GPT, author: str) -> str:
     used = c.used or range(c.vocab)
     relative = model.positions["relative"]
     assert isinstance(relative, RelativeIds)
-    window, trained = None, None
+    window, trained, pinned = None, None, None
     if c.local:
         window = sorted(n for n in c.visible[0] if n != NO_PLACE)
     if relative.trained is not None:
         (trained,) = relative.trained
+        pinned = relative.pinned[0] if relative.pinned else None
     pad = task.layout.pad  # type: ignore[attr-defined]
     return rendered(
         "adderboard.py.jinja",
@@ -137,6 +138,8 @@ def _source(run: Run, task: Task, model: GPT, author: str) -> str:
         window_words=_columns(window or []),
         placeless=c.local and NO_PLACE in c.visible[0],
         trained=trained,
+        pinned=pinned,
+        output=c.share != "vo",
         parameters={name: _numbers(x) for name, x in _parameters(model).items()},
         arc=c.arc,
         next_ids=c.next_ids,
@@ -183,7 +186,9 @@ def _tricks(c: GPTConfig, pad: int | None) -> list[str]:
         "heads share values": c.key_heads < c.heads,
         "embeddings of the characters that occur alone": bool(c.used),
         "digits on an arc": bool(c.arc),
-        "biases of visible columns alone": c.biases == "visible",
+        "biases of visible columns alone": c.biases != "all",
+        "one bias fixed at 0": c.biases == "pinned",
+        "no output matrix": c.share == "vo",
     }
     return [trick for trick, done in tried.items() if done]
 

@@ -58,7 +58,7 @@ def stock_model(model: Model, end: int | None) -> Any:
 def _gpt2(c: GPTConfig, ours: dict[str, Tensor], ends: dict[str, Any]) -> tuple[Any, dict]:
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    places = c.places if c.position == "learned" else max(UNBOUNDED, c.context)
+    places = c.index_count if c.position == "learned" else max(UNBOUNDED, c.context)
     other = GPT2LMHeadModel(
         GPT2Config(
             vocab_size=c.vocab, n_positions=places, n_embd=c.width, n_layer=c.layers,
@@ -76,7 +76,7 @@ def _gpt2(c: GPTConfig, ours: dict[str, Tensor], ends: dict[str, Any]) -> tuple[
     }
     for layer in range(c.layers):
         mine, its = f"blocks.{layer}.", f"transformer.h.{layer}."
-        pairs = {  # its matrices are the other way round, and have biases
+        pairs = {  # its matrices are transposed, and have biases
             "attn.c_attn": ours[f"{mine}attention.qkv.weight"].flatten(0, 1),
             "attn.c_proj": ours[f"{mine}attention.out.weight"],
             "mlp.c_fc": ours[f"{mine}mlp.up.weight"],

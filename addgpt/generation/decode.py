@@ -18,7 +18,7 @@ from addgpt.model.kv_cache import LocalCache
 from addgpt.task import Batch, Task
 
 MIN_UNFINISHED = 0.75  # share of the rows that are read, at which the finished ones are dropped
-EXTRA_TOKENS = 8  # that may be written beyond those that a task foresees
+EXTRA_TOKENS = 8  # that may be written beyond those that a task expects
 
 Positions = Callable[[np.ndarray, int], np.ndarray]  # Task.positions
 
@@ -158,7 +158,7 @@ def _largest_ids(config: ModelConfig) -> np.ndarray:
 
 
 class _Reader:
-    """What a model has read of B rows that grow to at most `length` tokens."""
+    """Reads B rows, which grow to at most `length` tokens."""
 
     def __init__(
         self, model: Model, positions: Positions, rows: int, length: int, window: int | None = None
@@ -185,8 +185,8 @@ class _Reader:
         return self.model(new, ids, self.cache, self._last(new))[:, -1].float()
 
     def greedily(self, prompt: np.ndarray) -> Iterator[tuple[int, float]]:
-        """The likeliest tokens after one prompt (1, T), and their probabilities, without an end; of
-        a model that `one_row` can step through."""
+        """The likeliest tokens after one prompt (1, T), and their probabilities, endlessly; for a
+        model that `one_row` can step through."""
         first = self.logits(prompt)[0].numpy()
         assert isinstance(self.cache, LocalCache) and isinstance(self.model, GPT)
         return one_row.greedy(one_row.stepper(self.model, self.cache, self.ids), first)
@@ -204,7 +204,7 @@ class _Reader:
         return self.model(new, ids, at=self._last(new))[:, -1].float()
 
     def _last(self, new: Tensor) -> Tensor | None:
-        """(B, 1) where logits are wanted: of a prompt only at its end, which spares much work."""
+        """(B, 1) where logits are wanted: of a prompt only at its end, which saves much work."""
         rows, length = new.shape
         return torch.full((rows, 1), length - 1, device=self.device) if length > 1 else None
 

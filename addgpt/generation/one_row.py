@@ -23,7 +23,7 @@ Step = Callable[[int], np.ndarray]
 
 
 def can_step(model: torch.nn.Module) -> bool:
-    """Whether `stepper` knows all parts of a model, and nobody listens to them."""
+    """Whether `stepper` knows all parts of a model, and none has hooks."""
     if type(model) is not GPT or not model.config.plain or not model.config.local:
         return False
     c, first = model.config, next(model.parameters())

@@ -48,7 +48,7 @@ class Writer:
         return begin(self.task, prompt)
 
     def membership(self, text: str) -> str:
-        """As of `TextTask`; empty where the text that the task learned is not to be had."""
+        """As in `TextTask`; empty where the text that the task learned is not available."""
         try:
             return self.task.membership(text) if isinstance(self.task, TextTask) else ""
         except (UsageError, OSError):

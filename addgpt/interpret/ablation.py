@@ -1,4 +1,4 @@
-"""What breaks when a part of a model is taken away: heads and MLPs, everywhere or in one row."""
+"""What breaks when a part of a model is removed: heads and MLPs, everywhere or in one row."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from addgpt.interpret.sample import Sample, collected, hits, of_batch
 from addgpt.interpret.subject import Subject
 from addgpt.task import Batch, Cell
 
-ALL = "all"  # rows, or the whole work
+ALL = "all"  # rows, or the whole trace
 FIELDS = ("part", "how", "at", "row", "column", "n", "right")
 
 
@@ -38,9 +38,9 @@ def parts(config: GPTConfig) -> list[Part]:
 def ablate(of: Subject, some: Sample) -> list[dict[str, Any]]:
     """What zero and mean ablation of each part do: rows of `FIELDS`.
 
-    The right work is read, and a slot is right if its token wins: so a whole work counts as right
+    The right work is read, and a slot is right if its token wins: so a whole trace counts as right
     if and only if the ablated model, writing on its own, would write all of it (`row` is `all`).
-    `row` and `column` say which digits break. `at` says in which row the part was taken away, or
+    `row` and `column` say which digits break. `at` says in which row the part was removed, or
     `all`. A part's mean is that over the slots of the same row. The first rows, of part `none`, are
     the model as it is.
     """
@@ -69,7 +69,7 @@ def ablate_cascades(of: Subject, size: int, seed: int = 0) -> list[dict[str, Any
     Rows have `part`, `how`, `cell` (such as `+ carry:2`: a carry runs through two columns, one that
     makes it and one of nine that passes it on; `+ idle:2`: two such columns get none), `n`,
     `right`. Up to `size` held-out problems of each cell, and a part's mean is that over all of
-    them. Raises UsageError for a task whose problems are not told apart so.
+    them. Raises UsageError for a task whose problems are not told apart like this.
     """
     cells: list[Cell] = getattr(of.task, "cascades", list)()
     if not cells:
@@ -135,7 +135,7 @@ def _means(of: Subject, some: Sample, kinds: dict[int, str]) -> dict[str, np.nda
 def _table(
     some: Sample, right: np.ndarray, part: str, how: str, at: str, kinds: dict[int, str]
 ) -> Iterator[dict[str, Any]]:
-    """Counts of whole works, then of each column of each row."""
+    """Counts of whole traces, then of each column of each row."""
 
     def line(row: str, column: int | str, n: int, count: int) -> dict[str, Any]:
         return dict(zip(FIELDS, (part, how, at, row, column, n, count), strict=True))

@@ -1,4 +1,4 @@
-"""All that passes through a model while it reads one problem, as named arrays."""
+"""Everything that passes through a model while it reads one problem, as named arrays."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def activations(
     completion: str | None = None,
     names: Sequence[str] | None = None,
 ) -> Activations:
-    """What passes through a model that reads a problem and its own work, token after token.
+    """What passes through a model that reads a problem and its own work, token by token.
 
     Args:
         model: a run, its folder or `calculator`; or a model, with its task.

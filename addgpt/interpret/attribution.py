@@ -1,4 +1,4 @@
-"""Which part of a model speaks for a token: direct logit attribution, and the logit lens.
+"""Which part of a model favours a token: direct logit attribution, and the logit lens.
 
 Logits are a sum over what the embedding, each head and each MLP have written into the residual
 stream, once the scale of the last norm is held as it is (Elhage et al. 2021, transformer circuits;

@@ -1,8 +1,8 @@
 """Interventions in every context that a slot can be in: what a certificate is about.
 
 Where a model can be certified, the contexts of its slots can all be listed
-(`addgpt.evaluation.certificate`). So what an intervention does can be said of all of them, not of a
-sample: of every sum of any length.
+(`addgpt.evaluation.certificate`). So the effect of an intervention is known for all of them, not
+for a sample: for every sum of any length.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from addgpt.interpret.subject import Subject
 
 @dataclass(frozen=True)
 class Contexts:
-    """All contexts that look alike but for their tokens.
+    """All contexts that are alike but for their tokens.
 
     seen    of each of the R tokens that are seen: the kind of its row, and how many columns it is
             before the slot (None: it has no column)
@@ -40,7 +40,7 @@ class Contexts:
         return self.tokens[:, self.seen.index(there)].astype(int) if there in self.seen else None
 
     def at(self, before: int | None) -> list[int]:
-        """The numbers, for edits, of the tokens that are so many columns before the slot."""
+        """The numbers, for edits, of the tokens that are `before` columns before the slot."""
         return [2 * place for place, (_, apart) in enumerate(self.seen) if apart == before]
 
     def some(self, rows: np.ndarray) -> Contexts:
@@ -49,7 +49,7 @@ class Contexts:
 
 
 def contexts(of: Subject) -> list[Contexts]:
-    """All contexts, largest group first. Raises UsageError where there is no end of them."""
+    """All contexts, largest group first. Raises UsageError if there are infinitely many."""
     task: Any = of.task
     check_certifiable(task, of.config)
     names, found = task.row_names(), []

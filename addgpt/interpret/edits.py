@@ -1,4 +1,4 @@
-"""Interventions: what passes a point of the model is replaced while it runs.
+"""Interventions: the activation at a point of the model is replaced while it runs.
 
 Zero and mean ablation, activation patching (Vig et al. 2020, arXiv:2004.12265; Wang et al. 2022,
 arXiv:2211.00593) and attention knockout (Geva et al. 2023, arXiv:2304.14767).
@@ -87,12 +87,12 @@ class Edit:
 
 
 def zero(name: str, head: int | None = None, tokens: Places = None) -> Edit:
-    """Nothing passes: zeros."""
+    """Zero ablation: zeros pass instead."""
     return Edit(name, 0.0, head, tokens)
 
 
 def mean(name: str, over: Sequence[Arrays], head: int | None = None, tokens: Places = None) -> Edit:
-    """The mean over the tokens of other problems passes, the same at each token."""
+    """Mean ablation: the mean over the tokens of other problems, the same at each token."""
     if not over:
         raise UsageError("mean needs the activations of at least one problem")
     if name.startswith("weights"):
@@ -103,19 +103,19 @@ def mean(name: str, over: Sequence[Arrays], head: int | None = None, tokens: Pla
 
 
 def patch(name: str, source: Arrays, head: int | None = None, tokens: Places = None) -> Edit:
-    """What passed with another problem passes, token by token; both have as many tokens."""
+    """Activation patching: what passed on another problem with as many tokens, token by token."""
     return Edit(name, _of_head(source, name, head), head, tokens)
 
 
 def knock_out(
     block: int, head: int | None = None, keys: Places = None, queries: Places = None
 ) -> Edit:
-    """These queries no longer see these keys; of what else they see, all counts the more."""
+    """Attention knockout: these queries no longer see these keys; other weights are scaled up."""
     return Edit(f"weights.{block}", None, head, queries, keys)
 
 
 def check_name(name: str, config: GPTConfig) -> None:
-    """Raise UsageError, naming those that there are, for a point that a model does not have."""
+    """Raise UsageError, naming the valid ones, for a point that a model does not have."""
     valid = point_names(config)
     if name not in valid:
         raise UsageError(f"unknown activation {name!r}; valid: {', '.join(valid)}")

@@ -1,8 +1,8 @@
 """Progress measures of grokking in modular sums (Nanda et al. 2023, arXiv:2301.05217).
 
-A model that has understood a + b mod p writes logits that are waves in a + b at a few key
-frequencies. What a model has of that before it shows: the loss on what was held out if only those
-waves are left of its logits (*restricted*), and on what was trained if they are taken out
+The logits of a model that has understood a + b mod p are waves in a + b at a few key frequencies.
+Two losses show how much of that a model has before its accuracy does: on held-out problems if only
+those waves are left of its logits (*restricted*), and on training problems if they are removed
 (*excluded*).
 """
 
@@ -62,7 +62,8 @@ def waves(p: int, frequency: int, sign: int = 1) -> np.ndarray:
 
 
 def projected(logits: np.ndarray, frequencies: list[int], sign: int = 1) -> np.ndarray:
-    """(p, p, p) what of logits, less their mean over pairs, is waves of these frequencies."""
+    """(p, p, p) the part of logits, less their mean over pairs, that is waves of such
+    frequencies."""
     centred = logits - logits.mean((0, 1))
     out = np.zeros_like(centred)
     for frequency in frequencies:

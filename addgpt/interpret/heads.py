@@ -1,4 +1,4 @@
-"""What heads look at, in words: the relation of the slot that is filled to the token looked at."""
+"""What heads attend to, in words: how the token attended to stands to the slot that is filled."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from addgpt.interpret.activations import Activations
 from addgpt.interpret.subject import Token
 
-NAMED = 0.7  # share of a head's attention that a relation must have for the head to bear its name
+NAMED = 0.7  # share of a head's attention from which on a relation names the head
 MIXED = "several things"
 COUNTS = {1: "", 2: "two ", 3: "three ", 4: "four "}
 
 
 class Look(NamedTuple):
-    """What a head looks at, and which share of its attention that gets."""
+    """What a head attends to, and the share of its attention that it gets."""
 
     what: str
     share: float
@@ -47,7 +47,7 @@ def _apart(what: str, difference: int) -> str:
 
 
 def looks(found: Activations, block: int, head: int, kind: str | None = None) -> list[Look]:
-    """What a head looks at when it fills the slots that were written, or those of one `kind` of
+    """What a head attends to when it fills the slots that were written, or those of one `kind` of
     row: relations with their share of attention, `a, same column` and so on, largest first."""
     weights, tokens = found[f"weights.{block}"][head], found.tokens
     totals: dict[str, float] = defaultdict(float)

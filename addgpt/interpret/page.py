@@ -9,12 +9,12 @@ returns, as JSON:
     tokens   of each: char, row, column (on paper), small, kind, place (value, 0: none), step
     rows     of each line on paper: its label
     blocks, heads   how many
-    names    [block][head] what the head looks at in this problem, in words
+    names    [block][head] what the head attends to in this problem, in words
     slots    of each token that the model wrote:
                token    its number
                sure     the model's probability of it
                looks    [block][head] list of [token, weight], largest first, 1 % and more
-               names    [block][head] what the head looks at in rows of this kind
+               names    [block][head] what the head attends to in rows of this kind
                against  the runner-up, of which `parts` gives the lead
                parts    list of [part, logits it adds to the lead of the token over the runner-up]
                lens     list of [place, list of [char, probability]], most likely first
@@ -44,7 +44,7 @@ TOP = 3  # tokens that the lens names
 def attention_page_data(
     model: Any, problem: Problem | str, task: Task | None = None
 ) -> dict[str, Any]:
-    """What the drawing shows of a problem: see the text of this module.
+    """What the drawing shows of a problem: see the module's docstring.
 
     Arguments and errors are those of `activations`.
 
@@ -105,7 +105,7 @@ def page(data: dict[str, Any]) -> str:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{title}: what was looked at</title>\n<style>\n"
+        f"<title>{title}: attention</title>\n<style>\n"
         "body { margin: 0 auto; max-width: 62rem; padding: 1.5rem 1rem 4rem; "
         "background: Canvas; color: CanvasText; font-family: system-ui, sans-serif; }\n"
         "h1 { overflow-wrap: anywhere; font-size: clamp(1.25rem, 5vw, 2rem); }\n"

@@ -1,4 +1,4 @@
-"""Which parts carry a carry: activations of a problem with it are put into one without.
+"""Which parts transfer a carry: activations of a problem with one are put into one without.
 
 Activation patching (Wang et al. 2022, arXiv:2211.00593) on pairs of problems that differ in one
 digit, and so in one carry or borrow.

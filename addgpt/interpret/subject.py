@@ -1,4 +1,4 @@
-"""What is looked into: a model with attention, its task, and a problem written out as tokens."""
+"""What is inspected: a model with attention, its task, and a problem written out as tokens."""
 
 from __future__ import annotations
 

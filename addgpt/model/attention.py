@@ -25,7 +25,7 @@ class AttentionContext:
 
     In the last block it may be narrower. Where only some places' logits are wanted, `at` makes a
     context whose queries stand at those places: the block then reads x (B, T, C), whose keys and
-    values all count, but computes for S places alone and returns (B, S, C). This saves nearly all
+    values are all used, but computes only S places and returns (B, S, C). This saves nearly all
     of the last block while a prompt is read. A model that is called without `at` has T queries
     in each block, and the same logits: hooks on activations rely on that.
 
@@ -61,7 +61,7 @@ class AttentionContext:
     rows: Tensor | None = None
 
     def wanted(self, x: Tensor) -> Tensor:
-        """(B, T, C) -> (B, S, C), the places whose output is wanted."""
+        """(B, T, C) -> (B, S, C): the places whose output is wanted."""
         return x if self.places is None else gather(x, self.places)
 
     def rotate(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,7 +71,7 @@ class AttentionContext:
         return apply_rotary(query, self.angles[0]), apply_rotary(key, self.angles[1])
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        """(B, H, S, D) what queries (B, H, S, D) find among keys and values (B, G, K, D)."""
+        """(B, H, S, D) weighted sums of values (B, G, K, D), by queries (B, H, S, D) and keys."""
         if self.logit_scale is not None:
             query = query * self.logit_scale
         if self.seen is not None and self.bias is not None:
@@ -112,7 +112,8 @@ class AttentionContext:
         return (self.visible.log() / math.log(max(2, self.reference_length)))[:, None, :, None]
 
     def weigh(self, value: Tensor) -> Tensor:
-        """(B, H, S, D) sums of values (B, G, K, D), weighted by biases alone, which there are."""
+        """(B, H, S, D) sums of values (B, G, K, D), weighted by biases alone: position-only
+        attention."""
         if self.seen is not None:
             assert self.bias is not None
             return _sum_few(self.bias, value, self.seen)
@@ -160,8 +161,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale
         query: (B, H, S, D).
         key, value: (B, G, T, D); G divides H, and groups of heads share them (Ainslie et al. 2023,
             arXiv:2305.13245).
-        mask: as of `AttentionContext`.
-        scale: what products of queries and keys are multiplied with.
+        mask: as from `AttentionContext.mask`.
+        scale: factor of the products of queries and keys.
     """
     added = mask is not None and mask.dtype != torch.bool
     if mask is not None and added:
@@ -209,7 +210,7 @@ def _sum_few(logits: Tensor, value: Tensor, seen: Tensor) -> Tensor:
 
 
 def _few(x: Tensor, seen: Tensor) -> Tensor:
-    """(B, S, R, G, 1, D) what stands at `seen` (B, S, R) in x (B, G, K, D)."""
+    """(B, S, R, G, 1, D) the entries at `seen` (B, S, R) of x (B, G, K, D)."""
     rows, groups, count, size = x.shape
     if rows > 1:
         seen = seen + torch.arange(rows, device=x.device)[:, None, None] * count
@@ -226,8 +227,8 @@ def weighted_sum(weights: Tensor, value: Tensor) -> Tensor:
 def _attend_plainly(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float
 ) -> Tensor:
-    """`attend` in plain products: the fused kernel of the CPU is slow at gradients in bfloat16, and
-    there is none with a gradient for biases."""
+    """`attend` by plain products: the CPU's fused kernel is slow at gradients in bfloat16, and none
+    has a gradient for biases."""
     return plain_weights(query, key, mask, scale) @ value
 
 

@@ -1,9 +1,9 @@
 """The ladder of models below the GPT, as in makemore (Karpathy 2022).
 
 A recurrent network, a window of the last tokens, and two bigrams. They are called as `GPT` is, so
-decoding and scoring know no architecture. The GRU and the MLP get the same position ids as the
-GPT, as learned embeddings: those of the token read and, with `next_ids`, of the slot to be filled.
-Which tokens they see, and how, is their own.
+decoding and scoring need not know the architecture. The GRU and the MLP get the same position ids
+as the GPT, as learned embeddings: those of the token read and, with `next_ids`, of the slot to be
+filled. Which tokens they see, and how, is their own.
 
 Shapes: B rows, T tokens, L id levels, V tokens of the alphabet, C channels (`width`), N tokens of
 the window.
@@ -38,7 +38,7 @@ class Memory:
 
 
 class Baseline(nn.Module):
-    """A model that makes a state of each place from what it has read, and logits of the state."""
+    """A model that computes a state at each place from what it has read, and logits from it."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Baseline(nn.Module):
         return self.logits(states if at is None else gather(states, at))
 
     def states(self, tokens: Tensor, ids: Tensor, cache: Memory | None) -> Tensor:
-        """(B, T, S) what logits follow from: the last token itself, unless a model knows more."""
+        """(B, T, S) the states that logits follow from: by default the last token itself."""
         return tokens[:, :, None]
 
     def logits(self, states: Tensor) -> Tensor:
@@ -171,7 +171,7 @@ class WindowMLP(Embedded):
 
     def states(self, tokens: Tensor, ids: Tensor, cache: Memory | None) -> Tensor:
         window = self.config.window
-        before = self.blank.expand(len(tokens), window - 1, -1)
+        before = self.blank.expand(tokens.shape[0], window - 1, -1)
         if cache is not None and cache.kept is not None:
             before = cache.kept
         x = torch.cat((before, self.embed(tokens, ids)), 1)  # (B, N - 1 + T, C)
@@ -203,7 +203,7 @@ class Bigram(Baseline):
 
 
 class Counts(Baseline):
-    """The bigram in closed form: how often each token followed each, plus one, as shares.
+    """The bigram in closed form: how often each token followed each, plus one, as probabilities.
 
     Nothing is optimised: what training draws is counted (`add`). One is added to each count
     (Laplace), so that no pair is impossible.

@@ -1,4 +1,4 @@
-"""The model of a config, whatever its architecture, and what it carries along while it writes."""
+"""The model of a config, whatever its architecture, and the cache it keeps while it writes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def build(config: ModelConfig, seed: int | None = 0) -> Model:
 
 
 def cache_of(config: ModelConfig, rows: int, length: int, device: torch.device) -> Cache | Memory:
-    """What the model of a config carries along while it reads at most `length` tokens."""
+    """The cache of a config's model for reading at most `length` tokens."""
     if isinstance(config, GPTConfig):
         return (LocalCache if config.local else Cache)(config, rows, length, device)
     return Reread() if isinstance(config, CustomConfig) else Memory()

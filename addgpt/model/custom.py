@@ -11,7 +11,7 @@ whose `forward(tokens, ids)` returns logits, or an object that has them:
 
 `architecture=hf:gpt2`, `hf:llama`, ... is a causal language model of transformers of these sizes.
 
-Such a model needs no cache: while it writes, it reads all that stands there again.
+Such a model needs no cache: for each token that it writes, it reads the whole text again.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Custom(Baseline):
             raise UsageError(f"{config.architecture} makes no torch.nn.Module: {self.inner!r}")
 
     def states(self, tokens: Tensor, ids: Tensor, cache: Memory | None) -> Tensor:
-        """(B, T, V) the logits: what the other model keeps to itself is its own."""
+        """(B, T, V) the logits: the inside of another model is not known."""
         new = tokens.shape[1]
         if isinstance(cache, Reread):
             tokens, ids = cache.extend(tokens, ids)

@@ -15,7 +15,7 @@ from addgpt.model.build import Model, cache_of
 from addgpt.model.kv_cache import LocalCache
 from addgpt.task import Batch
 
-# Bound memory: rows are processed in groups of about so many tokens, or pairs of query and key.
+# Bound memory: rows are processed in groups of about this many tokens, or query-key pairs.
 TOKENS_AT_ONCE = 1 << 15
 PAIRS_AT_ONCE = 1 << 24
 CPU_TOKENS_AT_ONCE = 1 << 12  # on a CPU: its caches then hold what a block works on
@@ -48,7 +48,7 @@ def wanted_places(batch: Batch) -> np.ndarray | None:
 
 
 def tensors(batch: Batch, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """What the model is given and what it should say: (B, T-1), (B, T, L), (B, T-1)."""
+    """Inputs and targets: tokens (B, T-1), position ids (B, T, L), targets (B, T-1)."""
     targets = np.where(batch.scored, batch.tokens.astype(np.int64), -1)
     return (
         torch.from_numpy(batch.tokens[:, :-1].astype(np.int64)).to(device),
@@ -102,7 +102,7 @@ def exact_chances(model: Model, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
 
 
 def loss_and_exact(model: Model, batch: Batch) -> tuple[float, np.ndarray]:
-    """Cross-entropy in nats, summed over the scored tokens, and `exact_rows`: of one pass."""
+    """Cross-entropy in nats, summed over the scored tokens, and `exact_rows`, from one pass."""
     total, right = 0.0, np.zeros(len(batch), bool)
     for index, logits, targets in passes(model, batch):
         total += float(next_token_loss(logits, targets))
@@ -127,7 +127,7 @@ def passes(model: Model, batch: Batch) -> Iterator[tuple[np.ndarray, torch.Tenso
 
 
 def _in_pieces(model: Model, batch: Batch, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """`forward` of few long rows, so many tokens at a time: only a cache grows with their length,
+    """`forward` of a few long rows, `size` tokens at a time: only a cache grows with their length,
     where attention is local."""
     tokens, ids, targets = tensors(batch, next(model.parameters()).device)
     rows, length = tokens.shape
@@ -151,7 +151,7 @@ def groups(
     tokens: int,
     equal_prompts: bool = False,
 ) -> Iterator[np.ndarray]:
-    """Rows in groups of so many tokens, of similar (and if asked for, equal prompt) length."""
+    """Rows in groups of at most `tokens` tokens, of similar (if asked for, equal prompt) length."""
     lengths, prompt = batch.lengths, batch.scored.argmax(1)
     order = rows[np.lexsort((lengths[rows], prompt[rows] if equal_prompts else lengths[rows]))]
     start = 0

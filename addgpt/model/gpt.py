@@ -76,7 +76,7 @@ class Attention(Part):
 
 
 def split_heads(x: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
-    """(B, T, parts H D) as so many tensors of (B, H, T, D)."""
+    """(B, T, parts H D) as `parts` tensors of (B, H, T, D)."""
     return x.view(*x.shape[:2], parts, heads, -1).permute(2, 0, 3, 1, 4).unbind()
 
 
@@ -201,7 +201,7 @@ class GPT(nn.Module):
         return x
 
     def context(self, slots: Slots, prompt: Tensor | None) -> AttentionContext:
-        """What the tokens of a pass see, and how positions sway it."""
+        """What the tokens of a pass see, and how positions enter."""
         c = self.config
         return AttentionContext(
             start=slots.start,

@@ -2,7 +2,7 @@
 
 The model knows nothing of this: `watched` hangs torch's own hooks onto its modules for as long as
 it is open, and hands the blocks an `AttentionContext` that shows what happens inside attention. So
-there is one model, and nothing to pay where nobody watches.
+there is one model, and no cost where nobody watches.
 
 The points, D being the block (of a looped model, counted on through the loops), in order:
 
@@ -18,7 +18,7 @@ The points, D being the block (of a looped model, counted on through the loops),
     hidden.D     (B, T, M)     its activations
     mlp.D        (B, T, C)     what it writes
     after.D      (B, T, C)     the residual stream that the block leaves
-    normed       (B, T, C)     what the logits are made of
+    normed       (B, T, C)     what the output matrix reads
     logits       (B, T, V)
 
 B rows, T tokens, H heads, G heads of keys and values, N channels a head, C channels, M neurons, V
@@ -45,7 +45,7 @@ ATTENTION = ("query", "key", "value", "weights", "found", "attention")
 MLP = ("mid", "mlp_in", "hidden", "mlp")
 
 See = Callable[[str, Tensor], Tensor]
-"""Gets the name of a point and what passes there; returns that, or what shall pass instead."""
+"""Gets the name of a point and what passes there; returns that, or what is to pass instead."""
 
 
 def point_names(config: GPTConfig) -> list[str]:
@@ -58,9 +58,9 @@ def point_names(config: GPTConfig) -> list[str]:
 
 @contextlib.contextmanager
 def watched(model: GPT, see: See) -> Iterator[None]:
-    """While this is open, all that passes a point of the model passes `see`.
+    """While this is open, `see` is called with everything that passes a point of the model.
 
-    If `see` gives everything back as it is, the logits are the model's own, to the bit. The model
+    If `see` returns everything unchanged, the logits are the model's own, to the bit. The model
     must be called without a cache and without `at`, so that all shapes are as above.
     """
     undo: list[Callable[[], Any]] = []
@@ -113,7 +113,7 @@ def watched(model: GPT, see: See) -> Iterator[None]:
 @dataclass(frozen=True, kw_only=True)
 class _Watching(AttentionContext):
     """An `AttentionContext` that shows what happens in it. Weights that are replaced are used; else
-    attention is computed as ever, and the weights are only shown."""
+    attention is computed as usual, and the weights are only shown."""
 
     see: See
     depth: int

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Formulas with a gradient of their own are called so only where there is one to be: that takes five
-# microseconds more, as long as the formula itself for a single token.
+# Custom gradients are used only where a gradient is needed: they take five microseconds more, as
+# long as the formula itself for a single token.
 
 NARROW = 32  # numbers from which torch's softmax is quicker
 
@@ -216,7 +216,8 @@ class TokenRows(nn.Module):
         return table.index_copy(0, self.free, self.rows)
 
     def init_weights(self, generator: torch.Generator, std: float, zero: bool = False) -> None:
-        """Rows as those of other tables; an arc anywhere, of 50 to 350 degrees if of ten tokens."""
+        """Rows as in other tables; an arc at a random place, of 50 to 350 degrees for ten
+        tokens."""
         if self.arc is not None:
             radius, start, step, side = torch.rand(4, generator=generator).tolist()
             step = (0.1 + 0.5 * step) * (1 if side < 0.5 else -1)
@@ -273,6 +274,24 @@ class Linear(Matrix):
     def muon_matrices(self) -> list[nn.Parameter]:
         """What Muon trains: see `addgpt.training.optim`."""
         return list(self.parameters())
+
+
+class Unchanged(nn.Module):
+    """(..., width) -> (..., width): in place of a matrix, the identity."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+    def matrix(self) -> Tensor:
+        """(width, width)."""
+        return torch.eye(self.width)
+
+    def init_weights(self, generator: torch.Generator, zero: bool = False) -> None:
+        """There are none."""
 
 
 class Head(Matrix):

@@ -1,7 +1,7 @@
 """Schemes of the position ids that the task gives (`level_position`).
 
 Ids by bias or rotation let attention ask for "same column, one row up" once and for all columns and
-rows. Each scheme holds all levels that name it. With `next_ids` the ids of the slot that is about
+rows. One scheme handles all levels that name it. With `next_ids` the ids of the slot that is about
 to be filled enter, too. Shapes are those of positions.py.
 """
 
@@ -47,9 +47,9 @@ class LearnedIds(Scheme):
 
 
 class RotaryIds(Scheme):
-    """Queries and keys turn by an angle for each id; levels share the channels of a head (Heo et
-    al. 2024, arXiv:2403.13298). With `next_ids` a query has the position of the slot to
-    fill; a level of `rotary2` turns further channels by the id just read."""
+    """Queries and keys are rotated by an angle for each id; levels share the channels of a head
+    (Heo et al. 2024, arXiv:2403.13298). With `next_ids` a query has the position of the slot to
+    fill; a level of `rotary2` rotates further channels by the id just read."""
 
     rates: Tensor
 
@@ -75,12 +75,13 @@ class RelativeIds(Scheme):
     large differences are all alike (Shaw et al. 2018, arXiv:1803.02155).
 
     A key of id 0, which means no place on that level, has a bias of its own, the last of the table:
-    what all rows refer to, such as an operand, is as near at any length. One table for each level
-    and head serves all blocks. It starts as a window on near ids, to which noise is added, or heads
-    would stay alike.
+    what all rows refer to, such as an operand, is equally near at any length. One table for each
+    level and head serves all blocks. It starts as a window on near ids, to which noise is added, or
+    heads would stay alike.
 
     With `biases=visible` only differences that local attention shows have a bias that is trained;
     those of others stay where they start. `table` (H, N) holds them, one level after the other.
+    With `biases=pinned` the last of them on each level is 0, and not trained.
     """
 
     late = True
@@ -90,8 +91,11 @@ class RelativeIds(Scheme):
         self.levels, self.from_target = levels, config.next_ids
         self.trained: list[list[int]] | None = None
         shape: tuple[int, ...] = (len(levels), config.heads, ENTRIES)
-        if config.biases == "visible":
+        self.pinned: list[int] = []
+        if config.biases != "all":
             self.trained = [visible_entries(config, level) for level in levels]
+            if config.biases == "pinned":
+                self.pinned = [some.pop() for some in self.trained]
             shape = config.heads, sum(map(len, self.trained))
         self.table = nn.Parameter(torch.empty(shape))
 
@@ -100,17 +104,21 @@ class RelativeIds(Scheme):
         if self.trained is None:
             return list(self.table)
         start, parts = self.window().to(self.table), self.table.split([*map(len, self.trained)], 1)
-        return [
-            start.repeat(len(part), 1).index_copy(1, torch.tensor(some, device=part.device), part)
-            for some, part in zip(self.trained, parts, strict=True)
+        where = [torch.tensor(some, dtype=torch.long, device=start.device) for some in self.trained]
+        tables = [
+            start.repeat(len(part), 1).index_copy(1, some, part)
+            for some, part in zip(where, parts, strict=True)
         ]
+        for table, entry in zip(tables, self.pinned, strict=False):
+            table[:, entry] = 0
+        return tables
 
     @staticmethod
     def window() -> Tensor:
         """(ENTRIES,) where biases start: at -16 for large differences, which training moves little,
         so that a thousand far tokens together still weigh nothing against a near one.
         """
-        return F.pad(-torch.arange(-NEAR, NEAR + 1.0).square(), (0, 1))
+        return F.pad(-torch.arange(-float(NEAR), NEAR + 1.0).square(), (0, 1))
 
     def bias(self, slots: Slots) -> Tensor | None:
         own = slots.ids[:, 1:] if self.from_target else slots.ids[:, :-1]

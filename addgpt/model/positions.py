@@ -45,7 +45,7 @@ class Slots:
     index  (K + 1,) the index in the text, from the first token ever read; None: nothing asks for it
     start  which index is the first token's of this pass
     seen   (B, T, R) which keys each token sees, -1 where there are fewer: local attention
-    known  what positions do to these tokens, where that was computed beforehand
+    known  what positions do to these tokens, if that was computed beforehand
     rows   (B,) which row of the biases known, and of `seen`, is whose; None: each has its own
     """
 
@@ -116,7 +116,7 @@ class IndexLearned(Scheme):
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        self.table = Embedding(config.places, config.width)
+        self.table = Embedding(config.index_count, config.width)
 
     def embed(self, x: Tensor, slots: Slots) -> Tensor:
         return x + self.table(slots.own_index)
@@ -132,7 +132,8 @@ class IndexSinusoidal(Scheme):
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        self.register_buffer("table", torch.empty(config.places, config.width), persistent=False)
+        table = torch.empty(config.index_count, config.width)
+        self.register_buffer("table", table, persistent=False)
 
     def embed(self, x: Tensor, slots: Slots) -> Tensor:
         return x + self.table[slots.own_index]
@@ -163,7 +164,7 @@ class IndexRotary(Scheme):
 
 
 class Alibi(Scheme):
-    """Attention falls with distance on a line (Press et al. 2022, arXiv:2108.12409).
+    """Attention falls linearly with distance (Press et al. 2022, arXiv:2108.12409).
 
     The slopes are 2^(-8 / H), 2^(-16 / H), ..., 2^-8, also where H is no power of two.
     """

@@ -1,5 +1,5 @@
-"""Rotary positions: queries and keys turn by angles proportional to positions (Su et al. 2021,
-arXiv:2104.09864). Several positions share the channels of a head (Heo et al. 2024,
+"""Rotary positions: queries and keys are rotated by angles proportional to positions (Su et al.
+2021, arXiv:2104.09864). Several positions share the channels of a head (Heo et al. 2024,
 arXiv:2403.13298): each pair of channels follows one.
 """
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from addgpt.config.architectures import GPTConfig
 from addgpt.model.attention import AttentionContext
 from addgpt.model.gpt import GPT, Attention, Block, split_heads
-from addgpt.model.layers import NORMS, Linear, Part, factorise, with_few_rows
+from addgpt.model.layers import NORMS, Linear, Part, Unchanged, factorise, with_few_rows
 
 # Which matrices of the stack make queries, keys and values (`share`).
 TIED = {"none": (0, 1, 2), "qk": (0, 0, 1), "kv": (0, 1, 1), "qkv": (0, 0, 0)}
@@ -69,7 +69,7 @@ class PositionAttention(Part):
         c = config
         self.key_heads = c.key_heads
         self.value = Linear(1, c.key_heads * (c.width // c.heads), c.width)
-        self.out = Linear(c.width, c.width)
+        self.out = Unchanged(c.width) if c.share == "vo" else Linear(c.width, c.width)
 
     def forward(self, x: Tensor, context: AttentionContext, depth: int = 0) -> Tensor:
         (value,) = split_heads(self.value(x), 1, self.key_heads)  # (B, G, T, D)

@@ -56,7 +56,7 @@ def open_run(path: Path) -> Run:
 
 
 def faults(path: Path) -> list[str]:
-    """What is damaged in a run folder, a line each. That something is not there is no fault.
+    """What is damaged in a run folder, a line each. A missing file is not a fault.
 
     Raises Unsupported for a run without damage that is of a task, or has a setting, that this
     version does not know.

@@ -123,7 +123,7 @@ def check_writable(folder: Path) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path, message: str | None = None) -> Iterator[None]:
-    """Hold a lock file, which goes with the process. Raises RunError.
+    """Hold a lock file, released when the process ends. Raises RunError.
 
     Where another process holds it, `message` is raised at once; without one, this waits.
     """

@@ -66,10 +66,7 @@ def load_recipe(name: str) -> Published:
     if name not in recipe_names():
         raise unknown("recipe", name, recipe_names())
     try:
-        data = read_toml(FOLDER / f"{name}.toml")
-        if "example" in data:
-            data["example"] = from_dict(Example, data["example"])
-        return from_dict(Published, data | {"name": name})
+        return from_dict(Published, read_toml(FOLDER / f"{name}.toml") | {"name": name})
     except ValueError as error:  # of TOML, too
         raise UsageError(f"{name}.toml: {error}") from None
 

@@ -1,6 +1,6 @@
 """What makes runs repeat one another: all settings that say what is learned and how, but the seed.
 
-This is the one rule: of `addgpt eval`, of sweeps, of the report and of the figures of seeds.
+`addgpt eval`, sweeps, the report and the figures of seeds all go by this one rule.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from addgpt.config.settings import to_dict
 ASIDE = ("train.device", "train.threads", "train.save_every", "train.keep")
 # Nor how often val is scored, unless that can end the training (`stop_at`).
 VALIDATION = ("train.eval_every", "train.eval_size")
-# What follows from other settings, and is not told where recipes differ.
+# What follows from other settings, and is not named where recipes differ.
 DERIVED = ("model.vocab", "model.context", "model.levels", "model.visible", "model.used")
 
 

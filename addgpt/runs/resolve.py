@@ -15,16 +15,19 @@ from addgpt.config.architectures import (
 )
 from addgpt.config.errors import UsageError
 from addgpt.config.schema import RunConfig, TrainConfig, trained
-from addgpt.config.settings import names_of, to_dict, unknown, with_settings
+from addgpt.config.settings import as_text, names_of, to_dict, unknown, with_settings
 from addgpt.locality import LocalTrace, not_local
 from addgpt.runs.curriculum import curriculum
 from addgpt.task import Task
 from addgpt.task_lookup import is_file, lasting, load_task, task_class
 
 
-def parse_pairs(pairs: tuple[str, ...]) -> dict[str, str]:
-    """`("digits=3",)` as `{"digits": "3"}`. Raises ValueError, too if a key has two values."""
-    settings: dict[str, str] = {}
+def parse_pairs(pairs: tuple[str, ...], **short: Any) -> dict[str, Any]:
+    """`("digits=3",)` as `{"digits": "3"}`, with what has options of its own, unless it is None.
+
+    Raises ValueError, too if a key has two values.
+    """
+    settings = {key: as_text(value) for key, value in short.items() if value is not None}
     for pair in pairs:
         key, sign, value = pair.partition("=")
         if not sign or not key.strip():

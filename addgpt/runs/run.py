@@ -35,7 +35,7 @@ CERTIFICATE = "certificate.json"
 KEPT = "kept"  # the folder of weights along the training (`keep=log`)
 STATE, PREVIOUS = "state.safetensors", "state.previous.safetensors"
 
-RESULTS = "results"  # where runs are kept unless it is said where
+RESULTS = "results"  # where runs are kept by default
 
 # The calculator that comes with the package.
 SHIPPED = Path(__file__).parents[1] / "pretrained" / "calculator"
@@ -106,7 +106,7 @@ class Run:
         return digest_of(json.loads(files.read_checked(self.path / CONFIG))["model"])
 
     def task(self) -> Task:
-        """The task, with its options. Raises ValueError if this version has none such."""
+        """The task, with its options. Raises ValueError if this version does not have it."""
         if self._task is None:
             self._task = load_task(self.config.task, self.config.options)
         return self._task
@@ -276,7 +276,7 @@ def is_empty(path: Path) -> bool:
 def run_path(name: str | Path) -> Path:
     """The folder of a run that a person names: a path, or `calculator`, which is the shipped one.
 
-    A folder of one's own that is called so: `./calculator`. A folder with nothing but the scores of
+    A folder of your own with that name is `./calculator`. A folder with nothing but the scores of
     the shipped run stands for it.
     """
     path = Path(name)

@@ -83,7 +83,8 @@ class Pages:
             yield message("answer", text=f"error: {error}", right=False)
 
     async def attention(self, request: Request) -> Response:
-        """What was looked at; asked for by a problem, and in the lines after it its completion."""
+        """What each head attended to; asked for by a problem, then on further lines its
+        completion."""
         asked = (await request.body()).decode(errors="replace")
         async with self._place(), self.model:
             return JSONResponse(await run_in_threadpool(self._attention, asked))

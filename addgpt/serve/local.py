@@ -32,7 +32,7 @@ HEADERS = [("x-content-type-options", "nosniff"), ("cache-control", "no-store")]
 OWN = ("same-origin", "none")  # of `Sec-Fetch-Site`: our page, or what a person typed
 LARGEST_BODY = 1 << 18  # bytes
 PATIENCE = 3.0  # seconds for a whole request to come, for an answer to be read, for the next one
-CROWD = 100  # connections that keep the server waiting; with more, there is no patience
+CROWD = 100  # connections that keep the server waiting; with more, all of these are cut off
 
 
 class Server(uvicorn.Server):
@@ -64,7 +64,7 @@ class Server(uvicorn.Server):
             await app(scope, receive, send)
 
     async def on_tick(self, counter: int) -> bool:
-        """Ten times a second: cut off who has kept the server waiting for too long."""
+        """Ten times a second: cut off clients that have kept the server waiting for too long."""
         now, before, self.waiting = time.monotonic(), self.waiting, {}
         connections: list[Any] = list(self.server_state.connections)
         for one in connections:

@@ -4,8 +4,8 @@
     POST /v1/completions         the raw text that the model writes after a prompt, `128+367=`
     POST /v1/chat/completions    the answer to the problem of the last message, `128 + 367`: `495`
 
-Decoding is greedy; `temperature` and the like are passed over. What cannot be asked, and `stream`,
-is refused with status 400 and one line.
+Decoding is greedy; `temperature` and the like are ignored. What cannot be asked, and `stream`, is
+refused with status 400 and one line.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from addgpt.sweep.worker import Commands, Worker
 from addgpt.task_lookup import task_class
 
 ATTEMPTS = 3  # at a run whose Ray worker is lost
-STOP = ".stop"  # a file in the folder of a sweep: Ray's tasks are to save and stop
+STOP = ".stop"  # a file in the folder of a sweep: tells Ray's tasks to save and stop
 POLL_SECONDS = 0.2  # between checks of a Ray task on its run, and on that file
 
 
@@ -92,7 +92,7 @@ class RayEngine(contextlib.AbstractContextManager):
     `device = "cuda"`. Raises ValueError if Ray is not installed.
 
     `address` is that of a cluster, as `ray start --head` prints it; None starts Ray on this machine
-    with so many cores. `workers` are runs at a time: by default as many as there is room for.
+    with that many cores. `workers` are runs at a time: by default as many as there is room for.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class RayEngine(contextlib.AbstractContextManager):
 
 
 class Task:
-    """A run as a task of Ray, begun again if it is lost."""
+    """A run as a task of Ray, restarted if it is lost."""
 
     def __init__(self, engine: RayEngine, job: Planned) -> None:
         run = job.open(job.config.train.threads or 1)

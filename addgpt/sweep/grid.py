@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from addgpt.config.errors import UsageError
-from addgpt.config.settings import as_text, check_settings, from_dict, setting
+from addgpt.config.settings import as_text, check_settings, from_dict, setting, unknown
 from addgpt.runs.files import read_toml
 from addgpt.runs.published import with_recipe
 
@@ -49,7 +49,10 @@ class Case:
             raise UsageError(f"{wanted}, not {self.name!r}")
 
     def combination(self, task: str) -> Combination:
-        settings = with_recipe(self.recipe, task, self.set)[1] if self.recipe else self.set
+        try:
+            settings = with_recipe(self.recipe, task, self.set)[1] if self.recipe else self.set
+        except ValueError as error:
+            raise UsageError(f"case {self.name}: {error}") from None
         return Combination(self.name, f"{self.name}-s", _texts(settings))
 
 
@@ -57,7 +60,7 @@ class Case:
 class Grid:
     """A sweep as its file says it.
 
-    `cases_of` is a grid in the same folder whose cases come along, but for those `without`.
+    `cases_of` is a grid in the same folder whose cases are taken, too, but for those `without`.
     """
 
     name: str
@@ -78,7 +81,7 @@ class Grid:
             raise UsageError("task is missing; `addgpt tasks` lists the tasks")
         if not 0 < len(self.seeds) == len({*self.seeds}):
             raise UsageError(f"seeds must be different whole numbers, not {[*self.seeds]}")
-        if ".." in Path(self.out).parts:  # a file from a stranger keeps to its place
+        if ".." in Path(self.out).parts:  # a file from a stranger writes nowhere else
             raise UsageError(f"out must not contain .., as {self.out!r} does")
         for key, values in self.grid.items():
             if not (isinstance(values, list) and values):
@@ -118,10 +121,10 @@ def load_grid(name: str) -> Grid:
     """A grid by its name or the path of its file. Raises ValueError."""
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     if not path.is_file():
-        raise UsageError(f"unknown grid {name!r}; valid: {', '.join(grid_names())}, or a toml file")
+        raise unknown("grid", name, grid_names(), " (a name, or a file NAME.toml)")
     try:
         grid = _read(path)
-        grid = replace(grid, case=grid.case + _cases_of(grid, path))
+        grid = replace(grid, case=grid.case + _cases_of(grid, path.parent))
         assert grid.combinations  # or it says what is wrong with them
     except ValueError as error:  # of TOML and Unicode too
         raise UsageError(f"{path}: {error}") from None
@@ -135,18 +138,22 @@ def _read(path: Path) -> Grid:
     return from_dict(Grid, data | {"name": path.stem})
 
 
-def _cases_of(grid: Grid, path: Path) -> tuple[Case, ...]:
+def _cases_of(grid: Grid, folder: Path) -> tuple[Case, ...]:
     """The cases of another grid, but for those that are not wanted."""
-    name, there = grid.cases_of, path.parent / f"{grid.cases_of}.toml"
-    if not name and not grid.without:
+    if not grid.cases_of:
+        if grid.without:
+            raise UsageError("without leaves out cases of another grid; cases_of must name it")
         return ()
-    if not (re.fullmatch(NAME, name) and there.is_file()):
-        raise UsageError(f"cases_of must be the name of a grid in {path.parent}, not {name!r}")
-    other = _read(there)
+    others = {file.stem: file for file in folder.glob("*.toml")}
+    if grid.cases_of not in others:
+        raise unknown("grid", grid.cases_of, others, f" in cases_of (the files in {folder})")
+    other = _read(others[grid.cases_of])
     if other.cases_of or not other.case:
-        raise UsageError(f"cases_of takes the [[case]]s of {name}, which must have its own")
-    if not {*grid.without} <= {case.name for case in other.case}:
-        raise UsageError(f"without must be a list of cases of {name}, not {[*grid.without]}")
+        raise UsageError(f"cases_of takes the [[case]]s of {other.name}, which must have its own")
+    names = [case.name for case in other.case]
+    for name in grid.without:
+        if name not in names:
+            raise unknown("case", name, names, f" of {other.name} in without")
     return tuple(case for case in other.case if case.name not in grid.without)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,7 +39,7 @@ class Planned:
         return self.grid.folder / self.name
 
     def open(self, threads: int) -> Run:
-        """The run, its folder made if it is new; on so many threads if the grid does not say.
+        """The run, its folder made if it is new; on `threads` threads if the grid does not say.
 
         A run that is resumed keeps its threads, as long as they are not more. Raises RunError.
         """
@@ -69,25 +70,40 @@ def plan_sweep(grid: Grid, on_this_machine: bool = True) -> list[Planned]:
     """The runs of a grid, first seeds first. Trains and writes nothing.
 
     Raises:
-        ValueError: a combination that cannot be, is there twice, or differs from the run that is
+        ValueError: a combination that is invalid, is there twice, or differs from the run that is
             already in its folder.
-        RunError: something that is no run in the place of one.
+        RunError: something else stands in the place of a run.
     """
     command, facts, names = command_line(), versions(), dict[str, str]()
     bases = []
+
+    def checked(settings: dict[str, str]) -> RunConfig:
+        config = configure(grid.task, grid.common | settings, 0, command, facts)
+        device = config.train.device if on_this_machine else "cpu"  # not known from here
+        check_trainable(replace(config, train=replace(config.train, device=device)))
+        return config
+
     for one in grid.combinations:
         try:
-            config = configure(grid.task, grid.common | one.settings, 0, command, facts)
-            device = config.train.device if on_this_machine else "cpu"  # not known from here
-            check_trainable(replace(config, train=replace(config.train, device=device)))
+            config = checked(one.settings)
         except ValueError as error:
-            raise UsageError(f"{grid.name}, {one.name}: {error}") from None
+            where = "[set]" if _message(checked, {}) == str(error) else one.name
+            raise UsageError(f"{grid.name}.toml, {where}: {error}") from None
         same = names.setdefault(json.dumps(to_dict(config)), one.name)
         if same != one.name:
-            raise UsageError(f"{grid.name}: {same} and {one.name} are the same settings")
+            raise UsageError(f"{grid.name}.toml: {same} and {one.name} are the same settings")
         bases.append(Planned(grid, one, config))
     seeded = (replace(b, config=replace(b.config, seed=s)) for s in grid.seeds for b in bases)
     return [replace(one, status=_status(one)) for one in seeded]
+
+
+def _message(action: Callable[..., object], *words: object) -> str:
+    """What is wrong with some settings, if anything."""
+    try:
+        action(*words)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def held_out(run: Run) -> dict[str, float]:

@@ -39,7 +39,7 @@ def run_sweep(
     rows = {one.name: _row(one) for one in planned}
     going: dict[str, tuple[Planned, Worker | Task]] = {}
     waiting = deque(one for one in planned if one.status != "done")
-    lock = locked(grid.folder / ".lock", f"another process is at the sweep in {grid.folder}")
+    lock = locked(grid.folder / ".lock", f"another process is running the sweep in {grid.folder}")
     connected = engine if waiting else contextlib.nullcontext()
 
     def write() -> None:
@@ -48,7 +48,7 @@ def run_sweep(
 
     with lock, LiveTable([*rows.values()]) as table, stop_requests() as asked, connected:
         write()
-        while going or (waiting and not asked):
+        while True:
             while waiting and len(going) < engine.workers and not asked:
                 job = waiting.popleft()
                 try:
@@ -58,6 +58,8 @@ def run_sweep(
                     rows[job.name] |= {"state": "failed", "error": str(error)}
             if table.changed():
                 write()
+            if not going:
+                break
             time.sleep(POLL_SECONDS)
             for name, (job, run) in list(going.items()):
                 if asked:
@@ -67,14 +69,12 @@ def run_sweep(
                 if reason is not None:
                     rows[name] |= _end(job, reason, bool(asked))
                     del going[name]
-        if table.changed():
-            write()
     left = any(row["state"] in ("waiting", "interrupted") for row in rows.values())
     return list(rows.values()), bool(asked) and left
 
 
 def _row(job: Planned) -> Row:
-    """How a run stands before the sweep."""
+    """The state of a run before the sweep."""
     row: Row = {"run": job.name, "combination": job.combination.name}
     row |= {"settings": job.combination.settings, "seed": job.config.seed}
     row |= {"state": "", "error": "", "step": 0, "steps": job.config.train.steps}
@@ -97,7 +97,7 @@ def _progress(job: Planned) -> Row:
 
 
 def _end(job: Planned, reason: str, stopping: bool) -> Row:
-    """How a run stands once it is done, or has ended for a reason."""
+    """The state of a run once it is done, or has ended for a reason."""
     if reason:
         return {"state": "interrupted"} if stopping else {"state": "failed", "error": reason}
     return {"state": "done"} | (held_out(Run(job.path)) if job.grid.eval else {})

@@ -1,4 +1,4 @@
-"""How a sweep goes: a live table on a terminal, plain lines elsewhere; and what came of it."""
+"""The progress of a sweep: a live table on a terminal, plain lines elsewhere; and its outcome."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class LiveTable(Live):
         return max(together, *(seconds_left(row) or 0.0 for row in going))
 
     def table(self) -> Table:
-        """As many runs as fit on the terminal, those that change first."""
+        """As many runs as fit on the terminal, the active ones first."""
         left, room = self.all_left(), max(1, self.console.height - 7)
         caption = tally(self.rows) + (f"; ETA {clock(left)}" if left else "")
         names = ("run", "state", "step", "val exact", "ETA")

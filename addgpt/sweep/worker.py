@@ -1,7 +1,7 @@
-"""A Python that carries out one run after another, so that torch is loaded only once.
+"""A Python process that carries out one run after another, so that torch is loaded only once.
 
 Orders come by its stdin, a line each: a log, a number of threads and commands, which are the words
-after `addgpt`. What they say goes to the log, which is removed once all is done; a command that
+after `addgpt`. Their output goes to the log, which is removed once all is done; a command that
 fails ends the process, so that no run is left with what another has spoilt. The end of stdin means
 that the sweep wants it to stop, or is gone: the run saves first.
 """
@@ -24,13 +24,13 @@ from typing import Any
 LOG = "sweep.log"
 TAIL = 3  # lines of it that say why a run failed
 PROGRAM = "from addgpt.sweep.worker import serve; from addgpt.cli.main import main; serve(main)"
-AGAIN_SECONDS = 0.2  # between requests to stop: between training and scoring nobody listens
+AGAIN_SECONDS = 0.2  # between requests to stop: between training and scoring none is heard
 
 Commands = Sequence[Sequence[str]]
 
 
 class Worker:
-    """Such a process, seen from the sweep; begun when there is something to do, and again if it
+    """Such a process, seen from the sweep; started when there is something to do, and again if it
     has died. It keeps to these cores where the system lets one choose (() is all)."""
 
     def __init__(self, cores: Sequence[int] = (), variables: Mapping[str, str] | None = None):
@@ -106,7 +106,7 @@ def serve(main: Callable[[Sequence[str]], object]) -> None:
             try:
                 main(words)
             except SystemExit:
-                signal.signal(signal.SIGTERM, signal.SIG_IGN)  # all is saved: it may end in peace
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)  # all is saved: this is no failure
                 raise
         sys.stdout.flush()
         os.unlink(log)

@@ -1,9 +1,9 @@
-"""An auxiliary loss: some heads of the last block must tell what the task says of each slot.
+"""An auxiliary loss: some heads of the last block must predict the task's number for each slot.
 
-A linear regression on the output of each of these heads, at the slot that writes a token, is to
-give a number that the token follows from, such as the running sum that a digit of a product ends
-in (Bai et al. 2025, arXiv:2510.00184). The model itself stays as it is: the regressions are kept
-with the optimizers, and are gone when training is over.
+A linear regression on the output of each of these heads, at the slot that writes a token, must give
+a number that determines the token, such as the running sum whose last digit is a digit of a product
+(Bai et al. 2025, arXiv:2510.00184). The model itself is unchanged: the regressions are saved with
+the optimizers, and dropped when training is over.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class AuxiliaryLoss(nn.Module):
         model.blocks[-1].register_forward_pre_hook(self._enter)
 
     def _enter(self, block: nn.Module, given: tuple) -> tuple | None:
-        """Let what attention finds in the block be kept, while the model is in training."""
+        """Have what attention computes in the block kept, while the model is in training."""
         if not block.training:
             return None
         x, context, depth = given
@@ -71,7 +71,7 @@ class AuxiliaryLoss(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class _Kept(AttentionContext):
-    """An `AttentionContext` that hands on what attention finds."""
+    """An `AttentionContext` that passes on what attention computes."""
 
     keep: Callable[[Tensor], None]
 
@@ -87,7 +87,7 @@ class _Kept(AttentionContext):
 
 
 def auxiliary_loss(task: Task, model: Model, settings: TrainConfig) -> AuxiliaryLoss | None:
-    """What a run asks for; None: nothing. Raises UsageError where there can be none."""
+    """The auxiliary loss that a run asks for, if any. Raises UsageError where there can be none."""
     if not settings.aux:
         return None
     check_auxiliary(task, isinstance(model, GPT))

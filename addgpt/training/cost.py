@@ -4,8 +4,8 @@ Operations are those of the matrix products, counted on the model itself without
 `FlopCounterMode` on tensors that have shapes but no memory); a product of (m, k) and (k, n) is
 2 m k n. A common estimate is 6 a weight and token for training and 2 for a forward pass (Kaplan
 et al. 2020, arXiv:2001.08361); ours also count attention and padding, and leave out what the last
-block saves where few tokens are scored. Local attention looks at a few keys of each token, however
-long the text is; those are counted from the ids.
+block saves where few tokens are scored. With local attention a token sees a few keys, however long
+the text is; those are counted from the ids.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ HARDWARE = {
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one example of a kind: tokens, and FLOPs of a forward pass and of training on it."""
+    """The cost of one example: tokens, and FLOPs of a forward pass and of training on it."""
 
     what: str
     tokens: float
@@ -58,7 +58,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Plan:
-    """Of a whole training: what its steps draw and compute, padding included."""
+    """The cost of a whole training: what its steps draw and compute, padding included."""
 
     example: Cost
     examples: int
@@ -72,11 +72,11 @@ class Plan:
 
     @property
     def flops(self) -> float:
-        """Of the training steps."""
+        """FLOPs of the training steps."""
         return self.example.training * self.examples
 
     def seconds(self, rate: float, gpu: bool) -> float:
-        """Of the training steps, at so many FLOP/s."""
+        """Time of the training steps at `rate` FLOP/s."""
         return max(self.flops / rate, self.steps * STEP if gpu else 0.0)
 
 
@@ -93,7 +93,7 @@ def flops(model: Model, batch: Batch) -> tuple[int, int]:
 
 def _local_attention(model: Model, batch: Batch, places: int) -> int:
     """FLOPs of the products of queries with the keys they see, and of weights with values, where
-    the last block has so many queries a row."""
+    the last block has that many queries a row."""
     config = model.config
     assert isinstance(config, GPTConfig)
     rows, length, seen = (
@@ -119,7 +119,7 @@ def by_length(config: RunConfig) -> list[Cost]:
 
 
 def plan(config: RunConfig, examples: int | None = None) -> Plan:
-    """The cost of training, of all steps or of so many examples."""
+    """The cost of training, on all steps or on a given number of examples."""
     if isinstance(config.model, TableConfig):
         name = config.model.architecture
         raise UsageError(
@@ -144,7 +144,7 @@ def plan(config: RunConfig, examples: int | None = None) -> Plan:
 
 
 def speed(config: RunConfig, seconds: float = 2.0) -> float:
-    """FLOP/s that training steps reach on this machine, measured for about so long."""
+    """FLOP/s that training steps reach on this machine, measured for about `seconds`."""
     task, train = load_task(config.task, config.options), config.train
     device = pick_device(train.device)
     model = build(config.model, config.seed).to(device).train()

@@ -46,7 +46,7 @@ class World:
         return self.rank == 0
 
     def shard(self, batch: Batch) -> Batch:
-        """This worker's rows of a batch: every `size`-th in order of length, so all work alike."""
+        """This worker's rows of a batch: every `size`-th in order of length, for equal work."""
         if self.size == 1:
             return batch
         return batch.rows(np.argsort(batch.lengths, kind="stable")[self.rank :: self.size])

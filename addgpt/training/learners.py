@@ -99,7 +99,7 @@ class GradientLearner:
         if self.auxiliary is not None:
             with torch.no_grad():
                 for name, own in self.auxiliary.state_dict().items():
-                    own.copy_(state[f"aux.{name}"])
+                    own.copy_(state.get(f"aux.{name}", own))  # if the training so far had none
 
 
 class CountLearner:
@@ -138,7 +138,7 @@ def learner(
 
 
 def batches_of_like_length(batch: Batch, rows: int) -> Iterator[Batch]:
-    """A batch as it passes through the model: so many rows of like length at a time (0: all)."""
+    """A batch as it passes through the model: `rows` of similar length at a time (0: all)."""
     if not rows or rows >= len(batch):
         yield batch
         return

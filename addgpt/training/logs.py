@@ -5,9 +5,9 @@
     wandb        the project addgpt of Weights & Biases (WANDB_MODE=offline: files of the run)
     trackio      the project addgpt of Trackio
 
-metrics.jsonl is written in any case. A training that is resumed goes on with the same curve: what
-came after its checkpoint is taken back where the log allows that. Trackio knows runs by their names
-alone: the curve that goes on is the latest of that name.
+metrics.jsonl is written in any case. A resumed training goes on with the same curve: what came
+after its checkpoint is removed where the log allows that. Trackio knows runs only by name: the
+latest run of that name goes on.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import hashlib
 import importlib.util
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +26,15 @@ from addgpt.config.settings import to_dict
 from addgpt.evaluation.schema import csv_text
 from addgpt.runs.files import RunError, check_writable, write_atomically
 from addgpt.runs.run import Run
+from addgpt.training.progress import TrainingProgress, least_loss
 
 if TYPE_CHECKING:
     from addgpt.training.loop import TrainState
 
 KINDS = ("csv", "tensorboard", "wandb", "trackio")
 PROJECT = "addgpt"
+
+OnStep = Callable[["TrainState"], None]
 
 
 class Log:
@@ -113,8 +116,8 @@ class Log:
         import trackio
 
         name = {"project": PROJECT, "name": self.run.name}
-        how = "allow" if self.begun else "never"  # a new run of a name that there was is another
-        told = contextlib.redirect_stdout(sys.stderr)  # where what is not asked for goes
+        how = "allow" if self.begun else "never"  # else a new run would continue an old one
+        told = contextlib.redirect_stdout(sys.stderr)  # stdout is for what was asked
         with told:
             trackio.init(**name, config=self._settings(), resume=how)
 
@@ -127,6 +130,33 @@ class Log:
                 trackio.finish()
 
         self.write, self.end = write, end
+
+
+@contextlib.contextmanager
+def followed(
+    run: Run, kinds: Iterable[str] = (), quiet: bool = False, on_step: OnStep | None = None
+) -> Iterator[OnStep]:
+    """What `train` is to call after each step: it shows progress, keeps logs, calls `on_step`."""
+    smoothed = least_loss(run.config.train.label_smoothing, run.config.model.vocab)
+    with contextlib.ExitStack() as stack:
+        called: list[OnStep] = [stack.enter_context(TrainingProgress(quiet, smoothed))]
+        called += [stack.enter_context(Log(kind, run)) for kind in kinds]
+        called += [on_step] if on_step else []
+
+        def after_step(state: TrainState) -> None:
+            for one in called:
+                one(state)
+
+        yield after_step
+
+
+def checked(kinds: str | Iterable[str]) -> tuple[str, ...]:
+    """One kind of log or several, each once. Raises as `check` does."""
+    one = isinstance(kinds, str) or not isinstance(kinds, Iterable)
+    found: list[Any] = [kinds] if one else [*kinds]
+    for kind in found:
+        check(kind)
+    return tuple(dict.fromkeys(found))
 
 
 def check(kind: str, folder: Path | None = None) -> None:

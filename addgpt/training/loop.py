@@ -31,7 +31,7 @@ from addgpt.training.signals import stop_requests
 __all__ = ["Diverged", "Interrupted", "TrainState", "VAL_SEED", "WorkerLost", "train"]
 
 VAL_SEED = 1_000_003  # the evaluation set has its own stream, whatever the training seed
-KEPT_APART = 2**0.25  # a step over the one before, of those that `keep=log` keeps
+KEPT_APART = 2**0.25  # ratio of successive steps that `keep=log` keeps
 DROPOUT = 1  # fourth part of a seed: the model's random numbers (dropout), not those of problems
 
 
@@ -150,7 +150,7 @@ class Loop:
             self.save()  # or resuming before the first checkpoint would start at random
 
     def _threads(self, checkpoint: tuple | None) -> int:
-        """As many as are asked for, or as until the checkpoint, or as pay and are free."""
+        """As many as asked for, or as before the checkpoint, or as pay off and are free."""
         asked = self.settings.threads
         if not asked and checkpoint is not None:  # more would change the last bits of sums
             asked = min(int(checkpoint[1].get("threads", 0)), usable_cores())
@@ -159,7 +159,7 @@ class Loop:
         return prepare(asked, weights, rows * self.task.longest()).number
 
     def _compute_dtype(self, checkpoint: tuple | None) -> torch.dtype:
-        """The type of matrix products: where `auto` is to choose, as until the checkpoint."""
+        """The type of matrix products: for `auto`, the one used up to the checkpoint."""
         asked = self.settings.precision
         if asked == "auto" and checkpoint is not None:
             asked = "bfloat16" if checkpoint[1].get("bfloat16") else "float32"
@@ -266,7 +266,7 @@ class Loop:
         self.run.save(self.kept, tensors, progress)
 
     def keep(self) -> None:
-        """Write the weights to stay, if they are of a step that does."""
+        """Write the weights of this step to `kept/`, if it is one to keep."""
         if self.settings.keep == "log" and self.world.main and is_kept(self.state.step):
             self.run.keep(self.kept, {"step": self.state.step, "examples": self.state.examples})
 

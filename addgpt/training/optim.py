@@ -20,7 +20,7 @@ SCHEDULES = {
     "wsd": lambda done, age: min(1.0, (1.0 - done) / DECAY_SHARE),
     "inverse_sqrt": lambda done, age: age**-0.5,
 }
-DECAY_SHARE = 0.2  # of the steps after warm-up, in which `wsd` lets the rate fall
+DECAY_SHARE = 0.2  # share of the steps after warm-up in which the rate of `wsd` falls
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 

@@ -39,11 +39,11 @@ def least_loss(smoothing: float, vocab: int) -> float:
 class TrainingProgress:
     """The callback that shows training: `with TrainingProgress() as shown: train(run, shown)`.
 
-    A terminal that goes away ends the talk, not the training.
+    If the terminal goes away, the display ends, not the training.
 
     Args:
         quiet: show nothing.
-        smoothed: the part of the training loss that is there by label smoothing, see `least_loss`.
+        smoothed: the part of the training loss that label smoothing causes, see `least_loss`.
     """
 
     def __init__(self, quiet: bool = False, smoothed: float = 0.0) -> None:
@@ -114,7 +114,7 @@ def counted(
 ) -> Iterator:
     """The items, with a bar on stderr that says how much of the total has passed.
 
-    `size` is how much of it an item is.
+    `size` says how much one item is.
     """
     if not sys.stderr.isatty():
         yield from items

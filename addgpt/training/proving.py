@@ -1,7 +1,7 @@
 """Trained until proved: what a model still gets wrong becomes part of what it is trained on.
 
 After the steps that were asked for, all contexts of the trace are judged (addgpt/evaluation/
-certificate.py). While some are wrong, or won by little, training goes on in rounds: part of each
+certificate.py). While some are wrong, or right by little, training goes on in rounds: part of each
 batch are problems of the train split that contain them.
 """
 

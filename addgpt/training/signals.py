@@ -21,8 +21,8 @@ class StopRequests:
         return bool(self.received)
 
     def handle(self, number: int, frame: Any) -> None:
-        """Note a signal. A second Ctrl-C stops at once; others may well come twice, as from a
-        launcher and from whoever it has them from."""
+        """Note a signal. A second Ctrl-C stops at once; other signals may come twice, from a
+        launcher and from its own parent."""
         if number == signal.SIGINT and signal.SIGINT in self.received:
             raise KeyboardInterrupt
         self.received.append(number)
@@ -30,7 +30,7 @@ class StopRequests:
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[StopRequests]:
-    """Collect SIGINT, SIGTERM, SIGHUP and SIGUSR1 instead of dying of them.
+    """Collect SIGINT, SIGTERM, SIGHUP and SIGUSR1 instead of being killed by them.
 
     Signals that are ignored (nohup) stay so. Outside the main thread the caller handles signals,
     and nothing is collected.

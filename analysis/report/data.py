@@ -71,7 +71,7 @@ class Group:
 def chosen(folder: Path) -> tuple[dict[str, Path], int]:
     """The runs in a folder that are shown, by name, and how many are not.
 
-    Reference runs, in a folder `reference`, are left out, so that one's own are not added to them;
+    Reference runs, in a folder `reference`, are left out, so that your own are not mixed with them;
     they are shown where there are no others, or if their folder is asked for.
     """
     found = load.find(folder)
@@ -95,7 +95,7 @@ def read(folder: Path, progress: Progress) -> tuple[list[RunData], list[str]]:
 
 
 def group(runs: list[RunData]) -> list[Group]:
-    """Runs that differ in nothing but the seed together, in order of task, then of name."""
+    """Groups of runs that differ only in the seed, in order of task, then of name."""
     together: dict[str, list[RunData]] = {}
     for run in runs:
         together.setdefault(json.dumps(run.recipe, sort_keys=True), []).append(run)

@@ -18,7 +18,7 @@ HELD_OUT = ("held out", "special problems, held out")
 SEEN = ("none held out", "special problems, none held out")
 NEAR = (*HELD_OUT, *SEEN)
 KINDS = (*NEAR, *(f"{kind}, longer than trained on" for kind in NEAR))
-REACHED = (0.5, 0.9, 0.99, 1.0)  # shares of val whose first reaching is told
+REACHED = (0.5, 0.9, 0.99, 1.0)  # shares of val: the report says when each was first reached
 ROWS = 6  # validation passes in the table below the curves
 
 

@@ -222,13 +222,13 @@ def _durations(seconds: Iterable[float]) -> str:
 
 
 def _bits(nats: float) -> str:
-    """Loss in other words: `2.120 bits, perplexity 4.35`."""
+    """Loss in other units: `2.120 bits, perplexity 4.35`."""
     perplexity = math.exp(min(nats, LARGEST_EXPONENT))
     return f"{nats / math.log(2):.4g} bits, perplexity {perplexity:.4g}"
 
 
 def _short(text: object) -> str:
-    """A text of a file, not longer than anybody reads."""
+    """A text of a file, its end cut off if it is long."""
     text = str(text)
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}… (cut)"
 

@@ -2,8 +2,8 @@
 
 The panels are those of `analysis.figures`, drawn onto matplotlib's axes; the artists on them are
 written here. Colours of `analysis.style` become CSS variables, so that a drawing follows light and
-dark. What repeats from drawing to drawing (looks, axes) stands on the page once; points are whole
-numbers, each less than a pixel of the screen.
+dark. What repeats from drawing to drawing (styles, axes) stands on the page once; points are whole
+numbers, in units smaller than a pixel of the screen.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ class Drawings:
             yield "", self._share(path)
 
     def _side(self, side: Axis) -> str:
-        """An axis: its ticks with their texts, its grid and line, and what it says it is."""
+        """An axis: its ticks with their texts, its grid and line, and its label."""
         axis, upright = side.axes, side is side.axes.yaxis
         (left, bottom), (right, top) = _units(axis, axis.bbox.get_points())
         low, high = sorted(side.get_view_interval())
@@ -250,9 +250,9 @@ def _empty(axis: Axes) -> None:
 
 
 def _merged(elements: Iterable[Element]) -> str:
-    """The elements as markup, those of like look that follow one another as one; texts come last.
+    """The elements as markup, successive ones of one style joined; texts come last.
 
-    Each text has a place of its own, so they can be sorted by their looks.
+    Each text has a place of its own, so they can be sorted by style.
     """
     texts = sorted(one for one in elements if one[1].startswith("<text"))
     others = [one for one in elements if one[1] and not one[1].startswith("<text")]
@@ -300,7 +300,7 @@ def _text(x: int, y: int, text: str) -> str:
 
 
 def _outline(one: Artist, path: Path) -> str:
-    """A path of straight lines in few letters: they are relative, those to nowhere are left out."""
+    """A short path of straight lines: relative, without those of length zero."""
     codes = path.codes
     if codes is None:
         codes = [Path.MOVETO, *[Path.LINETO] * (len(path.vertices) - 1)]
@@ -320,7 +320,8 @@ def _outline(one: Artist, path: Path) -> str:
 
 
 def _joined(steps: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Steps along one direction, as along the edge of a frame, as one; those to nowhere as none."""
+    """Steps in one direction, as along the edge of a frame, joined; those of length zero
+    dropped."""
     found: list[tuple[int, int]] = []
     for across, up in steps:
         before = found[-1] if found else (0, 0)

@@ -1,6 +1,6 @@
 """Studies: the numbers behind a page of docs/, and how its figure is drawn.
 
-Each is a module with three functions: `collect(*places)` makes a table of folders of runs (or of
+Each is a module with three functions: `collect(*places)` makes a table from folders of runs (or
 files of such tables), `draw(table)` a figure, `describe(table)` a text. `addgpt study NAME` calls
 them. `common` holds what they share; `english` makes the text that `pretraining` reads.
 """
@@ -33,6 +33,10 @@ STUDIES = {
     "pretraining": (
         "the runs of docs/pretraining.md",
         "loss on Shakespeare, pretrained and from scratch",
+    ),
+    "recipes": (
+        "addgpt sweep recipes, or folders of scored runs named for their recipe",
+        "exact match by length over the longest trained length, a line per published recipe",
     ),
     "smallest": (
         "addgpt sweep smallest, then addgpt eval results/smallest --suite ten-digit",

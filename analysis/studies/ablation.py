@@ -4,10 +4,10 @@
     addgpt study ablation results/ablation-add --csv FILE --png FILE
 
 Several folders are several columns of the table and panels of the figure; a table that --csv wrote
-stands for the folders it was made from. A difference to `default`
-is that of runs of the same seed, which are asked the same problems; its 95 % interval is Student's
-t over these pairs, so it allows for the luck of seeds. A time is known no finer than validations
-are apart: its differences are taken to vary at least as those of times rounded to them do.
+can take the place of the folders it was made from. A difference to `default` is that of runs of the
+same seed, which are asked the same problems; its 95 % interval is Student's t over these pairs, so
+it allows for the luck of seeds. A time is known only to the interval between validations: the
+variance of its differences includes that of such rounding.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ EFFECTS = ("sweep task measure case runs n seeds reached median worst difference
 
 @dataclass(frozen=True)
 class Measure:
-    """Something that is measured of a run; `of` takes it from `collect`.
+    """Something that is measured on a run; `of` takes it from `collect`.
 
-    It is NaN where it is missing and inf where a goal was not reached. Columns of `collect`, where
-    there are such: `resolution` says in which steps it is measured, `counts` on how many problems
-    or characters.
+    It is NaN where it is missing and inf where a goal was not reached. `resolution` and `counts`
+    name columns of `collect`, if any: the step in which it is measured, and on how many problems or
+    characters.
     """
 
     label: str
@@ -216,7 +216,7 @@ def _panel(axis: Axes, rows: pd.DataFrame, cases: Sequence[str], measure: Measur
         look = LOOKS[("better" if better else "worse") if clear else "not told apart"]
         half = row["high"] - row["difference"]
         axis.errorbar(row["difference"], height, xerr=half, ls="", ms=6, lw=1.4, **look)
-    # A wide interval of one case runs out of the panel rather than pressing the others together.
+    # A wide interval of one case runs out of the panel rather than squeezing the others.
     ends = rows.loc[rows.index.isin(cases), ["difference", "low", "high"]].stack().dropna()
     low, high = np.percentile([*ends, 0.0], [2, 98])
     axis.set(xlim=(low - 0.1 * (high - low or 1), high + 0.1 * (high - low or 1)), ylabel="")

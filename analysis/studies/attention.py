@@ -58,7 +58,7 @@ def draw(table: pd.DataFrame) -> Figure:
 
 
 def describe(table: pd.DataFrame) -> str:
-    """A row per task and pattern in text: the values of the seeds, in their order."""
+    """A table as text, a row per task and pattern: the values of the seeds, in order."""
     head = ["task", "attention", "examples to 99 %", "seconds to 99 %"]
     head += [f"{x}x" for x in TIMES] + ["contexts wrong", "smallest margin"]
     rows = []

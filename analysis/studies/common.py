@@ -1,4 +1,4 @@
-"""What studies have in common: what a sweep planned, the spread of seeds, tables in text."""
+"""What studies have in common: what a sweep planned, the spread of seeds, tables as text."""
 
 from __future__ import annotations
 
@@ -77,6 +77,6 @@ def shares(curve: pd.DataFrame, along: str, values: Iterable[Any]) -> list[str]:
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in text."""
+    """A table as Markdown."""
     ruled = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in ruled)

@@ -7,9 +7,9 @@ Webster's dictionary of 1913 and its followers (gcide), Spurgeon's commentary on
 (tdavid) and the King James Bible of 1611, as plain ASCII in lines of at most 60 characters, their
 entries, verses and paragraphs shuffled, so that each part of the file is like any other.
 
-With `--without FILE` whatever shares six words in a row with the last tenth of that file (the
-validation part of `shakespeare`) is left out, whole entry or paragraph, and how much that was is
-told. So does Brown et al. 2020 (arXiv:2005.14165, appendix C), with 13 words.
+With `--without FILE` each entry or paragraph that shares six words in a row with the last tenth of
+that file (the validation part of `shakespeare`) is left out, and the total is printed. Brown et al.
+2020 (arXiv:2005.14165, appendix C) do the same with 13 words.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pathlib import Path
 from addgpt.config.errors import UsageError
 from addgpt.runs.files import write_atomically
 
-TRAIN = 0.9  # of the characters of a text; the rest is its validation part
+TRAIN = 0.9  # share of the characters of a text; the rest is its validation part
 RUN = 6  # words in a row that are too many to be chance
 LINE = 60  # characters
 SHORTEST = 20  # characters of a piece that is worth keeping
@@ -95,7 +95,7 @@ def unwrapped(piece: str) -> list[str]:
 
 
 def runs(text: str, words: int = RUN) -> set[tuple[str, ...]]:
-    """All runs of so many words in a row, in lower case; punctuation and lines do not count."""
+    """All runs of `words` words in a row, in lower case; punctuation and lines do not count."""
     found = WORD.findall(text.lower())
     return set(zip(*(found[i:] for i in range(words)), strict=False))
 

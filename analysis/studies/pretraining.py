@@ -2,7 +2,7 @@
 
     addgpt study pretraining results/pretraining --csv FILE --png FILE
 
-What a run is for, follows from its config.json: `finetune` was started from another run
+The role of a run follows from its config.json: `finetune` was started from another run
 (`--init-from`), which is `pretrain`; `scratch` was trained for as many steps as `finetune`, `long`
 for more. `docs/pretraining.md` says what came out.
 """

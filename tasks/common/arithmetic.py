@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from addgpt.locality import LocalTrace, Rule
-from addgpt.task import MAX_DIGITS, SPLITS, Batch, Cell, Problem, Recipe, UsageError, setting
+from addgpt.task import MAX_DIGITS, SPLITS, Batch, Cell, Problem, UsageError, setting
 from tasks.common import carries, digits, problems, splits
 from tasks.common.ids import ALPHABET, IDS, OFFSET, SPREAD, moved
 from tasks.common.layout import Layout
@@ -36,36 +36,6 @@ def length_setting(default: int | tuple[int, ...], help: str) -> Any:
 def share_setting(default: float, what: str) -> Any:
     """An option that is the share of training problems of a kind."""
     return setting(default, f"share of training problems with {what}", low=0, high=1)
-
-
-def local_recipe(steps: int) -> Recipe:
-    """What works for local traces. Without label smoothing, training that goes on once all is
-    right already wanders (docs/log.md)."""
-    recipe = traced_recipe(steps, True)
-    local = {"layers": 1, "width": 96, "attention": "reads"}
-    return Recipe(recipe.model | local, recipe.train | {"label_smoothing": 0.1})
-
-
-def traced_recipe(steps: int, long: bool) -> Recipe:
-    """What works for tasks whose traces have several steps; `long` traces share smaller passes."""
-    return Recipe(
-        model={
-            "layers": 2,
-            "width": 128,
-            "norm": "plain",
-            "level_position": ("relative", "relative", "learned"),
-        },
-        train={
-            "precision": "float32",  # bfloat16 has not been tried on traces
-            "steps": steps,
-            "batch_size": 48,
-            "micro_batch": 8 if long else 0,
-            "muon_lr": 0.02,
-            "lr": 3e-3,
-            "eval_every": 250,
-            "eval_size": 500,
-        },
-    )
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from click.testing import CliRunner
 
 from addgpt.cli.main import main
 
+PROGRAM = """
+import json, shlex, sys
+from click.testing import CliRunner
+from addgpt.cli.main import main
+done = [CliRunner().invoke(main, shlex.split(line)) for line in sys.argv[1:]]
+print(json.dumps([(one.exit_code, one.stdout, one.stderr) for one in done]))
+"""
 TINY = "steps=30 eval_every=10 eval_size=50 save_every=30 width=16 heads=2 batch_size=32".split()
 
 
 def run(*words: object):
     return CliRunner().invoke(main, [str(word) for word in words])
+
+
+class Done(NamedTuple):
+    """What became of a command."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+def in_one_process(*lines: str, python: str | Path = sys.executable, **where) -> list[Done]:
+    """What follows `addgpt` in some commands, carried out one after another by another process,
+    which imports torch once. `where` is of subprocess.run: its folder and environment."""
+    command = [python, "-c", PROGRAM, *lines]
+    done = subprocess.run(command, capture_output=True, text=True, **where)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return [Done(*one) for one in json.loads(done.stdout)]
 
 
 def train(folder: Path, task: str, *options: str) -> None:

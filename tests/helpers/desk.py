@@ -21,7 +21,7 @@ class Found(NamedTuple):
 
 
 def rounded(value: Fraction, digits: int) -> Fraction:
-    """Half to even, to so many significant digits; the whole part is never cut."""
+    """Half to even, to `digits` significant digits; the whole part is never cut."""
     if not value:
         return value
     places = digits

@@ -131,6 +131,8 @@ class Naive:
                 mixed[t][head * size : (head + 1) * size] = sum(
                     w * values[s] for s, w in zip(seen, weights, strict=True)
                 )
+        if config.share == "vo":
+            return mixed
         return [self.matrix(f"{name}.attention.out.weight") @ x for x in mixed]
 
     def seen(self, t: int) -> list[int]:
@@ -194,7 +196,7 @@ class Naive:
             apart = int(self.ids[t + self.config.next_ids, level] - self.ids[s, level])
             entry = min(max(apart, -4), 4) + 4 if self.ids[s, level] else 9
             biases = self.w["positions.relative.table"]
-            if self.config.biases == "visible":
+            if self.config.biases != "all":
                 total += self.visible_biases(near, head)[table].get(entry, self.start(entry))
             else:
                 total += biases[table, head, entry]
@@ -215,7 +217,8 @@ class Naive:
                 apart = set() if last else {row[2 + level] for row in config.visible}
             entries = sorted({9 if n == 2**15 else min(max(n, -4), 4) + 4 for n in apart})
             entries = entries or list(range(10))
-            out.append(dict(zip(entries, left, strict=False)))
+            pinned = {entries.pop(): 0.0} if config.biases == "pinned" else {}
+            out.append(pinned | dict(zip(entries, left, strict=False)))
             left = left[len(entries) :]
         assert not left
         return out

@@ -1,4 +1,4 @@
-"""Groups of runs: found by name, made sure to be asked the same problems, read as stored."""
+"""Groups of runs: found by name, checked to be asked the same problems, read as stored."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def repeats(runs: Iterable[Run]) -> list[str]:
     for run in runs:
         same = recipe.key_of(run.config), run.config.seed
         if same in first:
-            told.append(f"{run.path} is {first[same]} over again, not another seed: leave one out")
+            told.append(f"{run.path} repeats {first[same]}, it is not another seed: leave one out")
         first.setdefault(same, run.path)
     return told
 

@@ -191,7 +191,7 @@ def _cell_texts(cell: Cell) -> list[str]:
 
 
 def _difference_texts(part: Difference) -> list[str]:
-    """In points, with so many decimals that the interval has two digits or so."""
+    """In points, with enough decimals for about two digits of the interval."""
     width = 100 * (part.high - part.low) / 2
     decimals = min(4, max(1, 1 - math.floor(math.log10(width))))
     low, high = (f"{100 * end:+.{decimals}f}" for end in (part.low, part.high))

@@ -25,7 +25,7 @@ from addgpt.task import Answer, Cell, Explained, Graded, Problem
 
 @dataclass(frozen=True)
 class NotKnown(Contamination):
-    """Of an external model nobody here knows what it was trained on."""
+    """It is not known here what an external model was trained on."""
 
     drawable: int | None = None
     drawn: int = 0
@@ -68,12 +68,12 @@ class Grader:
         return Tally(self.task) if self.how.answer == "trace" else ReplyTally(self.task, self.how)
 
     def run_facts(self) -> dict[str, Any]:
-        """What stands in every row of eval.csv; None is what nobody here knows."""
+        """What stands in every row of eval.csv; None where it is not known here."""
         known = {"run": self.run.name, "task": self.task.name, "params": self.how.params}
         return dict.fromkeys(NUMBERS) | known
 
     def facts(self) -> dict[str, Any]:
-        """What eval.json says of the replies: how near they are, the tokens they took."""
+        """What eval.json says of the replies: how close they are, the tokens they took."""
         n = sum(row["n"] for row in self.near)
         mean = {
             name: sum(row[name] * row["n"] for row in self.near) / max(1, n)

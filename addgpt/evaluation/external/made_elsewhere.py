@@ -46,7 +46,7 @@ class MadeElsewhere:
             raise UsageError(f"{path} holds no answers")
 
     def keep(self, replies: Replies) -> None:
-        """Take the answers over into a folder. Raises RunError if it holds others."""
+        """Store the answers in a folder. Raises RunError if it holds others."""
         new = []
         for problem, answer in self.answers.items():
             text = self.task.text(problem)

@@ -26,7 +26,7 @@ class Spent(RunError):
 
 
 class OpenAIClient:
-    """Asks an address, several prompts at a time, and again where that failed for the moment.
+    """Asks an address, several prompts at a time, and retries what failed for the moment.
 
     Tried again after growing waits: 408, 409, 429, 5xx, cut connections, time-outs, and replies
     that are no completion. Every try counts as a request. The key is that of the environment
@@ -92,7 +92,7 @@ class OpenAIClient:
                     if batch:
                         yield batch
             finally:
-                self.stop.set()  # no try begins any more, wherever this is left
+                self.stop.set()  # no new attempt begins, however this ends
         if failure is not None:
             raise failure
 
@@ -176,7 +176,7 @@ def _line(error: BaseException) -> str:
 
 
 def _told_wait(error: Any) -> float:
-    """The seconds that a server asks to be left alone for; 0 if it does not."""
+    """The seconds that a server asks to wait; 0 if it does not."""
     try:
         return min(float(error.response.headers.get("retry-after", 0)), LONGEST_WAIT)
     except ValueError:

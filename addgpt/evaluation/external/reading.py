@@ -1,4 +1,4 @@
-"""Which number of a reply is its answer, and how near a wrong answer is.
+"""Which number of a reply is its answer, and how close a wrong answer is.
 
 The rule, in this order:
 

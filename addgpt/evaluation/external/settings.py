@@ -29,7 +29,7 @@ def is_external(name: str) -> bool:
 
 
 def external_config(source: str, task: Task, given: dict[str, Any]) -> ExternalConfig:
-    """The settings of an external model: those given, the rest as its kind has them.
+    """The settings of an external model: those given, else the defaults of its kind.
 
     Raises UsageError for what does not go together.
     """

@@ -1,1 +1,1 @@
-"""Anybody's problems: read from files as people have them, and scored, group by group."""
+"""Anybody's problems: read from files as people write them, and scored, group by group."""

@@ -160,7 +160,7 @@ def reference(given: Given, job: Job) -> str:
 
 
 def told(faults: Sequence[Given]) -> list[str]:
-    """A line for each unusable problem, up to so many, and how many there are."""
+    """A line for each unusable problem, up to `NAMED`, and how many more there are."""
     lines = [f"{one.place}: {one.fault}" for one in faults[:NAMED]]
     if len(faults) > NAMED:
         lines.append(f"and {len(faults) - NAMED:,} more")

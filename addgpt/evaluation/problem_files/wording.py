@@ -19,7 +19,7 @@ from typing import NamedTuple
 from addgpt.calculator.numbers import brief
 from addgpt.config.errors import UsageError
 
-MAX_ANSWER = 4000  # digits; Python turns no longer text into a number
+MAX_ANSWER = 4000  # digits; Python converts no longer text to a number
 MAX_TEXT = 20_000  # characters of a problem: no pattern is tried on more
 
 SIGNS = str.maketrans({"−": "-", "–": "-", "×": "*", "✕": "*", "·": "*", "⋅": "*", "÷": "/",

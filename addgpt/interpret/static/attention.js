@@ -16,8 +16,8 @@ function percent(share) {
   return value >= 99.9 && share < 1 ? "over 99.9\u00a0%" : `${value}\u00a0%`;
 }
 
-// Draw what a model looked at while it wrote: the work as on paper, an arc for each look.
-// `data` is described at the top of addgpt/interpret/page.py; attention.css has the looks.
+// Draw what a model attended to while it wrote: the work as on paper, an arc for each weight.
+// `data` is described at the top of addgpt/interpret/page.py; attention.css has the style.
 // `first` is the number of the slot that is shown at first.
 function drawAttention(element, data, first = 0) {
   const CELL = 36, LINE = 52, EDGE = 18;
@@ -41,7 +41,7 @@ function drawAttention(element, data, first = 0) {
   const lead = make(element, "p", { class: "soft" });
   lead.textContent =
     "Choose a token that the model wrote, by click, touch or arrow keys: arcs lead to what each " +
-    "head looked at to write it, the thicker the more.";
+    "head attended to when writing it; thicker means more.";
   if (wrong) make(element, "p", { class: "wrong" }, "This answer is wrong.");
   const controls = make(element, "div", { class: "controls", role: "group", "aria-label": "Heads" });
   const paper = make(element, "div", { class: "paper" });
@@ -163,7 +163,7 @@ function drawAttention(element, data, first = 0) {
 
   function describe(slot, token) {
     facts.textContent = "";
-    const seen = section(`What was looked at to write ${visible(token.char)}`, where(token));
+    const seen = section(`Attention when writing ${visible(token.char)}`, where(token));
     const table = make(seen, "table");
     slot.looks[shown.block].forEach((looks, head) => {
       const row = make(table, "tr");
@@ -179,7 +179,7 @@ function drawAttention(element, data, first = 0) {
       });
     });
     if (slot.parts.length) {
-      const text = `Logits that each part gives ${visible(token.char)} over the runner-up, ${visible(slot.against)}`;
+      const text = `Logits that each part adds to ${visible(token.char)}, less those for the runner-up, ${visible(slot.against)}`;
       const most = Math.max(...slot.parts.map(([, value]) => Math.abs(value)), 1e-9);
       const bars = make(section("Which part wrote it", text), "table");
       for (const [name, value] of slot.parts) {
@@ -192,7 +192,7 @@ function drawAttention(element, data, first = 0) {
         make(row, "td", { class: "number" }, value.toFixed(2));
       }
     } else if (data.note) make(section("Which part wrote it", ""), "p", { class: "soft" }, data.note);
-    const lens = section("If the model ended there", `${percent(slot.sure)} sure in the end`);
+    const lens = section("If the model ended there (logit lens)", `${percent(slot.sure)} sure in the end`);
     const places = make(lens, "table");
     for (const [place, best] of slot.lens) {
       const row = make(places, "tr");
