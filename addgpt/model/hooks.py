@@ -39,6 +39,7 @@ from torch import Tensor, nn
 from addgpt.config.gpt import GPTConfig
 from addgpt.model.attention import AttentionContext, few_logits, plain_weights, weighted_sum
 from addgpt.model.gpt import GPT
+from addgpt.model.layers import softmax
 
 ATTENTION = ("query", "key", "value", "weights", "found", "attention")
 MLP = ("mid", "mlp_in", "hidden", "mlp")
@@ -124,7 +125,7 @@ class _Watching(AttentionContext):
         )
         if self.seen is not None and self.bias is not None:
             few = few_logits(self._scaled(query), key, self.seen, self.bias, scale)
-            weights = self._spread(few.softmax(-1), key.shape[2])
+            weights = self._spread(softmax(few), key.shape[2])
         else:
             keys = key.repeat_interleave(query.shape[1] // key.shape[1], 1)
             weights = plain_weights(self._scaled(query), keys, self.mask, scale)
@@ -137,7 +138,7 @@ class _Watching(AttentionContext):
         value = self.see(f"value.{self.depth}", value)
         if self.seen is not None:
             assert self.bias is not None
-            weights = self._spread(self.bias.softmax(-1), value.shape[2])
+            weights = self._spread(softmax(self.bias), value.shape[2])
         else:
             weights = self.weights.expand(len(value), -1, -1, -1)
         shown = self.see(f"weights.{self.depth}", weights)
