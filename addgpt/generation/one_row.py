@@ -94,7 +94,7 @@ def _plan(model: GPT, cache: LocalCache, ids: Tensor) -> tuple[np.ndarray, ...]:
     """For the next tokens, what positions add to each, to its products, and which keys it sees."""
     last = min(cache.used + AHEAD, ids.shape[1] - 1)
     known = model.positions.slots(ids[:, cache.used : last + 1], cache).known
-    assert known is not None and known.angles is None
+    assert known is not None and known.angles is None and known.seen is not None
     bias = known.bias.expand(-1, model.config.heads, -1, -1)[0].permute(1, 2, 0)
     parts = known.added[0], bias.contiguous(), known.seen[0].clamp(min=0)
     return tuple(part.numpy() for part in parts)

@@ -195,8 +195,8 @@ class GPT(nn.Module):
     def through_blocks(self, x: Tensor, context: AttentionContext, at: Tensor | None) -> Tensor:
         """(B, T, C) -> (B, S, C) through all blocks."""
         for depth, block in enumerate(self.blocks):
-            last = at is not None and depth == len(self.blocks) - 1
-            context = context.at(at) if last else context.of_rows()
+            last = depth == len(self.blocks) - 1
+            context = context.of_rows() if at is None or not last else context.at(at)
             x = block(x, context, depth)
         return x
 

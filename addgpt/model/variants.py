@@ -125,8 +125,8 @@ class LoopedGPT(GPT):
             if loop and self.config.inject:
                 x = x + embedded
             for block in self.blocks:
-                last = at is not None and depth == self.config.depth - 1
-                context = context.at(at) if last else context.of_rows()
+                last = depth == self.config.depth - 1
+                context = context.of_rows() if at is None or not last else context.at(at)
                 x = block(x, context, depth)
                 depth += 1
         return x

@@ -77,8 +77,10 @@ class Muon(_Plain):
             for parameters in alike.values():
                 updates = []
                 for parameter in parameters:
-                    momentum = self.state[parameter]["momentum"].mul_(share).add_(parameter.grad)
-                    updates.append(parameter.grad.add(momentum, alpha=share))
+                    gradient = parameter.grad
+                    assert gradient is not None
+                    momentum = self.state[parameter]["momentum"].mul_(share).add_(gradient)
+                    updates.append(gradient.add(momentum, alpha=share))
                 updates = orthogonalised(updates, self.dtype)
                 for parameter, update in zip(parameters, updates, strict=True):
                     rows, columns = parameter.shape[-2:]
