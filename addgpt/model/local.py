@@ -19,7 +19,7 @@ from torch import Tensor
 
 from addgpt.config.gpt import NO_PLACE, GPTConfig
 
-KEPT, KEPT_IDS = 32, 1 << 14  # answers that are kept, and for how many ids at most: in all some MB
+KEPT, KEPT_IDS = 32, 1 << 14  # answers that are kept, and for how many ids each at most
 
 
 class LocalAttention:
@@ -80,8 +80,8 @@ class LocalAttention:
         return torch.cat((own, found[:, :, :seen]), -1)
 
     def seen_by_layouts(self, ids: Tensor) -> Tensor:
-        """(U, T, R) `seen_keys` of the different rows (U, T + 1, L) of a batch, kept, since the next
-        batch is likely to have the same."""
+        """(U, T, R) `seen_keys` of the different rows (U, T + 1, L) of a batch. They are kept: the
+        next batch is likely to have the same."""
         if ids.numel() > KEPT_IDS:
             return self.seen_keys(ids)
         key = (ids.shape, ids.numpy().tobytes())
