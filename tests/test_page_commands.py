@@ -166,7 +166,7 @@ def folder(tmp_path_factory):
         Path("mine.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
         Path("docs").mkdir()
         shutil.copytree(ROOT / "results/reference", "results/reference")
-        for name in ("adder", "smallest", "smallest-proved"):
+        for name in ("adder", "smallest", "smallest-proved", "smallest-31"):
             shutil.copytree(ROOT / "addgpt/pretrained" / name, f"addgpt/pretrained/{name}")
         for name, words in RUNS.items():
             invoke(tiny(["train", "--task", *words.split(), "--out", f"results/{name}"]))
