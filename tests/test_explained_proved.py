@@ -16,7 +16,7 @@ from addgpt.interpret.contexts import Contexts, activation_in, contexts, logits_
 from addgpt.interpret.edits import Edit
 from addgpt.interpret.subject import subject
 from addgpt.runs.run import Run
-from tests.test_explained_smallest import numbers
+from tests.helpers.pages import numbers
 
 pytestmark = pytest.mark.slow
 

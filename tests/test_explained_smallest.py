@@ -5,7 +5,6 @@ Slots are those of the third to the second-highest column of sums of eight digit
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from addgpt.interpret.sample import Sample, collected, hits, logits, of_batch
 from addgpt.interpret.subject import Subject, subject
 from addgpt.task import Cell
 from addgpt.task_lookup import load_task
+from tests.helpers.pages import numbers
 
 SMALLEST = Path(addgpt.__file__).parent / "pretrained" / "smallest"
 DIGITS = 8
@@ -134,18 +134,6 @@ def test_units_bend_the_line_on_one_side_of_a_threshold(sums, unit):
     right = sums.right()
     mlp.down.weight.data.copy_(whole)
     assert {k for k in range(20) if right[number == k].mean() > 0.5} == numbers(kept)
-
-
-def numbers(told: str) -> set[int]:
-    """`0 to 4, 9, 19`, `3 and more`, `up to 17`, `never`: which of 0 to 19 are meant."""
-    if "never" in told or "all" in told:
-        return set() if "never" in told else set(range(20))
-    found = [[int(digits) for digits in re.findall(r"\d+", part)] for part in told.split(",")]
-    if "up to" in told:
-        return set(range(found[0][0] + 1))
-    if "and more" in told:
-        return set(range(found[0][0], 20))
-    return {number for part in found for number in range(part[0], part[-1] + 1)}
 
 
 def section() -> list[str]:
