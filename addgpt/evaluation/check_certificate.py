@@ -55,7 +55,7 @@ def biases_of(config: dict, w: dict, levels: list[int]) -> np.ndarray:
     for level, one in zip(levels, out, strict=True):
         trained = np.unique(entry(np.array(seen[level], int))) if seen[level] else np.arange(10)
         if config["biases"] == "pinned":
-            trained, one[:, trained[-1]] = trained[:-1], 0
+            one[:, trained[-1]], trained = 0, trained[:-1]
         one[:, trained], table = table[:, : len(trained)], table[:, len(trained) :]
     return out
 
