@@ -55,7 +55,11 @@ def _points(folder: Path) -> pd.DataFrame:
             f"{folder} is not a model of width=2 with layers=1, heads=1, content=false, norm=none"
         )
     every = contexts(of)
-    rows = list(_weights(of, every[0], activation_in(every[0], of, "weights.0")[0, 0, 0, ::2]))
+    rows = list(
+        _weights(
+            of, every[0], activation_in(every[0].some(np.arange(1)), of, "weights.0")[0, 0, 0, ::2]
+        )
+    )
     for some in every:
         both, there = some.values("a", 0), some.values("a", 1) is not None
         if both is None:
@@ -116,13 +120,14 @@ def angle(points: np.ndarray) -> np.ndarray:
 
 
 def sectors(table: pd.DataFrame) -> list[tuple[str, float, float]]:
-    """Each token that can win, from where to where (in degrees): its dot product is largest."""
+    """Each token that can win, from where to where its dot product is largest, in degrees."""
     names, tokens = part(table, "token")
     turn = np.radians(np.arange(-180, 360, 0.02))
     wins = (np.c_[np.cos(turn), np.sin(turn)] @ tokens.T).argmax(1)
     cuts = np.flatnonzero(np.diff(wins)) + 1
     parts = np.split(np.arange(len(turn)), cuts)[1:-1]
     found = {names[wins[some[0]]]: np.degrees(turn[some[[0, -1]]]) for some in parts}
+    found = dict(sorted(found.items(), key=lambda one: one[1][0] % 360))
     return [(name, *(ends - 360 * (ends[0] >= 270))) for name, ends in found.items()]
 
 
