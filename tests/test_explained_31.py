@@ -12,10 +12,13 @@ import pytest
 from click.testing import CliRunner
 
 from addgpt.cli.main import main
+from addgpt.config.errors import UsageError
+from addgpt.interpret import plane as found_in
 from addgpt.interpret.contexts import Contexts, logits_in
+from addgpt.interpret.subject import subject
 from addgpt.runs.run import Run
-from analysis.studies import plane
-from analysis.studies.plane import angle
+from analysis import plane
+from analysis.plane import angle
 from tests.helpers.explained import Third, array, number, numbers, row, section
 
 pytestmark = pytest.mark.slow
@@ -153,29 +156,30 @@ def test_the_carry_is_a_step_to_the_next_row(third):
 
 def test_the_figure_shows_the_model(third, tmp_path):
     files = [tmp_path / "plane.csv", tmp_path / "plane.png"]
-    words = ["study", "plane", str(third.folder), "--csv", str(files[0]), "--png", str(files[1])]
+    words = ["inspect", str(third.folder), "--plane"]
+    words += [word for file in files for word in ("--out", str(file))]
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 0, done.output
-    assert "| 19 | " in done.stdout and "161.2 to 164.1 | 160.8 to 250.0 |" in done.stdout
+    assert "161.2 to 164.1  160.8 to 250.0" in done.stdout.splitlines()[20]
     assert files[1].stat().st_size > 50_000
-    table = plane.collect(files[0])
+    table = pd.read_csv(files[0])
     assert len(table) == 13 + 11 + 5 + 4 + 2 * (20_000 + 299)
     np.testing.assert_allclose(plane.means(table, "before"), third.means, atol=1e-3)
     names, after = plane.part(table, "after")
     x = np.concatenate([third.stream, *map(third.x, third.top)])
     np.testing.assert_allclose(after, x + third.pushed(x), rtol=1e-3, atol=0.05)
     assert set(names[20_000:]) == {plane.END, plane.ONE}
-    a, b, a1, b1, written = plane.SUM
+    a, b, a1, b1, written = found_in.SUM
     (at,) = np.flatnonzero((third.parts == (a, b, a1, b1, written)).all(1))
     np.testing.assert_allclose(plane.part(table, "sum")[1][-1], third.stream[at], atol=1e-3)
-    with pytest.raises(ValueError, match="not a model of width=2"):
-        plane.collect(third.folder.parent / "smallest")
+    with pytest.raises(UsageError, match="a plane is drawn of task add, width=2"):
+        found_in.plane(subject(str(third.folder.parent / "smallest")))
 
 
 def test_sectors(third):
     letters = third.of.task.alphabet
     tokens = [("token", name, *third.token[letters.index(name)]) for name in "#+=9876543210"]
-    table = pd.DataFrame(tokens, columns=plane.COLUMNS)
+    table = pd.DataFrame(tokens, columns=["part", "name", "x", "y"])
     found = {name: ends for name, *ends in plane.sectors(table)}
     assert list(found) == [*"0123456789", "=", "+", "#"]
     widths = [found[str(digit)][1] - found[str(digit)][0] for digit in range(9)]

@@ -30,10 +30,6 @@ STUDIES = {
         "addgpt sweep length",
         "exact match by operand length, a line per kind of positions",
     ),
-    "plane": (
-        "a model of width 2: addgpt/pretrained/smallest-31",
-        "tokens, and all contexts before and after the MLP, in the plane where it adds",
-    ),
     "pretraining": (
         "the runs of docs/pretraining.md",
         "loss on Shakespeare, pretrained and from scratch",

@@ -1,14 +1,11 @@
-"""An adder of width 2, drawn: all that it does happens in a plane.
+"""An adder of width 2, drawn in its plane: what `addgpt inspect RUN --plane` found.
 
-    addgpt study plane addgpt/pretrained/smallest-31 --csv FILE --png FILE
-
-Reads the weights alone. `docs/explained.md` says what the figure shows.
+`docs/explained.md` says what the figure shows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,90 +13,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
+from matplotlib.patheffects import withStroke
 
-from addgpt.config.errors import UsageError
 from analysis import style
-from analysis.studies import common
 
-COLUMNS = ["part", "name", "x", "y"]
 DIGITS = [str(digit) for digit in range(10)]
-SUM = 6, 9, 9, 1, 0  # of 69 + 91 = 160: the tens, 6 + 9, and the ones, where 0 is written
-END, ONE = "end", "1 in front"  # above the highest digits: nothing is carried there, or 1 is
+END, ONE = "end", "1 in front"  # above the highest digits
 UNITS = (-8, -7), (8, -3), (12, 2), (1, -4)  # where their names stand beside their lines
-Row = tuple[str, str, float, float]
-
-
-def collect(*places: str | Path) -> pd.DataFrame:
-    """Points of the plane, in `COLUMNS`, for a model of width 2 that can be certified.
-
-    part    `token` (its row of the embedding), `adds` (a digit of the own column, or the signs),
-            `sum` (one sum, part by part), `unit` (what a hidden channel reads), and, for all
-            contexts of a third column and of the highest, `before` and `after` the MLP
-    name    the character, the number of the unit, or a + b + carry; above the highest digits
-            `end` and `1 in front`
-
-    In place of a folder there may be a file of such rows. Raises UsageError for other models.
-    """
-    return common.gather(places, _points, COLUMNS)
-
-
-def _points(folder: Path) -> pd.DataFrame:
-    from addgpt.interpret.contexts import activation_in, contexts
-    from addgpt.interpret.subject import subject
-
-    of: Any = subject(str(folder))
-    config = of.model.config
-    shape = config.width, config.layers, config.heads, config.content, config.norm
-    if shape != (2, 1, 1, False, "none"):
-        raise UsageError(
-            f"{folder} is not a model of width=2 with layers=1, heads=1, content=false, norm=none"
-        )
-    every = contexts(of)
-    rows = list(
-        _weights(
-            of, every[0], activation_in(every[0].some(np.arange(1)), of, "weights.0")[0, 0, 0, ::2]
-        )
-    )
-    for some in every:
-        both, there = some.values("a", 0), some.values("a", 1) is not None
-        if both is None:
-            names = np.where(some.right == 1, ONE, END)
-        elif there and some is every[0]:
-            both = both + some.values("b", 0)
-            names = np.where(both % 10 == some.right, both, both + 1).astype(str)
-        else:
-            continue
-        for part, point in (("before", "mid.0"), ("after", "after.0")):
-            found = activation_in(some, of, point)[:, 0]
-            rows += [(part, name, *xy) for name, xy in zip(names, found.tolist(), strict=True)]
-    return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def _weights(of: Any, some: Any, shares: np.ndarray) -> Iterator[Row]:
-    """What the weights say; `shares` of attention of the tokens of `some`."""
-    block, letters = of.model.blocks[0], of.task.alphabet
-    token = of.model.token.matrix().detach()
-    adds = (block.attention.out(token @ block.attention.value.weight[0].T)).detach().numpy()
-    seen = dict(zip(some.seen, shares, strict=True))
-    own, before = seen["a", 0], seen["a", 1]
-    signs = seen["operator", None] * adds[letters.index("+")]
-    signs = signs + seen["equals", None] * adds[letters.index("=")]
-    a, b, a1, b1, written = SUM
-    steps = {
-        str(written): token[written].numpy(),
-        "+ and =": signs,
-        str(a): own * adds[a],
-        str(b): own * adds[b],
-        f"{a1}, {b1}, {written}": before * (adds[a1] + adds[b1] + adds[written]),
-    }
-    for place in (*range(10), *map(letters.index, "+=#")):
-        yield ("token", letters[place], *token[place].tolist())
-    yield from (("adds", digit, *(own * adds[int(digit)]).tolist()) for digit in DIGITS)
-    yield ("adds", "+ and =", *signs.tolist())
-    at = np.cumsum(list(steps.values()), axis=0)
-    yield from (("sum", name, *xy) for name, xy in zip(steps, at.tolist(), strict=True))
-    for number, row in enumerate(block.mlp.up.weight.tolist()):
-        yield ("unit", str(number), *row)
 
 
 def part(table: pd.DataFrame, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -132,8 +52,12 @@ def sectors(table: pd.DataFrame) -> list[tuple[str, float, float]]:
 
 
 @style.styled
-def draw(table: pd.DataFrame) -> Figure:
-    """Three panels: tokens and what they add, the plane before the MLP, the plane after it."""
+def draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Three panels: tokens and what they add, the plane before the MLP, the plane after it.
+
+    `rows` are what `addgpt.interpret.plane.plane` returns.
+    """
+    table = pd.DataFrame(rows)
     figure, axes = style.panels(3, columns=3, width=4.9, height=5.1)
     for axis, panel in zip(axes, (_adds, _before, _after), strict=True):
         panel(axis, table)
@@ -150,8 +74,8 @@ def _colour(name: str) -> str:
 
 
 def _say(axis: Axes, at: np.ndarray | Sequence[float], text: str, size: float = 9) -> None:
-    look = {"fontsize": size, "ha": "center", "va": "center", "zorder": 5}
-    axis.text(*at, text, **look)
+    text_ = axis.text(*at, text, fontsize=size, ha="center", va="center", zorder=5)
+    text_.set_path_effects([withStroke(linewidth=2, foreground=style.PAPER, alpha=0.8)])
 
 
 def _arrow(axis: Axes, start: np.ndarray, end: np.ndarray) -> None:
@@ -172,6 +96,8 @@ def _adds(axis: Axes, table: pd.DataFrame) -> None:
             axis.plot(*xy, "s", color=_colour(one), ms=5, zorder=3)
             _say(axis, xy + (1.7, -1), one)
     names, points = part(table, "sum")
+    _, _, first, second, before = names
+    a1, b1, written = before.split(", ")
     for one, start, end in zip(names[1:], points[:-1], points[1:], strict=True):
         _arrow(axis, start, end)
         beside = {"+ and =": (-4.4, 0), names[-1]: (4.6, 0.9)}.get(one, (0, 1.6))
@@ -180,10 +106,11 @@ def _adds(axis: Axes, table: pd.DataFrame) -> None:
     _say(axis, (-9.5, 9.3), "tokens")
     _say(axis, (9, 8.2), "what a digit\nadds")
     _say(axis, (29, -26), "a + b + carry\n(next panel)")
-    _say(axis, points[-1] + (2.2, -1.4), str(sum(SUM[:2]) + 1))
+    _say(axis, points[-1] + (2.2, -1.4), str(int(first) + int(second) + 1))
     axis.set(xlim=(-14, 37), ylim=(-38, 13))
-    tens, ones = ("+".join(map(str, SUM[at : at + 2])) for at in (0, 2))
-    axis.set_title(f"What attention adds up: {tens}\nwhere {ones} wrote {SUM[4]} just before")
+    axis.set_title(
+        f"What attention adds up: {first}+{second}\nwhere {a1}+{b1} wrote {written} just before"
+    )
 
 
 def _before(axis: Axes, table: pd.DataFrame) -> None:
@@ -253,14 +180,22 @@ def _shrunk(points: np.ndarray) -> np.ndarray:
     return points / np.sqrt(np.hypot(*points.T))[:, None]
 
 
-def describe(table: pd.DataFrame) -> str:
-    """A row for each a + b + carry: its mean before the MLP, and angles and distances after it."""
-    head = ["a + b + carry", "before", "after", "angle", "sector"]
+def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """For each a + b + carry its mean points, its angles after the MLP and where it has to be."""
+    table = pd.DataFrame(rows)
     names, points = part(table, "after")
-    before, after, rows = means(table, "before"), means(table, "after"), []
+    before, after = means(table, "before"), means(table, "after")
     sector = {name: f"{start:.1f} to {end:.1f}" for name, start, end in sectors(table)}
+    found = []
     for k in range(20):
         turn = angle(points[names == str(k)])
-        means_ = [f"{xy[0]:.3g}, {xy[1]:.3g}" for xy in (before[k], after[k])]
-        rows.append([str(k), *means_, f"{turn.min():.1f} to {turn.max():.1f}", sector[str(k % 10)]])
-    return common.markdown(head, rows)
+        found.append(
+            {
+                "a+b+carry": str(k),
+                "before": f"{before[k][0]:.1f}, {before[k][1]:.1f}",
+                "after": f"{after[k][0]:.0f}, {after[k][1]:.0f}",
+                "angle": f"{turn.min():.1f} to {turn.max():.1f}",
+                "sector": sector[str(k % 10)],
+            }
+        )
+    return found
