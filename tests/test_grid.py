@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -105,7 +106,7 @@ def test_cases_of_another_grid_come_besides_its_own(tmp_path):
 
 def test_help_names_the_grids_that_come_along():
     told = CliRunner().invoke(main, ["sweep", "--help"]).output
-    assert [name for name in grid_names() if name not in told] == []
+    assert [name for name in grid_names() if name not in re.findall(r"[\w-]+", told)] == []
 
 
 def test_without_grid_and_cases_the_seeds_are_the_runs(grid_file):

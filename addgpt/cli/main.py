@@ -92,10 +92,25 @@ class Commands(click.Group):
         except click.exceptions.NoArgsIsHelpError as error:
             click.echo(error.ctx.get_help(), err=True)
             sys.exit(2)
+        except click.NoSuchOption as error:
+            fail(_no_option(error), 2)
         except click.ClickException as error:
             fail(error.format_message(), 2)
         except click.Abort:
             fail("stopped", 130)
+
+
+def _no_option(error: click.NoSuchOption) -> str:
+    """What an unknown option is told; `--steps` and other settings, how they are given."""
+    from addgpt.config.architectures import model_settings
+    from addgpt.config.schema import TrainConfig
+    from addgpt.config.settings import names_of
+
+    name = error.option_name.lstrip("-").replace("-", "_")
+    takes = error.ctx and any("--set" in param.opts for param in error.ctx.command.params)
+    if takes and name in (*model_settings(), *names_of(TrainConfig)):
+        return f"no option {error.option_name}; it is a setting: --set {name}=VALUE"
+    return error.format_message()
 
 
 def _expanded(word: str) -> str:
