@@ -75,7 +75,9 @@ def _installed_class(name: str, names: list[str]) -> type[Task]:
     points = installed(TASKS)
     if name not in points:
         valid = ", ".join([*names, *points])
-        raise UsageError(f"unknown task {name!r}; valid: {valid}, or a file such as ./mine.py")
+        file = Path(f"{name}.py")
+        near = f"did you mean ./{file}?" if file.is_file() else "or a file such as ./mine.py"
+        raise UsageError(f"unknown task {name!r}; valid: {valid}; {near}")
     found = loaded(points[name], f"task {name}")
     if isinstance(found, ModuleType):
         return _only_task(found, points[name].value)

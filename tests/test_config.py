@@ -264,7 +264,7 @@ def test_resuming_may_change_training_but_not_task_or_model():
     ],
 )
 def test_a_near_miss_is_told_what_may_be_meant(wrong, meant):
-    message = rf"unknown setting '{wrong}'; valid: .*; did you mean {meant}\?$"
+    message = rf"unknown setting '{wrong}'; did you mean {meant}\? valid: .*"
     with pytest.raises(ValueError, match=message):
         configure("add", {wrong: "1"})
 

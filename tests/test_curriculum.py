@@ -51,7 +51,7 @@ def test_the_last_stage_that_has_begun_counts(starts, step):
         ("0:carry=1;0:carry=0", "curriculum must be STEP"),
         ("0:carry=0.3;0:carry=0", "curriculum must be STEP"),
         ("0:digits=1 digits=2", "curriculum must be STEP"),
-        ("0:cary=1", "unknown option 'cary' in curriculum; valid: .*; did you mean carry"),
+        ("0:cary=1", "unknown option 'cary' in curriculum; did you mean carry"),
         ("0:carry=2", r"carry must be in \[0, 1\], not 2"),
         ("0:digits=5", "stage '0:digits=5' needs other position ids than the task"),
         ("0:hints=true", "stage '0:hints=true' has another alphabet than the task"),

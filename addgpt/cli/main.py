@@ -24,17 +24,18 @@ from addgpt import cli as commands
 from addgpt.config.errors import HOME, UsageError, place
 
 RESULTS = "results"
+PRETRAINED = HOME / "addgpt" / "pretrained"
 LIBRARY = [HOME / name for name in ("addgpt", "analysis", "tasks/common")]  # no file of a user's
 DEBUG = "addgpt.traceback"  # in a click context: whether to show all of an error
 
 
 def scores_folder(folder: Path) -> Path:
-    """A folder of runs that a person names; for `calculator`, the one that its scores went to."""
+    """A folder of runs that a person names; of a shipped run, the one that its scores went to."""
     scores = Path(RESULTS) / folder
-    if folder.exists() or str(folder) != "calculator":
+    if folder.exists() or not (PRETRAINED / folder.name / "config.json").exists():
         return folder
     if not scores.exists():
-        raise UsageError("calculator has no scores here yet; addgpt eval calculator writes them")
+        raise UsageError(f"{folder} has no scores here yet; addgpt eval {folder} writes them")
     return scores
 
 
@@ -92,10 +93,25 @@ class Commands(click.Group):
         except click.exceptions.NoArgsIsHelpError as error:
             click.echo(error.ctx.get_help(), err=True)
             sys.exit(2)
+        except click.NoSuchOption as error:
+            fail(_no_option(error), 2)
         except click.ClickException as error:
             fail(error.format_message(), 2)
         except click.Abort:
             fail("stopped", 130)
+
+
+def _no_option(error: click.NoSuchOption) -> str:
+    """What an unknown option is told; `--steps` and other settings, how they are given."""
+    from addgpt.config.architectures import model_settings
+    from addgpt.config.schema import TrainConfig
+    from addgpt.config.settings import names_of
+
+    name = error.option_name.lstrip("-").replace("-", "_")
+    takes = error.ctx and any("--set" in param.opts for param in error.ctx.command.params)
+    if takes and name in (*model_settings(), *names_of(TrainConfig)):
+        return f"no option {error.option_name}; it is a setting: --set {name}=VALUE"
+    return error.format_message()
 
 
 def _expanded(word: str) -> str:

@@ -82,7 +82,8 @@ def _all_of(recipe: Published) -> Iterator[str]:
         lines = textwrap.wrap(text, ROOM - width, break_on_hyphens=False) or [""]
         yield f"{key.ljust(width)}{lines[0]}".rstrip()
         yield from (" " * width + line for line in lines[1:])
-    yield f"{'train it'.ljust(width)}addgpt train --recipe {recipe.name}"
+    command = f"addgpt train --recipe {recipe.name} {recipe.flags}".rstrip()
+    yield f"{'train it'.ljust(width)}{command}"
 
 
 def _markdown(recipes: list[Published], measured: Path | None) -> Iterator[str]:

@@ -155,8 +155,8 @@ def unknown(what: str, name: str, valid: Iterable[str], where: str = "") -> Usag
     near = [KNOWN_AS[name]] if KNOWN_AS.get(name) in valid else []
     near = near or difflib.get_close_matches(name, valid, 1, cutoff=0.7)
     listed = "valid keys" if what == "key" else "valid"
-    meant = f"; did you mean {near[0]}?" if near else ""
-    return UsageError(f"unknown {what} {name!r}{where}; {listed}: {', '.join(valid)}{meant}")
+    meant = f"; did you mean {near[0]}?" if near else ";"
+    return UsageError(f"unknown {what} {name!r}{where}{meant} {listed}: {', '.join(valid)}")
 
 
 def names_of(config: Any) -> list[str]:

@@ -91,7 +91,7 @@ def logits(config: dict, w: dict, tokens, apart, own, after) -> ball.Ball:
         if config["qk_norm"]:
             q, k, scale = q.on_sphere(1.0), k.on_sphere(1.0), w["blocks.0.attention.gain"].ravel()
         products = q.times(k.value, width // heads, "nhd,nrhd->nrh", k.error)
-        products = products.times(scale, 1, "nrh,h->nrh")
+        products = products.times(scale, 2, "nrh,h->nrh")  # 2: a scale may be rounded itself
     levels = [i for i, way in enumerate(config["level_position"]) if way == "relative"]
     for biases, level in zip(biases_of(config, w, levels), levels, strict=True):
         products = products.plus(biases[:, apart[:, level]].T)

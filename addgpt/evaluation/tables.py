@@ -168,7 +168,7 @@ def _print_kinds(console: Console, counts: Sequence[Row], facts: Row) -> None:
     for (op, kind), n in sorted(sizes.items(), key=lambda item: (item[0][0], -item[1])):
         where = _most_frequent(groups[op, kind])
         name = _operation(op, groups[op, kind][0])
-        table.add_row(name, kind, f"{n:,}", f"{percent(n, wrong)} %", where)
+        table.add_row(name, kind, f"{n:,}", f"{100 * n / wrong:.1f} %", where)
     print_table(console, table)
 
 
@@ -199,7 +199,8 @@ def loss_table(rows: Sequence[Row]) -> Table:
 def problems_text(what: str, rows: Sequence[Row]) -> str:
     """The problems of a file that were answered wrong, many of them, and how many were right."""
     wrong = [
-        f"wrong: {row['problem']} = {row['answer']}, the model says {row['model'] or 'nothing'}"
+        f"wrong: {_asked(row['problem'])} = {row['answer']}, "
+        f"the model says {row['model'] or 'nothing'}"
         for row in rows
         if not row["correct"]
     ]
@@ -207,6 +208,11 @@ def problems_text(what: str, rows: Sequence[Row]) -> str:
     if len(wrong) > MOST_WRONG:
         wrong[MOST_WRONG:] = [f"and {len(wrong) - MOST_WRONG:,} more; --json has all"]
     return "\n".join([*wrong, f"{what}: {right:,} of {n:,} right, {share(right, n)}"])
+
+
+def _asked(problem: str) -> str:
+    """A problem without the answer that its line gives: `9+9` of `9+9=18`."""
+    return problem.partition("=")[0].rstrip() or problem
 
 
 def groups_table(groups: Mapping[str, tuple[int, int]]) -> Table:

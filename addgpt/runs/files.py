@@ -170,6 +170,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(read_text(path))
     except RecursionError:
         raise ValueError("nested too deep") from None
+    except tomllib.TOMLDecodeError as error:
+        hint = "; text needs quotes" if str(error).startswith("Invalid value") else ""
+        raise ValueError(f"{error}{hint}") from None
     except RunError as error:
         raise ValueError(str(error).replace(f"{path} ", "")) from None
 

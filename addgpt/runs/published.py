@@ -38,6 +38,7 @@ class Published:
     reports  what the paper found
     differs  what is not as in the paper
     task     that the settings are for
+    flags    of `addgpt train`, without which it does not get there
     """
 
     about: str
@@ -46,6 +47,7 @@ class Published:
     differs: str
     task: str
     name: str = ""
+    flags: str = ""
     example: Example | None = None
     options: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)

@@ -71,8 +71,8 @@ class Run:
 
     @property
     def scores(self) -> Path:
-        """The folder of its scores: its own; of the shipped run, results/calculator."""
-        return Path(RESULTS) / self.name if self.path == SHIPPED else self.path
+        """The folder of its scores: its own; of a shipped run, such as calculator, in results."""
+        return Path(RESULTS) / self.name if self.path.parent == SHIPPED.parent else self.path
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -277,18 +277,21 @@ def is_empty(path: Path) -> bool:
 
 
 def run_path(name: str | Path) -> Path:
-    """The folder of a run that a person names: a path, or `calculator`, which is the shipped one.
+    """The folder of a run that a person names: a path, or a shipped run, such as `calculator`.
 
-    A folder of your own with that name is `./calculator`. A folder with nothing but the scores of
-    the shipped run stands for it.
+    A folder of your own called calculator is `./calculator`; one with the name of another shipped
+    run comes before that. A folder with nothing but the scores of a shipped run stands for it.
     """
     path = Path(name)
-    if str(name) == SHIPPED.name and not isinstance(name, Path):
-        return SHIPPED
+    shipped = SHIPPED.parent / path.name
+    if not (shipped / CONFIG).exists():
+        return path
+    if isinstance(name, str) and name == shipped.name and (shipped == SHIPPED or not path.exists()):
+        return shipped
     names = {file.name for file in path.glob("*")}
     scores = "eval.csv" in names and not names & {MODEL, STATE, METRICS}
-    there = path.resolve() == Path(RESULTS, SHIPPED.name).resolve()
-    return SHIPPED if scores and there else path
+    there = path.resolve() == Path(RESULTS, path.name).resolve()
+    return shipped if scores and there else path
 
 
 def free_folder(task: str, options: Mapping[str, Any], seed: int) -> Path:

@@ -118,7 +118,7 @@ def _score(row: Row) -> float | None:
 def _cells(row: Row) -> tuple[str, ...]:
     """Name, state, step, exact match on val and time left of a run; empty where not known."""
     step = f"{row['step']}/{row['steps']}" if row["step"] else ""
-    exact = "" if row["val_exact"] is None else f"{percent(row['val_exact'], 1)}%"
+    exact = "" if row["val_exact"] is None else f"{percent(row['val_exact'], 1)} %"
     left = seconds_left(row)
     return row["run"], row["state"], step, exact, "" if left is None else clock(left)
 

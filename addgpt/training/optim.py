@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ SCHEDULES = {
     "inverse_sqrt": lambda done, age: age**-0.5,
 }
 DECAY_SHARE = 0.2  # share of the steps after warm-up in which the rate of `wsd` falls
+AT_ONCE = 1 << 20  # numbers that Muon works on together
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
@@ -74,7 +76,7 @@ class Muon(_Plain):
                     state["momentum"] = torch.zeros_like(parameter)
                 rows, columns = parameter.shape[-2:]
                 alike.setdefault((min(rows, columns), max(rows, columns)), []).append(parameter)
-            for parameters in alike.values():
+            for parameters in _stacks(alike.values()):
                 updates = []
                 for parameter in parameters:
                     gradient = parameter.grad
@@ -87,6 +89,13 @@ class Muon(_Plain):
                     if group["weight_decay"]:
                         parameter.mul_(1 - rate * group["weight_decay"])
                     parameter.add_(update, alpha=-rate * max(1, rows / columns) ** 0.5)
+
+
+def _stacks(groups: Iterable[list[Tensor]]) -> Iterator[list[Tensor]]:
+    """The groups, cut where a stack would hold more than `AT_ONCE` numbers: that bounds memory."""
+    for group in groups:
+        few = max(1, AT_ONCE // max(x.numel() for x in group))
+        yield from (group[start : start + few] for start in range(0, len(group), few))
 
 
 def orthogonalised(matrices: list[Tensor], dtype: torch.dtype | None = None) -> list[Tensor]:
