@@ -68,7 +68,8 @@ def command(
     part's activation from a problem with a carry into one without; --probe reads carries, borrows
     or sums of two digits off the residual stream, on held-out problems; --fourier shows the
     spectrum of the embeddings of digits; --grokking follows a run of --task modular with keep=log
-    through its training; --plane draws all that an adder of width 2 does. For these, --out takes .csv and .png.
+    through its training; --plane draws all that an adder of width 2 does. For these, --out takes
+    .csv and .png.
 
     \b
     Example:
