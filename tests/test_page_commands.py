@@ -60,6 +60,7 @@ NOT_RUN = {
     "eval api:": "needs an endpoint; tests/test_external_api.py starts one",
     "eval answers:": "needs answers of a model; tests/test_external_models.py has some",
     "figures results/gpt2-": "what eval hf: leaves; tests/test_external_models.py",
+    "eval results/nanogpt-s0": "reads Shakespeare; tests/test_text_tasks.py has the rulers",
     "certify": "half a minute; tests/test_certificate.py and tests/test_proving.py run it",
     "eval calculator": "a minute; test_the_suite_that_the_pages_show runs that model",
     "eval addgpt/pretrained/calculator": "a minute and a half; the same model",
@@ -83,6 +84,7 @@ NOT_OURS = {
     "apt install": "needs the network",
     "ray start": "needs a cluster",
     "export HEAD=": "Slurm",
+    "python verify.py": "the board's own",
 }
 SYNTAX = re.compile(r"#.*|\w+=\S*|\w+=\"[^\"]*\"|for \w+ in .*; do|done")
 # Blocks that are neither Python nor shell, by how they begin, and what keeps them right.

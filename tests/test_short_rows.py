@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from addgpt.model import schemes
+from addgpt.model import local, schemes
 from addgpt.model.build import build
 from addgpt.model.forward import forward, next_token_loss
 from addgpt.model.layers import geglu, rows_at, softmax
@@ -48,6 +48,34 @@ def test_masked_keys_give_what_gathered_keys_give(name, monkeypatch):
         for mine, theirs in zip(found[0], other, strict=True):
             size = float(mine.abs().max())
             torch.testing.assert_close(theirs, mine, rtol=1e-3, atol=1e-5 + 1e-3 * size)
+
+
+def test_one_place_a_row_and_biases_without_heads():
+    """Where no bias is trained, one row of them serves all heads, which share keys in groups."""
+    places = {"level_position": "rotary,none,learned", "heads": "4", "kv_heads": "2"}
+    config = configure("add", {"width": "32"} | places).model
+    model, generator = build(config), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+    tokens = torch.randint(10, (20, 8), generator=generator)
+    ids = torch.arange(9, 0, -1)[None, :, None].expand(20, -1, 3) % torch.tensor(config.levels)
+    one = torch.full((20, 1), 6)
+    gathered, masked = model.eval()(tokens, ids), model.train()(tokens, ids, at=one)
+    torch.testing.assert_close(masked, gathered[:, 6:7], rtol=1e-4, atol=1e-5)
+
+
+def test_few_layouts_are_kept(monkeypatch):
+    monkeypatch.setattr(local, "KEPT", 3)
+    some = local.LocalAttention(configure("add", {}).model)
+    for last in range(2, 9):
+        ids = torch.ones(4, 6, 3, dtype=torch.int64)
+        ids[:, -1, 0] = last % 6
+        seen = some.seen_by_layouts(ids)
+        assert (seen == some.seen_keys(ids)).all() and some.seen_by_layouts(ids) is seen
+        assert 0 < len(some.known) <= 3
+    monkeypatch.setattr(local, "KEPT_IDS", 10)
+    assert some.seen_by_layouts(ids) is not seen
 
 
 def test_rows_that_are_alike_are_told_from_others():

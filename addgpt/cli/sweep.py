@@ -33,7 +33,7 @@ def command(
     Grids that come with addgpt:
       formats, sample-efficiency, length, length-3, length-200, length-mul,
       ablation-add, ablation-length, ablation-mul, ablation-text,
-      gated-mul, gated-text, baselines-add, baselines-lines, smallest,
+      gated-mul, gated-text, baselines-add, baselines-lines, smallest, smallest-padded,
       recipes
 
     \b

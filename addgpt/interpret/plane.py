@@ -79,4 +79,4 @@ def _weights(of: Any, some: Contexts) -> Iterator[Point]:
         "unit": dict(enumerate(block.mlp.up.weight.detach().numpy())),
     }
     for part, points in parts.items():
-        yield from ((part, str(name), *map(float, xy)) for name, xy in points.items())
+        yield from ((part, str(name), float(x), float(y)) for name, (x, y) in points.items())

@@ -252,7 +252,8 @@ def _attend_one(
     grouped = groups < shape[1]
     if grouped:  # heads with the same keys are as many queries of one
         query = query.reshape(len(query), groups, -1, shape[-1])
-        bias = bias if bias is None else bias.reshape(len(bias), groups, -1, key.shape[2])
+        if bias is not None:  # (B or 1, 1 or H, 1, T)
+            bias = bias.expand(-1, shape[1], -1, -1).reshape(len(bias), groups, -1, key.shape[2])
     products = query @ key.mT * scale  # (B, G, H / G, T)
     if bias is not None:
         products = products + bias

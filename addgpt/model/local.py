@@ -19,7 +19,7 @@ from torch import Tensor
 
 from addgpt.config.gpt import NO_PLACE, GPTConfig
 
-KEPT = 32  # answers that are kept
+KEPT, KEPT_IDS = 32, 1 << 14  # answers that are kept, and for how many ids each at most
 
 
 class LocalAttention:
@@ -80,13 +80,18 @@ class LocalAttention:
         return torch.cat((own, found[:, :, :seen]), -1)
 
     def seen_by_layouts(self, ids: Tensor) -> Tensor:
-        """`seen_keys` of the different rows of a batch, which the next one is likely to have."""
+        """(U, T, R) `seen_keys` of the different rows (U, T + 1, L) of a batch. They are kept: the
+        next batch is likely to have the same."""
+        if ids.numel() > KEPT_IDS:
+            return self.seen_keys(ids)
         key = (ids.shape, ids.numpy().tobytes())
-        if key not in self.known:
+        found = self.known.get(key)  # once: another thread may clear them
+        if found is None:
+            found = self.seen_keys(ids)
             if len(self.known) >= KEPT:
                 self.known.clear()
-            self.known[key] = self.seen_keys(ids)
-        return self.known[key]
+            self.known[key] = found
+        return found
 
     def _wanted(self, reader: Tensor) -> Tensor:
         """(B, T, Q, n) ids that queries with ids (B, T, L) look for; negative: none."""

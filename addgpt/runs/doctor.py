@@ -19,7 +19,15 @@ from packaging.requirements import Requirement
 
 from addgpt.device import choose_threads, matmul_flops, memory, pick_device, usable_cores
 from addgpt.runs.checkpoint import read_tensors
-from addgpt.runs.files import Damaged, RunError, Unsupported, check, checksums, read_log
+from addgpt.runs.files import (
+    Damaged,
+    RunError,
+    Unsupported,
+    check,
+    checksums,
+    holds_run,
+    read_log,
+)
 from addgpt.runs.provenance import versions
 from addgpt.runs.run import METRICS, MODEL, PREVIOUS, SHIPPED, STATE, Run
 
@@ -198,7 +206,8 @@ def _results(results: Path) -> Iterator[Finding]:
 
 def _runs(results: Path) -> Iterator[Finding]:
     """Each run in a folder that is damaged, or that this version cannot open."""
-    runs = sorted(file.parent for file in results.rglob("config.json")) if results.is_dir() else []
+    folders = [file.parent for file in results.rglob("config.json")] if results.is_dir() else []
+    runs = sorted(filter(holds_run, folders))
     end, sound = time.monotonic() + CHECK_SECONDS, 0
     for number, path in enumerate(runs):
         if time.monotonic() > end:

@@ -233,6 +233,9 @@ class Run:
             table = json.loads(files.read_checked(file))
         except (ValueError, RecursionError) as error:
             raise files.Damaged(file, f"damaged: not JSON ({error})") from None
+        if files.of_transformers(table):
+            advice = f"addgpt eval hf:{self.path} scores it"
+            raise RunError(f"{self.path} is not a run, but a model of transformers: {advice}")
         try:
             return load_run_config(table)
         except ValueError as error:
