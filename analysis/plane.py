@@ -222,7 +222,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
                 "before": f"{before[k][0]:.1f}, {before[k][1]:.1f}",
                 "after": f"{after[k][0]:.0f}, {after[k][1]:.0f}",
                 "angle": f"{turn.min():.1f} to {turn.max():.1f}",
-                "sector": sector[str(k % 10)],
+                "sector": sector.get(str(k % 10), "never"),
             }
         )
     return found
