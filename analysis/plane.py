@@ -19,7 +19,7 @@ from analysis import style
 
 DIGITS = [str(digit) for digit in range(10)]
 END, ONE = "end", "1 in front"  # above the highest digits
-UNITS = (-8, -7), (8, -3), (12, 2), (1, -4)  # where their names stand beside their lines
+UNITS = (-30, -24), (30, -11), (42, 6), (4, -14)  # from the ends of their lines to their names
 
 
 def part(table: pd.DataFrame, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -73,9 +73,22 @@ def _colour(name: str) -> str:
     return style.COLOURS[int(name) % 10] if name.isdigit() else style.SOFT
 
 
-def _say(axis: Axes, at: np.ndarray | Sequence[float], text: str, size: float = 9) -> None:
-    text_ = axis.text(*at, text, fontsize=size, ha="center", va="center", zorder=5)
-    text_.set_path_effects([withStroke(linewidth=2, foreground=style.PAPER, alpha=0.8)])
+def _say(
+    axis: Axes, at: np.ndarray, text: str, away: Sequence[float] = (0, 0), size: float = 9
+) -> None:
+    """A text that many points (72 to the inch) away from a place."""
+    look = {"fontsize": size, "ha": "center", "va": "center", "zorder": 5}
+    said = axis.annotate(text, at, away, textcoords="offset points", **look)
+    said.set_path_effects([withStroke(linewidth=2, foreground=style.PAPER, alpha=0.8)])
+
+
+def _frame(axis: Axes, points: np.ndarray, margin: float) -> None:
+    """Limits of a square that holds points and the origin, and a margin in shares of its side."""
+    every = np.r_[points, [[0, 0]]]
+    middle = (every.max(0) + every.min(0)) / 2
+    side = (1 + 2 * margin) * float(np.ptp(every, axis=0).max())
+    low, high = middle - side / 2, middle + side / 2
+    axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
 
 
 def _arrow(axis: Axes, start: np.ndarray, end: np.ndarray) -> None:
@@ -84,89 +97,103 @@ def _arrow(axis: Axes, start: np.ndarray, end: np.ndarray) -> None:
 
 
 def _adds(axis: Axes, table: pd.DataFrame) -> None:
-    names, points = part(table, "token")
-    for one, xy in zip(names, points, strict=True):
+    (letters, tokens), (digits, adds) = part(table, "token"), part(table, "adds")
+    names, steps = part(table, "sum")
+    _frame(axis, np.r_[tokens, adds, steps], 0.17)
+    for one, xy in zip(letters, tokens, strict=True):
         axis.plot(*xy, "o", color=_colour(one), ms=5, zorder=3)
-        if one not in DIGITS or int(one) % 3 == 0:
-            away = 1.8 * xy / np.hypot(*xy) if one in DIGITS else (-1.6 if one == "=" else 1.8, 0.3)
-            _say(axis, xy + away, one)
-    names, points = part(table, "adds")
-    for one, xy in zip(names, points, strict=True):
+        if one not in DIGITS:
+            _say(axis, xy, one, (-10 if one == "=" else 11, 2))
+        elif int(one) % 3 == 0:  # there is no room for all
+            _say(axis, xy, one, 11 * xy / np.hypot(*xy))
+    for one, xy in zip(digits, adds, strict=True):
         if one in DIGITS:
             axis.plot(*xy, "s", color=_colour(one), ms=5, zorder=3)
-            _say(axis, xy + (1.7, -1), one)
-    names, points = part(table, "sum")
+            _say(axis, xy, one, (11, -6))
     _, _, first, second, before = names
     a1, b1, written = before.split(", ")
-    for one, start, end in zip(names[1:], points[:-1], points[1:], strict=True):
+    for one, start, end in zip(names[1:], steps[:-1], steps[1:], strict=True):
         _arrow(axis, start, end)
-        beside = {"+ and =": (-4.4, 0), names[-1]: (4.6, 0.9)}.get(one, (0, 1.6))
-        _say(axis, (start + end) / 2 + beside, one if "," not in one else f"({one})")
-    axis.plot(*means(table, "before").T, color=style.RULE, lw=2, zorder=1)
-    _say(axis, (-9.5, 9.3), "tokens")
-    _say(axis, (9, 8.2), "what a digit\nadds")
-    _say(axis, (29, -26), "a + b + carry\n(next panel)")
-    _say(axis, points[-1] + (2.2, -1.4), str(int(first) + int(second) + 1))
-    axis.set(xlim=(-14, 37), ylim=(-38, 13))
+        beside = {"+ and =": (-28, 0), before: (29, 6)}.get(one, (0, 10))
+        _say(axis, (start + end) / 2, f"({one})" if one == before else one, beside)
+    rows = means(table, "before")
+    axis.plot(*rows.T, color=style.RULE, lw=2, zorder=1)
+    _say(axis, rows[12], "a + b + carry\n(next panel)", (50, -8))
+    _say(axis, tokens[4], "tokens", (-30, 27))
+    _say(axis, adds[9], "what a digit\nadds", (-50, 10))
+    _say(axis, steps[-1], str(int(first) + int(second) + 1), (14, -9))
     axis.set_title(
         f"What attention adds up: {first}+{second}\nwhere {a1}+{b1} wrote {written} just before"
     )
 
 
 def _before(axis: Axes, table: pd.DataFrame) -> None:
-    _cloud(axis, *part(table, "before"))
+    names, points = part(table, "before")
+    size, tips = float(np.hypot(*points.T).max()) / 60, [points]
+    _cloud(axis, names, points)
     for k, xy in enumerate(means(table, "before")):
-        _say(axis, xy + (4, -2.2), str(k), 8)
-    for number, (x, y) in enumerate(part(table, "unit")[1]):
+        _say(axis, xy, str(k), (15, -8), 8)
+    units = part(table, "unit")[1]
+    for number, (x, y) in enumerate(units):
         side = np.array([x, y]) / np.hypot(x, y)
-        along = np.array([y, -x]) / np.hypot(x, y)
-        along *= -np.sign(along[1])  # downwards
-        far = number in (1, 3)  # the outermost of the four there; the two others, at the other end
-        tip = along * (58 if far else -22)
-        axis.plot(*np.array([tip, along * (0 if far else 58)]).T, color=style.SOFT, lw=1)
-        _arrow(axis, tip, tip + 6 * side)
-        _say(axis, tip + UNITS[number], f"unit {number}")
-    _ends(axis, table, "before", ((-14, -30), (-15, -18)))
-    axis.set(xlim=(-30, 58), ylim=(-64, 24))
+        along = size * np.array([y, -x]) / np.hypot(x, y)
+        along *= np.sign(along @ points.mean(0))  # towards the points
+        tip, end = (58 * along, 0 * along) if number % 2 else (-22 * along, 58 * along)
+        tips.append(tip[None])
+        axis.plot(*np.array([tip, end]).T, color=style.SOFT, lw=1)
+        _arrow(axis, tip, tip + 6 * size * side)
+        away = UNITS[number] if len(units) == len(UNITS) else 48 * side
+        _say(axis, tip, f"unit {number}", away)
+    _frame(axis, np.concatenate(tips), 0.08)
+    _ends(axis, names, points, ((-50, -14), (-50, 14)))
     axis.set_title("Before the MLP: a + b + carry,\nand the sides where units work")
 
 
 def _after(axis: Axes, table: pd.DataFrame) -> None:
+    names, points = part(table, "after")
+    points = _shrunk(points)
+    _frame(axis, points, 0.24)
+    _sectors(axis, table)
+    _cloud(axis, names, points)
+    ways = _shrunk(means(table, "after"))
+    for some in (ways[:10], ways[10:]):
+        axis.plot(*some.T, color=style.SOFT, lw=0.6, zorder=2)
+    for k, xy in enumerate(ways):
+        right = k < 3 or k in (10, 11, 12)
+        _say(axis, xy, str(k), (15, -2) if right else (-14, -4) if k < 10 else (2, 15), 8)
+    _ends(axis, names, points, ((46, 22), (52, 18)))
+    axis.set(xticks=[], yticks=[])
+    axis.set_title("After the MLP, and who wins where\n(distances as their square roots)")
+
+
+def _sectors(axis: Axes, table: pd.DataFrame) -> None:
+    """Where each token wins, shaded, with its character near the edge."""
+    limits = np.array([axis.get_xlim(), axis.get_ylim()])  # (2, 2)
+    far = 2 * np.ptp(limits)
     for name, start, end in sectors(table):
         turn = np.radians(np.linspace(start, end, 60))
-        edge = 200 * np.c_[np.cos(turn), np.sin(turn)]
+        edge = far * np.c_[np.cos(turn), np.sin(turn)]
         shade = {"color": _colour(name), "alpha": 0.22 if name in DIGITS else 0.06, "lw": 0}
         axis.add_patch(Polygon(np.r_[[[0, 0]], edge], **shade))
         axis.plot(*np.c_[[0, 0], edge[0]], color=style.PAPER, lw=1)
         middle = np.radians((start + end) / 2)
         ray = np.array([np.cos(middle), np.sin(middle)])
-        inside = min(
-            94 / abs(ray[0]) if ray[0] < 0 else 24 / ray[0],
-            94 / ray[1] if ray[1] > 0 else 24 / abs(ray[1]),
-        )
-        axis.text(*(inside * ray), name, weight="bold", ha="center", va="center", fontsize=11)
-    names, points = part(table, "after")
-    _cloud(axis, names, _shrunk(points))
-    ways = _shrunk(means(table, "after"))
-    for some in (ways[:10], ways[10:]):
-        axis.plot(*some.T, color=style.SOFT, lw=0.6, zorder=2)
-    for k, xy in enumerate(ways):
-        away = (6, -1) if k < 3 or k in (10, 11, 12) else (-5.5, -1.5) if k < 10 else (1, 6)
-        _say(axis, xy + away, str(k), 8)
-    _ends(axis, table, "after", ((14, 36), (15, 24)))
-    axis.set(xlim=(-100, 30), ylim=(-30, 100), xticks=[], yticks=[])
-    axis.set_title("After the MLP, and who wins where\n(distances as their square roots)")
+        inset = limits + 0.045 * np.ptp(limits, axis=1, keepdims=True) * [1, -1]
+        reach = (inset / ray[:, None]).max(1).min()
+        axis.text(*(reach * ray), name, weight="bold", ha="center", va="center", fontsize=11)
 
 
-def _ends(axis: Axes, table: pd.DataFrame, name: str, places: Sequence[Sequence[float]]) -> None:
-    """What stands above the highest digits is named, in these places."""
-    names, points = part(table, name)
-    for one, at in zip((END, ONE), places, strict=True):
-        xy = points[names == one].mean(0, keepdims=True)
-        (to,) = _shrunk(xy) if name == "after" else xy
-        look = {"arrowstyle": "-", "color": style.SOFT, "lw": 0.6}
+def _ends(
+    axis: Axes, names: np.ndarray, points: np.ndarray, aways: Sequence[Sequence[float]]
+) -> None:
+    """What stands above the highest digits is named, that far away."""
+    look = {"arrowprops": {"arrowstyle": "-", "color": style.SOFT, "lw": 0.6}, "fontsize": 8}
+    for one, away in zip((END, ONE), aways, strict=True):
+        place = points[names == one].mean(0)
         said = f"{one} (#)" if one == END else one
-        axis.annotate(said, to, at, arrowprops=look, fontsize=8, ha="center", va="center")
+        axis.annotate(
+            said, place, away, textcoords="offset points", ha="center", va="center", **look
+        )
 
 
 def _cloud(axis: Axes, names: np.ndarray, points: np.ndarray) -> None:
@@ -195,7 +222,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
                 "before": f"{before[k][0]:.1f}, {before[k][1]:.1f}",
                 "after": f"{after[k][0]:.0f}, {after[k][1]:.0f}",
                 "angle": f"{turn.min():.1f} to {turn.max():.1f}",
-                "sector": sector[str(k % 10)],
+                "sector": sector.get(str(k % 10), "never"),
             }
         )
     return found

@@ -183,7 +183,10 @@ def test_sectors(third):
     found = {name: ends for name, *ends in plane.sectors(table)}
     assert list(found) == [*"0123456789", "=", "+", "#"]
     widths = [found[str(digit)][1] - found[str(digit)][0] for digit in range(9)]
-    (width, start), (end,) = told("sectors of #° from #° on"), told("has more, up to #°")
+    (start, width), (end,) = (
+        told("0 begins at #°, and 1 to 8 have #° each"),
+        told("has more, up to #°"),
+    )
     np.testing.assert_allclose(widths[1:], width, atol=0.06)
     assert found["0"][0] == pytest.approx(start, abs=0.05)
     assert found["9"][1] == pytest.approx(end, abs=0.05)
@@ -230,6 +233,11 @@ def test_only_at_8_and_9_more_than_the_direction_counts(third):
     assert third.wins(third.pushed(third.stream[late])).max() == 7
     others = told("and # of the other #.")
     assert [wrong[~late].sum(), (~late).sum()] == others
+    push = np.hypot(*third.pushed(third.stream).T)
+    far = told("(they push by # and #, at 0 by #, at 19 by #)")
+    np.testing.assert_allclose(
+        far, [push[third.number == k].mean() for k in (8, 9, 0, 19)], rtol=5e-3
+    )
     right = third.next(2 * third.stream) == third.all.right
     assert told("before the MLP: # stay right") == [right.sum()]
     assert right[~late].all()
