@@ -34,6 +34,7 @@ from addgpt.evaluation.intervals import wilson
 from addgpt.evaluation.schema import COUNTS, EVAL_COLUMNS, NUMBERS, read_eval, trained_length
 from addgpt.runs.files import RunError, read_checked, read_log
 from addgpt.runs.recipe import flat
+from addgpt.runs.run import holds_run
 from addgpt.task_lookup import short
 
 T = TypeVar("T")
@@ -62,24 +63,15 @@ def find(folder: str | Path) -> dict[str, Path]:
         below = config.parent.relative_to(folder)
         if any(part.startswith(".") for part in below.parts):
             continue
-        if _of_transformers(config):
-            others += 1
-        else:
+        if holds_run(config.parent):
             found[below.as_posix() if below.parts else folder.resolve().name] = config.parent
+        else:
+            others += 1
     if not found and others:
         raise UsageError(f"{folder} holds no run, but a model of transformers: addgpt eval hf:PATH")
     if not found:
         raise UsageError(f"{folder} holds no run: no config.json at any depth")
     return found
-
-
-def _of_transformers(config: Path) -> bool:
-    """Whether a config.json is one of transformers; what cannot be read is a run's, and damaged."""
-    try:
-        content = json.loads(config.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(content, dict) and "model_type" in content and "seed" not in content
 
 
 def runs(folder: str | Path) -> pd.DataFrame:

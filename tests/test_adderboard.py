@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import subprocess
 import sys
 
@@ -106,6 +107,14 @@ def test_the_shipped_adder_adds_where_addgpt_is_not(tmp_path):
         assert theirs == ours.whole == a + b
     again = CliRunner().invoke(main, words)
     assert again.exit_code == 1 and "exists" in again.output
+
+
+def test_the_name_of_a_run_is_text_whatever_it_holds(tmp_path):
+    name = 'a""" + wrong \\N é\n'
+    shutil.copytree(SMALLEST, tmp_path / name)
+    export_adderboard(Run(tmp_path / name), tmp_path / "file.py")
+    module = load(tmp_path / "file.py")
+    assert module.build_model()[1]["name"] == name and module.__doc__.startswith(name)
 
 
 def test_what_is_no_number_is_minus_one(tmp_path):

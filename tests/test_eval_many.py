@@ -167,6 +167,18 @@ def test_names_are_folders_patterns_and_folders_of_runs(folder, monkeypatch):
     assert [str(r.path) for r in found] == ["rev-1", "rev-0"]  # each once, as first named
 
 
+def test_exports_among_runs_are_passed_over(folder, tmp_path):
+    for name in ("a-0", "c-0"):
+        shutil.copytree(folder / "rev-0", tmp_path / name)
+    (tmp_path / "b-export").mkdir()
+    (tmp_path / "b-export" / "config.json").write_text('{"model_type": "gpt2"}')
+    (tmp_path / "notes.txt").write_text("no folder")
+    for name in (str(tmp_path), f"{tmp_path}/*"):
+        assert [run.path.name for run in find_runs([name])] == ["a-0", "c-0"]
+    said = refused("eval", tmp_path / "b-export", code=1)
+    assert "not a run, but a model of transformers: addgpt eval hf:" in said
+
+
 def test_what_differs_is_named(folder):
     three, minus = folder / "others" / "three-0", folder / "others" / "minus-0"
     line = refused("eval", folder / "rev-0", three)

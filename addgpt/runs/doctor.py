@@ -21,7 +21,7 @@ from addgpt.device import choose_threads, matmul_flops, memory, pick_device, usa
 from addgpt.runs.checkpoint import read_tensors
 from addgpt.runs.files import Damaged, RunError, Unsupported, check, checksums, read_log
 from addgpt.runs.provenance import versions
-from addgpt.runs.run import METRICS, MODEL, PREVIOUS, SHIPPED, STATE, Run
+from addgpt.runs.run import METRICS, MODEL, PREVIOUS, SHIPPED, STATE, Run, holds_run
 
 CHECK_SECONDS = 4.0  # for going through results, so that the doctor is never late
 LEAST_DISK = 1 << 30  # bytes
@@ -198,7 +198,8 @@ def _results(results: Path) -> Iterator[Finding]:
 
 def _runs(results: Path) -> Iterator[Finding]:
     """Each run in a folder that is damaged, or that this version cannot open."""
-    runs = sorted(file.parent for file in results.rglob("config.json")) if results.is_dir() else []
+    folders = [file.parent for file in results.rglob("config.json")] if results.is_dir() else []
+    runs = sorted(filter(holds_run, folders))
     end, sound = time.monotonic() + CHECK_SECONDS, 0
     for number, path in enumerate(runs):
         if time.monotonic() > end:

@@ -24,7 +24,7 @@ from addgpt.evaluation.scorecard import (
 )
 from addgpt.runs import recipe
 from addgpt.runs.files import RunError
-from addgpt.runs.run import MODEL, Run, run_path
+from addgpt.runs.run import MODEL, Run, holds_run, run_path
 from addgpt.task import Cell, Graded, Task
 
 CELLS_COMPARED = 100  # cells
@@ -181,12 +181,12 @@ def _paths(name: str) -> list[Path]:
     """The run folders of a name, or the name itself, for opening it to say what is wrong."""
     path = run_path(name)
     if path.is_dir() and not (path / "config.json").exists():
-        below = sorted(file.parent for file in path.glob("*/config.json"))
+        below = [one for one in sorted(path.iterdir()) if holds_run(one)]
         return [run_path(one) for one in below if not one.name.startswith(".")] or [path]
     if path.exists() or not any(sign in name for sign in "*?["):
         return [path]
     found = [Path(match) for match in sorted(glob(name))]
-    found = [run_path(folder) for folder in found if (folder / "config.json").exists()]
+    found = [run_path(folder) for folder in found if holds_run(folder)]
     if not found:
         raise UsageError(f"no run matches {name}")
     return found
