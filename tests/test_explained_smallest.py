@@ -16,10 +16,11 @@ from addgpt.interpret.sample import Sample, collected, hits, logits, of_batch
 from addgpt.interpret.subject import Subject, subject
 from addgpt.task import Cell
 from addgpt.task_lookup import load_task
-from tests.helpers.pages import numbers
+from tests.helpers.explained import numbers, section
 
 SMALLEST = Path(addgpt.__file__).parent / "pretrained" / "smallest"
 DIGITS = 8
+TEXT = section("The adder of 184 parameters").splitlines()
 LIMITS = ("lowest", "highest")
 EQUALS = 2 * DIGITS + 1  # the place of the token `=`, which the ones are written after
 
@@ -123,7 +124,7 @@ def test_that_number_decides_what_is_written(sums):
 def test_units_bend_the_line_on_one_side_of_a_threshold(sums, unit):
     """When each is at work, and which sums come out right in more than half of the cases without
     it, as the table of the page says."""
-    (row,) = [line for line in section() if line.startswith(f"| {unit} |")]
+    (row,) = [line for line in TEXT if line.startswith(f"| {unit} |")]
     _, _, work, kept, _ = row.replace("*", "").split("|")
     mlp, number = sums.of.model.blocks[0].mlp, sums.middle(sums.number)
     threshold = sums.stream("mid.0") @ mlp.up.weight.detach().numpy()[unit]
@@ -136,18 +137,12 @@ def test_units_bend_the_line_on_one_side_of_a_threshold(sums, unit):
     assert {k for k in range(20) if right[number == k].mean() > 0.5} == numbers(kept)
 
 
-def section() -> list[str]:
-    """The lines of the page on this adder."""
-    page = (Path(__file__).parents[1] / "docs" / "explained.md").read_text(encoding="utf-8")
-    return page.split("\n## The smallest adder\n")[1].split("\n## ")[0].splitlines()
-
-
 def test_the_lowest_and_the_highest_of_the_number(sums):
     """The page has them of ten times as many sums: here they are within, and not far inside."""
     x, wanted = sums.stream("mid.0").reshape(-1, 4), sums.middle(sums.number).ravel()
     x = np.c_[x, np.ones(len(x))]
     found = x @ np.linalg.lstsq(x, wanted, rcond=None)[0]
-    table = [line.strip("|").split("|") for line in section() if line.startswith("| ")]
+    table = [line.strip("|").split("|") for line in TEXT if line.startswith("| ")]
     (head,) = [row for row in table if row[0].strip() == "a + b + carry"]
     low, high = (next(row for row in table if row[0].strip() == name) for name in LIMITS)
     for at in range(1, len(head)):

@@ -67,6 +67,7 @@ NOT_RUN = {
     "study english": "reads Debian packages; tests/test_english.py has small ones",
     "improve": "minutes; tests/test_self_improvement.py has small rounds",
     "study pretraining": "reads the command line of each run; tests/test_pretraining.py",
+    "inspect addgpt/pretrained/smallest-31 --plane": "tests/test_explained_31.py draws it",
     "study smallest": "reads a sweep; tests/test_smallest.py has a small one",
     "sweep formats --engine ray": "needs a cluster; tests/test_sweep_ray.py starts one",
 }

@@ -34,6 +34,7 @@ Writer = Callable[[Path], object]
 )
 @click.option("--fourier", is_flag=True, help="The spectrum of the embeddings of digits.")
 @click.option("--grokking", is_flag=True, help="Progress measures of modular sums, over steps.")
+@click.option("--plane", is_flag=True, help="An adder of width 2: its points and sectors.")
 @click.option("--examples", type=click.IntRange(2), default=500, show_default=True)
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the problems."
@@ -49,6 +50,7 @@ def command(
     probe: str | None,
     fourier: bool,
     grokking: bool,
+    plane: bool,
     examples: int,
     seed: int,
     out: tuple[Path, ...],
@@ -66,7 +68,8 @@ def command(
     part's activation from a problem with a carry into one without; --probe reads carries, borrows
     or sums of two digits off the residual stream, on held-out problems; --fourier shows the
     spectrum of the embeddings of digits; --grokking follows a run of --task modular with keep=log
-    through its training. For these, --out takes .csv and .png.
+    through its training; --plane draws all that an adder of width 2 does. For these, --out takes
+    .csv and .png.
 
     \b
     Example:
@@ -77,7 +80,7 @@ def command(
       addgpt inspect results/add-3 --probe carry
     """
     views = {"PROBLEM": problem, "--ablate": ablate, "--patch": patch, "--probe": probe,
-             "--fourier": fourier, "--grokking": grokking}  # fmt: skip
+             "--fourier": fourier, "--grokking": grokking, "--plane": plane}  # fmt: skip
     asked = [name for name, value in views.items() if value]
     if len(asked) != 1:
         said = f"not {' and '.join(asked)}" if asked else "none is given"
@@ -105,10 +108,12 @@ def _measured(
     """Rows of a measure, those of them that are printed, and what draws them."""
     from addgpt.interpret import ablation, patching, probes
     from addgpt.interpret.grokking import grokking
+    from addgpt.interpret.plane import plane as points
     from addgpt.interpret.sample import sample
     from addgpt.interpret.subject import subject
     from addgpt.runs.run import Run, run_path
     from analysis import inside
+    from analysis import plane as drawing
 
     of = subject(run)
     if cascades:
@@ -126,6 +131,9 @@ def _measured(
     if views["--fourier"]:
         rows = probes.spectrum(of.model, getattr(of.task, "residues", 10))
         return rows, rows, inside.draw_spectrum
+    if views["--plane"]:
+        rows = points(of)
+        return rows, drawing.summary(rows), drawing.draw
     rows = grokking(Run(run_path(run)))
     return rows, rows, inside.draw_grokking
 

@@ -120,7 +120,7 @@ def _source(run: Run, task: Task, model: GPT, author: str) -> str:
     pad = task.layout.pad  # type: ignore[attr-defined]
     return rendered(
         "adderboard.py.jinja",
-        name=re.sub(r"[^\w. -]", "_", run.name),  # nothing that would end a docstring
+        name=json.dumps(run.name)[1:-1],  # between quotes: it may hold some
         version=versions()["addgpt"],
         params=model.parameter_count(),
         name_text=json.dumps(run.name),

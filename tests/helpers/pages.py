@@ -107,15 +107,3 @@ def paths(page: Path) -> list[str]:
     folders = "addgpt|tasks|analysis|benchmarks|tests|docs|results/reference"
     found = re.findall(rf"(?<![\w/.-])((?:{folders})/[\w/.*-]*\w(?:\*|/)?)", text)
     return [path for path in found if path != OWN_TASK]
-
-
-def numbers(told: str) -> set[int]:
-    """`0 to 4, 9, 19`, `3 and more`, `up to 17`, `never`: which of 0 to 19 are meant."""
-    if "never" in told or "all" in told:
-        return set() if "never" in told else set(range(20))
-    found = [[int(digits) for digits in re.findall(r"\d+", part)] for part in told.split(",")]
-    if "up to" in told:
-        return set(range(found[0][0] + 1))
-    if "and more" in told:
-        return set(range(found[0][0], 20))
-    return {number for part in found for number in range(part[0], part[-1] + 1)}
