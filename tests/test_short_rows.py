@@ -32,7 +32,7 @@ def test_masked_keys_give_what_gathered_keys_give(name, monkeypatch):
     options = {key: MODELS[name][key] for key in ("trace",) if key in MODELS[name]}
     task = load_task("add", {"digits": 3} | options)
     batch = task.batch(np.random.default_rng(1), 40, "train")
-    model, generator = build(config.model), torch.Generator().manual_seed(0)
+    model, generator = build(config.model).double(), torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
@@ -47,7 +47,7 @@ def test_masked_keys_give_what_gathered_keys_give(name, monkeypatch):
     for other in found[1:]:
         for mine, theirs in zip(found[0], other, strict=True):
             size = float(mine.abs().max())
-            torch.testing.assert_close(theirs, mine, rtol=1e-3, atol=1e-5 + 1e-3 * size)
+            torch.testing.assert_close(theirs, mine, rtol=1e-9, atol=1e-12 + 1e-9 * size)
 
 
 def test_one_place_a_row_and_biases_without_heads():
