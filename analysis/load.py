@@ -32,9 +32,8 @@ from addgpt.config.errors import UsageError
 from addgpt.evaluation import schema
 from addgpt.evaluation.intervals import wilson
 from addgpt.evaluation.schema import COUNTS, EVAL_COLUMNS, NUMBERS, read_eval, trained_length
-from addgpt.runs.files import RunError, read_checked, read_log
+from addgpt.runs.files import RunError, holds_run, read_checked, read_log
 from addgpt.runs.recipe import flat
-from addgpt.runs.run import holds_run
 from addgpt.task_lookup import short
 
 T = TypeVar("T")

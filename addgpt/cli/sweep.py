@@ -34,7 +34,7 @@ def command(
       formats, sample-efficiency, length, length-3, length-200, length-mul,
       ablation-add, ablation-length, ablation-mul, ablation-text,
       gated-mul, gated-text, baselines-add, baselines-lines, smallest,
-      recipes
+      smallest-padded, recipes
 
     \b
     A grid:

@@ -19,9 +19,9 @@ from packaging.requirements import Requirement
 
 from addgpt.device import choose_threads, matmul_flops, memory, pick_device, usable_cores
 from addgpt.runs.checkpoint import read_tensors
-from addgpt.runs.files import Damaged, RunError, Unsupported, check, checksums, read_log
+from addgpt.runs.files import Damaged, RunError, Unsupported, check, checksums, holds_run, read_log
 from addgpt.runs.provenance import versions
-from addgpt.runs.run import METRICS, MODEL, PREVIOUS, SHIPPED, STATE, Run, holds_run
+from addgpt.runs.run import METRICS, MODEL, PREVIOUS, SHIPPED, STATE, Run
 
 CHECK_SECONDS = 4.0  # for going through results, so that the doctor is never late
 LEAST_DISK = 1 << 30  # bytes

@@ -233,29 +233,13 @@ class Run:
             table = json.loads(files.read_checked(file))
         except (ValueError, RecursionError) as error:
             raise files.Damaged(file, f"damaged: not JSON ({error})") from None
-        if of_transformers(table):
+        if files.of_transformers(table):
             advice = f"addgpt eval hf:{self.path} scores it"
             raise RunError(f"{self.path} is not a run, but a model of transformers: {advice}")
         try:
             return load_run_config(table)
         except ValueError as error:
             raise files.Unsupported(f"{file}: {error}") from None
-
-
-def holds_run(path: Path) -> bool:
-    """Whether a folder has the config of a run; of transformers, as in exports, is not, but what
-    cannot be read is: a damaged one."""
-    try:
-        return not of_transformers(json.loads((path / CONFIG).read_bytes()))
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except (OSError, ValueError, RecursionError):
-        return True
-
-
-def of_transformers(table: Any) -> bool:
-    """Whether the content of a config.json is that of a model of transformers."""
-    return isinstance(table, dict) and "model_type" in table and "seed" not in table
 
 
 def digest_of(settings: Mapping[str, Any]) -> str:

@@ -23,8 +23,8 @@ from addgpt.evaluation.scorecard import (
     score_run,
 )
 from addgpt.runs import recipe
-from addgpt.runs.files import RunError
-from addgpt.runs.run import MODEL, Run, holds_run, run_path
+from addgpt.runs.files import RunError, holds_run
+from addgpt.runs.run import MODEL, Run, run_path
 from addgpt.task import Cell, Graded, Task
 
 CELLS_COMPARED = 100  # cells
