@@ -3,7 +3,9 @@
 import hashlib
 import io
 import json
+import runpy
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -151,6 +153,9 @@ def forge(run, change):
     (run.path / "certificate.json").write_text(json.dumps(told))
 
 
+VOCAB = 19  # of task add
+
+
 def remove_one(arrays, told):
     for name in ("0.tokens", "0.right"):
         arrays[name] = arrays[name][1:]
@@ -171,6 +176,15 @@ def repeat_one(arrays, told):
     told["contexts"] += 1
 
 
+def repeat_one_by_another_number(arrays, told):
+    """-1 stands for the last token, too: the same context under another name."""
+    tokens = arrays["0.tokens"][:1].astype(int)
+    tokens[0, 0] -= VOCAB
+    arrays["0.tokens"] = np.concatenate([arrays["0.tokens"].astype(int), tokens])
+    arrays["0.right"] = np.concatenate([arrays["0.right"], arrays["0.right"][:1]])
+    told["contexts"] += 1
+
+
 def alter_a_right_token(arrays, told):
     arrays["0.right"][3] ^= 1
 
@@ -181,6 +195,7 @@ def alter_a_right_token(arrays, told):
         (remove_one, "683 different contexts are listed, not 684"),
         (remove_a_token, "tokens written in some rows are not the tokens that contexts see"),
         (repeat_one, "684 different contexts are listed, not 685"),
+        (repeat_one_by_another_number, "listed are not in the alphabet"),
         (alter_a_right_token, "the smallest margin is -"),
     ],
 )
@@ -188,6 +203,13 @@ def test_a_forged_list_of_contexts_is_refused(certified, change, reason):
     forge(certified, change)
     with pytest.raises(ValueError, match=reason):
         check(certified.path)
+
+
+def test_the_checker_says_in_one_line_what_it_cannot_read(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["check_certificate.py", str(tmp_path)])
+    with pytest.raises(SystemExit, match="^not accepted: FileNotFoundError: ") as left:
+        runpy.run_path(check.__code__.co_filename, run_name="__main__")
+    assert "\n" not in str(left.value)
 
 
 def test_a_list_of_another_certificate_is_refused(certified):

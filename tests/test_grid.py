@@ -147,10 +147,14 @@ def test_the_grids_that_come_along_can_be_run(name, tmp_path, monkeypatch):
     ("text", "says"),
     [
         ('name = "widths"', "the name of a grid is that of its file"),
-        ("sedes = [1]", "unknown key 'sedes'; did you mean seeds? valid keys: case, cases_of, eval,"),
+        (
+            "sedes = [1]",
+            "unknown key 'sedes'; did you mean seeds? valid keys: case, cases_of, eval,",
+        ),
         ("name = 'other'", "name is not a key: the name of a grid is that of its file"),
         ("seeds = []", "seeds must be different whole numbers, not []"),
         ("seeds = [1, 1]", "different"),
+        (f"seeds = [{2**63}]", f"seeds must be in 0..{2**63 - 1}, not {2**63}"),
         ("seeds = [-1]", "seeds must be at least 0, not -1"),
         ("seeds = [true]", "seeds must be a whole number, not True"),
         ("seeds = 3", "seeds must be a list, not 3"),

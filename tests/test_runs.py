@@ -188,7 +188,10 @@ def test_missing_files_are_named(toy_run, tmp_path):
         (lambda c: c.update(format=99), "format 99 by another version of addgpt; this one reads"),
         (lambda c: c.pop("format"), "format None by another version"),
         (lambda c: c.update(colour="red"), "unknown key 'colour'; valid keys: .*task"),
-        (lambda c: c["model"].update(depth=3), "unknown key 'depth' in model; did you mean layers. valid keys:"),
+        (
+            lambda c: c["model"].update(depth=3),
+            "unknown key 'depth' in model; did you mean layers. valid keys:",
+        ),
         (lambda c: c["model"].update(width="9"), "width in model must be a whole number, not '9'"),
         (lambda c: c["model"].update(norm="batch"), "norm must be one of rms, layer, plain"),
         (lambda c: c["model"].update(heads=3), "heads=3 does not divide width=16"),

@@ -131,6 +131,8 @@ def check(folder: Path) -> dict[str, float]:
     for group in range(told["groups"]):
         names = (f"{group}.{name}" for name in ("ids", "after", "tokens", "right"))
         ids, after, *rows = (listed[name].astype(int) for name in names)
+        if any(((x < 0) | (x >= config["vocab"])).any() for x in rows):  # -1 is the last one, too
+            raise ValueError("some tokens that are listed are not in the alphabet")
         apart = entry(np.where(ids == 0, NO_ID, after[-1] - ids))
         kinds = ids[:, -1], after[:, -1]
         looks |= {(*apart[:, :-1].ravel(), *np.ravel(kinds), *some) for some in rows[0]}
@@ -157,4 +159,7 @@ def check(folder: Path) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    print(check(Path(sys.argv[1])))
+    try:
+        print(check(Path(sys.argv[1])))
+    except Exception as error:  # what it cannot make sense of it does not accept either
+        sys.exit(f"not accepted: {type(error).__name__}: {error}")

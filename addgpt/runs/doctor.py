@@ -19,15 +19,7 @@ from packaging.requirements import Requirement
 
 from addgpt.device import choose_threads, matmul_flops, memory, pick_device, usable_cores
 from addgpt.runs.checkpoint import read_tensors
-from addgpt.runs.files import (
-    Damaged,
-    RunError,
-    Unsupported,
-    check,
-    checksums,
-    holds_run,
-    read_log,
-)
+from addgpt.runs.files import Damaged, RunError, Unsupported, check, checksums, holds_run, read_log
 from addgpt.runs.provenance import versions
 from addgpt.runs.run import METRICS, MODEL, PREVIOUS, SHIPPED, STATE, Run
 

@@ -40,6 +40,22 @@ class Unsupported(RunError):
     """A sound run that this version cannot open: another one, or a task that it lacks, made it."""
 
 
+def holds_run(path: Path) -> bool:
+    """Whether a folder has the config of a run; of transformers, as in exports, is not, but what
+    cannot be read is: a damaged one."""
+    try:
+        return not of_transformers(json.loads((path / "config.json").read_bytes()))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError, RecursionError):
+        return True
+
+
+def of_transformers(table: Any) -> bool:
+    """Whether the content of a config.json is that of a model of transformers."""
+    return isinstance(table, dict) and "model_type" in table and "seed" not in table
+
+
 # Writing.
 
 
@@ -306,19 +322,3 @@ def digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise RunError(f"cannot read {path}: {error.strerror}") from None
-
-
-def holds_run(path: Path) -> bool:
-    """Whether a folder has the config of a run; of transformers, as in exports, is not, but what
-    cannot be read is: a damaged one."""
-    try:
-        return not of_transformers(json.loads((path / "config.json").read_bytes()))
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except (OSError, ValueError, RecursionError):
-        return True
-
-
-def of_transformers(table: Any) -> bool:
-    """Whether the content of a config.json is that of a model of transformers."""
-    return isinstance(table, dict) and "model_type" in table and "seed" not in table

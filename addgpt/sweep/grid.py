@@ -65,7 +65,7 @@ class Grid:
 
     name: str
     task: str = ""
-    seeds: tuple[int, ...] = setting((0,), "of the runs of each combination", low=0)
+    seeds: tuple[int, ...] = setting((0,), "of the runs of each combination", low=0, high=2**63 - 1)
     out: str = ""
     eval: bool = True
     per_cell: int | None = setting(None, "problems a cell in scoring", low=1)
