@@ -155,7 +155,7 @@ def test_the_grids_that_come_along_can_be_run(name, tmp_path, monkeypatch):
         ("seeds = []", "seeds must be different whole numbers, not []"),
         ("seeds = [1, 1]", "different"),
         (f"seeds = [{2**63}]", f"seeds must be in 0..{2**63 - 1}, not {2**63}"),
-        ("seeds = [-1]", "seeds must be at least 0, not -1"),
+        ("seeds = [-1]", "seeds must be in 0..9223372036854775807, not -1"),
         ("seeds = [true]", "seeds must be a whole number, not True"),
         ("seeds = 3", "seeds must be a list, not 3"),
         ("per_cell = 0", "per_cell must be at least 1, not 0"),
