@@ -376,3 +376,9 @@ def test_a_context_alone_gives_the_logits_of_a_long_problem(original):
 
 def test_the_calculator_that_ships_is_proved():
     assert Run(run_path("calculator")).proved()
+
+
+def test_what_a_slot_sees_too_little_for_is_one_line():
+    config = configure("mul", {"digits": "2", "attention": "window", "width": "16"})
+    with pytest.raises(UsageError, match="tens: slots see too little of what it is made of"):
+        list_contexts(load_task("mul", config.options), config.model)

@@ -189,6 +189,9 @@ class Lister:
         values, token = self._made(
             kind, tuple(anything if isinstance(x, int) else x for x in there)
         )
+        if token.max(initial=0) >= self.vocab:  # of what cannot stand side by side
+            what = self.names[kind]
+            raise UsageError(f"{what}: slots see too little of what it is made of to list contexts")
         relation = np.zeros((self.vocab,) * (len(sources) + 1), bool)
         relation[(*(values[there.index(source)] for source in sources), token)] = True
         return relation
