@@ -97,6 +97,7 @@ SHOWN = {
     "tasks/add.py ": "test_trees_name_what_is_there",
     "[project.entry-points": "test_the_groups_of_entry_points",
     "from transformers import": "test_the_exported_calculator_of_the_page",
+    "import adder": "test_the_adder_of_the_page",
     "from transformer_lens": "test_the_look_by_transformer_lens",
 }
 
@@ -290,6 +291,16 @@ def test_the_row_that_the_pages_show():
     product = load_task("mul", {"digits": 4})
     row = product.reference(product.encode("12*34=")[None])
     assert shown("12*34=") == ["".join(product.texts(row)[0])]
+
+
+def test_the_adder_of_the_page(tmp_path, monkeypatch, capsys):
+    run = ROOT / "addgpt/pretrained/smallest-31"
+    invoke(["export", str(run), "--to", "adderboard", "--out", str(tmp_path / "adder.py")])
+    capsys.readouterr()
+    monkeypatch.syspath_prepend(tmp_path)
+    code = "\n".join(shown("import adder"))
+    exec(code, {})
+    assert capsys.readouterr().out.strip() == code.rpartition("#")[2].strip() == "31 495"
 
 
 def test_the_exported_calculator_of_the_page(folder, capsys):

@@ -40,7 +40,7 @@ def test_the_time_left_follows_from_the_pace(capsys):
 
 def test_a_share_is_never_rounded_up_to_100():
     one = row("one", state="training", step=20, val_exact=0.99999)
-    assert list(LiveTable([one]).table().columns[3].cells) == ["99.99%"]
+    assert list(LiveTable([one]).table().columns[3].cells) == ["99.99 %"]
     done = row("one", state="done", n=2000, answer_correct=1999)
     assert list(outcome_table("t", [done]).columns[2].cells) == ["99.95"]
 
