@@ -114,7 +114,8 @@ def _tell(rows: list[dict[str, Any]]) -> None:
 
     first, parts = rows[0], []
     if first["round"]:
-        parts.append(f"{first['added_right']:,} of {first['added']:,} answers added are right")
+        added = f"{first['added_right']:,} of {first['added']:,} answers added are right"
+        parts.append(added if first["added"] else "no answer was added: too few models agreed")
     for digits in dict.fromkeys(row["digits"] for row in rows):
         shares = [percent(r["right"], r["n"]) for r in rows if r["digits"] == digits]
         parts.append(f"{digits} digits {', '.join(shares)} %")

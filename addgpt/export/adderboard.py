@@ -63,8 +63,8 @@ NAMES = {  # in the file, of parameters that stand in no block
 def export_adderboard(run: Run, out: Path, author: str = "") -> dict[str, Any]:
     """Write a run as a submission, load the file, and compare.
 
-    Returns `params` and `difference`, the largest one between logits of the file's model and of
-    ours. Loading carries out the code that was written, which is ours.
+    Returns `params`, `difference`, the largest one between logits of the file's model and of ours,
+    and `largest`, the largest logit. Loading carries out the code that was written, which is ours.
 
     Raises:
         UsageError: the file cannot say what this model is.
@@ -82,10 +82,11 @@ def export_adderboard(run: Run, out: Path, author: str = "") -> dict[str, Any]:
     write_atomically(out, _source(run, task, model, author))
     try:
         batch = some_rows(task)
-        found = {"difference": _difference(out, model, batch), "checked": len(batch)}
+        difference, largest = _difference(out, model, batch)
     except BaseException:
         out.unlink()
         raise
+    found = {"difference": difference, "largest": largest, "checked": len(batch)}
     return found | {"params": model.parameter_count()}
 
 
@@ -209,15 +210,17 @@ def load(file: Path) -> Any:
 
 
 @torch.inference_mode()
-def _difference(file: Path, model: GPT, batch: Batch) -> float:
-    """The largest difference between logits of the file's model and of ours."""
+def _difference(file: Path, model: GPT, batch: Batch) -> tuple[float, float]:
+    """The largest difference between logits of the file's model and of ours, and the largest of
+    ours in size."""
     other, _ = load(file).build_model()
     rows = list(model.config.used or range(model.config.vocab))
     place = torch.zeros(model.config.vocab, dtype=torch.int64)
     place[rows] = torch.arange(len(rows))
     tokens, ids, _ = tensors(batch, torch.device("cpu"))
-    ours, apart = model(tokens, ids)[..., rows], 0.0
+    ours, apart, largest = model(tokens, ids)[..., rows], 0.0, 0.0
     for row, length in enumerate((batch.lengths - 1).tolist()):
         theirs = other(place[tokens[row, :length]], ids[row, : length + 1, 0])
         apart = max(apart, float((theirs - ours[row, :length]).abs().max()))
-    return apart
+        largest = max(largest, float(ours[row, :length].abs().max()))
+    return apart, largest
