@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 from collections import Counter
@@ -19,6 +20,12 @@ from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
 from addgpt.task_lookup import load_task
 from addgpt.training.loop import train
+
+
+def pytest_collection_finish():
+    """What is loaded by now stays: the garbage collector need not look at it after each test."""
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def pytest_collection_modifyitems(items):
