@@ -29,11 +29,16 @@ def pytest_collection_finish():
 
 
 def pytest_collection_modifyitems(items):
-    """Files of slow tests come first, those with the fewest (and longest) before the others, so
-    that no core is left alone with a long file at the end."""
+    """Files of slow tests come first, those with the fewest (and longest) before the others, then
+    files with the most tests, so that no core is left alone with a long file at the end."""
     tests = Counter(item.path for item in items)
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: (slow[item.path] < tests[item.path], tests[item.path], item.path))
+
+    def place(item) -> tuple:
+        count, mixed = tests[item.path], slow[item.path] < tests[item.path]
+        return mixed, -count if mixed else count, item.path
+
+    items.sort(key=place)
 
 
 # The same examples each time; `pytest --hypothesis-profile thorough` looks for others.
