@@ -24,7 +24,7 @@ from addgpt.task import Answer, Cell, Problem, Row, UsageError
 from addgpt.task_lookup import load_task
 from tasks.add import Add
 from tasks.lines import Lines
-from tests.helpers.commands import Done, in_one_process
+from tests.helpers.commands import addgpt
 
 pytestmark = pytest.mark.slow
 
@@ -295,11 +295,6 @@ def clone(tmp_path, monkeypatch):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignored)
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def addgpt(*lines: str) -> list[Done]:
-    """What becomes of commands of the copy in the current folder."""
-    return in_one_process(*lines, env=os.environ | {"PYTHONPATH": os.getcwd()})
 
 
 BUG = """

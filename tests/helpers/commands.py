@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -58,3 +59,8 @@ def refused(*words: object, code: int = 2) -> str:
     line = result.stderr.strip()
     assert line.startswith("error: ") and "\n" not in line, result.stderr
     return line
+
+
+def addgpt(*lines: str) -> list[Done]:
+    """What becomes of commands of the copy in the current folder."""
+    return in_one_process(*lines, env=os.environ | {"PYTHONPATH": os.getcwd()})
