@@ -54,7 +54,7 @@ def export_huggingface(run: Run, out: Path) -> dict[str, Any]:
         raise UsageError("--to hf needs transformers: pip install 'addgpt[hf]'") from None
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    task, (model, progress) = run.task(), run.load()
+    task, (model, progress) = run.task(), sound_model(run)
     end = task.alphabet.index(task.end) if task.end else None
     stock, batch = stock_name(model.config), some_rows(task)
     with new_folder(out):
@@ -68,6 +68,14 @@ def export_huggingface(run: Run, out: Path) -> dict[str, Any]:
         found = {"stock": stock, "difference": difference, "checked": len(batch)}
         write_atomically(out / "README.md", _card(run, task, model, progress, found))
     return found
+
+
+def sound_model(run: Run) -> tuple[Model, dict[str, Any]]:
+    """The model of a run that is to be exported, and its progress. Raises RunError."""
+    model, progress = run.load()
+    if not all(bool(x.isfinite().all()) for x in model.parameters()):
+        raise RunError(f"some weights of {run.path} are not numbers; nothing is exported")
+    return model, progress
 
 
 @contextmanager
