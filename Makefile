@@ -35,7 +35,8 @@ test: lint  ## lint and the whole suite, a file of tests to a core
 
 tools: $(READY)  ## the tests that need other tools: ONNX, lm-eval, TransformerLens, trackio, wandb
 	test -x .venv-tools/bin/python || $(PYTHON) -m venv .venv-tools
-	.venv-tools/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev,tools]'
+	grep '^torch==' constraints.txt > .venv-tools/torch.txt  # some tools need other versions of the rest
+	.venv-tools/bin/python -m pip install --quiet --disable-pip-version-check -c .venv-tools/torch.txt -e '.[dev,tools]'
 	OMP_NUM_THREADS=1 .venv-tools/bin/python -m pytest -rs tests/test_export.py tests/test_logs.py
 
 figures: $(READY)  ## redraw every figure of results/
