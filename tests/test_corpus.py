@@ -373,7 +373,8 @@ def test_the_library_itself_streams_a_folder_of_texts(tmp_path, monkeypatch):
     pytest.importorskip("datasets")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     (tmp_path / "texts").mkdir()
-    (tmp_path / "texts" / "some.jsonl").write_text('{"n": 1, "text": "one"}\n{"n": 2, "text": "é"}\n')
+    rows = '{"n": 1, "text": "one"}\n{"n": 2, "text": "é"}\n'
+    (tmp_path / "texts" / "some.jsonl").write_text(rows, encoding="utf-8")
     assert read(afresh(f"hf:{tmp_path / 'texts'}")) == "one\né"
 
 
