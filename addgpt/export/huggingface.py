@@ -38,7 +38,7 @@ CARD_ROWS = 100  # of exact match on the model card
 
 EVERY_FILE = """
 
-def _files():  # never called: up to 5.16 transformers copies only files that this one names
+def _files():  # never called: transformers 5.0 copies only files that this one names
 """
 
 
