@@ -21,7 +21,6 @@ from addgpt.cli.main import main
 from addgpt.device import allowed_cores
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
-from addgpt.sweep import worker
 from addgpt.sweep.engines import LocalEngine, shares
 from addgpt.sweep.grid import load_grid
 from addgpt.sweep.plan import plan_sweep
@@ -30,7 +29,9 @@ from analysis import load, sweeps
 from tests.helpers.sweeps import (
     SMALL,
     SweepProcess,
+    command,
     holder,
+    leaking,
     refused,
     sweep,
     tensors,
@@ -94,7 +95,7 @@ def test_runs_stay_on_their_cores_with_a_thread_for_each(grid_file):
     text = grid_file("eval = false\nseeds = [0, 1]", threads=0, steps=1_000_000)
     planned = plan_sweep(load_grid(str(text)))
     cores = allowed_cores()
-    with LocalEngine(planned, cores, 2) as engine:
+    with LocalEngine(planned, command, cores, 2) as engine:
         going = [engine.start(job) for job in planned]
         for job, share in zip(planned, shares(2, cores), strict=True):
             until(lambda job=job: trained(job.path) and holder(job.path))
@@ -122,8 +123,8 @@ def test_runs_import_nothing_from_the_current_folder(grid_file, tmp_path):
 def test_more_threads_than_there_are_cores_for_are_refused(grid_file):
     planned = plan_sweep(load_grid(str(grid_file("seeds = [0, 1, 2]", threads=2))))
     with pytest.raises(ValueError, match=r"3 workers with threads=2 .* 4 cores .* --workers 1..2"):
-        LocalEngine(planned, [0, 1, 2, 3], 3)
-    LocalEngine(planned, [0, 1, 2, 3], 2)
+        LocalEngine(planned, command, [0, 1, 2, 3], 3)
+    LocalEngine(planned, command, [0, 1, 2, 3], 2)
 
 
 def test_a_run_that_is_resumed_keeps_its_threads_where_it_can(grid_file):
@@ -154,25 +155,6 @@ def test_runs_come_out_as_single_runs_do(swept, plain):
     for seed in (0, 1):
         run = file.parent / "runs" / f"format=plain,seed={seed}"
         assert tensors(run) == plain(seed, format="plain")
-
-
-def test_what_a_worker_did_before_changes_no_run(grid_file, plain):
-    cases = {"two": {"threads": 2}, "drops": {"dropout": 0.3}, "mean": {"ema": 0.9}, "last": {}}
-    sets = [", ".join(f"{k} = {v}" for k, v in more.items()) for more in cases.values()]
-    texts = [f"[[case]]\nname = '{n}'\nset = {{{t}}}" for n, t in zip(cases, sets, strict=True)]
-    planned = plan_sweep(load_grid(str(grid_file("\n".join(texts)))))
-    workers = []
-    with LocalEngine(planned, allowed_cores(), 1) as engine:
-        for job, more in zip(planned, cases.values(), strict=True):
-            run = engine.start(job)
-            until(lambda run=run: run.poll() is not None)
-            assert run.poll() == "" and (job.path / "eval.csv").exists()
-            assert tensors(job.path) == plain(**more)
-            workers.append(run.process.pid)
-            if job is planned[2]:
-                os.kill(workers[-1], signal.SIGKILL)  # while it is idle: another takes over
-                until(lambda run=run: run.process.poll() is not None)
-    assert len(set(workers[:3])) == 1 and workers[3] != workers[2]
 
 
 def test_each_run_is_scored_as_eval_does(swept):
@@ -279,11 +261,8 @@ def test_a_folder_that_is_no_run_is_not_written_into(grid_file):
 
 def test_a_run_whose_scores_do_not_count_has_failed_each_time_it_is_swept(grid_file, monkeypatch):
     file = grid_file()
-    leak = (
-        "from tasks.common.arithmetic import Arithmetic as task\ntask.in_train = lambda *_: True\n"
-    )
     with monkeypatch.context() as patch:
-        patch.setattr(worker, "PROGRAM", leak + worker.PROGRAM)
+        patch.setattr("addgpt.cli.sweep._addgpt", leaking)
         for left in ("train", "score"):
             assert todo(file) == [left]
             assert sweep(file).exit_code == 1
