@@ -7,6 +7,7 @@ import pickle
 import signal
 import sys
 import threading
+import time
 import types
 from pathlib import Path
 from tempfile import mkdtemp
@@ -28,7 +29,7 @@ from tests.helpers.sweeps import SMALL, command, holder, tensors, trained, until
 pytestmark = pytest.mark.slow
 
 SETTINGS = {"steps": 40, "eval_every": 20, "save_every": 20}
-LONG = {"steps": 500, "eval_every": 50, "save_every": 50}
+LONG = {"steps": 100, "eval_every": 10, "save_every": 50}
 
 
 class RayError(Exception):
@@ -147,7 +148,7 @@ def alone(folder: Path, seed: int = 0, **settings) -> Path:
 
 
 def test_a_killed_worker_costs_no_more_than_the_steps_since_its_checkpoint(swept, tmp_path):
-    cases = {"killed": "steps = 600", "doomed": "steps = 1000000", "good": "width = 8"}
+    cases = {"killed": "steps = 300", "doomed": "steps = 1000000", "good": "width = 8"}
     text = "".join(f"[[case]]\nname = '{name}'\nset = {{{cases[name]}}}\n" for name in cases)
     victims = []
 
@@ -169,7 +170,7 @@ def test_a_killed_worker_costs_no_more_than_the_steps_since_its_checkpoint(swept
     states = [rows[f"{name}-s0"]["state"] for name in cases]
     assert states == ["done", "failed", "done"]
     assert "its worker was lost 3 times" in rows["doomed-s0"]["error"]
-    whole = alone(tmp_path / "whole", steps=600)
+    whole = alone(tmp_path / "whole", steps=300)
     assert tensors(tmp_path / "runs" / "killed-s0") == tensors(whole)
     assert metrics(tmp_path / "runs" / "killed-s0") == metrics(whole)
 
@@ -190,11 +191,18 @@ def test_runs_and_scores_are_those_of_single_runs(address, tmp_path):
 
 def test_a_stopped_sweep_is_saved_and_resumed(interruptible, swept, tmp_path):
     file = write_grid(tmp_path, "eval = false\nseeds = [0, 1, 2]", **SETTINGS | LONG)
-    first = tmp_path / "runs" / "seed=0"
+    first, second = (tmp_path / "runs" / f"seed={n}" for n in (0, 1))
 
     def stop() -> None:
-        until(lambda: trained(first) and holder(first))
+        working = []
+        for path in (first, second):
+            until(lambda path=path: trained(path) and holder(path))
+            working.append(holder(path))
+            os.kill(working[-1], signal.SIGSTOP)  # it waits for us
         os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.5)
+        for process in working:
+            os.kill(process, signal.SIGCONT)
 
     rows, stopped = swept(file, stop)
     assert stopped and [row["state"] for row in rows.values()] == ["interrupted"] * 2 + ["waiting"]

@@ -23,7 +23,8 @@ TAIL = 3  # lines of it that say why a run failed
 AGAIN_SECONDS = 0.2  # between requests to stop: between training and scoring none is heard
 # Forks are safe on Linux alone; elsewhere, each run loads torch again.
 METHOD = "forkserver" if sys.platform == "linux" else "spawn"
-LOADED = ["addgpt.cli.train", "addgpt.cli.eval", "addgpt.cli._scoring", "addgpt.training.logs"]
+LOADED = ["addgpt.cli.train", "addgpt.cli.eval", "addgpt.cli._scoring", "addgpt.training.logs",
+          "addgpt.training.loop", "addgpt.training.preflight", "addgpt.runs.resolve"]  # fmt: skip
 
 Command = Callable[[list[str]], object]
 
