@@ -24,7 +24,7 @@ from addgpt.runs.files import RunError
 from addgpt.runs.provenance import versions
 from addgpt.runs.run import Run
 from addgpt.sweep.plan import Planned
-from addgpt.sweep.worker import Command, Worker, carry_out
+from addgpt.sweep.worker import Command, LocalRun, carry_out
 from addgpt.task_lookup import task_class
 
 RETRIES = 2  # of a run whose Ray worker is lost
@@ -67,23 +67,24 @@ class LocalEngine(contextlib.AbstractContextManager):
                 f"{self.workers} workers with threads={threads} need more than the {len(cores)} "
                 f"cores here; valid: --workers 1..{most}"
             )
-        self.places = [
-            Worker(share, {"CUDA_VISIBLE_DEVICES": str(number % gpus)} if gpus else {})
-            for number, share in enumerate(shares(self.workers, cores))
-        ]
+        self.cores, self.gpus = shares(self.workers, cores), gpus
+        self.going: dict[int, LocalRun] = {}
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        for worker in self.places:
-            worker.stop(at_once=kind is KeyboardInterrupt)
-        for worker in self.places:
-            worker.wait()
+        for run in self.going.values():
+            run.stop(at_once=kind is KeyboardInterrupt)
+        for run in self.going.values():
+            run.process.join()
 
-    def start(self, job: Planned) -> Worker:
+    def start(self, job: Planned) -> LocalRun:
         """Begin or resume a run where cores are free. Raises RunError or OSError."""
-        worker = next(one for one in self.places if one.poll() is not None)
-        run = job.open(len(worker.cores))
-        worker.start(self.command, run.path, job.commands(run.path), run.config.train.threads)
-        return worker
+        busy = [number for number, run in self.going.items() if run.poll() is None]
+        number = next(number for number in range(self.workers) if number not in busy)
+        run = job.open(len(self.cores[number]))
+        gpu = {"CUDA_VISIBLE_DEVICES": str(number % self.gpus)} if self.gpus else {}
+        words = self.command, run.path, job.commands(run.path), run.config.train.threads
+        self.going[number] = LocalRun(run.path, self.cores[number], gpu, words)
+        return self.going[number]
 
 
 class RayEngine(contextlib.AbstractContextManager):

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import forkserver
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from unittest.mock import patch
 
@@ -26,14 +25,45 @@ METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 LOADED = ["addgpt.cli.train", "addgpt.cli.eval", "addgpt.cli._scoring", "addgpt.training.logs",
           "addgpt.training.loop", "addgpt.training.preflight", "addgpt.runs.resolve"]  # fmt: skip
 
-Command = Callable[[list[str]], object]
+Command = Callable[[list[str]], object]  # carries out the words after `addgpt`
+
+
+class LocalRun:
+    """What is left of a run, done on these cores with these environment variables on top."""
+
+    def __init__(
+        self, path: Path, cores: Sequence[int], variables: Mapping[str, str], words: tuple
+    ) -> None:
+        """Begin with `carry_out(*words)`."""
+        context = multiprocessing.get_context(METHOD)
+        # Imported from where this process does, and nothing from the current folder: in results
+        # there may be a folder `tasks`.
+        place = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        if METHOD == "forkserver":
+            context.set_forkserver_preload(LOADED)
+            with patch.dict(os.environ, place):
+                forkserver.ensure_running()
+        how = {"target": _alone, "args": (cores, os.environ | variables, words)}
+        self.path, self.process = path, context.Process(**how)  # type: ignore[attr-defined]
+        self.process.start()
+
+    def poll(self) -> str | None:
+        """None as long as it goes on; then "" or why it failed."""
+        code = self.process.exitcode
+        if code is None or code >= 0:
+            return None if code is None else why(self.path)
+        name = signal.Signals(-code).name
+        return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+
+    def stop(self, at_once: bool = False) -> None:
+        """Have it save and end, or end without saving; may be called again and again."""
+        self.process.kill() if at_once else self.process.terminate()
 
 
 def carry_out(addgpt: Command, path: Path, commands: Sequence[list[str]], threads: int) -> str:
     """Do what is left of the run in a folder; returns "" or, in one line, why a command failed.
 
-    `addgpt` carries out the words after that. What they print goes to sweep.log in the folder,
-    which is removed once all is done.
+    What commands print goes to sweep.log in the folder, which is removed once all is done.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # training has its own, which saves
     os.environ["OMP_NUM_THREADS"] = str(threads)
@@ -62,59 +92,13 @@ def why(path: Path) -> str:
     return told[-1] if told else last or "it has ended and does not say why"
 
 
-class Worker:
-    """A place for one run at a time, on these cores and with these environment variables."""
-
-    def __init__(self, cores: Sequence[int], variables: Mapping[str, str]):
-        self.cores, self.variables = cores, variables
-        self.process: BaseProcess | None = None
-        self.path = Path()
-
-    def start(self, addgpt: Command, path: Path, commands: list[list[str]], threads: int) -> None:
-        """Begin with the run in a folder, see `carry_out`."""
-        words = self.cores, os.environ | self.variables, (addgpt, path, commands, threads)
-        self.path, self.process = path, _process(words)
-        self.process.start()
-
-    def poll(self) -> str | None:
-        """None as long as a run goes on; then "" or why it failed."""
-        code = self.process.exitcode if self.process else 0
-        if code is None or code >= 0:
-            return None if code is None else why(self.path)
-        name = signal.Signals(-code).name
-        return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-
-    def stop(self, at_once: bool = False) -> None:
-        """Have the run save and end, or end without saving; may be called again and again."""
-        if self.process:
-            self.process.kill() if at_once else self.process.terminate()
-
-    def wait(self) -> None:
-        """Until the run has ended."""
-        if self.process:
-            self.process.join()
-
-
-def _process(words: tuple) -> BaseProcess:
-    """One that will do `_alone`; what it is forked from is there."""
-    context = multiprocessing.get_context(METHOD)
-    if METHOD == "forkserver":
-        context.set_forkserver_preload(LOADED)
-        # Imported from where this process does, and nothing from the current folder: in results
-        # there may be a folder `tasks`.
-        place = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        with patch.dict(os.environ, place):
-            forkserver.ensure_running()
-    return context.Process(target=_alone, args=words)  # type: ignore[attr-defined]
-
-
 def _alone(cores: Sequence[int], environment: Mapping[str, str], words: tuple) -> None:
-    """What such a process does: `carry_out`, until the sweep is gone."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
+    """What the process of a local run does: `carry_out`, until the sweep is gone."""
+    sweep = multiprocessing.parent_process()
+    assert sweep is not None
 
     def follow() -> None:
-        parent.join()
+        sweep.join()
         while True:
             signal.raise_signal(signal.SIGTERM)
             time.sleep(AGAIN_SECONDS)
