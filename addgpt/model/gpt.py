@@ -153,10 +153,9 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(block(c) for _ in range(c.layers))
         self.norm = NORMS["none" if c.norm_place == "after" else c.norm](c.width)
         self.head = None if c.tied else Head(c.vocab, c.width)
-        unused = [NEVER if c.used and token not in c.used else 0.0 for token in range(c.vocab)]
-        self.register_buffer(
-            "unused", torch.tensor(unused) if any(unused) else None, persistent=False
-        )
+        never = [token for token in range(c.vocab) if c.used and token not in c.used]
+        unused = torch.tensor([NEVER if v in never else 0.0 for v in range(c.vocab)])
+        self.register_buffer("unused", unused if never else None, persistent=False)
         if seed is not None:
             self.init_weights(torch.Generator().manual_seed(seed))
 
