@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from multiprocessing import forkserver
 from pathlib import Path
 from unittest.mock import patch
 
@@ -35,17 +34,18 @@ class LocalRun:
         self, path: Path, cores: Sequence[int], variables: Mapping[str, str], words: tuple
     ) -> None:
         """Begin with `carry_out(*words)`."""
+        (path / LOG).touch()
         context = multiprocessing.get_context(METHOD)
-        # Imported from where this process does, and nothing from the current folder: in results
-        # there may be a folder `tasks`.
-        place = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        if METHOD == "forkserver":
-            context.set_forkserver_preload(LOADED)
-            with patch.dict(os.environ, place):
-                forkserver.ensure_running()
         how = {"target": _alone, "args": (cores, os.environ | variables, words)}
         self.path, self.process = path, context.Process(**how)  # type: ignore[attr-defined]
-        self.process.start()
+        # Imported from where this process does, and nothing from the current folder: in results
+        # there may be a folder `tasks`. Nor is the program run again, as processes do by default.
+        place = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        program = patch.multiple("__main__", __file__=None, __spec__=None, create=True)
+        with patch.dict(os.environ, place), program:
+            if METHOD == "forkserver":
+                context.set_forkserver_preload(LOADED)
+            self.process.start()
 
     def poll(self) -> str | None:
         """None as long as it goes on; then "" or why it failed."""
