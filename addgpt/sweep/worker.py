@@ -65,7 +65,10 @@ def carry_out(addgpt: Command, path: Path, commands: Sequence[list[str]], thread
 
     What commands print goes to sweep.log in the folder, which is removed once all is done.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # training has its own, which saves
+    # Requests to stop, of which Ray's is like Ctrl-C, are heard although `nohup` has them ignored;
+    # training has a handler of its own, which saves.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["OMP_NUM_THREADS"] = str(threads)
     with open(path / LOG, "wb") as log:
         os.dup2(log.fileno(), 1)
