@@ -108,13 +108,15 @@ def test_runs_stay_on_their_cores_with_a_thread_for_each(grid_file):
         assert all("stopped at step" in run.poll() for run in going)
 
 
-def test_runs_import_nothing_from_the_current_folder(grid_file, tmp_path):
+def test_runs_import_nothing_from_the_current_folder_and_no_program(grid_file, tmp_path):
+    """The program has no guard: whoever imports it starts the sweep again."""
     file = grid_file()
     for name in ("addgpt", "tasks", "json", "socket"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise SystemExit('not this one')")
     code = f"import sys; sys.path[:] = {sys.path!r}; from addgpt.cli.main import main; main()"
-    words = [sys.executable, "-P", "-c", code, "sweep", str(file)]
+    (file.parent / "program").write_text(code)
+    words = [sys.executable, str(file.parent / "program"), "sweep", str(file)]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert [line.split("  ")[1] for line in done.stderr.splitlines()][-1] == "done"

@@ -43,8 +43,7 @@ class LocalRun:
         place = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         program = patch.multiple("__main__", __file__=None, __spec__=None, create=True)
         with patch.dict(os.environ, place), program:
-            if METHOD == "forkserver":
-                context.set_forkserver_preload(LOADED)
+            context.set_forkserver_preload(LOADED)
             self.process.start()
 
     def poll(self) -> str | None:
