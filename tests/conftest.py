@@ -14,6 +14,7 @@ from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 from addgpt.config.architectures import GPTConfig
+from addgpt.evaluation import contamination
 from addgpt.model.build import build
 from addgpt.model.gpt import GPT
 from addgpt.runs.resolve import configure
@@ -159,6 +160,19 @@ def quick_writes():
     """No test waits for the disk, but for those of what happens to processes of their own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda handle: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_drawn():
+    """Scoring compares with few problems of training, but for tests that say how many."""
+    draw = contamination.drawn_in_training
+
+    def fewer(task, seed: int, count: int) -> set:
+        return draw(task, seed, 2000 if count == contamination.DRAWN else count)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contamination, "drawn_in_training", fewer)
         yield
 
 

@@ -219,7 +219,9 @@ def test_the_shipped_run_is_called_calculator_everywhere(tmp_path, monkeypatch):
 
     from addgpt.cli.main import main
     from addgpt.evaluation.compare.runs import find_runs
+    from addgpt.training import cost
 
+    monkeypatch.setattr(cost.speed, "__defaults__", (0.05,))
     monkeypatch.chdir(tmp_path)
     assert addgpt.load_run("calculator").path == SHIPPED
     assert [run.path for run in find_runs(["calculator"])] == [SHIPPED]

@@ -18,7 +18,6 @@ from click.testing import CliRunner
 from addgpt import task_lookup
 from addgpt.cli.main import main
 from addgpt.config import architectures
-from addgpt.evaluation import contamination
 from addgpt.evaluation.suites import load_suite
 from addgpt.runs.resolve import configure, parse_pairs
 from addgpt.runs.run import SHIPPED, Run
@@ -159,8 +158,6 @@ def folder(tmp_path_factory):
         patch.chdir(place)
         patch.setenv("ADDGPT_DATA", str(place))
         patch.setattr(sources, "_checked", lambda file, _: file)
-        draw = contamination.drawn_in_training
-        patch.setattr(contamination, "drawn_in_training", lambda *a: draw(*a[:2], 1000))
         for name in TEXTS:
             Path(name).write_text("".join(f"ROMEO:\nTo be, or {word(n)}.\n" for n in range(2000)))
         for code in python_of(ROOT / "docs/own_task.md"):

@@ -19,6 +19,7 @@ from addgpt.training.loop import Interrupted, Loop, train
 from addgpt.training.progress import TrainingProgress
 from addgpt.training.proving import Proving
 from tests.helpers.processes import ends, workers
+from tests.helpers.proving import search_briefly
 
 pytestmark = pytest.mark.slow
 
@@ -31,9 +32,12 @@ ROUNDS = 3
 LAST = 20 + ROUNDS * 4  # steps
 
 
-@pytest.fixture(autouse=True)
-def few_rounds(monkeypatch):
-    monkeypatch.setattr(proving, "MAX_ROUNDS", ROUNDS)
+@pytest.fixture(scope="module", autouse=True)
+def few_rounds():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(proving, "MAX_ROUNDS", ROUNDS)
+        search_briefly(patch)
+        yield
 
 
 def started(path, **more):
@@ -55,12 +59,10 @@ def same(run, other):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(few_rounds, tmp_path_factory):
     """A run that was never stopped."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(proving, "MAX_ROUNDS", ROUNDS)
-        run = started(tmp_path_factory.mktemp("whole") / "run")
-        state = train(run)
+    run = started(tmp_path_factory.mktemp("whole") / "run")
+    state = train(run)
     assert (state.step, state.contexts) == (LAST, 684) and state.wrong > 0
     return run
 
@@ -254,7 +256,7 @@ def test_two_workers_go_the_same_way(tmp_path):
     """The main one judges; a run that one worker goes on with is bounded alike."""
     out = tmp_path / "run"
     settings = SMALL | {"batch_size": "9", "steps": "10"}
-    (status, told), (other, silent) = ends(workers(2, out, settings))
+    (status, told), (other, silent) = ends(workers(2, out, settings, before=search_briefly))
     assert (status, other, silent) == (1, 0, ""), (told, silent)  # not proved
     assert "contexts wrong" in told
     numbers = Run(out).state()[0]["proving.numbers"].tolist()

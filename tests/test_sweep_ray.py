@@ -6,12 +6,9 @@ import os
 import signal
 import sys
 import threading
+import time
 import types
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 from click.testing import CliRunner
@@ -24,12 +21,13 @@ from addgpt.sweep.grid import load_grid
 from addgpt.sweep.plan import plan_sweep
 from addgpt.sweep.run import run_sweep
 from addgpt.training.loop import train
-from tests.helpers.sweeps import SMALL, holder, tensors, trained, until, write_grid
+from tests.helpers.processes import forked
+from tests.helpers.sweeps import SMALL, command, holder, tensors, trained, until, write_grid
 
 pytestmark = pytest.mark.slow
 
 SETTINGS = {"steps": 40, "eval_every": 20, "save_every": 20}
-LONG = {"steps": 500, "eval_every": 50, "save_every": 50}
+LONG = {"steps": 100, "eval_every": 10, "save_every": 50}
 
 
 class RayError(Exception):
@@ -42,15 +40,29 @@ class RayTaskError(RayError):
     cause = None
 
 
-def broken(task: Future) -> bool:
-    return isinstance(task.exception(), BrokenProcessPool)
+class FakeTask:
+    """In a process of its own, and again in another one if that is lost."""
+
+    def __init__(self, function, words: tuple, retries: int) -> None:
+        self.retries, self.work = retries, (function, words, f"{words[1]}.result")
+        self.process = forked(write_result, *self.work)
+
+    def done(self) -> bool:
+        if self.process.exitcode and self.retries:  # killed
+            self.retries -= 1
+            self.process = forked(write_result, *self.work)
+        return self.process.exitcode is not None
+
+
+def write_result(function, words: tuple, file: str) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # as Ray's workers do
+    Path(file).write_text(function(*words))
 
 
 class FakeRay(types.ModuleType):
-    """What of Ray is used: tasks run in processes of their own, two at a time."""
+    """What of Ray is used."""
 
     exceptions = types.SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
-    latest: ClassVar[dict[ProcessPoolExecutor, Future]] = {}  # the last task of each process
 
     def init(self, **how) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -61,26 +73,22 @@ class FakeRay(types.ModuleType):
     def cluster_resources(self) -> dict[str, float]:
         return {"CPU": 2.0}
 
-    def remote(self, function):
-        def submit(*words):
-            """In a process that has nothing to do, or a new one."""
-            free = [p for p, t in self.latest.items() if t.done() and not broken(t)]
-            pool = free[0] if free else ProcessPoolExecutor(1, get_context("spawn"))
-            self.latest[pool] = pool.submit(function, *words)
-            return self.latest[pool]
-
-        task = types.SimpleNamespace(remote=submit)
-        task.options = lambda num_cpus, max_retries: task
-        return task
+    def remote(self, num_cpus, max_calls, max_retries):
+        assert max_calls == 1
+        return lambda function: types.SimpleNamespace(
+            remote=lambda *words: FakeTask(function, words, max_retries)
+        )
 
     def wait(self, tasks, timeout):
         return [t for t in tasks if t.done()], [t for t in tasks if not t.done()]
 
     def get(self, task):
-        try:
-            return task.result()
-        except BrokenProcessPool as error:
-            raise RayError(str(error)) from None
+        if task.process.exitcode:
+            raise RayError(f"exit code {task.process.exitcode}")
+        return Path(task.work[2]).read_text()
+
+    def cancel(self, task) -> None:
+        os.kill(task.process.pid, signal.SIGINT)
 
 
 @pytest.fixture(scope="module", params=["fake", "real"])
@@ -117,7 +125,7 @@ def swept(address, tmp_path):
         planned = plan_sweep(grid, on_this_machine=False)
         other = threading.Thread(target=meanwhile)
         other.start()
-        rows, stopped = run_sweep(grid, planned, RayEngine(planned, address, 1, None))
+        rows, stopped = run_sweep(grid, planned, RayEngine(planned, command, address, 1, None))
         other.join()
         return {row["run"]: row for row in rows}, stopped
 
@@ -126,10 +134,6 @@ def swept(address, tmp_path):
 
 def metrics(path: Path) -> list[dict]:
     return [{k: v for k, v in row.items() if k != "seconds"} for row in Run(path).metrics()]
-
-
-def parent(process: int) -> int:
-    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def alone(folder: Path, seed: int = 0, **settings) -> Path:
@@ -141,7 +145,7 @@ def alone(folder: Path, seed: int = 0, **settings) -> Path:
 
 
 def test_a_killed_worker_costs_no_more_than_the_steps_since_its_checkpoint(swept, tmp_path):
-    cases = {"killed": "steps = 600", "doomed": "steps = 1000000", "good": "width = 8"}
+    cases = {"killed": "steps = 300", "doomed": "steps = 1000000", "good": "width = 8"}
     text = "".join(f"[[case]]\nname = '{name}'\nset = {{{cases[name]}}}\n" for name in cases)
     victims = []
 
@@ -156,16 +160,14 @@ def test_a_killed_worker_costs_no_more_than_the_steps_since_its_checkpoint(swept
 
             until(found)
             victims.append(seen[0])
-            # Of the one its worker, which leaves the run alone; of the other the run itself.
-            victim = parent(victims[-1]) if name == "killed" else victims[-1]
-            os.kill(victim, signal.SIGKILL)
+            os.kill(victims[-1], signal.SIGKILL)
 
     rows, stopped = swept(write_grid(tmp_path, f"eval = false\n{text}", **SETTINGS), kill)
     assert not stopped and len(set(victims)) == 4
     states = [rows[f"{name}-s0"]["state"] for name in cases]
     assert states == ["done", "failed", "done"]
     assert "its worker was lost 3 times" in rows["doomed-s0"]["error"]
-    whole = alone(tmp_path / "whole", steps=600)
+    whole = alone(tmp_path / "whole", steps=300)
     assert tensors(tmp_path / "runs" / "killed-s0") == tensors(whole)
     assert metrics(tmp_path / "runs" / "killed-s0") == metrics(whole)
 
@@ -186,11 +188,18 @@ def test_runs_and_scores_are_those_of_single_runs(address, tmp_path):
 
 def test_a_stopped_sweep_is_saved_and_resumed(interruptible, swept, tmp_path):
     file = write_grid(tmp_path, "eval = false\nseeds = [0, 1, 2]", **SETTINGS | LONG)
-    first = tmp_path / "runs" / "seed=0"
+    first, second = (tmp_path / "runs" / f"seed={n}" for n in (0, 1))
 
     def stop() -> None:
-        until(lambda: trained(first) and holder(first))
+        working = []
+        for path in (first, second):
+            until(lambda path=path: trained(path) and holder(path))
+            working.append(holder(path))
+            os.kill(working[-1], signal.SIGSTOP)  # it waits for us
         os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.5)
+        for process in working:
+            os.kill(process, signal.SIGCONT)
 
     rows, stopped = swept(file, stop)
     assert stopped and [row["state"] for row in rows.values()] == ["interrupted"] * 2 + ["waiting"]
@@ -203,7 +212,7 @@ def test_a_stopped_sweep_is_saved_and_resumed(interruptible, swept, tmp_path):
 
 
 def test_a_machine_that_does_not_see_the_run_folder_says_so(tmp_path):
-    told = run_there(str(tmp_path / "run"), [], 1, str(tmp_path / ".stop"))
+    told = run_there(command, tmp_path / "run", [], 1)
     assert "does not see" in told and not list(tmp_path.iterdir())
 
 

@@ -10,7 +10,6 @@ import contextlib
 import inspect
 import signal
 import socket
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,16 +20,14 @@ import torch
 import addgpt
 from addgpt.config.errors import UsageError
 from addgpt.device import pick_device
-from addgpt.runs.files import RunError, locked
+from addgpt.runs.files import RunError
 from addgpt.runs.provenance import versions
 from addgpt.runs.run import Run
 from addgpt.sweep.plan import Planned
-from addgpt.sweep.worker import Commands, Worker
+from addgpt.sweep.worker import Command, LocalRun, carry_out
 from addgpt.task_lookup import task_class
 
-ATTEMPTS = 3  # at a run whose Ray worker is lost
-STOP = ".stop"  # a file in the folder of a sweep: tells Ray's tasks to save and stop
-POLL_SECONDS = 0.2  # between checks of a Ray task on its run, and on that file
+RETRIES = 2  # of a run whose Ray worker is lost
 
 
 def shares(workers: int, cores: Sequence[int]) -> list[list[int]]:
@@ -49,38 +46,45 @@ class LocalEngine(contextlib.AbstractContextManager):
     """Processes of this machine, each on its own cores, with a thread for each core.
 
     Two processes with two threads each on two cores nearly stall one another. `workers` are runs at
-    a time: by default one a core (or one a GPU), but not more than runs. Raises ValueError if the
-    runs ask for more threads than there are cores for.
+    a time: by default one a core (or one a GPU), but not more than runs. `command` carries out the
+    words after `addgpt`. Raises ValueError if the runs ask for more threads than there are cores.
     """
 
-    def __init__(self, planned: Sequence[Planned], cores: Sequence[int], workers: int | None):
+    def __init__(
+        self,
+        planned: Sequence[Planned],
+        command: Command,
+        cores: Sequence[int],
+        workers: int | None,
+    ):
         threads = max(one.config.train.threads for one in planned) or 1
         devices = {pick_device(one.config.train.device).type for one in planned}
         gpus = torch.cuda.device_count() if "cuda" in devices else 0
         most = max(1, len(cores) // threads) if devices == {"cpu"} else max(1, gpus)
-        self.workers = workers or min(most, len(planned))
+        self.command, self.workers = command, workers or min(most, len(planned))
         if self.workers > 1 and threads > 1 and self.workers * threads > len(cores):
             raise UsageError(
                 f"{self.workers} workers with threads={threads} need more than the {len(cores)} "
                 f"cores here; valid: --workers 1..{most}"
             )
-        self.places = [
-            Worker(share, {"CUDA_VISIBLE_DEVICES": str(number % gpus)} if gpus else {})
-            for number, share in enumerate(shares(self.workers, cores))
-        ]
+        self.cores, self.gpus = shares(self.workers, cores), gpus
+        self.going: dict[int, LocalRun] = {}
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        for worker in self.places:
-            worker.stop(at_once=kind is KeyboardInterrupt)
-        for worker in self.places:
-            worker.wait()
+        for run in self.going.values():
+            run.stop(at_once=kind is KeyboardInterrupt)
+        for run in self.going.values():
+            run.process.join()
 
-    def start(self, job: Planned) -> Worker:
+    def start(self, job: Planned) -> LocalRun:
         """Begin or resume a run where cores are free. Raises RunError or OSError."""
-        worker = next(one for one in self.places if one.poll() is not None)
-        run = job.open(len(worker.cores))
-        worker.start(run.path, job.commands(run.path), run.config.train.threads)
-        return worker
+        busy = [number for number, run in self.going.items() if run.poll() is None]
+        number = next(number for number in range(self.workers) if number not in busy)
+        run = job.open(len(self.cores[number]))
+        gpu = {"CUDA_VISIBLE_DEVICES": str(number % self.gpus)} if self.gpus else {}
+        words = self.command, run.path, job.commands(run.path), run.config.train.threads
+        self.going[number] = LocalRun(run.path, self.cores[number], gpu, words)
+        return self.going[number]
 
 
 class RayEngine(contextlib.AbstractContextManager):
@@ -96,15 +100,19 @@ class RayEngine(contextlib.AbstractContextManager):
     """
 
     def __init__(
-        self, planned: Sequence[Planned], address: str | None, cores: int, workers: int | None
+        self,
+        planned: Sequence[Planned],
+        command: Command,
+        address: str | None,
+        cores: int,
+        workers: int | None,
     ):
         try:
             import ray
         except ImportError:
             raise UsageError("--engine ray needs Ray: pip install 'addgpt[ray]'") from None
-        self.ray, self.address, self.workers = ray, address, workers or 0
+        self.ray, self.command, self.address, self.workers = ray, command, address, workers or 0
         self.threads = max(one.config.train.threads for one in planned) or 1
-        self.stop_file = planned[0].path.parent.resolve() / STOP
         self.how: dict[str, Any] = {"num_cpus": cores}
         if address:
             files = addgpt.__file__, inspect.getfile(task_class(planned[0].config.task))
@@ -129,64 +137,48 @@ class RayEngine(contextlib.AbstractContextManager):
         signal.signal(signal.SIGTERM, handler)  # ray.init puts in its own, which ends the process
         room = int(self.ray.cluster_resources().get("CPU", 1)) // self.threads
         self.workers = self.workers or max(1, room)
-        self.stop_file.unlink(missing_ok=True)
         return self
 
     def __exit__(self, *error: object) -> None:
         self.ray.shutdown()
-        self.stop_file.unlink(missing_ok=True)
 
     def start(self, job: Planned) -> Task:
         """Begin or resume a run. Raises RunError."""
-        return Task(self, job)
-
-
-class Task:
-    """A run as a task of Ray, restarted if it is lost."""
-
-    def __init__(self, engine: RayEngine, job: Planned) -> None:
         run = job.open(job.config.train.threads or 1)
         path, threads = run.path.resolve(), run.config.train.threads
         gpus = {"num_gpus": 1} if job.config.train.device == "cuda" else {}
-        task = engine.ray.remote(run_there).options(num_cpus=threads, max_retries=0, **gpus)
-        words = str(path), job.commands(path), threads, str(engine.stop_file)
-        self.submit = lambda: task.remote(*words)
-        self.engine, self.attempts, self.task = engine, 1, self.submit()
+        how = {"num_cpus": threads, "max_calls": 1, "max_retries": RETRIES, **gpus}
+        task = self.ray.remote(**how)(run_there)
+        return Task(self.ray, task.remote(self.command, path, job.commands(path), threads))
+
+
+class Task:
+    """A run as a task of Ray, which starts it again if its worker is lost."""
+
+    def __init__(self, ray: Any, result: Any) -> None:
+        self.ray, self.result, self.stopped = ray, result, False
 
     def poll(self) -> str | None:
-        ray = self.engine.ray
-        if not ray.wait([self.task], timeout=0)[0]:
+        if not self.ray.wait([self.result], timeout=0)[0]:
             return None
         try:
-            reason = ray.get(self.task)
-            lost = reason.startswith("killed by ")
-        except ray.exceptions.RayTaskError as error:
+            return self.ray.get(self.result)
+        except self.ray.exceptions.RayTaskError as error:
             return " ".join(str(error.cause or error).split())
-        except ray.exceptions.RayError as error:
-            reason, lost = " ".join(str(error).split()), True
-        if lost and self.attempts < ATTEMPTS and not self.engine.stop_file.exists():
-            self.attempts, self.task = self.attempts + 1, self.submit()
-            return None
-        return f"its worker was lost {self.attempts} times: {reason}" if lost else reason
+        except self.ray.exceptions.RayError as error:
+            return f"its worker was lost {RETRIES + 1} times: " + " ".join(str(error).split())
 
     def stop(self) -> None:
-        self.engine.stop_file.touch()
+        if not self.stopped:  # a second request would have it end without saving
+            self.ray.cancel(self.result)
+            self.stopped = True
 
 
-def run_there(path: str, commands: Commands, threads: int, stop: str) -> str:
-    """The task of a Ray worker, which has its run save and stop once there is a file `stop`."""
-    folder, worker = Path(path), Worker()
-    if not (folder / "config.json").exists():
+def run_there(command: Command, path: Path, commands: Sequence[list[str]], threads: int) -> str:
+    """The task of a Ray worker."""
+    if not (path / "config.json").exists():
         return f"{socket.gethostname()} does not see {path}; a cluster must share the run folders"
-    with locked(folder / ".lock"):  # the run of a lost worker may still be saving
-        run = Run(folder)
+    run = Run(path)
     here = {key: value for key, value in versions().items() if key != "commit"}
     run.reconfigure(replace(run.config, versions=run.config.versions | here))
-    worker.start(folder, commands, threads)
-    while (reason := worker.poll()) is None:
-        time.sleep(POLL_SECONDS)
-        if Path(stop).exists():
-            worker.stop()
-    worker.stop()
-    worker.wait()
-    return reason
+    return carry_out(command, path, commands, threads)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -77,33 +76,27 @@ def plan_sweep(grid: Grid, on_this_machine: bool = True) -> list[Planned]:
     command, facts, names = command_line(), versions(), dict[str, str]()
     bases = []
 
-    def checked(settings: dict[str, str]) -> RunConfig:
-        config = configure(grid.task, grid.common | settings, 0, command, facts)
-        device = config.train.device if on_this_machine else "cpu"  # not known from here
-        check_trainable(replace(config, train=replace(config.train, device=device)))
-        return config
+    def configured(settings: dict[str, str]) -> RunConfig | str:
+        """The config of settings, or what is wrong with them."""
+        try:
+            config = configure(grid.task, grid.common | settings, 0, command, facts)
+            device = config.train.device if on_this_machine else "cpu"  # not known from here
+            check_trainable(replace(config, train=replace(config.train, device=device)))
+            return config
+        except ValueError as error:
+            return str(error)
 
     for one in grid.combinations:
-        try:
-            config = checked(one.settings)
-        except ValueError as error:
-            where = "[set]" if _message(checked, {}) == str(error) else one.name
-            raise UsageError(f"{grid.name}.toml, {where}: {error}") from None
+        config = configured(one.settings)
+        if isinstance(config, str):
+            where = "[set]" if configured({}) == config else one.name
+            raise UsageError(f"{grid.name}.toml, {where}: {config}")
         same = names.setdefault(json.dumps(to_dict(config)), one.name)
         if same != one.name:
             raise UsageError(f"{grid.name}.toml: {same} and {one.name} are the same settings")
         bases.append(Planned(grid, one, config))
     seeded = (replace(b, config=replace(b.config, seed=s)) for s in grid.seeds for b in bases)
     return [replace(one, status=_status(one)) for one in seeded]
-
-
-def _message(action: Callable[..., object], *words: object) -> str:
-    """What is wrong with some settings, if anything."""
-    try:
-        action(*words)
-    except ValueError as error:
-        return str(error)
-    return ""
 
 
 def held_out(run: Run) -> dict[str, float]:

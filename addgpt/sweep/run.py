@@ -19,7 +19,7 @@ from addgpt.sweep.engines import LocalEngine, RayEngine, Task
 from addgpt.sweep.grid import Grid
 from addgpt.sweep.plan import Planned, held_out
 from addgpt.sweep.table import LiveTable, Row
-from addgpt.sweep.worker import Worker
+from addgpt.sweep.worker import LocalRun
 from addgpt.training.signals import stop_requests
 
 FILE = "sweep.json"
@@ -37,7 +37,7 @@ def run_sweep(
     """
     check_writable(grid.folder)
     rows = {one.name: _row(one) for one in planned}
-    going: dict[str, tuple[Planned, Worker | Task]] = {}
+    going: dict[str, tuple[Planned, LocalRun | Task]] = {}
     waiting = deque(one for one in planned if one.status != "done")
     lock = locked(grid.folder / ".lock", f"another process is running the sweep in {grid.folder}")
     connected = engine if waiting else contextlib.nullcontext()

@@ -1,120 +1,113 @@
-"""A Python process that carries out one run after another, so that torch is loaded only once.
+"""The process of a run: carries out the commands that are left of it, and says why one failed.
 
-Orders come by its stdin, a line each: a log, a number of threads and commands, which are the words
-after `addgpt`. Their output goes to the log, which is removed once all is done; a command that
-fails ends the process, so that no run is left with what another has spoilt. The end of stdin means
-that the sweep wants it to stop, or is gone: the run saves first.
+On this machine it is forked from one that has loaded torch, which takes longer than a tiny run.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import multiprocessing
 import os
-import queue
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from unittest.mock import patch
 
 LOG = "sweep.log"
 TAIL = 3  # lines of it that say why a run failed
-PROGRAM = "from addgpt.sweep.worker import serve; from addgpt.cli.main import main; serve(main)"
 AGAIN_SECONDS = 0.2  # between requests to stop: between training and scoring none is heard
+# Forks are safe on Linux alone; elsewhere, each run loads torch again.
+METHOD = "forkserver" if sys.platform == "linux" else "spawn"
+LOADED = ["addgpt.cli.train", "addgpt.cli.eval", "addgpt.cli._scoring", "addgpt.training.logs",
+          "addgpt.training.loop", "addgpt.training.preflight", "addgpt.runs.resolve"]  # fmt: skip
 
-Commands = Sequence[Sequence[str]]
+Command = Callable[[list[str]], object]  # carries out the words after `addgpt`
 
 
-class Worker:
-    """Such a process, seen from the sweep; started when there is something to do, and again if it
-    has died. It keeps to these cores where the system lets one choose (() is all)."""
+class LocalRun:
+    """What is left of a run, done on these cores with these environment variables on top."""
 
-    def __init__(self, cores: Sequence[int] = (), variables: Mapping[str, str] | None = None):
-        # It imports from where this process does, and (-P) nothing from the current folder: in
-        # results there may be a folder `tasks`.
-        self.environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        self.environment |= variables or {}
-        self.cores = cores
-        self.process: subprocess.Popen | None = None
-        self.log: Path | None = None
-
-    def start(self, path: Path, commands: Commands, threads: int) -> None:
-        """Begin with the run in a folder. Raises OSError."""
-        self.log = path / LOG
-        with open(self.log, "wb") as log:
-            if self.process is None or self.process.poll() is not None:
-                self.stop()  # closes the pipe to a dead one
-                words = [sys.executable, "-P", "-c", PROGRAM, json.dumps(self.cores)]
-                how: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": log, "stderr": log}
-                # A session of its own: Ctrl-C is for the sweep alone, which has runs save.
-                how["start_new_session"] = True
-                self.process = subprocess.Popen(words, env=self.environment, **how)
-        order = json.dumps([str(self.log), threads, commands])
-        assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it has just died, as `poll` will tell
-            os.write(self.process.stdin.fileno(), f"{order}\n".encode())
+    def __init__(
+        self, path: Path, cores: Sequence[int], variables: Mapping[str, str], words: tuple
+    ) -> None:
+        """Begin with `carry_out(*words)`."""
+        (path / LOG).touch()
+        context = multiprocessing.get_context(METHOD)
+        how = {"target": _alone, "args": (cores, os.environ | variables, words)}
+        self.path, self.process = path, context.Process(**how)  # type: ignore[attr-defined]
+        # Imported from where this process does, and nothing from the current folder: in results
+        # there may be a folder `tasks`. Nor is the program run again, as processes do by default.
+        place = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        program = patch.multiple("__main__", __file__=None, __spec__=None, create=True)
+        with patch.dict(os.environ, place), program:
+            context.set_forkserver_preload(LOADED)
+            self.process.start()
 
     def poll(self) -> str | None:
-        """None as long as a run goes on; then "" or, if a command failed, why."""
-        code = self.process.poll() if self.process else 0  # before its log is read
-        if self.log is None or not self.log.exists():
-            return ""
-        return None if code is None else _reason(code, self.log)
+        """None as long as it goes on; then "" or why it failed."""
+        code = self.process.exitcode
+        if code is None or code >= 0:
+            return None if code is None else why(self.path)
+        name = signal.Signals(-code).name
+        return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
 
     def stop(self, at_once: bool = False) -> None:
         """Have it save and end, or end without saving; may be called again and again."""
-        if self.process is not None and self.process.stdin is not None:
-            self.process.stdin.close()
-            if at_once:
-                self.process.kill()
-
-    def wait(self) -> None:
-        """Until its process has ended."""
-        if self.process is not None:
-            self.process.wait()
+        self.process.kill() if at_once else self.process.terminate()
 
 
-def _reason(code: int, log: Path) -> str:
-    """Why a process failed, in one line."""
-    if code < 0:
-        name = signal.Signals(-code).name
-        return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-    told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    last = " ".join(" ".join([line for line in lines if line][-TAIL:]).split())
-    return told[-1] if told else last or f"exit code {code}"
+def carry_out(addgpt: Command, path: Path, commands: Sequence[list[str]], threads: int) -> str:
+    """Do what is left of the run in a folder; returns "" or, in one line, why a command failed.
 
-
-def serve(main: Callable[[Sequence[str]], object]) -> None:
-    """What the process does, with the command line as `main`."""
-    cores, orders = json.loads(sys.argv[1]), queue.SimpleQueue[str]()
-    if cores and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, cores)  # of this thread, and those that it starts
-    threading.Thread(target=_listen, args=(orders,), daemon=True).start()
-    while True:
-        log, threads, commands = json.loads(orders.get())
-        with open(log, "wb") as said:
-            os.dup2(said.fileno(), 1)
-            os.dup2(said.fileno(), 2)
-        os.environ["OMP_NUM_THREADS"] = str(threads)
+    What commands print goes to sweep.log in the folder, which is removed once all is done.
+    """
+    # Requests to stop, of which Ray's is like Ctrl-C, are heard although `nohup` has them ignored;
+    # training has a handler of its own, which saves.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    with open(path / LOG, "wb") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    try:
         for words in commands:
             sys.argv[:] = ["addgpt", *words]  # eval.json notes it
-            try:
-                main(words)
-            except SystemExit:
-                signal.signal(signal.SIGTERM, signal.SIG_IGN)  # all is saved: this is no failure
-                raise
+            addgpt(words)
+    except SystemExit:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # all is saved
         sys.stdout.flush()
-        os.unlink(log)
+        return why(path)
+    os.unlink(path / LOG)
+    return ""
 
 
-def _listen(orders: queue.SimpleQueue[str]) -> None:
-    for line in sys.stdin:
-        orders.put(line)
-    while True:
-        signal.raise_signal(signal.SIGTERM)
-        time.sleep(AGAIN_SECONDS)
+def why(path: Path) -> str:
+    """Why a run has failed, in one line; "" if it has not."""
+    if not (path / LOG).exists():
+        return ""
+    lines = (path / LOG).read_text(encoding="utf-8", errors="replace").split("\n")
+    told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    last = " ".join(" ".join([line for line in lines if line][-TAIL:]).split())
+    return told[-1] if told else last or "it has ended and does not say why"
+
+
+def _alone(cores: Sequence[int], environment: Mapping[str, str], words: tuple) -> None:
+    """What the process of a local run does: `carry_out`, until the sweep is gone."""
+    sweep = multiprocessing.parent_process()
+    assert sweep is not None
+
+    def follow() -> None:
+        sweep.join()
+        while True:
+            signal.raise_signal(signal.SIGTERM)
+            time.sleep(AGAIN_SECONDS)
+
+    with contextlib.suppress(AttributeError):  # what some systems lack
+        os.setsid()  # Ctrl-C is for the sweep alone, which has runs save
+        os.sched_setaffinity(0, cores)  # of this thread, and those that it starts
+    os.environ.update(environment)
+    threading.Thread(target=follow, daemon=True).start()
+    carry_out(*words)

@@ -19,10 +19,18 @@ def words(out: Path, settings: dict, *more: str) -> list[str]:
 
 
 def child(
-    command: list[str], errors: str, terminal: str, limit: int, ignore: bool, place: dict
+    command: list[str],
+    errors: str,
+    terminal: str,
+    limit: int,
+    ignore: bool,
+    place: dict,
+    before: Callable[[], None] | None = None,
 ) -> None:
     """In a process of its own: what `python -m addgpt` does, with `place` in its environment."""
     os.environ.update(place)
+    if before:
+        before()
     if terminal:
         os.login_tty(os.open(terminal, os.O_RDWR))
     else:
@@ -57,11 +65,12 @@ class Training:
     """A training in another process; all are forked from one that has imported everything."""
 
     def __init__(self, out: Path, settings: dict, *more: str, terminal="", limit=0, ignore=False,
-                 place: dict | None = None):  # fmt: skip
+                 place: dict | None = None, before: Callable[[], None] | None = None):  # fmt: skip
         self.errors = Path(tempfile.mkdtemp()) / "errors"
         command = words(out, settings, *more)
         place = place or {}
-        self.process = forked(child, command, str(self.errors), terminal, limit, ignore, place)
+        how = terminal, limit, ignore, place, before
+        self.process = forked(child, command, str(self.errors), *how)
 
     def send(self, number: int) -> None:
         os.kill(self.process.pid, number)
@@ -87,11 +96,18 @@ def free_port() -> int:
         return sock.getsockname()[1]
 
 
-def workers(count: int, out: Path, settings: dict, *more: str) -> list[Training]:
-    """What torchrun starts, each with its own stderr, without torchrun's own output."""
+def workers(count: int, out: Path, settings: dict, *more: str, before=None) -> list[Training]:
+    """What torchrun starts, each with its own stderr, without torchrun's own output; each carries
+    out `before` first."""
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(count)}
     return [
-        Training(out, settings, *more, place=place | {"RANK": str(n), "LOCAL_RANK": str(n)})
+        Training(
+            out,
+            settings,
+            *more,
+            before=before,
+            place=place | {"RANK": str(n), "LOCAL_RANK": str(n)},
+        )  # fmt: skip
         for n in range(count)
     ]
 

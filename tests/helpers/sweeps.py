@@ -26,6 +26,19 @@ def write_grid(folder: Path, text: str = "", **common) -> Path:
     return folder / "tiny.toml"
 
 
+def command(words: list[str]) -> None:
+    """What the process of a run is asked to do."""
+    main(words)
+
+
+def leaking(words: list[str]) -> None:
+    """The same where all problems are taken for ones of training."""
+    from tasks.common.arithmetic import Arithmetic
+
+    Arithmetic.in_train = lambda *_: True
+    main(words)
+
+
 def sweep(*words: object):
     return CliRunner().invoke(main, ["sweep", *map(str, words)])
 
