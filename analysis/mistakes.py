@@ -29,7 +29,7 @@ def mistakes_by_digit(counts: pd.DataFrame) -> Figure:
     Mistakes without a digit (wrong sign, no answer) stand apart on the left. Raises ValueError if
     there are no rows, or rows of several runs.
     """
-    place = counts["part"].str[:1] + counts["digit"].map("{:.0f}".format)
+    place = counts["part"].str[:1] + counts["digit"].map("{:.0f}".format).astype(str)
     counts = counts.assign(where=place.where(counts["digit"].notna(), NOWHERE))
     return _heat_maps(counts, "lowest wrong digit of the answer (0: ones)", _every_digit)
 
