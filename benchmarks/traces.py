@@ -40,7 +40,6 @@ DESIGNS = {
     "div": (
         {"trace": "none"},
         {"trace": "doubling"},
-        {"trace": "estimate"},
         {"trace": "carry"},
         LOCAL,
     ),

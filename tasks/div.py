@@ -21,9 +21,7 @@ operands alone.
 =03r2#
 
 Other traces: `doubling` writes the same rows without what is carried, and the digit of the quotient
-after the rest; `estimate` guesses each digit from the leading digits (at most one too high), writes
-the guess times the divisor, the difference and, where that is negative, corrects it (after Knuth,
-The Art of Computer Programming 4.3.1); `none` writes quotient and remainder only:
+after the rest; `none` writes quotient and remainder only:
 
 >>> task = Div(digits=2, trace="doubling")
 >>> task.decode(task.write(a, b, np.array([2]), np.array([1])).batch().tokens[0])
@@ -52,7 +50,7 @@ from tasks.common.recipes import local_recipe, traced_recipe
 from tasks.common.rules import carries
 from tasks.common.sheet import ALL_KINDS, SIGNS, Kind, Sheet
 
-TRACES = ("carry", "doubling", "estimate", "none")
+TRACES = ("carry", "doubling", "none")
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class Div(Arithmetic):
     trace: str = setting(
         "carry",
         "carry: 8, 4, 2, 1 times the divisor, each digit followed by its carry; "
-        "doubling: digits alone; estimate: guess and correct; none",
+        "doubling: digits alone; none",
         TRACES,
     )
 
@@ -94,7 +92,6 @@ class Div(Arithmetic):
             one_step = {
                 "doubling": work.by_doubling,
                 "carry": work.by_doubling,
-                "estimate": work.by_estimate,
                 "none": work.unseen,
             }[self.trace]
             after, digit = one_step(table, current, step + carry, here)
@@ -140,15 +137,13 @@ class Div(Arithmetic):
         work = {
             "doubling": f"(?:{one},){{3}}(?:(?:{one}[-+]){{4}}{one};){{{count}}}=",
             "carry": f"(?:{one},){{3}}(?:(?:{two}[-+]){{4}}[0-9],{row_of(2 * b)};){{{count}}}=",
-            "estimate": f"(?:{row_of(b + 2)},{one}[-+]{one};){{{count}}}=",
             "none": "",
         }[self.trace]
         quotient, rest = self.matched(f"{work}{NUMBER}r{NUMBER}#", completion)
         return [quotient, rest[::-1]]
 
     def labels(self) -> dict[str, str]:
-        first = "product" if self.trace == "estimate" else "multiple"
-        return {",": first, "+": "try", "-": "try", ";": "rest"}
+        return {",": "multiple", "+": "try", "-": "try", ";": "rest"}
 
     def rows(self, problem: Problem, completion: str) -> list[Row]:
         rows = super().rows(problem, completion)
@@ -193,8 +188,7 @@ class Div(Arithmetic):
             digit = down[place] if place < len(down) else paper.MISSING
             current = (rest + digit).lstrip("0") or "0"
             lines.append(f"{current:>{width + 2}}   bring down {digit}")
-            step = drawn.guess if self.trace == "estimate" else drawn.tries
-            more, rest = step(work, table, width)
+            more, rest = drawn.tries(work, table, width)
             lines += [*more, ""]
         return "\n".join([*lines, f"= {self.shown(problem, completion)}"])
 
@@ -296,22 +290,6 @@ class _Work:
                 self.row(current, negative, kind, step, here)
         return self.rest(current, negative, table[0], digit - negative[:, 0], step, here)
 
-    def by_estimate(self, table, current, step: int, here) -> tuple[np.ndarray, np.ndarray]:
-        """One digit of the quotient by a guess from leading digits, and a correction."""
-        top = np.minimum(self.len_b, 2)
-        shift = self.len_b - top  # columns below the leading ones
-        leading = _value(current, shift, top + 1) // np.maximum(_value(self.b, shift, top), 1)
-        guess = np.minimum(leading, 9).astype(np.int16)
-        self.sheet.number(guess[:, None], Kind.GUESS, exists=here, col=0, step=step)
-        product, _ = digits.carried(table[0] * guess[:, None])
-        exists = self.columns & here
-        self.sheet.number(product, Kind.PRODUCT, exists=exists, step=step)
-        self.sheet.symbol(",", Kind.PRODUCT, exists=here, col=self.len_b + 2, step=step)
-        current, borrow = digits.carried(current - product)
-        negative = (borrow < 0)[:, None]
-        self.row(current, negative, Kind.TRY_1, step, here)
-        return self.rest(current, negative, table[0], guess - negative[:, 0], step, here)
-
     def unseen(self, table, current, step: int, here) -> tuple[np.ndarray, np.ndarray]:
         """One digit of the quotient, nothing written."""
         digit, rest = digits.times_it_fits(current, table[0])
@@ -376,13 +354,3 @@ def _top_digits(a: np.ndarray, skip: np.ndarray, count: np.ndarray, width: int) 
     index = skip + place
     inside = index < a.shape[1]
     return np.where(inside, np.take_along_axis(a, np.minimum(index, a.shape[1] - 1), 1), 0)
-
-
-def _value(number: np.ndarray, shift: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """(B,) the value of `count` digits (at most 3) above the lowest `shift`."""
-    total = np.zeros(len(number), np.int64)
-    for place in (2, 1, 0):
-        index = np.minimum(shift + place, number.shape[1] - 1)
-        digit = np.take_along_axis(number, index, 1)
-        total = total * 10 + np.where(place < count, digit, 0)[:, 0]
-    return total

@@ -65,14 +65,14 @@ FORMATS = {
     ],
     "sub": [{}, {"trace": "borrow"}, {"trace": "none"}, {"trace": "none", "sign": "after"}],
     "mul": [{}, {"trace": "rows"}, {"trace": "whole"}, {"trace": "none"}],
-    "div": [{}, {"trace": "doubling"}, {"trace": "estimate"}, {"trace": "none"}],
+    "div": [{}, {"trace": "doubling"}, {"trace": "none"}],
 }
 BINARY = [(name, options) for name, formats in FORMATS.items() for options in formats]
 OTHER_TRACES = {
     "add_trace": "none",
     "sub_trace": "borrow",
     "mul_trace": "rows",
-    "div_trace": "estimate",
+    "div_trace": "doubling",
 }
 PAIRS = {"shares": (0.15, 0.2, 0.3, 0.35)}  # sums of more than two numbers: see test_many.py
 MIXTURES = [("calc", PAIRS), ("calc", OTHER_TRACES | PAIRS)]

@@ -69,12 +69,6 @@ def test_layout_of_a_division():
         "+   5 =    1   digit 0",
     ]
     assert lines[-1] == "= 3 remainder 2"
-    guessed = shown("9876/54", "div", {"trace": "estimate"})
-    assert guessed[2:5] == [
-        "   98   bring down 8",
-        "-  54 =   44   guess 1: 1 * 54",
-        "      =   44   digit 1",
-    ]
 
 
 @given(

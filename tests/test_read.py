@@ -69,7 +69,6 @@ def test_what_is_read_has_the_shape_of_the_right_trace(binary, matrices, data, a
         ("div", {}, "=00r21#"),
         ("div", {}, "086,,=00r21#"),
         ("div", {"trace": "doubling"}, "86,631,272,;=00r21#"),
-        ("div", {"trace": "estimate"}, "340,21+21;=00r21#"),
         ("sub", {}, "8171-2#2#"),
         ("sub", {}, "81-22#"),
         ("sub", {}, "0000-00#"),  # a negative zero
@@ -116,7 +115,7 @@ def outcome(task, problem, text):
 MIXTURES = [
     {"digits": 4, "sum_digits": 4, "mul_trace": mul, "div_trace": div, "sub_trace": sub}
     for mul in ("rows", "carry", "none")
-    for div in ("doubling", "carry", "estimate", "none")
+    for div in ("doubling", "carry", "none")
     for sub in ("borrow", "carry", "none")
 ]
 

@@ -208,7 +208,7 @@ def test_encode_and_decode_are_inverse(any_task):
         ("sub", {"digits": 9, "pool": 10**7}, r"pool must be in 0\.\.100000, not 10000000"),
         ("sub", {"trace": "rows"}, "trace must be one of carry, borrow, none"),
         ("mul", {"trace": "rose"}, "trace must be one of carry, rows, whole, none, not 'rose'"),
-        ("div", {"trace": "guess"}, "trace must be one of carry, doubling, estimate, none"),
+        ("div", {"trace": "guess"}, "trace must be one of carry, doubling, none"),
         ("calc", {"shares": (1, 1)}, r"four shares of \+ - \* /"),
         ("calc", {"shares": "0,0,0,0"}, r"four shares of \+ - \* /"),
         ("calc", {"shares": "inf,1,1,1"}, "shares must be finite, not inf"),

@@ -141,9 +141,9 @@ def check_div(task, a: int, b: int, read: Reader) -> None:
         for multiple in (2, 4, 8):
             assert read.low_first(size + 1) == multiple * b
             read.take(",")
-    check_step = check_tries_with_carries if task.trace == "carry" else check_division_step
+    check_step = check_tries_with_carries if task.trace == "carry" else check_tries
     for step in range(count if task.trace != "none" else 0):
-        check_step(task.trace, a // 10 ** (count - 1 - step), b, read)
+        check_step(a // 10 ** (count - 1 - step), b, read)
     if task.trace != "none":
         read.take("=")
     assert read.take("[0-9]+") == str(a // b).zfill(max(count, 1))
@@ -151,32 +151,20 @@ def check_div(task, a: int, b: int, read: Reader) -> None:
     assert read.low_first(min(len(str(a)), size)) == a % b
 
 
-def check_division_step(trace: str, prefix: int, b: int, read: Reader) -> None:
+def check_tries(prefix: int, b: int, read: Reader) -> None:
     """One digit of the quotient: `prefix` is the dividend down to the digit brought down."""
     size = len(str(b))
     value = 10 * (prefix // 10 % b) + prefix % 10
-
-    def signed_row() -> None:
+    for multiple in (8, 4, 2, 1):
+        value += -multiple * b if value >= 0 else multiple * b
         assert read.low_first(size + 1) == value % 10 ** (size + 1)
         assert read.take("[-+]") == ("-" if value < 0 else "+")
-
-    if trace == "doubling":
-        for multiple in (8, 4, 2, 1):
-            value += -multiple * b if value >= 0 else multiple * b
-            signed_row()
-    else:
-        guess = int(read.take("[0-9]"))
-        assert guess - value // b in (0, 1)
-        assert read.low_first(size + 1) == guess * b
-        read.take(",")
-        value -= guess * b
-        signed_row()
     assert read.low_first(size) == prefix % b
     assert int(read.take("[0-9]")) == prefix // b % 10
     read.take(";")
 
 
-def check_tries_with_carries(trace: str, prefix: int, b: int, read: Reader) -> None:
+def check_tries_with_carries(prefix: int, b: int, read: Reader) -> None:
     """The same where each digit is followed by what its column carries or borrows."""
     size = len(str(b))
     value = 10 * (prefix // 10 % b) + prefix % 10

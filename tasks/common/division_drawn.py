@@ -25,7 +25,7 @@ def steps(rows: Iterable[Row]) -> Iterator[list[Row]]:
     """The rows of each step, which ends with its rest."""
     step: list[Row] = []
     for row in rows:
-        if row.label in ("product", "try", "rest"):
+        if row.label in ("try", "rest"):
             step.append(row)
         if row.label == "rest":
             yield step
@@ -41,19 +41,6 @@ def tries(step: list[Row], table: dict[int, str], width: int) -> tuple[list[str]
         sign = "+" if row.text.endswith("-") else "-"
     last, rest = _rest(step[-1], sign == "+", table[1], width)
     return [*lines, last], rest
-
-
-def guess(step: list[Row], table: dict[int, str], width: int) -> tuple[list[str], str]:
-    """A guess, its product with the divisor, the difference, and a correction if negative."""
-    parts = {row.label: row.text for row in step}
-    digit, product = parts.get("product", "")[:1] or paper.MISSING, parts.get("product", "")[1:]
-    left = parts.get("try", "")
-    first = (
-        f"- {paper.number(product):>{width}} = {paper.signed(left):>{width + 1}}"
-        f"   guess {digit}: {digit} * {table[1]}"
-    )
-    last, rest = _rest(step[-1], left.endswith("-"), table[1], width)
-    return [first, last], rest
 
 
 def _rest(row: Row, again: bool, divisor: str, width: int) -> tuple[str, str]:

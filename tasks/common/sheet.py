@@ -54,7 +54,7 @@ class Kind(IntEnum):
     TRY_1 = 19
     REST = 20  # the remainder of one step
     DIGIT = 21  # a digit of the quotient, at the end of its step
-    GUESS = 22  # an estimate of that digit
+    UNUSED = 22  # models know the kinds by number
     QUOTIENT = 23
     REMAINDER = 24
     # Of local traces, in which each digit is followed by what it carries or borrows.
