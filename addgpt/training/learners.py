@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from addgpt.config.errors import UsageError
 from addgpt.config.schema import TrainConfig
@@ -18,7 +18,6 @@ from addgpt.model.forward import forward, loss, next_token_loss
 from addgpt.runs.files import RunError
 from addgpt.task import Batch
 from addgpt.training import optim
-from addgpt.training.auxiliary import AuxiliaryLoss
 from addgpt.training.distributed import World
 
 
@@ -38,7 +37,7 @@ class GradientLearner:
         settings: TrainConfig,
         dtype: torch.dtype,
         world: World,
-        auxiliary: AuxiliaryLoss | None = None,
+        auxiliary: nn.Module | None = None,
     ) -> None:
         self.model, self.settings, self.dtype, self.world = model, settings, dtype, world
         self.auxiliary, self.parameters = auxiliary, list(model.parameters())
@@ -129,7 +128,7 @@ def learner(
     settings: TrainConfig,
     dtype: torch.dtype,
     world: World,
-    auxiliary: AuxiliaryLoss | None = None,
+    auxiliary: nn.Module | None = None,
 ) -> GradientLearner | CountLearner:
     """What trains a model."""
     if isinstance(model, Counts):
