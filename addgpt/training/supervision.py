@@ -73,13 +73,16 @@ class DeepSupervision(nn.Module):
         return self.share * torch.stack(losses).sum()
 
 
-def supervised_blocks(text: str, task: Task, depth: int) -> dict[str, int]:
-    """Which results are read after which block (1, 2, ..., `depth`). Raises UsageError."""
+def supervised_blocks(text: str, task: Task, config: ModelConfig) -> dict[str, int]:
+    """Which results are read after which block, 1 the first. Raises UsageError unless the task
+    names such results, and a model of this config has such blocks."""
     if not isinstance(task, Supervised):
-        raise UsageError(f"task {task.name} names no intermediate results: supervise must be empty")
-    names, found = task.supervised(), {}
+        raise UsageError(f"task {task.name} names no results: supervise must be empty; try mul")
+    if not isinstance(config, GPTConfig):
+        raise UsageError("supervise needs blocks: architecture=gpt")
+    names, found = task.supervised(), dict[str, int]()
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\w+)@([0-9]+)\s*", part, re.ASCII)
+        match = re.fullmatch(r"\s*(\w+)@([0-9]{1,9})\s*", part, re.ASCII)
         if match is None:
             raise UsageError(f"supervise must be {FORM}, not {text!r}")
         name, block = match[1], int(match[2])
@@ -87,33 +90,18 @@ def supervised_blocks(text: str, task: Task, depth: int) -> dict[str, int]:
             raise UsageError(f"unknown name {name!r} in supervise; valid: {', '.join(names)}")
         if name in found:
             raise UsageError(f"supervise names {name} twice")
-        if not 1 <= block <= depth:
-            raise UsageError(f"supervise: {name}@{block} is not one of the blocks 1 to {depth}")
+        if not 1 <= block <= config.depth:
+            raise UsageError(f"supervise: {name}@{block} is none of the blocks 1 to {config.depth}")
         found[name] = block
     return found
 
 
-def auxiliary_losses(task: Task, model: Model, settings: TrainConfig) -> nn.Module | None:
-    """The auxiliary losses that a run asks for, as one, if any. Raises UsageError where there can
-    be none."""
-    one, other = auxiliary_loss(task, model, settings), None
+def auxiliary_losses(task: Task, model: Model, settings: TrainConfig) -> list[nn.Module]:
+    """The auxiliary losses that a run asks for. Raises UsageError where there can be none."""
+    first = auxiliary_loss(task, model, settings)
+    losses: list[nn.Module] = [] if first is None else [first]
     if settings.supervise:
-        check_supervised(settings.supervise, task, model.config)
+        where = supervised_blocks(settings.supervise, task, model.config)
         assert isinstance(task, Supervised) and isinstance(model, GPT)
-        where = supervised_blocks(settings.supervise, task, model.config.depth)
-        other = DeepSupervision(task, model, where, settings.supervise_weight)
-    return one if other is None else other if one is None else Sum([one, other])
-
-
-class Sum(nn.ModuleList):
-    """Several losses of a batch as one."""
-
-    def forward(self, batch: Batch) -> Tensor:
-        return torch.stack([loss(batch) for loss in self]).sum()
-
-
-def check_supervised(text: str, task: Task, config: ModelConfig) -> None:
-    """Raise UsageError unless a model has the blocks, and a task the results, that `text` names."""
-    if not isinstance(config, GPTConfig):
-        raise UsageError("supervise needs blocks: architecture=gpt")
-    supervised_blocks(text, task, config.depth)
+        losses.append(DeepSupervision(task, model, where, settings.supervise_weight))
+    return losses
