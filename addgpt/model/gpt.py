@@ -154,7 +154,7 @@ class GPT(nn.Module):
         self.norm = NORMS["none" if c.norm_place == "after" else c.norm](c.width)
         self.head = None if c.tied else Head(c.vocab, c.width)
         never = [token for token in range(c.vocab) if c.used and token not in c.used]
-        unused = torch.zeros(c.vocab).index_fill(0, torch.tensor(never, dtype=torch.int64), NEVER)
+        unused = torch.tensor([NEVER if v in never else 0.0 for v in range(c.vocab)])
         self.register_buffer("unused", unused if never else None, persistent=False)
         if seed is not None:
             self.init_weights(torch.Generator().manual_seed(seed))
