@@ -205,23 +205,14 @@ class Mul(Arithmetic, Auxiliary, Supervised):
 
     def supervised(self) -> dict[str, tuple[int, int]]:
         """As of `Supervised`: of each digit of the answer, in decimal digits, the products of one
-        digit and one digit in its column, their sum, and what is carried into it."""
-        counts = {
-            "products": 2 * self.digits,
-            "columns": len(str(17 * self.digits)),
-            "carries": len(str(17 * self.digits // 9)),
-        }
-        return {name: (count, 10) for name, count in counts.items()}
+        digit and one digit in its column, sums of few of these, of all, and the carry into it."""
+        names = products.RESULTS
+        return {name: (names[name].labels(self.digits), 10) for name in names}
 
     def labels_of(self, batch: Batch, name: str) -> np.ndarray:
         a, b, there, place = self._answer_places(batch)
-        a, b = digits.wide(a, self.digits), digits.wide(b, self.digits)
-        if name == "products":
-            told = products.decimal(products.pairs(a, b), 81).reshape(len(a), 2 * self.digits, -1)
-        elif name == "columns":
-            told = products.decimal(products.column_sums(a, b), 17 * self.digits)
-        else:
-            told = products.decimal(products.carries_in(a, b), 17 * self.digits // 9)
+        sides = digits.wide(a, self.digits), digits.wide(b, self.digits)
+        told = products.RESULTS[name].told(*sides)
         told = np.take_along_axis(told, place.clip(0, told.shape[1] - 1)[:, :, None], 1)
         return np.where(there[:, :, None], told, -1)
 

@@ -1,10 +1,13 @@
 """What the digits of a product are made of: products of two digits, sums of columns, carries.
 
 Shapes: B rows, operands (B, n), lowest digit first; a product has 2n columns, column k those pairs
-of digits whose places add up to k. Numbers are told in decimal digits, (..., most), lowest first.
+of digits whose places add up to k.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,12 +28,19 @@ def running_sums(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return _carried(pairs(a, b).sum(2))
 
 
+def partial_sums(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(B, 2n, (n + 1) // 2) for each column, and every two neighbouring digits of `a`, the units of
+    their products in it, and the tens of those in the column below: at most 34."""
+    found = np.pad(pairs(a, b), ((0, 0), (0, 0), (0, a.shape[1] % 2)))
+    tens = np.pad(found // 10, ((0, 0), (1, 0), (0, 0)))[:, :-1]
+    each = found % 10 + tens
+    return each[:, :, ::2] + each[:, :, 1::2]
+
+
 def column_sums(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """(B, 2n) for each column the units of its products, and the tens of those of the column
     below: at most 17 n, where sums of whole products reach 81 n."""
-    found = pairs(a, b)
-    tens = (found // 10).sum(2)
-    return (found % 10).sum(2) + np.pad(tens, ((0, 0), (1, 0)))[:, :-1]
+    return partial_sums(a, b).sum(2)
 
 
 def carries_in(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -39,14 +49,35 @@ def carries_in(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return _carried(sums) - sums
 
 
-def decimal(numbers: np.ndarray, most: int) -> np.ndarray:
-    """(..., count) the digits of numbers (...) of at most `most`."""
-    return np.stack([numbers // 10**place % 10 for place in range(len(str(most)))], -1)
-
-
 def _carried(sums: np.ndarray) -> np.ndarray:
     """Sums (B, n) of columns, each with what the one below carries."""
     sums = sums.copy()
     for place in range(1, sums.shape[1]):
         sums[:, place] += sums[:, place - 1] // 10
     return sums
+
+
+class Result(NamedTuple):
+    """A number, or several, that each column has. `most` says how large they are for n digits."""
+
+    of: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    count: Callable[[int], int]
+    most: Callable[[int], int]
+
+    def labels(self, width: int) -> int:
+        """How many decimal digits they have together, for operands of so many digits."""
+        return self.count(width) * len(str(self.most(width)))
+
+    def told(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """(B, 2n, labels) their decimal digits, lowest first."""
+        found = self.of(a, b).reshape(len(a), 2 * a.shape[1], -1, 1)
+        powers = 10 ** np.arange(len(str(self.most(a.shape[1]))))
+        return (found // powers % 10).reshape(*found.shape[:2], -1)
+
+
+RESULTS = {
+    "products": Result(pairs, lambda n: n, lambda n: 81),
+    "partial": Result(partial_sums, lambda n: (n + 1) // 2, lambda n: 34),
+    "columns": Result(column_sums, lambda n: 1, lambda n: 17 * n),
+    "carries": Result(carries_in, lambda n: 1, lambda n: 17 * n // 9),
+}
