@@ -205,9 +205,8 @@ class Mul(Arithmetic, Auxiliary, Supervised):
 
     def supervised(self) -> dict[str, tuple[int, int]]:
         """As of `Supervised`: of each digit of the answer, in decimal digits, the products of one
-        digit and one digit in its column, sums of few of these, of all, and the carry into it."""
-        names = products.RESULTS
-        return {name: (names[name].labels(self.digits), 10) for name in names}
+        digit and one digit in its column, their sum, and what is carried into it."""
+        return {name: (one.labels(self.digits), 10) for name, one in products.RESULTS.items()}
 
     def labels_of(self, batch: Batch, name: str) -> np.ndarray:
         a, b, there, place = self._answer_places(batch)

@@ -28,19 +28,12 @@ def running_sums(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return _carried(pairs(a, b).sum(2))
 
 
-def partial_sums(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(B, 2n, (n + 1) // 2) for each column, and every two neighbouring digits of `a`, the units of
-    their products in it, and the tens of those in the column below: at most 34."""
-    found = np.pad(pairs(a, b), ((0, 0), (0, 0), (0, a.shape[1] % 2)))
-    tens = np.pad(found // 10, ((0, 0), (1, 0), (0, 0)))[:, :-1]
-    each = found % 10 + tens
-    return each[:, :, ::2] + each[:, :, 1::2]
-
-
 def column_sums(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """(B, 2n) for each column the units of its products, and the tens of those of the column
     below: at most 17 n, where sums of whole products reach 81 n."""
-    return partial_sums(a, b).sum(2)
+    found = pairs(a, b)
+    tens = (found // 10).sum(2)
+    return (found % 10).sum(2) + np.pad(tens, ((0, 0), (1, 0)))[:, :-1]
 
 
 def carries_in(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -58,18 +51,18 @@ def _carried(sums: np.ndarray) -> np.ndarray:
 
 
 class Result(NamedTuple):
-    """A number, or several, that each column has. `most` says how large they are for n digits."""
+    """A number, or several, that each column has; `most` says how large for operands of n digits."""
 
     of: Callable[[np.ndarray, np.ndarray], np.ndarray]
     count: Callable[[int], int]
     most: Callable[[int], int]
 
-    def labels(self, width: int) -> int:
-        """How many decimal digits they have together, for operands of so many digits."""
-        return self.count(width) * len(str(self.most(width)))
+    def labels(self, n: int) -> int:
+        """How many decimal digits they have together."""
+        return self.count(n) * len(str(self.most(n)))
 
     def told(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """(B, 2n, labels) their decimal digits, lowest first."""
+        """(B, 2n, labels) their decimal digits, those of each number lowest first."""
         found = self.of(a, b).reshape(len(a), 2 * a.shape[1], -1, 1)
         powers = 10 ** np.arange(len(str(self.most(a.shape[1]))))
         return (found // powers % 10).reshape(*found.shape[:2], -1)
@@ -77,7 +70,6 @@ class Result(NamedTuple):
 
 RESULTS = {
     "products": Result(pairs, lambda n: n, lambda n: 81),
-    "partial": Result(partial_sums, lambda n: (n + 1) // 2, lambda n: 34),
     "columns": Result(column_sums, lambda n: 1, lambda n: 17 * n),
     "carries": Result(carries_in, lambda n: 1, lambda n: 17 * n // 9),
 }
