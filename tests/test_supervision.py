@@ -37,14 +37,10 @@ def results(a: int, b: int) -> dict[str, list[list[int]]]:
         for j, y in enumerate(second):
             pairs[i + j][i] = x * y
     below = [[0] * DIGITS, *pairs]
-    each = [
-        [p % 10 + q // 10 for p, q in zip(pairs[k], below[k], strict=True)] for k in range(size)
-    ]
     columns = [sum(p % 10 for p in pairs[k]) + sum(p // 10 for p in below[k]) for k in range(size)]
     carries = [sum(columns[m] * 10**m for m in range(k)) // 10**k for k in range(size)]
     return {
         "products": pairs,
-        "partial": [[sum(row[i : i + 2]) for i in range(0, DIGITS, 2)] for row in each],
         "columns": [[column] for column in columns],
         "carries": [[carry] for carry in carries],
     }

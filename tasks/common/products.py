@@ -51,7 +51,8 @@ def _carried(sums: np.ndarray) -> np.ndarray:
 
 
 class Result(NamedTuple):
-    """A number, or several, that each column has; `most` says how large for operands of n digits."""
+    """A number, or several, that each column has; `most` says how large for operands of n
+    digits."""
 
     of: Callable[[np.ndarray, np.ndarray], np.ndarray]
     count: Callable[[int], int]
