@@ -5,7 +5,7 @@ READY := .venv/.ready
 # Bytecode is kept whatever the environment says: or each worker compiles all tests each time.
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo check test tools lint figures bench docs
+.PHONY: demo check test tools bounds lint figures bench docs
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -35,8 +35,12 @@ test: lint  ## lint and the whole suite, a file of tests to a core
 
 tools: $(READY)  ## the tests that need other tools: ONNX, lm-eval, TransformerLens, trackio, wandb
 	test -x .venv-tools/bin/python || $(PYTHON) -m venv .venv-tools
-	.venv-tools/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev,tools]'
+	grep '^torch==' constraints.txt > .venv-tools/torch.txt  # some tools need other versions of the rest
+	.venv-tools/bin/python -m pip install --quiet --disable-pip-version-check -c .venv-tools/torch.txt -e '.[dev,tools]'
 	OMP_NUM_THREADS=1 .venv-tools/bin/python -m pytest -rs tests/test_export.py tests/test_logs.py
+
+bounds:  ## do the lower bounds of setup.cfg hold? with the torch of constraints.txt, all extras
+	$(PYTHON) benchmarks/lower_bounds.py .venv-bounds --extra all --keep "$$(grep ^torch== constraints.txt)"
 
 figures: $(READY)  ## redraw every figure of results/
 	$(BIN)/addgpt figures results

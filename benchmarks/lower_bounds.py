@@ -6,7 +6,8 @@
 FOLDER is where the virtual environment goes, with the Python that runs this. Each requirement
 `name>=version` of `install_requires`, and of each `--extra`, is installed as `name==version`; one
 that pip cannot find for this Python is reported and taken at the lowest version that it finds.
-`--keep` sets a version, such as of a torch that is to stay. What comes after `--` goes to pytest.
+`--extra all` takes all that people install. `--keep` sets a version, such as of a torch that is to
+stay. What comes after `--` goes to pytest; else the quick tests run, or those of the extras.
 """
 
 from __future__ import annotations
@@ -21,6 +22,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ["pytest", "pytest-timeout", "pytest-xdist", "hypothesis"]
+TESTS = {  # of what each extra is for
+    "api": ["test_external_api.py"],
+    "hf": ["test_any_model.py", "test_external_models.py", "test_export.py"],
+    "notebooks": ["test_analysis.py", "test_grokking.py", "test_seeds.py"],
+    "onnx": ["test_export.py"],
+    "ray": ["test_sweep_ray.py"],
+    "tensorboard": ["test_logs.py"],
+    "text": ["test_corpus.py"],
+    "tools": ["test_export.py", "test_logs.py"],
+    "trackio": ["test_logs.py"],
+    "wandb": ["test_logs.py"],
+    "web": ["test_serve.py"],
+}
+ALL = sorted({*TESTS} - {"tools"})
 FOUND = re.compile(r"from versions: ([^)]*)\)")
 
 
@@ -40,25 +55,32 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
     needed, extras = requirements()
-    parser.add_argument("--extra", action="append", default=[], choices=sorted(extras))
+    parser.add_argument("--extra", action="append", default=[], choices=["all", *extras])
     parser.add_argument("--keep", action="append", default=[], metavar="NAME==VERSION")
     words = sys.argv[1:]
     end = words.index("--") if "--" in words else len(words)
-    asked, tests = parser.parse_args(words[:end]), words[end + 1 :] or ["-q", "-m", "not slow"]
+    asked = parser.parse_args(words[:end])
+    chosen = ALL if "all" in asked.extra else asked.extra
+    files = sorted({f"tests/{file}" for name in chosen for file in TESTS.get(name, [])})
+    tests = words[end + 1 :] or ["-q", "-rs", *(files or ["-m", "not slow"])]
     kept = dict(one.split("==") for one in asked.keep)
     venv.create(asked.folder, with_pip=True)
     python = str(next((asked.folder / name) for name in ("bin/python", "Scripts/python.exe")
                       if (asked.folder / name).exists()))  # fmt: skip
-    lines = "\n".join([needed, *(extras[name] for name in asked.extra)]).split()
+    lines = "\n".join([needed, *(extras[name] for name in chosen)]).split()
     wanted = {name: kept.get(name, version) for name, version in bounds(lines).items()}
-    for name, version in wanted.items():
-        wanted[name] = lowest(python, name, version)
+    if not installed(python, wanted):
+        wanted = {name: lowest(python, name, version) for name, version in wanted.items()}
+        if not installed(python, wanted):
+            return 1
+    return subprocess.run([python, "-m", "pytest", *tests], cwd=ROOT).returncode
+
+
+def installed(python: str, wanted: dict[str, str]) -> bool:
+    """Whether pip could install just these versions, together."""
     pins = [f"{name}=={version}" for name, version in wanted.items()]
     print("installing", *pins, flush=True)
-    pip = [python, "-m", "pip", "install", "-q"]
-    if subprocess.run([*pip, *pins, *TOOLS]).returncode:
-        return 1
-    return subprocess.run([python, "-m", "pytest", *tests], cwd=ROOT).returncode
+    return not subprocess.run([python, "-m", "pip", "install", "-q", *pins, *TOOLS]).returncode
 
 
 def lowest(python: str, name: str, version: str) -> str:

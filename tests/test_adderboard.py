@@ -149,6 +149,19 @@ def test_other_options_are_refused_by_name(tmp_path):
     assert done.exit_code == 2 and "needs format=reverse, not plain" in done.output
 
 
+def test_weights_that_are_not_numbers_are_not_exported(tmp_path):
+    shutil.copytree(SMALLEST, tmp_path / "run")
+    run = Run(tmp_path / "run")
+    model = run.model()
+    next(model.parameters()).data.view(-1)[0] = float("nan")
+    run.save(model, {}, {"step": 1, "examples": 1, "seconds": 1.0})
+    words = ["export", str(run.path), "--to", "adderboard", "--out", str(tmp_path / "a.py")]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 1 and done.output.count("\n") == 1, done.output
+    assert f"some weights of {run.path} are not numbers" in done.output
+    assert not (tmp_path / "a.py").exists()
+
+
 def test_numbers_are_read_back_to_the_bit(tmp_path):
     export_adderboard(Run(SMALLEST), tmp_path / "file.py")
     numbers = load(tmp_path / "file.py").PARAMETERS["embedding"]

@@ -237,6 +237,11 @@ def test_the_command_says_what_was_checked(monkeypatch):
     lines = done.stdout.splitlines()
     assert done.exit_code == 1 and sum(line.startswith("FAULT") for line in lines) == 1
     assert "tokens, and longest() is 7" in done.stdout
+    monkeypatch.setattr(Add, "batch", lambda *words: 1 / 0)
+    done = CliRunner().invoke(main, ["tasks", "--check", "add"])
+    lines, (told,) = done.stdout.splitlines(), re.findall("ZeroDivisionError.*", done.stdout)
+    times = sum(line.startswith("FAULT") for line in lines)
+    assert times > 5 and told.endswith(f"in <lambda>); {times} times in all")
     for words, message in [
         (["--check", "nothing"], "unknown task 'nothing'; valid: add"),
         (["--check", "add", "--set", "digits"], "--set takes KEY=VALUE, not digits"),

@@ -369,6 +369,15 @@ def test_hf_is_streamed_once(monkeypatch):
     assert asked == [(("owner/name", "nl"), {"split": "train", "streaming": True})]
 
 
+def test_the_library_itself_streams_a_folder_of_texts(tmp_path, monkeypatch):
+    pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "texts").mkdir()
+    rows = '{"n": 1, "text": "one"}\n{"n": 2, "text": "é"}\n'
+    (tmp_path / "texts" / "some.jsonl").write_text(rows, encoding="utf-8")
+    assert read(afresh(f"hf:{tmp_path / 'texts'}")) == "one\né"
+
+
 def test_hf_takes_the_first_column_of_text_and_leaves_nothing_half_done(monkeypatch, tmp_path):
     def breaks():
         yield {"label": 1, "story": "once"}

@@ -146,6 +146,7 @@ def test_the_command_writes_table_and_figure_and_prints_a_table(runs, table, tmp
     again = load.with_accuracy(efficiency.collect(files[0]))
     pd.testing.assert_frame_equal(again, table)
     assert files[1].read_bytes().startswith(b"\x89PNG")
+    assert done.stderr.splitlines() == [f"written: {file}" for file in files]
     out = done.stdout.splitlines()
     assert out[0] == "| format | 500 | 2,000 | 10,000 |" and len(out) == 2 * 7 + 1
     low, high = (100 * share("plain", 10000, seed) for seed in (2, 1))

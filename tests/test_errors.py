@@ -16,6 +16,20 @@ from addgpt.task_lookup import load_task
 
 pytestmark = pytest.mark.slow
 
+MIRROR = """
+from dataclasses import dataclass
+from tasks.common.in_out import InOut
+
+@dataclass(frozen=True)
+class Mirror(InOut):
+    characters = "abc"
+
+    def draw(self, rng):
+        return "".join(rng.choice(list("abc"), 3))
+
+    def answer(self, text):
+        return text[::-1]
+"""
 ENDS = {"add": ";", "sub": "", "mul": ",;", "div": ",;+-"}  # of a line of the trace
 
 
@@ -53,6 +67,13 @@ BORROW, ROWS, DOUBLING = ({"trace": name} for name in ("borrow", "rows", "doubli
 OTHERS = {"sub_trace": "borrow", "mul_trace": "rows", "div_trace": "doubling", "add_trace": "none"}
 TRIES = "01,02,04,1061-1080-1090-6090-0,11;7071-7090-7001+2000+3,20;"
 DIVISION = "01,02,04,16-18-19-69-10;77-79-70+20+23;"
+
+
+def test_a_wrong_word_has_no_wrong_digit(tmp_path):
+    (tmp_path / "mirror.py").write_text(MIRROR)
+    task = load_task(str(tmp_path / "mirror.py"), {})
+    found = diagnose(task, task.parse("abc"), "cba#", "cbc#")
+    assert (found.kind, found.digit, found.line, found.place) == ("answer", "", None, 2)
 
 
 @pytest.mark.parametrize(

@@ -327,6 +327,15 @@ def test_held_out_problems_become_a_task_of_the_harness(random_run, tmp_path):
         export_harness(run, tmp_path / "out", per_cell=5)
 
 
+def test_a_task_of_the_harness_has_a_name_that_it_takes(random_run, tmp_path):
+    named = random_run("add", {}).path.rename(tmp_path / "my run, 1*2")
+    assert export_harness(Run(named), tmp_path / "out", 1)["task"] == "addgpt_my_run__1_2"
+    (named / "model.safetensors").unlink()
+    with pytest.raises(RunError, match="has not saved a checkpoint yet"):
+        export_harness(Run(named), tmp_path / "other", 1)
+    assert not (tmp_path / "other").exists()
+
+
 @pytest.mark.slow
 def test_lm_evaluation_harness_finds_our_own_score(half_trained, tmp_path, monkeypatch):
     """The real evaluator on the real exported model; its own loader needs accelerate besides."""

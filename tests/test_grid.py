@@ -189,6 +189,7 @@ def test_the_grids_that_come_along_can_be_run(name, tmp_path, monkeypatch):
         ("[[case]]\nname = 'a'\nset = 3", "set in case 1 must be a table, not 3"),
         ("[[case]]\nname = 'a'\nrecipe = 'x'", "case a: unknown recipe 'x'; valid: "),
         ("grid = 3", "grid must be a table, not 3"),
+        ('out = "a\\u0000b"', "out must be a folder's name, not 'a\\x00b'"),
         ("x", "Expected"),
     ],
 )
@@ -197,14 +198,19 @@ def test_a_bad_grid_is_refused_in_one_line_before_anything_is_written(grid_file,
         pytest.skip("this machine has the device")
     file = grid_file()
     lines = file.read_text().splitlines(keepends=True)
-    if text.startswith("per_cell"):
-        lines = [line for line in lines if "per_cell" not in line]
+    lines = [line for line in lines if line.split(" =")[0] != text.split(" =")[0]]
     file.write_text(
         f"{text}\n{''.join(lines)}" if "[" not in text[:2] else f"{''.join(lines)}{text}"
     )
     line = refused(sweep(file))
     assert says in line and "tiny" in line
     assert not (file.parent / "runs").exists()
+
+
+def test_a_grid_may_start_with_the_mark_that_notepad_writes(grid_file):
+    file = grid_file()
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert len(load_grid(str(file)).combinations) == 1
 
 
 def test_what_is_wrong_in_set_is_not_laid_on_a_case(grid_file):

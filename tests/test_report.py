@@ -115,6 +115,13 @@ def test_seeds_are_grouped_and_other_settings_apart(results: Path) -> None:
     assert shown.rows("Configuration")[names[1]][1] == "one run"
 
 
+def test_options_are_told_where_they_are_not_the_usual_ones(results: Path) -> None:
+    config = json.loads((results / "seed0/config.json").read_text())
+    config["options"] = {"digits": 3, "hints": False, "begin": True, "newer": False}
+    (results / "seed0/config.json").write_text(json.dumps(config))
+    assert "Optionsdigits=3, begin=true, newer=falseModel" in page(results).text
+
+
 def test_the_data_module_names_a_difference_once(results: Path) -> None:
     runs, _ = report_data.read(results, lambda items, total, what: items)
     assert [len(one.runs) for one in report_data.group(runs)] == [3, 1]

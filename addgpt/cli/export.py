@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -61,7 +62,8 @@ def command(run_name: str, to: str, out: Path, author: str, per_cell: int, seed:
         from addgpt.export.harness import export_harness
 
         found = export_harness(run, out, per_cell, seed)
-        click.echo(f"{out}: {found['n']:,} problems; lm_eval --include_path {out} "
+        where = shlex.quote(str(out))
+        click.echo(f"{out}: {found['n']:,} problems; lm_eval --include_path {where} "
                    f"--tasks {found['task']}")  # fmt: skip
     elif to == "adderboard":
         from addgpt.export.adderboard import export_adderboard

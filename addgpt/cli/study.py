@@ -67,6 +67,8 @@ def command(
     if png:
         style.save(module.draw(rows), png)
     click.echo(module.describe(rows))
+    for file in filter(None, (csv, png)):
+        click.echo(f"written: {file}", err=True)
 
 
 def _write_english(out: Path | None, without: Path | None, root: Path) -> None:

@@ -6,6 +6,7 @@ import ast
 import inspect
 import keyword
 import sys
+from collections import Counter
 from pathlib import Path
 
 import click
@@ -94,8 +95,11 @@ def _check(name: str, settings: tuple[str, ...]) -> None:
             raise click.UsageError(f"--set takes KEY=VALUE, not {setting}")
     options = dict(setting.split("=", 1) for setting in settings)
     found = check_task(load_task(name, options).resolved())
+    times = Counter(fault for _, faults in found for fault in faults)
     for what, faults in found:
         click.echo(f"{'FAULT' if faults else 'ok   '}  {what}")
         for fault in faults:
-            click.echo(f"       {' '.join(fault.split())}")
+            if n := times.pop(fault, 0):  # what fails everywhere is said once
+                more = f"; {n} times in all" if n > 1 else ""
+                click.echo(f"       {' '.join(fault.split())}{more}")
     sys.exit(1 if any(faults for _, faults in found) else 0)

@@ -9,7 +9,8 @@
                   repeats an operand or an earlier line
     trace         the first wrong character is in a line of the trace
     length        the trace, if there is one, is right; the answer has another number of digits
-    answer        the trace is right, the answer that is read off it is not
+    answer        the trace is right, the answer that is read off it is not; and whatever is wrong
+                  where the task knows neither lines nor digits, as of words
     digit         there is no trace, and digits are wrong
 
 So a kind that explains the whole answer comes before the place where it went wrong, and a wrong
@@ -85,7 +86,7 @@ def diagnose(
     row = sum(end <= place for end in ends)  # the first wrong one, from 0
     in_trace = row < len(rows) - 1
     answer = answer_of(task, problem, written) if terminated else None
-    kind, digit = "digit", ""
+    kind, digit = "answer", ""
     if answer is not None and isinstance(task, Explained):
         kind, digit = task.error_type(problem, answer)
     if answer is None:
@@ -95,8 +96,8 @@ def diagnose(
     elif in_trace and isinstance(task, Explained):
         inside = place - ends[row] + len(rows[row].text)
         kind = "copy" if task.is_copy(problem, rows, row, inside) else "trace"
-    elif kind != "length":
-        kind = "answer" if len(rows) > 1 else "digit"
+    elif len(rows) > 1 and kind != "length":
+        kind = "answer"
     return Mistake(
         problem=task.text(problem),
         truth=str(task.truth(problem)),

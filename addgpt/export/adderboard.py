@@ -17,7 +17,7 @@ from torch import Tensor
 
 from addgpt.config.errors import UsageError
 from addgpt.config.gpt import NO_PLACE, GPTConfig
-from addgpt.export.huggingface import rendered, some_rows
+from addgpt.export.huggingface import rendered, some_rows, sound_model
 from addgpt.model.forward import tensors
 from addgpt.model.gpt import GPT
 from addgpt.model.position_ids import NEAR, RelativeIds
@@ -76,7 +76,7 @@ def export_adderboard(run: Run, out: Path, author: str = "") -> dict[str, Any]:
         raise UsageError(f"--out must be a file whose name ends in .py, not {out}")
     task = run.task()
     _check(task, run.config.model)
-    model = run.model()
+    model, _ = sound_model(run)
     assert isinstance(model, GPT)
     check_writable(out.parent)
     write_atomically(out, _source(run, task, model, author))

@@ -8,6 +8,7 @@ same number as that of right answers.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from addgpt.config.errors import UsageError
 from addgpt.evaluation.exact_match import evaluation_problems
 from addgpt.evaluation.problem_files.export import as_yaml, harness_task
 from addgpt.evaluation.scorecard import graded
-from addgpt.export.huggingface import new_folder
+from addgpt.export.huggingface import new_folder, sound_model
 from addgpt.generation.decode import EXTRA_TOKENS
 from addgpt.runs.files import write_atomically
 from addgpt.runs.run import Run
@@ -30,8 +31,9 @@ def export_harness(run: Run, out: Path, per_cell: int, seed: int = 0) -> dict[st
 
     Raises:
         UsageError: the task has no end mark, or no problems.
-        RunError: the folder is not empty or cannot be written to.
+        RunError: the run has no model to score, the folder is not empty or cannot be written to.
     """
+    sound_model(run)
     task = graded(run.task())
     if not task.end:
         raise UsageError(f"task {task.name} has no end mark: no --to lm-eval")
@@ -43,7 +45,7 @@ def export_harness(run: Run, out: Path, per_cell: int, seed: int = 0) -> dict[st
             row = {"problem": task.text(problem), "prompt": prompt}
             row["completion"] = completion.removesuffix(task.end)
             rows.append(row | cell._asdict() | {"seen": source == "train"})
-    name = f"addgpt_{run.name}".replace("-", "_")
+    name = "addgpt_" + re.sub(r"\W", "_", run.name)  # commas and stars mean something to it
     file = str((out / PROBLEMS).resolve())
     settings = harness_task(name, file, "{{prompt}}", "{{completion}}", task.end)
     settings["generation_kwargs"]["max_gen_toks"] = longest + EXTRA_TOKENS

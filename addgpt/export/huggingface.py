@@ -23,7 +23,7 @@ from addgpt.config.errors import UsageError
 from addgpt.config.settings import to_dict
 from addgpt.evaluation.schema import read_eval
 from addgpt.export.stock import stock_model, stock_name
-from addgpt.export.vendoring import bundled
+from addgpt.export.vendoring import MODULE, bundled
 from addgpt.generation.decode import EXTRA_TOKENS, batch_within_tables, write
 from addgpt.model.build import Model
 from addgpt.model.forward import tensors
@@ -35,6 +35,11 @@ from addgpt.task import Batch, Graded, Task
 TEMPLATES = Path(__file__).parent / "templates"
 CHECKED = 64  # problems on which logits are compared
 CARD_ROWS = 100  # of exact match on the model card
+
+EVERY_FILE = """
+
+def _files():  # never called: transformers 5.0 copies only files that this one names
+"""
 
 
 def export_huggingface(run: Run, out: Path) -> dict[str, Any]:
@@ -54,7 +59,7 @@ def export_huggingface(run: Run, out: Path) -> dict[str, Any]:
         raise UsageError("--to hf needs transformers: pip install 'addgpt[hf]'") from None
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    task, (model, progress) = run.task(), run.load()
+    task, (model, progress) = run.task(), sound_model(run)
     end = task.alphabet.index(task.end) if task.end else None
     stock, batch = stock_name(model.config), some_rows(task)
     with new_folder(out):
@@ -68,6 +73,14 @@ def export_huggingface(run: Run, out: Path) -> dict[str, Any]:
         found = {"stock": stock, "difference": difference, "checked": len(batch)}
         write_atomically(out / "README.md", _card(run, task, model, progress, found))
     return found
+
+
+def sound_model(run: Run) -> tuple[Model, dict[str, Any]]:
+    """The model of a run that is to be exported, and its progress. Raises RunError."""
+    model, progress = run.load()
+    if not all(bool(x.isfinite().all()) for x in model.parameters()):
+        raise RunError(f"some weights of {run.path} are not numbers; nothing is exported")
+    return model, progress
 
 
 @contextmanager
@@ -123,8 +136,9 @@ def _with_code(task: Task, model: Model, end: int | None) -> dict[str, str | byt
         task={"module": module, "name": type(task).__name__} if asks else None,
         prefix=model.config.prefix,
     )
-    files: dict[str, str | bytes] = dict(bundled(source, version, own))
-    files["modeling_addgpt.py"] = files.pop("")
+    files: dict[str, Any] = dict(bundled(source, version, own))
+    copies = [f"    from .{name[:-3]} import {MODULE}  # noqa: F401\n" for name in files if name]
+    files["modeling_addgpt.py"] = files.pop("") + EVERY_FILE + "".join(copies)
     names = {"AutoConfig": "AddGPTConfig", "AutoModelForCausalLM": "AddGPTForCausalLM"}
     settings = {
         "model_type": "addgpt",

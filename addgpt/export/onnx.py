@@ -25,7 +25,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from addgpt.config.errors import UsageError
 from addgpt.config.gpt import GPTConfig
-from addgpt.export.huggingface import new_folder, some_rows
+from addgpt.export.huggingface import new_folder, some_rows, sound_model
 from addgpt.generation.decode import batch_within_tables
 from addgpt.model.build import Model
 from addgpt.model.forward import tensors
@@ -76,7 +76,7 @@ def export_onnx(run: Run, out: Path) -> dict[str, Any]:
         import onnxscript  # noqa: F401
     except ImportError:
         raise UsageError("--to onnx needs onnx: pip install 'addgpt[onnx]'") from None
-    task, model = run.task(), run.model()
+    task, model = run.task(), sound_model(run)[0]
     if model.config.prefix:
         raise UsageError("prefix=true needs the lengths of prompts: no --to onnx")
     with new_folder(out):

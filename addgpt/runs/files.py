@@ -183,7 +183,7 @@ def read_text(path: Path) -> str:
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file. Raises ValueError, without the name of the file."""
     try:
-        return tomllib.loads(read_text(path))
+        return tomllib.loads(read_text(path).removeprefix("\ufeff"))  # which Notepad writes
     except RecursionError:
         raise ValueError("nested too deep") from None
     except tomllib.TOMLDecodeError as error:

@@ -83,6 +83,8 @@ class Grid:
             raise UsageError(f"seeds must be different whole numbers, not {[*self.seeds]}")
         if ".." in Path(self.out).parts:  # a file from a stranger writes nowhere else
             raise UsageError(f"out must not contain .., as {self.out!r} does")
+        if "\0" in self.out:
+            raise UsageError(f"out must be a folder's name, not {self.out!r}")
         for key, values in self.grid.items():
             if not (isinstance(values, list) and values):
                 raise UsageError(f"{key} in [grid] must be a list of values, not {values!r}")

@@ -16,9 +16,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from addgpt.config.errors import UsageError
 from addgpt.config.format import duration
+from addgpt.config.settings import as_text
 from addgpt.evaluation.intervals import percent
 from addgpt.evaluation.schema import ERROR_KINDS
-from addgpt.task_lookup import short
+from addgpt.task_lookup import short, task_class, task_names
 from analysis.report import data, examples, figures, numbers
 from analysis.report.data import Group, Progress, RunData
 from analysis.report.svg import Drawings
@@ -143,7 +144,7 @@ def _facts(group: Group) -> dict[str, str]:
     scored = [table for run in runs for table in (run.evals, run.losses) if len(table)]
     facts = {
         "Task": short(str(first.config["task"])),
-        "Options": _pairs(first.part("options")),
+        "Options": _pairs(_options(first)),
         "Model": _pairs({key: model[key] for key in SHAPE if key in model}),
         "Parameters": _numbers(table["params"].max() for table in scored),
         "Steps": _numbers(look["step"] for look in looks),
@@ -155,6 +156,19 @@ def _facts(group: Group) -> dict[str, str]:
         "Date": _distinct(_date(run)[:10] for run in runs),
     }
     return {name: text for name, text in facts.items() if text}
+
+
+def _options(run: RunData) -> dict[str, str]:
+    """How many digits, and what is not as the task has it by default; of a task that does not come
+    with addgpt all options, for no code of others is run for a page."""
+    name = str(run.config["task"])
+    usual = task_class(name).options() if name in task_names() else {}
+    told = {key: as_text(value) for key, value in run.part("options").items()}
+    return {
+        key: text
+        for key, text in told.items()
+        if key.endswith("digits") or key not in usual or text != as_text(usual[key].default)
+    }
 
 
 def _seconds(group: Group) -> list[float]:

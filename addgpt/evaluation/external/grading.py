@@ -144,7 +144,7 @@ def _mistake(
     place = next((i for i, (one, other) in enumerate(pairs) if one != other), len(target))
     kind, digit = ("unterminated" if cut else "unreadable"), ""
     if answer is not None:
-        kind, digit = "digit", ""
+        kind, digit = "answer", ""
         if isinstance(task, Explained):
             kind, digit = task.error_type(problem, answer)
     return Mistake(task.text(problem), target, given, kind, digit, None, place, target, text)
