@@ -1,6 +1,6 @@
-"""The contract of an auxiliary loss: a number for each slot of a batch, besides its token.
+"""The contracts of auxiliary losses: what else a task tells of the slots of a batch.
 
-The loss itself: `addgpt.training.auxiliary`.
+The losses themselves: `addgpt.training.auxiliary` and `addgpt.training.supervision`.
 """
 
 from __future__ import annotations
@@ -18,3 +18,16 @@ class Auxiliary(ABC):
     @abstractmethod
     def auxiliary(self, batch: Batch) -> np.ndarray:
         """(B, T) float32, about 0 to 1: a number that determines each token; NaN: there is none."""
+
+
+class Supervised(ABC):
+    """A task that knows, by name, intermediate results that a model may be taught to hold while it
+    writes a token, without writing them."""
+
+    @abstractmethod
+    def supervised(self) -> dict[str, tuple[int, int]]:
+        """The names; of each, how many labels a slot has, and of how many classes."""
+
+    @abstractmethod
+    def labels_of(self, batch: Batch, name: str) -> np.ndarray:
+        """(B, T, labels) int64: what belongs to the slot of each token; -1: nothing."""

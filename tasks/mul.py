@@ -46,10 +46,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from addgpt.auxiliary import Auxiliary
+from addgpt.auxiliary import Auxiliary, Supervised
 from addgpt.locality import Read, Rule
 from addgpt.task import Answer, Batch, Problem, Recipe, Row, UsageError, setting
-from tasks.common import digits, paper
+from tasks.common import digits, paper, products
 from tasks.common.arithmetic import MAX_ID, Arithmetic, share_setting
 from tasks.common.layout import REVERSE_OPERANDS, TRACE_DROP, Layout
 from tasks.common.operation import NUMBER, row_of, sizes
@@ -62,7 +62,7 @@ TRACES = ("carry", "rows", "whole", "none")
 
 
 @dataclass(frozen=True)
-class Mul(Arithmetic, Auxiliary):
+class Mul(Arithmetic, Auxiliary, Supervised):
     op: ClassVar[str] = "*"
     commutes: ClassVar[bool] = True
     long: ClassVar = ((40, 40), (300, 2))
@@ -198,14 +198,30 @@ class Mul(Arithmetic, Auxiliary):
     def auxiliary(self, batch: Batch) -> np.ndarray:
         """As of `Auxiliary`: of each digit of the answer, the sum that it is the last digit of (the
         products of its column, and what the column below carries), in units of 81 `digits`."""
+        a, b, there, place = self._answer_places(batch)
+        sums = products.running_sums(a, b)
+        told = np.take_along_axis(sums, place.clip(0, sums.shape[1] - 1), 1)
+        return np.where(there, told / (81 * self.digits), np.nan).astype(np.float32)
+
+    def supervised(self) -> dict[str, tuple[int, int]]:
+        """As of `Supervised`: of each digit of the answer, in decimal digits, the products of one
+        digit and one digit in its column, their sum, and what is carried into it."""
+        return {name: (one.labels(self.digits), 10) for name, one in products.RESULTS.items()}
+
+    def labels_of(self, batch: Batch, name: str) -> np.ndarray:
+        a, b, there, place = self._answer_places(batch)
+        sides = digits.wide(a, self.digits), digits.wide(b, self.digits)
+        told = products.RESULTS[name].told(*sides)
+        told = np.take_along_axis(told, place.clip(0, told.shape[1] - 1)[:, :, None], 1)
+        return np.where(there[:, :, None], told, -1)
+
+    def _answer_places(self, batch: Batch) -> tuple[np.ndarray, ...]:
+        """Operands (B, n), (B, T) which tokens are digits of the answer, and of which column."""
         a, b, len_a, len_b = self.layout.operands(batch.tokens)
-        sums = running_sums(a, b)
         size = batch.tokens.shape[1]
         start = size - (batch.tokens[:, ::-1] == EQUALS).argmax(1)[:, None]  # after the last =
         place = np.arange(size) - start
-        there = (place >= 0) & (place < (len_a + len_b)[:, None])
-        told = np.take_along_axis(sums, place.clip(0, sums.shape[1] - 1), 1)
-        return np.where(there, told / (81 * self.digits), np.nan).astype(np.float32)
+        return a, b, (place >= 0) & (place < (len_a + len_b)[:, None]), place
 
     def kinds(self) -> int:
         return ALL_KINDS if self.trace == "carry" else super().kinds()
@@ -310,18 +326,6 @@ def _product(a, b, carry) -> np.ndarray | int:
 def _sum(product, above, carry) -> np.ndarray | int:
     """A digit of a running sum, or the end of its row."""
     return SEMICOLON if product is None else (of(product) + of(above) + of(carry)) % 10
-
-
-def running_sums(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(B, 2n) of operands (B, n), lowest digit first: for each column of the product the products
-    of digits that are in it, and what the column below carries."""
-    width = a.shape[1]
-    sums = np.zeros((len(a), 2 * width), np.int64)
-    for place in range(width):
-        sums[:, place : place + width] += a.astype(np.int64) * b[:, place, None]
-    for place in range(1, 2 * width):
-        sums[:, place] += sums[:, place - 1] // 10
-    return sums
 
 
 def _factor(problem: Problem, place: int) -> str:

@@ -57,7 +57,7 @@ def test_each_digit_of_a_product_is_told_the_sum_that_it_ends(options, a, b):
 def test_the_loss_is_the_squared_error_of_two_heads_of_the_last_block(toy_run, trace):
     run = toy_run(task="mul", trace=trace, layers=2, attention="full", aux=0.5)
     loop = Loop(run)
-    loss, model, task = loop.learner.auxiliary, loop.model, run.task()
+    (loss,), model, task = loop.learner.auxiliary, loop.model, run.task()
     assert isinstance(loss, AuxiliaryLoss)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

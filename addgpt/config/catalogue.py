@@ -355,6 +355,13 @@ AUX: Features = {
         "two heads of the last block must predict the running sum behind each digit of a product",
     )
 }
+SUPERVISE: Features = {
+    "NAME@N": Feature(
+        "deep supervision",
+        "Lee et al. 2015, arXiv:1409.5185",
+        "in training, a linear probe after block N must tell results that the task names",
+    )
+}
 CURRICULUM: Features = {
     "N:option=X": Feature(
         "curriculum",

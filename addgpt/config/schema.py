@@ -89,6 +89,13 @@ class TrainConfig:
         0.0, "weight of the task's auxiliary loss, if it has one (mul)", features=catalogue.AUX,
         low=0, gradients=True,
     )  # fmt: skip
+    supervise: str = setting(
+        "", "results that probes must read after a block in training: products@1,columns@2 (mul)",
+        features=catalogue.SUPERVISE, gradients=True,
+    )  # fmt: skip
+    supervise_weight: float = setting(
+        1.0, "weight of the loss of these probes", low=0, gradients=True
+    )
     curriculum: str = setting(
         "", "task options that change at a step: 0:carry=0.9;500:carry=0.3 (empty: none)",
         features=catalogue.CURRICULUM,

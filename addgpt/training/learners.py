@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from addgpt.config.errors import UsageError
 from addgpt.config.schema import TrainConfig
@@ -18,7 +18,6 @@ from addgpt.model.forward import forward, loss, next_token_loss
 from addgpt.runs.files import RunError
 from addgpt.task import Batch
 from addgpt.training import optim
-from addgpt.training.auxiliary import AuxiliaryLoss
 from addgpt.training.distributed import World
 
 
@@ -38,15 +37,16 @@ class GradientLearner:
         settings: TrainConfig,
         dtype: torch.dtype,
         world: World,
-        auxiliary: AuxiliaryLoss | None = None,
+        auxiliary: Sequence[nn.Module] = (),
     ) -> None:
         self.model, self.settings, self.dtype, self.world = model, settings, dtype, world
         self.auxiliary, self.parameters = auxiliary, list(model.parameters())
         self.device = next(model.parameters()).device
         self.optimizers = optim.build(model, settings, dtype)
-        if auxiliary is not None:
-            self.optimizers += optim.build(auxiliary, settings, dtype)
-            self.parameters += auxiliary.parameters()
+        if auxiliary:
+            losses = nn.ModuleList(auxiliary)
+            self.optimizers += optim.build(losses, settings, dtype)
+            self.parameters += losses.parameters()
         self.peaks = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
 
     def learn(self, batch: Batch, step: int, share: float) -> float:
@@ -74,17 +74,17 @@ class GradientLearner:
                 logits, targets = forward(self.model, part)
             smoothing, z_loss = self.settings.label_smoothing, self.settings.z_loss
             value = next_token_loss(logits, targets, smoothing, z_loss) / count
-            if self.auxiliary is not None:
-                value = value + self.auxiliary(part) / count
+            for auxiliary in self.auxiliary:
+                value = value + auxiliary(part) / count
             value.backward()
             total += value.item()
         return total
 
     def state(self) -> dict[str, Tensor]:
         """What resuming needs besides the weights: `optim.OPTIMIZER.PARAMETER.KEY`."""
-        found = {}
-        if self.auxiliary is not None:
-            found = {f"aux.{name}": x for name, x in self.auxiliary.state_dict().items()}
+        found = {
+            f"aux.{name}": x for loss in self.auxiliary for name, x in loss.state_dict().items()
+        }
         for number, optimizer in enumerate(self.optimizers):
             for index, entry in optimizer.state_dict()["state"].items():
                 for key, value in entry.items():
@@ -96,9 +96,9 @@ class GradientLearner:
         for number, optimizer in enumerate(self.optimizers):
             entries = _entries(state, f"optim.{number}.", optimizer)
             optimizer.load_state_dict(optimizer.state_dict() | {"state": entries})
-        if self.auxiliary is not None:
-            with torch.no_grad():
-                for name, own in self.auxiliary.state_dict().items():
+        with torch.no_grad():
+            for loss in self.auxiliary:
+                for name, own in loss.state_dict().items():
                     own.copy_(state.get(f"aux.{name}", own))  # if the training so far had none
 
 
@@ -129,7 +129,7 @@ def learner(
     settings: TrainConfig,
     dtype: torch.dtype,
     world: World,
-    auxiliary: AuxiliaryLoss | None = None,
+    auxiliary: Sequence[nn.Module] = (),
 ) -> GradientLearner | CountLearner:
     """What trains a model."""
     if isinstance(model, Counts):

@@ -22,11 +22,11 @@ from addgpt.runs.curriculum import curriculum
 from addgpt.runs.run import STATE, Run, RunError
 from addgpt.task import Task
 from addgpt.training import optim
-from addgpt.training.auxiliary import auxiliary_loss
 from addgpt.training.distributed import ALONE, WorkerLost, World
 from addgpt.training.learners import Diverged, learner
 from addgpt.training.proving import Proving
 from addgpt.training.signals import stop_requests
+from addgpt.training.supervision import auxiliary_losses
 
 __all__ = ["Diverged", "Interrupted", "TrainState", "VAL_SEED", "WorkerLost", "train"]
 
@@ -132,7 +132,7 @@ class Loop:
         # What is scored and kept: the weights in training, or their running average.
         self.kept = copy.deepcopy(self.model) if self.settings.ema else self.model
         self.dtype = self._compute_dtype(checkpoint)
-        auxiliary = auxiliary_loss(self.task, self.model, self.settings)
+        auxiliary = auxiliary_losses(self.task, self.model, self.settings)
         self.learner = learner(self.model, self.settings, self.dtype, world, auxiliary)
         rng = np.random.default_rng(VAL_SEED)
         self.evaluation_set = self.task.batch(rng, self.settings.eval_size, "val")
