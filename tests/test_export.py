@@ -12,10 +12,12 @@ from click.testing import CliRunner
 
 from addgpt.cli.main import main
 from addgpt.config.errors import UsageError
+from addgpt.evaluation.schema import EVAL_COLUMNS, csv_text
 from addgpt.export.harness import export_harness
+from addgpt.export.huggingface import _card
 from addgpt.export.vendoring import bundled
 from addgpt.generation.decode import write
-from addgpt.runs.files import RunError
+from addgpt.runs.files import RunError, write_checked
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import SHIPPED, Run
 
@@ -173,6 +175,16 @@ def test_the_shipped_calculator_is_exported_from_the_command_line(tmp_path):
     assert f"{model.num_parameters():,} parameters" in card and "trust_remote_code=True" in card
     again = CliRunner().invoke(main, ["export", "calculator", "--to", "hf", "--out", str(folder)])
     assert again.exit_code == 1 and "is not empty" in again.output
+
+
+def test_the_card_has_scores_of_the_exported_weights_alone(random_run):
+    run = random_run("add", {})
+    row = dict.fromkeys(EVAL_COLUMNS, 7) | {"stratum": "all", "op": "+", "seen": False}
+    for step, told in ((1, True), (0, False)):
+        write_checked(run.path, {"eval.csv": csv_text(EVAL_COLUMNS, [row | {"step": step}])})
+        model, progress = run.load()
+        found = {"stock": "", "checked": 1, "difference": 0.0}
+        assert ("| + | 7, 7 | 7 | 7 |" in _card(run, run.task(), model, progress, found)) == told
 
 
 def test_the_code_beside_an_exported_model_needs_no_addgpt():
