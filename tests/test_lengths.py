@@ -56,7 +56,7 @@ def test_different_runs_are_not_taken_for_seeds_of_one(folder):
     a_run(folder, "wider", {(2, 2): 10, (9, 9): 9}, seed=1, spread=40)
     outcome = CliRunner().invoke(main, ["study", "lengths", str(folder)])
     message = "two runs of seed 1 would be one line: rotary ids, two slots and gaps, 2"
-    assert outcome.exit_code != 0 and message in str(outcome.exception)
+    assert outcome.exit_code == 2 and message in outcome.output
 
 
 @pytest.mark.parametrize(
