@@ -22,6 +22,7 @@ from addgpt.training.signals import STOPPING
 LOG = "sweep.log"
 TAIL = 3  # lines of it that say why a run failed
 MOST_READ = 1 << 20  # bytes at its end
+MOST_TOLD = 1000  # characters
 AGAIN_SECONDS = 0.2  # between requests to stop: between training and scoring none is heard
 LOST = 255  # exit status where nothing tells of the process any more: its fork server was killed
 # Forks are safe on Linux alone; elsewhere, each run loads torch again.
@@ -103,7 +104,8 @@ def why(path: Path) -> str:
         lines = log.read().decode("utf-8", errors="replace").split("\n")
     told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     last = " ".join(" ".join([line for line in lines if line][-TAIL:]).split())
-    return told[-1] if told else last or "it has ended and does not say why"
+    reason = "".join(char if char.isprintable() else " " for char in (told or [last])[-1])
+    return reason.strip()[:MOST_TOLD] or "it has ended and does not say why"
 
 
 def _alone(cores: Sequence[int], environment: Mapping[str, str], words: tuple) -> None:
