@@ -199,7 +199,6 @@ def test_an_exported_model_runs_where_addgpt_is_not(tmp_path):
     export_huggingface(Run(SHIPPED), tmp_path / "calculator")
     program = """
 import sys
-from pathlib import Path
 sys.modules["addgpt"] = sys.modules["tasks"] = None  # an import of either fails
 from transformers import AutoModelForCausalLM, AutoTokenizer
 model = AutoModelForCausalLM.from_pretrained(sys.argv[1], trust_remote_code=True)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import math
+import re
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,10 +19,16 @@ from addgpt.cli.main import main
 from addgpt.config.errors import UsageError
 from addgpt.model.forward import forward
 from addgpt.model.hooks import watched
+from addgpt.runs.checkpoint import weight_count
+from addgpt.runs.published import load_recipe
+from addgpt.runs.resolve import configure
 from addgpt.task_lookup import load_task
 from addgpt.training.loop import Loop, train
 from addgpt.training.supervision import DeepSupervision
 
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "products_without_trace.md"
+ROWS = ROOT / "results" / "reference" / "products-without-trace.csv"
 DIGITS = 7
 ALL = "products@1,columns@2,carries@2"
 PURE = {"task": "mul", "trace": "none", "attention": "full", "layers": 2}
@@ -135,12 +145,22 @@ def test_loops_and_stages_of_a_curriculum_are_supervised_too(toy_run, settings):
         ("--task mul --set supervise=sums@1", "unknown name 'sums' in supervise; valid: products"),
         ("--task mul --set supervise=carries@9", "carries@9 is none of the blocks 1 to"),
         ("--task mul --set supervise=carries@1,carries@2", "supervise names carries twice"),
+        (
+            "--task mul --set trace=none --set attention=full --set supervise=carries@1 "
+            "--set curriculum=0:reverse_operands=true",
+            "nor written otherwise, not '0:reverse_operands=true'",
+        ),
+        (
+            "--task mul --digits 2 --set trace=none --set attention=full --set offset=40 "
+            "--set supervise=carries@1 --set 'curriculum=0:digits=3 offset=0'",
+            "aux and supervise need a curriculum whose operands are not longer",
+        ),
         ("--task mul --set architecture=gru --set supervise=carries@1", "needs blocks"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(words, message, tmp_path):
     out = tmp_path / "run"
-    done = CliRunner().invoke(main, ["train", "--out", str(out), *words.split()])
+    done = CliRunner().invoke(main, ["train", "--out", str(out), *shlex.split(words)])
     assert done.exit_code == 2 and message in done.output and not out.exists()
     assert len(done.output.splitlines()) == 1
 
@@ -148,3 +168,22 @@ def test_what_cannot_be_is_refused_in_one_line(words, message, tmp_path):
 def test_loop_raises_the_same(toy_run):
     with pytest.raises(UsageError, match="supervise must be empty; try mul"):
         Loop(toy_run(supervise="products@1"))
+
+
+def test_the_recipe_builds_what_the_rows_of_the_page_were_measured_on():
+    recipe = load_recipe("products-without-trace")
+    config = configure(recipe.task, recipe.settings)
+    weights, page = weight_count(config.model), PAGE.read_text(encoding="utf-8")
+    assert weights < 1_000_000 and f"{weights:,} parameters" in page
+    with ROWS.open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert {(row["params"], row["step"]) for row in rows} == {
+        (f"{weights}", f"{config.train.steps}")
+    }
+    full = [
+        row for row in rows if (row["len_a"], row["len_b"], row["stratum"]) == ("4", "4", "all")
+    ]
+    for row in full:
+        n, right = int(row["n"]), int(row["answer_correct"])
+        assert row["seen"] == "False" and n >= 1000 and right >= 0.99 * n
+        assert re.search(rf"\| {row['seed']} \|.*\b{right:,} of {n:,}\b", page)

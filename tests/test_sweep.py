@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from addgpt.cli._run_addgpt import run_addgpt
 from addgpt.cli.main import main
 from addgpt.device import allowed_cores
 from addgpt.runs.resolve import configure
@@ -32,7 +33,6 @@ from analysis import load, sweeps
 from tests.helpers.sweeps import (
     SMALL,
     SweepProcess,
-    command,
     holder,
     leaking,
     refused,
@@ -98,7 +98,7 @@ def test_runs_stay_on_their_cores_with_a_thread_for_each(grid_file):
     text = grid_file("eval = false\nseeds = [0, 1]", threads=0, steps=1_000_000)
     planned = plan_sweep(load_grid(str(text)))
     cores = allowed_cores()
-    with LocalEngine(planned, command, cores, 2) as engine:
+    with LocalEngine(planned, run_addgpt, cores, 2) as engine:
         going = [engine.start(job) for job in planned]
         for job, share in zip(planned, shares(2, cores), strict=True):
             until(lambda job=job: trained(job.path) and holder(job.path))
@@ -111,9 +111,10 @@ def test_runs_stay_on_their_cores_with_a_thread_for_each(grid_file):
         assert all("stopped at step" in run.poll() for run in going)
 
 
-def test_runs_import_nothing_from_the_current_folder_and_no_program(grid_file, tmp_path):
+def test_runs_import_nothing_from_the_current_folder_and_no_program(grid_file, plain, tmp_path):
     """The program has no guard: whoever imports it starts the sweep again."""
-    file = grid_file()
+    settings = {"steps": 4, "threads": 2}
+    file = grid_file("eval = false", **settings)
     for name in ("addgpt", "tasks", "json", "socket"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise SystemExit('not this one')")
@@ -123,13 +124,14 @@ def test_runs_import_nothing_from_the_current_folder_and_no_program(grid_file, t
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert [line.split("  ")[1] for line in done.stderr.splitlines()][-1] == "done"
+    assert tensors(file.parent / "runs" / "seed=0") == plain(**settings)
 
 
 def test_more_threads_than_there_are_cores_for_are_refused(grid_file):
     planned = plan_sweep(load_grid(str(grid_file("seeds = [0, 1, 2]", threads=2))))
     with pytest.raises(ValueError, match=r"3 workers with threads=2 .* 4 cores .* --workers 1..2"):
-        LocalEngine(planned, command, [0, 1, 2, 3], 3)
-    LocalEngine(planned, command, [0, 1, 2, 3], 2)
+        LocalEngine(planned, run_addgpt, [0, 1, 2, 3], 3)
+    LocalEngine(planned, run_addgpt, [0, 1, 2, 3], 2)
 
 
 def test_a_run_that_is_resumed_keeps_its_threads_where_it_can(grid_file):
@@ -270,7 +272,7 @@ def test_a_folder_that_is_no_run_is_not_written_into(grid_file):
 def test_a_run_whose_scores_do_not_count_has_failed_each_time_it_is_swept(grid_file, monkeypatch):
     file = grid_file()
     with monkeypatch.context() as patch:
-        patch.setattr("addgpt.cli.sweep._addgpt", leaking)
+        patch.setattr("addgpt.cli._run_addgpt.run_addgpt", leaking)
         for left in ("train", "score"):
             assert todo(file) == [left]
             assert sweep(file).exit_code == 1
@@ -317,7 +319,9 @@ def test_runs_that_fail_or_are_killed_are_told_of_and_the_rest_goes_on(grid_file
 
 
 def test_a_sweep_that_is_stopped_saves_and_goes_on_where_it_was(grid_file, plain):
-    file = grid_file("eval = false", steps=100, eval_every=10, save_every=1000)
+    settings = {"steps": 100, "eval_every": 10, "save_every": 1000}
+    settings |= {"dropout": 0.3, "ema": 0.9}  # each has a state of its own
+    file = grid_file("eval = false", **settings)
     run = file.parent / "runs" / "seed=0"
     process = SweepProcess(file)
     try:
@@ -338,7 +342,7 @@ def test_a_sweep_that_is_stopped_saves_and_goes_on_where_it_was(grid_file, plain
     assert 10 <= Run(run).progress()["step"] < 100
     assert todo(file) == ["resume"]
     assert sweep(file).exit_code == 0
-    assert tensors(run) == plain(steps=100, eval_every=10, save_every=1000)
+    assert tensors(run) == plain(**settings)
 
 
 def test_a_second_ctrl_c_stops_at_once(grid_file):

@@ -12,10 +12,10 @@ import signal
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing import connection, resource_tracker
 from pathlib import Path
-from unittest.mock import patch
 
 from addgpt.training.signals import STOPPING
 
@@ -27,8 +27,6 @@ AGAIN_SECONDS = 0.2  # between requests to stop: between training and scoring no
 LOST = 255  # exit status where nothing tells of the process any more: its fork server was killed
 # Forks are safe on Linux alone; elsewhere, each run loads torch again.
 METHOD = "forkserver" if sys.platform == "linux" else "spawn"
-LOADED = ["addgpt.cli.train", "addgpt.cli.eval", "addgpt.cli._scoring", "addgpt.training.logs",
-          "addgpt.training.loop", "addgpt.training.preflight", "addgpt.runs.resolve"]  # fmt: skip
 
 Command = Callable[[list[str]], object]  # carries out the words after `addgpt`
 
@@ -39,17 +37,14 @@ class LocalRun:
     def __init__(
         self, path: Path, cores: Sequence[int], variables: Mapping[str, str], words: tuple
     ) -> None:
-        """Begin with `carry_out(*words)`."""
+        """Begin with `carry_out(*words)`, in a process that is forked from one that has imported
+        the module of its command, the first word."""
         (path / LOG).touch()
         context = multiprocessing.get_context(METHOD)
         how = {"target": _alone, "args": (cores, os.environ | variables, words)}
         self.path, self.process = path, context.Process(**how)  # type: ignore[attr-defined]
-        # Imported from where this process does, and nothing from the current folder: in results
-        # there may be a folder `tasks`. Nor is the program run again, as processes do by default.
-        place = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        program = patch.multiple("__main__", __file__=None, __spec__=None, create=True)
-        with patch.dict(os.environ, place), program, _deaf():
-            context.set_forkserver_preload(LOADED)
+        context.set_forkserver_preload([words[0].__module__])
+        with _imports_as_here(), _deaf():
             self.process.start()
 
     def poll(self) -> str | None:
@@ -106,6 +101,25 @@ def why(path: Path) -> str:
     last = " ".join(" ".join([line for line in lines if line][-TAIL:]).split())
     reason = "".join(char if char.isprintable() else " " for char in (told or [last])[-1])
     return reason.strip()[:MOST_TOLD] or "it has ended and does not say why"
+
+
+@contextlib.contextmanager
+def _imports_as_here() -> Iterator[None]:
+    """Processes that start meanwhile import from where this one does, and nothing from the current
+    folder: in results there may be a folder `tasks`. Nor do they run the program again, as
+    multiprocessing has them do with `__main__`."""
+    place = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    before = {name: os.environ[name] for name in place if name in os.environ}
+    program = sys.modules["__main__"]
+    os.environ.update(place)
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = program
+        for name in place:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def _alone(cores: Sequence[int], environment: Mapping[str, str], words: tuple) -> None:
