@@ -1,9 +1,11 @@
 """Our models elsewhere: the exported model is the model, for transformers, ONNX and lm-eval."""
 
 import ast
+import glob
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -342,6 +344,10 @@ def test_held_out_problems_become_a_task_of_the_harness(random_run, tmp_path):
 def test_a_task_of_the_harness_has_a_name_that_it_takes(random_run, tmp_path):
     named = random_run("add", {}).path.rename(tmp_path / "my run, 1*2")
     assert export_harness(Run(named), tmp_path / "out", 1)["task"] == "addgpt_my_run__1_2"
+    export_harness(Run(named), tmp_path / "[a]", 1)
+    settings = json.loads((tmp_path / "[a]" / "task.yaml").read_text())
+    (found,) = glob.glob(settings["dataset_kwargs"]["data_files"]["test"])  # as it looks for it
+    assert Path(found).parent == tmp_path / "[a]"
     (named / "model.safetensors").unlink()
     with pytest.raises(RunError, match="has not saved a checkpoint yet"):
         export_harness(Run(named), tmp_path / "other", 1)

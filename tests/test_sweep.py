@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -25,6 +27,7 @@ from addgpt.runs.run import Run
 from addgpt.sweep.engines import LocalEngine, shares
 from addgpt.sweep.grid import load_grid
 from addgpt.sweep.plan import plan_sweep
+from addgpt.sweep.worker import LOG, MOST_READ, MOST_TOLD, LocalRun, why
 from addgpt.training.loop import train
 from analysis import load, sweeps
 from tests.helpers.sweeps import (
@@ -326,8 +329,9 @@ def test_a_sweep_that_is_stopped_saves_and_goes_on_where_it_was(grid_file, plain
         worker = holder(run)
         os.kill(worker, signal.SIGSTOP)  # it waits for us
         assert "another process is running the sweep" in refused(sweep(file), 1)
-        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
+        os.killpg(process.pid, signal.SIGTERM)  # to all processes, as `timeout` sends it
         time.sleep(0.5)
+        assert "stopped" not in process.errors.read_text()  # before the run has saved
         os.kill(worker, signal.SIGCONT)
         code, told = process.end()
     finally:
@@ -368,3 +372,34 @@ def test_runs_save_and_stop_when_the_sweep_is_gone(grid_file):
     until(lambda: holder(run) is None)
     assert Run(run).progress()["step"] > 0
     assert todo(file) == ["resume"]
+
+
+def test_runs_save_and_stop_when_the_fork_server_is_gone(grid_file):
+    file = grid_file(steps=1_000_000, save_every=1_000_000)
+    run = file.parent / "runs" / "seed=0"
+    process = SweepProcess(file)
+    try:
+        until(lambda: trained(run) and holder(run))
+        status = Path(f"/proc/{holder(run)}/status").read_text()
+        server = int(re.search(r"PPid:\s+(\d+)", status)[1])
+        assert server != process.pid
+        os.kill(server, signal.SIGKILL)
+        code, told = process.end()
+    finally:
+        process.kill()
+    assert code == 1 and "failed: seed=0: its fork server was killed" in told
+    until(lambda: holder(run) is None)
+    assert Run(run).progress()["step"] > 0 and todo(file) == ["resume"]
+
+
+def test_why_a_run_failed_is_one_short_line_of_plain_text(tmp_path):
+    log = tmp_path / LOG
+    log.write_text("x" * MOST_READ + "\nerror: \0\x1b[31m[b]late\r\n")
+    assert why(tmp_path) == "[31m[b]late"
+    log.write_text("error: " + "y" * 2 * MOST_READ)
+    assert why(tmp_path) == "y" * MOST_TOLD
+    log.write_text("")
+    assert "does not say why" in why(tmp_path)
+    run = object.__new__(LocalRun)
+    run.process = SimpleNamespace(exitcode=-40)  # of a signal without a name
+    assert run.poll() == "killed by signal 40"
