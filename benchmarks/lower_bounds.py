@@ -69,15 +69,15 @@ def main() -> int:
                       if (asked.folder / name).exists()))  # fmt: skip
     lines = "\n".join([needed, *(extras[name] for name in chosen)]).split()
     wanted = {name: kept.get(name, version) for name, version in bounds(lines).items()}
-    if not installed(python, wanted):
+    if not install(python, wanted):
         wanted = {name: lowest(python, name, version) for name, version in wanted.items()}
-        if not installed(python, wanted):
+        if not install(python, wanted):
             return 1
     return subprocess.run([python, "-m", "pytest", *tests], cwd=ROOT).returncode
 
 
-def installed(python: str, wanted: dict[str, str]) -> bool:
-    """Whether pip could install just these versions, together."""
+def install(python: str, wanted: dict[str, str]) -> bool:
+    """Install just these versions, together; whether pip could."""
     pins = [f"{name}=={version}" for name, version in wanted.items()]
     print("installing", *pins, flush=True)
     return not subprocess.run([python, "-m", "pip", "install", "-q", *pins, *TOOLS]).returncode

@@ -206,17 +206,18 @@ class Mul(Arithmetic, Auxiliary, Supervised):
     def supervised(self) -> dict[str, tuple[int, int]]:
         """As of `Supervised`: of each digit of the answer, in decimal digits, the products of one
         digit and one digit in its column, their sum, and what is carried into it."""
-        return {name: (one.labels(self.digits), 10) for name, one in products.RESULTS.items()}
+        return {name: (one.size(self.digits), 10) for name, one in products.RESULTS.items()}
 
     def labels_of(self, batch: Batch, name: str) -> np.ndarray:
         a, b, there, place = self._answer_places(batch)
         sides = digits.wide(a, self.digits), digits.wide(b, self.digits)
-        told = products.RESULTS[name].told(*sides)
-        told = np.take_along_axis(told, place.clip(0, told.shape[1] - 1)[:, :, None], 1)
-        return np.where(there[:, :, None], told, -1)
+        labels = products.RESULTS[name].decimals(*sides)  # (B, 2n, labels)
+        labels = np.take_along_axis(labels, place.clip(0, labels.shape[1] - 1)[:, :, None], 1)
+        return np.where(there[:, :, None], labels, -1)
 
     def _answer_places(self, batch: Batch) -> tuple[np.ndarray, ...]:
-        """Operands (B, n), (B, T) which tokens are digits of the answer, and of which column."""
+        """The operands, (B, n) each; (B, T) whether a token is a digit of the answer; (B, T) of
+        which column."""
         a, b, len_a, len_b = self.layout.operands(batch.tokens)
         size = batch.tokens.shape[1]
         start = size - (batch.tokens[:, ::-1] == EQUALS).argmax(1)[:, None]  # after the last =

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from addgpt.cli.main import main
 from tests.helpers.calculators import perfect
+from tests.helpers.hostile import edited
 
 TINY = "steps=30 eval_every=10 eval_size=50 save_every=10 width=16 heads=2 batch_size=32".split()
 
@@ -89,6 +90,14 @@ def test_a_run_that_reached_its_target_goes_on_to_a_higher_one(tmp_path):
     first = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])["step"]
     result = run("train", "--resume", "--out", folder, "--stop-at", "1")
     assert f"after {first} steps" not in result.output, result.output
+
+
+@pytest.mark.parametrize("words", ["eval", "calc 1+2 --model", "train --resume --out"])
+def test_a_run_of_a_trace_that_is_gone_is_named(words, toy_run):
+    path = str(edited(toy_run(), "options", trace="gone"))
+    done = CliRunner().invoke(main, [*words.split(), path])
+    assert done.exit_code and done.output.startswith(f"error: {path}: trace must be one of none,")
+    assert len(done.output.splitlines()) == 1
 
 
 def test_resume_takes_no_seed_weights_or_other_optimizer(trained):

@@ -1,9 +1,11 @@
 """Our models elsewhere: the exported model is the model, for transformers, ONNX and lm-eval."""
 
 import ast
+import glob
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +14,12 @@ from click.testing import CliRunner
 
 from addgpt.cli.main import main
 from addgpt.config.errors import UsageError
+from addgpt.evaluation.schema import EVAL_COLUMNS, csv_text
 from addgpt.export.harness import export_harness
+from addgpt.export.huggingface import _card
 from addgpt.export.vendoring import bundled
 from addgpt.generation.decode import write
-from addgpt.runs.files import RunError
+from addgpt.runs.files import RunError, write_checked
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import SHIPPED, Run
 
@@ -175,6 +179,16 @@ def test_the_shipped_calculator_is_exported_from_the_command_line(tmp_path):
     assert again.exit_code == 1 and "is not empty" in again.output
 
 
+def test_the_card_has_scores_of_the_exported_weights_alone(random_run):
+    run = random_run("add", {})
+    row = dict.fromkeys(EVAL_COLUMNS, 7) | {"stratum": "all", "op": "+", "seen": False}
+    for step, told in ((1, True), (0, False)):
+        write_checked(run.path, {"eval.csv": csv_text(EVAL_COLUMNS, [row | {"step": step}])})
+        model, progress = run.load()
+        found = {"stock": "", "checked": 1, "difference": 0.0}
+        assert ("| + | 7, 7 | 7 | 7 |" in _card(run, run.task(), model, progress, found)) == told
+
+
 def test_the_code_beside_an_exported_model_needs_no_addgpt():
     files = bundled("from addgpt.model.build import build\nfrom tasks.calc import Calc\n", "1")
     assert {"addgpt_model_gpt.py", "tasks_common_sheet.py", ""} <= set(files)
@@ -330,6 +344,10 @@ def test_held_out_problems_become_a_task_of_the_harness(random_run, tmp_path):
 def test_a_task_of_the_harness_has_a_name_that_it_takes(random_run, tmp_path):
     named = random_run("add", {}).path.rename(tmp_path / "my run, 1*2")
     assert export_harness(Run(named), tmp_path / "out", 1)["task"] == "addgpt_my_run__1_2"
+    export_harness(Run(named), tmp_path / "[a]", 1)
+    settings = json.loads((tmp_path / "[a]" / "task.yaml").read_text())
+    (found,) = glob.glob(settings["dataset_kwargs"]["data_files"]["test"])  # as it looks for it
+    assert Path(found).parent == tmp_path / "[a]"
     (named / "model.safetensors").unlink()
     with pytest.raises(RunError, match="has not saved a checkpoint yet"):
         export_harness(Run(named), tmp_path / "other", 1)

@@ -52,6 +52,13 @@ def test_seeds_of_a_scheme_make_one_curve_over_equal_lengths(folder):
     assert found.loc[("ALiBi", 9)]["median"] == 0 and len(found) == 4
 
 
+def test_different_runs_are_not_taken_for_seeds_of_one(folder):
+    a_run(folder, "wider", {(2, 2): 10, (9, 9): 9}, seed=1, spread=40)
+    outcome = CliRunner().invoke(main, ["study", "lengths", str(folder)])
+    message = "two runs of seed 1 would be one line: rotary ids, two slots and gaps, 2"
+    assert outcome.exit_code == 2 and message in outcome.output
+
+
 @pytest.mark.parametrize(
     ("settings", "name"),
     [

@@ -143,6 +143,8 @@ def test_the_terminal_says_how_much_of_the_loss_is_label_smoothing(tmp_path, cap
     facts = {"step": 1, "steps": 2, "loss": 0.7, "seconds": 1.0, "examples": 8, "contexts": 0}
     TrainingProgress(smoothed=0.59)(SimpleNamespace(**facts, validation={}))
     assert "loss 0.7000 (0.5900 of it label smoothing)" in capsys.readouterr().err
+    TrainingProgress(added=["aux", "supervise"])(SimpleNamespace(**facts, validation={}))
+    assert "loss 0.7000 (with that of aux and supervise)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("width", "shown"), [(40, False), (80, True), (140, True)])

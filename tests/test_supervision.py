@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -144,12 +145,22 @@ def test_loops_and_stages_of_a_curriculum_are_supervised_too(toy_run, settings):
         ("--task mul --set supervise=sums@1", "unknown name 'sums' in supervise; valid: products"),
         ("--task mul --set supervise=carries@9", "carries@9 is none of the blocks 1 to"),
         ("--task mul --set supervise=carries@1,carries@2", "supervise names carries twice"),
+        (
+            "--task mul --set trace=none --set attention=full --set supervise=carries@1 "
+            "--set curriculum=0:reverse_operands=true",
+            "nor written otherwise, not '0:reverse_operands=true'",
+        ),
+        (
+            "--task mul --digits 2 --set trace=none --set attention=full --set offset=40 "
+            "--set supervise=carries@1 --set 'curriculum=0:digits=3 offset=0'",
+            "aux and supervise need a curriculum whose operands are not longer",
+        ),
         ("--task mul --set architecture=gru --set supervise=carries@1", "needs blocks"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(words, message, tmp_path):
     out = tmp_path / "run"
-    done = CliRunner().invoke(main, ["train", "--out", str(out), *words.split()])
+    done = CliRunner().invoke(main, ["train", "--out", str(out), *shlex.split(words)])
     assert done.exit_code == 2 and message in done.output and not out.exists()
     assert len(done.output.splitlines()) == 1
 

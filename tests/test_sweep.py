@@ -5,18 +5,21 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from addgpt.cli._run_addgpt import run_addgpt
 from addgpt.cli.main import main
 from addgpt.device import allowed_cores
 from addgpt.runs.resolve import configure
@@ -24,12 +27,12 @@ from addgpt.runs.run import Run
 from addgpt.sweep.engines import LocalEngine, shares
 from addgpt.sweep.grid import load_grid
 from addgpt.sweep.plan import plan_sweep
+from addgpt.sweep.worker import LOG, MOST_READ, MOST_TOLD, LocalRun, why
 from addgpt.training.loop import train
 from analysis import load, sweeps
 from tests.helpers.sweeps import (
     SMALL,
     SweepProcess,
-    command,
     holder,
     leaking,
     refused,
@@ -95,7 +98,7 @@ def test_runs_stay_on_their_cores_with_a_thread_for_each(grid_file):
     text = grid_file("eval = false\nseeds = [0, 1]", threads=0, steps=1_000_000)
     planned = plan_sweep(load_grid(str(text)))
     cores = allowed_cores()
-    with LocalEngine(planned, command, cores, 2) as engine:
+    with LocalEngine(planned, run_addgpt, cores, 2) as engine:
         going = [engine.start(job) for job in planned]
         for job, share in zip(planned, shares(2, cores), strict=True):
             until(lambda job=job: trained(job.path) and holder(job.path))
@@ -108,9 +111,10 @@ def test_runs_stay_on_their_cores_with_a_thread_for_each(grid_file):
         assert all("stopped at step" in run.poll() for run in going)
 
 
-def test_runs_import_nothing_from_the_current_folder_and_no_program(grid_file, tmp_path):
+def test_runs_import_nothing_from_the_current_folder_and_no_program(grid_file, plain, tmp_path):
     """The program has no guard: whoever imports it starts the sweep again."""
-    file = grid_file()
+    settings = {"steps": 4, "threads": 2}
+    file = grid_file("eval = false", **settings)
     for name in ("addgpt", "tasks", "json", "socket"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise SystemExit('not this one')")
@@ -120,13 +124,14 @@ def test_runs_import_nothing_from_the_current_folder_and_no_program(grid_file, t
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert [line.split("  ")[1] for line in done.stderr.splitlines()][-1] == "done"
+    assert tensors(file.parent / "runs" / "seed=0") == plain(**settings)
 
 
 def test_more_threads_than_there_are_cores_for_are_refused(grid_file):
     planned = plan_sweep(load_grid(str(grid_file("seeds = [0, 1, 2]", threads=2))))
     with pytest.raises(ValueError, match=r"3 workers with threads=2 .* 4 cores .* --workers 1..2"):
-        LocalEngine(planned, command, [0, 1, 2, 3], 3)
-    LocalEngine(planned, command, [0, 1, 2, 3], 2)
+        LocalEngine(planned, run_addgpt, [0, 1, 2, 3], 3)
+    LocalEngine(planned, run_addgpt, [0, 1, 2, 3], 2)
 
 
 def test_a_run_that_is_resumed_keeps_its_threads_where_it_can(grid_file):
@@ -267,7 +272,7 @@ def test_a_folder_that_is_no_run_is_not_written_into(grid_file):
 def test_a_run_whose_scores_do_not_count_has_failed_each_time_it_is_swept(grid_file, monkeypatch):
     file = grid_file()
     with monkeypatch.context() as patch:
-        patch.setattr("addgpt.cli.sweep._addgpt", leaking)
+        patch.setattr("addgpt.cli._run_addgpt.run_addgpt", leaking)
         for left in ("train", "score"):
             assert todo(file) == [left]
             assert sweep(file).exit_code == 1
@@ -314,7 +319,9 @@ def test_runs_that_fail_or_are_killed_are_told_of_and_the_rest_goes_on(grid_file
 
 
 def test_a_sweep_that_is_stopped_saves_and_goes_on_where_it_was(grid_file, plain):
-    file = grid_file("eval = false", steps=100, eval_every=10, save_every=1000)
+    settings = {"steps": 100, "eval_every": 10, "save_every": 1000}
+    settings |= {"dropout": 0.3, "ema": 0.9}  # each has a state of its own
+    file = grid_file("eval = false", **settings)
     run = file.parent / "runs" / "seed=0"
     process = SweepProcess(file)
     try:
@@ -322,8 +329,9 @@ def test_a_sweep_that_is_stopped_saves_and_goes_on_where_it_was(grid_file, plain
         worker = holder(run)
         os.kill(worker, signal.SIGSTOP)  # it waits for us
         assert "another process is running the sweep" in refused(sweep(file), 1)
-        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
+        os.killpg(process.pid, signal.SIGTERM)  # to all processes, as `timeout` sends it
         time.sleep(0.5)
+        assert "stopped" not in process.errors.read_text()  # before the run has saved
         os.kill(worker, signal.SIGCONT)
         code, told = process.end()
     finally:
@@ -334,7 +342,7 @@ def test_a_sweep_that_is_stopped_saves_and_goes_on_where_it_was(grid_file, plain
     assert 10 <= Run(run).progress()["step"] < 100
     assert todo(file) == ["resume"]
     assert sweep(file).exit_code == 0
-    assert tensors(run) == plain(steps=100, eval_every=10, save_every=1000)
+    assert tensors(run) == plain(**settings)
 
 
 def test_a_second_ctrl_c_stops_at_once(grid_file):
@@ -364,3 +372,34 @@ def test_runs_save_and_stop_when_the_sweep_is_gone(grid_file):
     until(lambda: holder(run) is None)
     assert Run(run).progress()["step"] > 0
     assert todo(file) == ["resume"]
+
+
+def test_runs_save_and_stop_when_the_fork_server_is_gone(grid_file):
+    file = grid_file(steps=1_000_000, save_every=1_000_000)
+    run = file.parent / "runs" / "seed=0"
+    process = SweepProcess(file)
+    try:
+        until(lambda: trained(run) and holder(run))
+        status = Path(f"/proc/{holder(run)}/status").read_text()
+        server = int(re.search(r"PPid:\s+(\d+)", status)[1])
+        assert server != process.pid
+        os.kill(server, signal.SIGKILL)
+        code, told = process.end()
+    finally:
+        process.kill()
+    assert code == 1 and "failed: seed=0: its fork server was killed" in told
+    until(lambda: holder(run) is None)
+    assert Run(run).progress()["step"] > 0 and todo(file) == ["resume"]
+
+
+def test_why_a_run_failed_is_one_short_line_of_plain_text(tmp_path):
+    log = tmp_path / LOG
+    log.write_text("x" * MOST_READ + "\nerror: \0\x1b[31m[b]late\r\n")
+    assert why(tmp_path) == "[31m[b]late"
+    log.write_text("error: " + "y" * 2 * MOST_READ)
+    assert why(tmp_path) == "y" * MOST_TOLD
+    log.write_text("")
+    assert "does not say why" in why(tmp_path)
+    run = object.__new__(LocalRun)
+    run.process = SimpleNamespace(exitcode=-40)  # of a signal without a name
+    assert run.poll() == "killed by signal 40"

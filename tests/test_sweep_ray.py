@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from addgpt.cli._run_addgpt import run_addgpt
 from addgpt.cli.main import main
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
@@ -22,7 +23,7 @@ from addgpt.sweep.plan import plan_sweep
 from addgpt.sweep.run import run_sweep
 from addgpt.training.loop import train
 from tests.helpers.processes import forked
-from tests.helpers.sweeps import SMALL, command, holder, tensors, trained, until, write_grid
+from tests.helpers.sweeps import SMALL, holder, tensors, trained, until, write_grid
 
 pytestmark = pytest.mark.slow
 
@@ -125,7 +126,7 @@ def swept(address, tmp_path):
         planned = plan_sweep(grid, on_this_machine=False)
         other = threading.Thread(target=meanwhile)
         other.start()
-        rows, stopped = run_sweep(grid, planned, RayEngine(planned, command, address, 1, None))
+        rows, stopped = run_sweep(grid, planned, RayEngine(planned, run_addgpt, address, 1, None))
         other.join()
         return {row["run"]: row for row in rows}, stopped
 
@@ -212,7 +213,7 @@ def test_a_stopped_sweep_is_saved_and_resumed(interruptible, swept, tmp_path):
 
 
 def test_a_machine_that_does_not_see_the_run_folder_says_so(tmp_path):
-    told = run_there(command, tmp_path / "run", [], 1)
+    told = run_there(run_addgpt, tmp_path / "run", [], 1)
     assert "does not see" in told and not list(tmp_path.iterdir())
 
 

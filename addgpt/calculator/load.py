@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from addgpt.config.errors import UsageError
-
 if TYPE_CHECKING:
     from addgpt.calculator.solver import Calculator
 
@@ -40,10 +38,7 @@ def load_calculator(name: Path | str | None = None) -> Calculator:
     if name is None:
         name = SHIPPED if (SHIPPED / "config.json").exists() else newest_run(RESULTS)
     run = Run(run_path(name))
-    try:
-        task = run.task()
-    except UsageError as error:
-        raise UsageError(f"{run.path}: {error}") from error
+    task = run.task()
     smoothing = run.config.train.label_smoothing
     proved = run.proved()
     return Calculator(run.model(), task, run.name, smoothing=smoothing, proved=proved)

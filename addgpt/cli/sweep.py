@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from addgpt.cli.main import fail, main
+from addgpt.cli.main import fail
 from addgpt.config.errors import UsageError
 
 
@@ -57,6 +57,7 @@ def command(
       addgpt sweep widths.toml --workers 2
       addgpt sweep widths.toml --engine ray --ray-address 10.0.0.1:6379
     """
+    from addgpt.cli._run_addgpt import run_addgpt
     from addgpt.device import allowed_cores
     from addgpt.sweep.engines import LocalEngine, RayEngine
     from addgpt.sweep.grid import load_grid
@@ -69,19 +70,14 @@ def command(
     planned = plan_sweep(grid, on_this_machine=engine == "local")
     carry_out: LocalEngine | RayEngine
     if engine == "ray":
-        carry_out = RayEngine(planned, _addgpt, ray_address, len(allowed_cores()), workers)
+        carry_out = RayEngine(planned, run_addgpt, ray_address, len(allowed_cores()), workers)
     else:
-        carry_out = LocalEngine(planned, _addgpt, allowed_cores(), workers)
+        carry_out = LocalEngine(planned, run_addgpt, allowed_cores(), workers)
     if dry_run:
         for one in planned:
             click.echo(f"{one.status:7} {one.path}")
         return
     _report(str(grid.folder), *run_sweep(grid, planned, carry_out))
-
-
-def _addgpt(words: list[str]) -> None:
-    """What the process of a run is asked to do, a command at a time."""
-    main(words)
 
 
 def _report(folder: str, rows: list[dict[str, Any]], stopped: bool) -> None:

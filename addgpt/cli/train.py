@@ -125,6 +125,7 @@ def _resumed(out: Path, task: str | None, settings: dict, previous: bool, world)
     from addgpt.training.preflight import check_trainable
 
     run = Run(out)
+    run.task()  # which says that this version lacks it
     config = chosen.reconfigure(run.config, task, settings, command_line())
     check_trainable(config, world)
     run.reconfigure(config)

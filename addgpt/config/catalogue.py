@@ -359,7 +359,7 @@ SUPERVISE: Features = {
     "NAME@N": Feature(
         "deep supervision",
         "Lee et al. 2015, arXiv:1409.5185",
-        "in training, a linear probe after block N must tell results that the task names",
+        "in training, linear probes after block N must predict results that the task names",
     )
 }
 CURRICULUM: Features = {

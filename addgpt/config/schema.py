@@ -90,7 +90,7 @@ class TrainConfig:
         low=0, gradients=True,
     )  # fmt: skip
     supervise: str = setting(
-        "", "results that probes must read after a block in training: products@1,columns@2 (mul)",
+        "", "results that probes must predict after blocks: products@1,columns@2,carries@3 (mul)",
         features=catalogue.SUPERVISE, gradients=True,
     )  # fmt: skip
     supervise_weight: float = setting(

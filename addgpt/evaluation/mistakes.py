@@ -9,8 +9,8 @@
                   repeats an operand or an earlier line
     trace         the first wrong character is in a line of the trace
     length        the trace, if there is one, is right; the answer has another number of digits
-    answer        the trace is right, the answer that is read off it is not; and whatever is wrong
-                  where the task knows neither lines nor digits, as of words
+    answer        the trace is right, the answer that is read off it is not; also any wrong answer
+                  of a task that knows neither lines nor digits, such as one about words
     digit         there is no trace, and digits are wrong
 
 So a kind that explains the whole answer comes before the place where it went wrong, and a wrong

@@ -29,7 +29,7 @@ ERROR_KINDS = {
     "copy": "a line of the work was not copied correctly",
     "trace": "a line of the work is wrong",
     "length": "the work is right, the answer has another number of digits",
-    "answer": "the answer is wrong, and no known line of work before it",
+    "answer": "the work, if there is any, is right, the answer is not",
     "digit": "a digit of the answer is wrong",
 }
 

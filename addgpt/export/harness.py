@@ -7,6 +7,7 @@ same number as that of right answers.
 
 from __future__ import annotations
 
+import glob
 import json
 import re
 from pathlib import Path
@@ -46,7 +47,7 @@ def export_harness(run: Run, out: Path, per_cell: int, seed: int = 0) -> dict[st
             row["completion"] = completion.removesuffix(task.end)
             rows.append(row | cell._asdict() | {"seen": source == "train"})
     name = "addgpt_" + re.sub(r"\W", "_", run.name)  # commas and stars mean something to it
-    file = str((out / PROBLEMS).resolve())
+    file = glob.escape(str((out / PROBLEMS).resolve()))  # it looks for a pattern
     settings = harness_task(name, file, "{{prompt}}", "{{completion}}", task.end)
     settings["generation_kwargs"]["max_gen_toks"] = longest + EXTRA_TOKENS
     with new_folder(out):

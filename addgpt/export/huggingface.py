@@ -193,7 +193,9 @@ def _difference(folder: Path, model: Model, batch: Batch, remote: bool) -> float
 def _card(run: Run, task: Task, model: Model, progress: dict, found: dict[str, Any]) -> str:
     scores = []
     if (run.scores / "eval.csv").is_file():
-        scores = [row for row in read_eval(run.scores / "eval.csv") if row["stratum"] == "all"]
+        rows = read_eval(run.scores / "eval.csv")
+        steps = progress.get("step", 0)  # a run may have been trained further since it was scored
+        scores = [row for row in rows if row["stratum"] == "all" and row["step"] == steps]
     example, written, most = "...", "...", 100
     if isinstance(task, Graded):
         batch = some_rows(task).rows([0])

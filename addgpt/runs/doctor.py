@@ -51,7 +51,7 @@ def open_run(path: Path) -> Run:
     try:
         run.task()
     except ValueError as error:
-        raise Unsupported(f"{path}: {error}") from None
+        raise Unsupported(str(error)) from None
     return run
 
 

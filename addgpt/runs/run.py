@@ -106,9 +106,12 @@ class Run:
         return digest_of(json.loads(files.read_checked(self.path / CONFIG))["model"])
 
     def task(self) -> Task:
-        """The task, with its options. Raises ValueError if this version does not have it."""
+        """The task, with its options. Raises UsageError if this version does not have it."""
         if self._task is None:
-            self._task = load_task(self.config.task, self.config.options)
+            try:
+                self._task = load_task(self.config.task, self.config.options)
+            except UsageError as error:
+                raise UsageError(f"{self.path}: {error}") from error
         return self._task
 
     def scored_on(self, **options: Any) -> Run:

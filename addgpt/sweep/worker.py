@@ -12,17 +12,21 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from multiprocessing import connection, resource_tracker
 from pathlib import Path
-from unittest.mock import patch
+
+from addgpt.training.signals import STOPPING
 
 LOG = "sweep.log"
 TAIL = 3  # lines of it that say why a run failed
+MOST_READ = 1 << 20  # bytes at its end
+MOST_TOLD = 1000  # characters
 AGAIN_SECONDS = 0.2  # between requests to stop: between training and scoring none is heard
+LOST = 255  # exit status where nothing tells of the process any more: its fork server was killed
 # Forks are safe on Linux alone; elsewhere, each run loads torch again.
 METHOD = "forkserver" if sys.platform == "linux" else "spawn"
-LOADED = ["addgpt.cli.train", "addgpt.cli.eval", "addgpt.cli._scoring", "addgpt.training.logs",
-          "addgpt.training.loop", "addgpt.training.preflight", "addgpt.runs.resolve"]  # fmt: skip
 
 Command = Callable[[list[str]], object]  # carries out the words after `addgpt`
 
@@ -33,25 +37,27 @@ class LocalRun:
     def __init__(
         self, path: Path, cores: Sequence[int], variables: Mapping[str, str], words: tuple
     ) -> None:
-        """Begin with `carry_out(*words)`."""
+        """Begin with `carry_out(*words)`, in a process that is forked from one that has imported
+        the module of its command, the first word."""
         (path / LOG).touch()
         context = multiprocessing.get_context(METHOD)
         how = {"target": _alone, "args": (cores, os.environ | variables, words)}
         self.path, self.process = path, context.Process(**how)  # type: ignore[attr-defined]
-        # Imported from where this process does, and nothing from the current folder: in results
-        # there may be a folder `tasks`. Nor is the program run again, as processes do by default.
-        place = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        program = patch.multiple("__main__", __file__=None, __spec__=None, create=True)
-        with patch.dict(os.environ, place), program:
-            context.set_forkserver_preload(LOADED)
+        context.set_forkserver_preload([words[0].__module__])
+        with _imports_as_here(), _deaf():
             self.process.start()
 
     def poll(self) -> str | None:
         """None as long as it goes on; then "" or why it failed."""
         code = self.process.exitcode
+        if code == LOST:
+            return "its fork server was killed (out of memory?); the run saves and stops"
         if code is None or code >= 0:
             return None if code is None else why(self.path)
-        name = signal.Signals(-code).name
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:  # those of real time have none
+            name = f"signal {-code}"
         return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
 
     def stop(self, at_once: bool = False) -> None:
@@ -88,19 +94,43 @@ def why(path: Path) -> str:
     """Why a run has failed, in one line; "" if it has not."""
     if not (path / LOG).exists():
         return ""
-    lines = (path / LOG).read_text(encoding="utf-8", errors="replace").split("\n")
+    with open(path / LOG, "rb") as log:
+        log.seek(max(0, log.seek(0, os.SEEK_END) - MOST_READ))
+        lines = log.read().decode("utf-8", errors="replace").split("\n")
     told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     last = " ".join(" ".join([line for line in lines if line][-TAIL:]).split())
-    return told[-1] if told else last or "it has ended and does not say why"
+    reason = "".join(char if char.isprintable() else " " for char in (told or [last])[-1])
+    return reason.strip()[:MOST_TOLD] or "it has ended and does not say why"
+
+
+@contextlib.contextmanager
+def _imports_as_here() -> Iterator[None]:
+    """Processes that start meanwhile import from where this one does, and nothing from the current
+    folder: in results there may be a folder `tasks`. Nor do they run the program again, as
+    multiprocessing has them do with `__main__`."""
+    place = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    before = {name: os.environ[name] for name in place if name in os.environ}
+    program = sys.modules["__main__"]
+    os.environ.update(place)
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = program
+        for name in place:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def _alone(cores: Sequence[int], environment: Mapping[str, str], words: tuple) -> None:
-    """What the process of a local run does: `carry_out`, until the sweep is gone."""
-    sweep = multiprocessing.parent_process()
+    """What the process of a local run does: `carry_out`, until the sweep is gone, or the fork
+    server, without which the sweep takes the run for lost."""
+    sweep, parent = multiprocessing.parent_process(), os.getppid()
     assert sweep is not None
 
     def follow() -> None:
-        sweep.join()
+        while os.getppid() == parent and not connection.wait([sweep.sentinel], AGAIN_SECONDS):
+            pass
         while True:
             signal.raise_signal(signal.SIGTERM)
             time.sleep(AGAIN_SECONDS)
@@ -108,6 +138,26 @@ def _alone(cores: Sequence[int], environment: Mapping[str, str], words: tuple) -
     with contextlib.suppress(AttributeError):  # what some systems lack
         os.setsid()  # Ctrl-C is for the sweep alone, which has runs save
         os.sched_setaffinity(0, cores)  # of this thread, and those that it starts
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _stopping())
     os.environ.update(environment)
     threading.Thread(target=follow, daemon=True).start()
     carry_out(*words)
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Requests to stop wait meanwhile, and do not reach a fork server that is started in it: one to
+    all processes (`timeout`, Slurm, a closed terminal) would end it before its runs have saved."""
+    if sys.platform == "win32":
+        yield
+        return
+    resource_tracker.ensure_running()  # when this starts, it has SIGTERM heard again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _stopping())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _stopping() -> set[signal.Signals]:
+    return {signal.Signals[name] for name in STOPPING if name in signal.Signals.__members__}

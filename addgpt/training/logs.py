@@ -137,9 +137,11 @@ def followed(
     run: Run, kinds: Iterable[str] = (), quiet: bool = False, on_step: OnStep | None = None
 ) -> Iterator[OnStep]:
     """What `train` is to call after each step: it shows progress, keeps logs, calls `on_step`."""
-    smoothed = least_loss(run.config.train.label_smoothing, run.config.model.vocab)
+    train = run.config.train
+    smoothed = least_loss(train.label_smoothing, run.config.model.vocab)
+    added = [name for name in ("z_loss", "aux", "supervise") if getattr(train, name)]
     with contextlib.ExitStack() as stack:
-        called: list[OnStep] = [stack.enter_context(TrainingProgress(quiet, smoothed))]
+        called: list[OnStep] = [stack.enter_context(TrainingProgress(quiet, smoothed, added))]
         called += [stack.enter_context(Log(kind, run)) for kind in kinds]
         called += [on_step] if on_step else []
 

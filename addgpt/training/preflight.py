@@ -18,7 +18,7 @@ from addgpt.task import Graded, Task
 from addgpt.task_lookup import load_task
 from addgpt.training.auxiliary import check_auxiliary
 from addgpt.training.distributed import ALONE, World
-from addgpt.training.supervision import supervised_blocks
+from addgpt.training.supervision import check_stages, supervised_blocks
 
 CHECKED = 500  # problems, of which what the task writes must be the right answer
 FLOAT = 4  # bytes
@@ -40,6 +40,7 @@ def check_trainable(config: RunConfig, world: World = ALONE) -> None:
         check_auxiliary(task, isinstance(config.model, GPTConfig))
     if config.train.supervise:
         supervised_blocks(config.train.supervise, task, config.model)
+    check_stages(task, config.train)
     if config.train.until_certified:
         check_certifiable(task, config.model)
         list_contexts(task, config.model)  # type: ignore[arg-type]

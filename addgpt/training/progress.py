@@ -6,7 +6,7 @@ import contextlib
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -44,11 +44,17 @@ class TrainingProgress:
     Args:
         quiet: show nothing.
         smoothed: the part of the training loss that label smoothing causes, see `least_loss`.
+        added: the settings whose losses are added to it, such as supervise.
     """
 
-    def __init__(self, quiet: bool = False, smoothed: float = 0.0) -> None:
+    def __init__(
+        self, quiet: bool = False, smoothed: float = 0.0, added: Sequence[str] = ()
+    ) -> None:
         self.quiet = quiet
-        self.smoothed = smoothed
+        self.within = "; ".join(
+            [f"{smoothed:.4f} of it label smoothing"] * bool(smoothed)
+            + [f"with that of {' and '.join(added)}"] * bool(added)
+        )
         self.live = not quiet and sys.stderr.isatty()
         self.bar = _bar("{task.fields[note]}", WIDTH) if self.live else None
         narrow = self.bar is not None and self.bar.console.width < WIDTH
@@ -96,7 +102,7 @@ class TrainingProgress:
 
     def _note(self, state: TrainState) -> str:
         pace = state.examples / state.seconds if state.seconds else 0
-        smoothed = f" ({self.smoothed:.4f} of it label smoothing)" if self.smoothed else ""
+        within = f" ({self.within})" if self.within else ""
         loss, val = f"loss {state.loss:.4f}", ""
         if "val_exact" in state.validation:
             val = f"  val exact {percent(state.validation['val_exact'], 1)} %"
@@ -104,7 +110,7 @@ class TrainingProgress:
             val = f"  val loss {state.validation['val_loss']:.4f}"
         if state.contexts:
             val += f"  {state.wrong:,} of {state.contexts:,} contexts wrong"
-        full = loss + smoothed + val
+        full = loss + within + val
         notes = [f"{full}  {pace:,.0f} examples/s", full, loss + val]
         return next((note for note in notes if len(note) <= self.room), notes[-1])
 

@@ -22,29 +22,31 @@ from addgpt.config.schema import TrainConfig
 from addgpt.model.build import Model
 from addgpt.model.forward import wanted_places
 from addgpt.model.gpt import GPT
-from addgpt.task import Batch, Task
+from addgpt.runs.curriculum import curriculum
+from addgpt.task import Batch, Graded, Task
 from addgpt.training.auxiliary import auxiliary_loss
 
+SAMPLE = 100  # problems of each stage of a curriculum
 FORM = "NAME@BLOCK,NAME@BLOCK,..., blocks counted from 1"
 
 
 class DeepSupervision(nn.Module):
     """The probes, and their loss on a batch that has just passed through the model."""
 
-    def __init__(self, task: Supervised, model: GPT, where: dict[str, int], share: float) -> None:
+    def __init__(self, task: Supervised, model: GPT, where: dict[str, int], weight: float) -> None:
         super().__init__()
-        self.task, self.where, self.share = task, where, share
+        self.task, self.where, self.weight = task, where, weight
         self.found: dict[int, Tensor] = {}  # block: its output (B, S, C)
         device, width = next(model.parameters()).device, model.config.width
         sizes = task.supervised()
-        self.weights = nn.ParameterDict(
+        self.weights = nn.ParameterDict(  # (labels, classes, C) each
             {name: torch.zeros(*sizes[name], width, device=device) for name in where}
         )
         for block in model.blocks:
             block.register_forward_hook(self._keep)
 
     def _keep(self, block: nn.Module, given: tuple, output: Tensor) -> None:
-        """Keep what a block puts out while the model is in training; of a looped one, each time."""
+        """Keep the output of a block while the model is in training; of a looped one, each time."""
         _, _, depth = given
         if block.training and depth + 1 in self.where.values():
             self.found[depth + 1] = output
@@ -70,7 +72,7 @@ class DeepSupervision(nn.Module):
                 )
             )
         self.found.clear()
-        return self.share * torch.stack(losses).sum()
+        return self.weight * torch.stack(losses).sum()
 
 
 def supervised_blocks(text: str, task: Task, config: ModelConfig) -> dict[str, int]:
@@ -96,6 +98,25 @@ def supervised_blocks(text: str, task: Task, config: ModelConfig) -> dict[str, i
     return found
 
 
+def check_stages(task: Task, settings: TrainConfig) -> None:
+    """Raise UsageError if the auxiliary losses of a run would read problems of its curriculum
+    wrongly: the task of the run tells what belongs to each token, whatever stage it is of."""
+    if not (settings.aux or settings.supervise) or not isinstance(task, Graded):
+        return
+    for stage in curriculum(task, settings.curriculum).tasks:
+        some = stage.batch(np.random.default_rng(0), SAMPLE, "train").problems
+        assert isinstance(stage, Graded)
+        same = all(stage.prompt(one) == task.prompt(one) for one in some)
+        if isinstance(task, Supervised) and isinstance(stage, Supervised):
+            own = task.supervised()
+            same = same and all(n <= own[name][0] for name, (n, _) in stage.supervised().items())
+        if not same:
+            raise UsageError(
+                "aux and supervise need a curriculum whose operands are not longer than those of "
+                f"the task that is learned, nor written otherwise, not {settings.curriculum!r}"
+            )
+
+
 def auxiliary_losses(task: Task, model: Model, settings: TrainConfig) -> list[nn.Module]:
     """The auxiliary losses that a run asks for. Raises UsageError where there can be none."""
     first = auxiliary_loss(task, model, settings)
@@ -104,4 +125,5 @@ def auxiliary_losses(task: Task, model: Model, settings: TrainConfig) -> list[nn
         where = supervised_blocks(settings.supervise, task, model.config)
         assert isinstance(task, Supervised) and isinstance(model, GPT)
         losses.append(DeepSupervision(task, model, where, settings.supervise_weight))
+    check_stages(task, settings)
     return losses

@@ -58,8 +58,13 @@ def planned(folder: str | Path) -> pd.DataFrame:
 def over_seeds(runs: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """One row per value of `by`: `median`, `worst`, `best` accuracy (shares) of `seeds` runs.
 
-    `n` is the least number of problems that a run was asked. Takes a row per run.
+    `n` is the least number of problems that a run was asked. Takes a row per run. Raises UsageError
+    where two runs of one seed would count as one run's seeds.
     """
+    if "seed" in runs and (twice := runs.duplicated([*by, "seed"])).any():
+        first = runs[twice].iloc[0]
+        line = ", ".join(str(first[name]) for name in by)
+        raise UsageError(f"two runs of seed {first['seed']} would be one line: {line}")
     groups = runs.groupby(list(by), sort=False)
     found = groups["accuracy"].agg(median="median", worst="min", best="max", seeds="count")
     return found.assign(n=groups["n"].min()).reset_index()

@@ -51,21 +51,21 @@ def _carried(sums: np.ndarray) -> np.ndarray:
 
 
 class Result(NamedTuple):
-    """A number, or several, that each column has; `most` says how large for operands of n
-    digits."""
+    """A number, or several, that each column has; `count` says how many, `largest` how large, for
+    operands of n digits."""
 
-    of: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    compute: Callable[[np.ndarray, np.ndarray], np.ndarray]
     count: Callable[[int], int]
-    most: Callable[[int], int]
+    largest: Callable[[int], int]
 
-    def labels(self, n: int) -> int:
+    def size(self, n: int) -> int:
         """How many decimal digits they have together."""
-        return self.count(n) * len(str(self.most(n)))
+        return self.count(n) * len(str(self.largest(n)))
 
-    def told(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """(B, 2n, labels) their decimal digits, those of each number lowest first."""
-        found = self.of(a, b).reshape(len(a), 2 * a.shape[1], -1, 1)
-        powers = 10 ** np.arange(len(str(self.most(a.shape[1]))))
+    def decimals(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """(B, 2n, size) their decimal digits, those of each number lowest first."""
+        found = self.compute(a, b).reshape(len(a), 2 * a.shape[1], -1, 1)
+        powers = 10 ** np.arange(len(str(self.largest(a.shape[1]))))
         return (found // powers % 10).reshape(*found.shape[:2], -1)
 
 

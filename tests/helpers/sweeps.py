@@ -26,13 +26,8 @@ def write_grid(folder: Path, text: str = "", **common) -> Path:
     return folder / "tiny.toml"
 
 
-def command(words: list[str]) -> None:
-    """What the process of a run is asked to do."""
-    main(words)
-
-
 def leaking(words: list[str]) -> None:
-    """The same where all problems are taken for ones of training."""
+    """What a run's process calls, where all problems are taken for ones of training."""
     from tasks.common.arithmetic import Arithmetic
 
     Arithmetic.in_train = lambda *_: True
