@@ -167,6 +167,7 @@ def quick_writes():
 def few_drawn():
     """Scoring compares with few problems of training, but for tests that say how many."""
     draw = contamination.drawn_in_training
+    assert contamination.DRAWN == 100_000  # as the pages say
 
     def fewer(task, seed: int, count: int) -> set:
         return draw(task, seed, 2000 if count == contamination.DRAWN else count)
