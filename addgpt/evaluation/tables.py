@@ -152,8 +152,8 @@ def print_mistakes(console: Console, counts: Sequence[Row], facts: Row) -> None:
 
 def _print_kinds(console: Console, counts: Sequence[Row], facts: Row) -> None:
     lucky = facts["answer_correct"] - facts["trace_correct"]
-    follow = "right answer follows" if lucky == 1 else "right answers follow"
-    note = f"{lucky:,} {follow} a wrong trace" if lucky else ""
+    stand = "right answer stands in a row" if lucky == 1 else "right answers stand in rows"
+    note = f"{lucky:,} {stand} that the task writes otherwise" if lucky else ""
     if not counts:
         console.print("no answer is wrong" + (f"; {note}" if note else ""))
         return
