@@ -152,8 +152,8 @@ def print_mistakes(console: Console, counts: Sequence[Row], facts: Row) -> None:
 
 def _print_kinds(console: Console, counts: Sequence[Row], facts: Row) -> None:
     lucky = facts["answer_correct"] - facts["trace_correct"]
-    stand = "right answer stands in a row" if lucky == 1 else "right answers stand in rows"
-    note = f"{lucky:,} {stand} that the task writes otherwise" if lucky else ""
+    other = "right answer is" if lucky == 1 else "right answers are"
+    note = f"{lucky:,} {other} written otherwise" if lucky else ""
     if not counts:
         console.print("no answer is wrong" + (f"; {note}" if note else ""))
         return
