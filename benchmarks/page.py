@@ -16,7 +16,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
 
 Speed, as ratios of runs interleaved in one process, so that a busy machine slows both sides alike.
-`make bench` measures all (`python -m benchmarks.run`, about twelve minutes on two quiet cores) and
+`make bench` measures all (`python -m benchmarks.run`, about a quarter of an hour on two quiet cores) and
 appends a line a benchmark to `benchmarks/history.csv`; this page is made from that file by
 `python -m benchmarks.page`.
 
@@ -41,9 +41,14 @@ TAIL = """
 - **judged**: problems scored a second, against batches of 100 without a cache.
 - **alone**, **in a batch**: the shipped calculator, one expression at a time or many.
 
-Aims not reached on 2026-11-27: 50 times the tight loop in drawing sums, 20 times in judging sums,
-50 times with 8-digit sums in a batch. A sum writes five tokens, so there is little that a cache
-or a draft could save; one alone takes a hundredth of a second.
+Aims not reached on 2026-11-30: 50 times the tight loop in drawing sums, 20 times in judging sums,
+50 times with 8-digit sums in a batch, 13 times from start to exit. A sum writes five tokens, so
+there is little that a cache or a draft could save; one alone takes a hundredth of a second.
+
+The machine gave memory slowly on that day: the first use of a GiB took 0.7 to 3.2 s. That shows
+where batches are large: additions in batches of 64,000 (442,000 a second; 2,626,000 on 2026-11-27,
+28.6 times the tight loop), products and sums in batches and the 20,000 mixed problems (97 s; 13.3 s
+on 2026-11-27). All of it took 17.3 minutes, with two seeds of each reference.
 
 Measured on 2026-11-22 and not in the file: `addgpt eval addgpt/pretrained/calculator`, 112,506
 problems of all cells and strata, 91 s.

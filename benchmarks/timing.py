@@ -148,7 +148,7 @@ def parser(text: str | None, *more: Options) -> argparse.ArgumentParser:
 def seeds(parser: argparse.ArgumentParser) -> None:
     """How often each side trains: ours takes seconds, a reference a minute."""
     parser.add_argument("--seeds", type=int, default=3, help="trainings of ours")
-    parser.add_argument("--references", type=int, default=2, help="trainings of the reference")
+    parser.add_argument("--references", type=int, default=1, help="trainings of the reference")
 
 
 def start(options: argparse.Namespace) -> None:
