@@ -16,7 +16,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
 
 Speed, as ratios of runs interleaved in one process, so that a busy machine slows both sides alike.
-`make bench` measures all (`python -m benchmarks.run`, about a quarter of an hour on two quiet cores) and
+`make bench` measures all (`python -m benchmarks.run`, a quarter of an hour on two quiet cores) and
 appends a line a benchmark to `benchmarks/history.csv`; this page is made from that file by
 `python -m benchmarks.page`.
 
