@@ -16,7 +16,8 @@ from addgpt.model.hooks import watched
 from addgpt.runs.run import Run
 from addgpt.task_lookup import load_task
 from addgpt.training.auxiliary import AuxiliaryLoss, auxiliary_loss
-from addgpt.training.loop import Loop, train
+from addgpt.training.loop import Loop
+from tests.helpers.resuming import check_resumed
 
 FORMATS = [
     {"trace": "none"},
@@ -87,17 +88,7 @@ def test_a_resumed_run_is_the_same_and_its_model_has_no_more_weights(toy_run):
         toy_run(name=name, aux=aux, **settings)
         for name, aux in (("a", 1.0), ("b", 1.0), ("c", 0.0))
     )
-    train(whole)
-    loop = Loop(part)
-    for _ in range(2):
-        loop.advance()
-    loop.save()
-    train(part)
-    train(plain)
-    one, other, third = (run.model().state_dict() for run in (whole, part, plain))
-    assert one.keys() == third.keys()
-    assert all(torch.equal(one[name], other[name]) for name in one)
-    assert any(not torch.equal(one[name], third[name]) for name in one)
+    check_resumed(whole, part, plain)
 
 
 def test_a_loss_that_comes_and_goes_as_training_is_resumed(tmp_path):

@@ -25,6 +25,7 @@ from addgpt.runs.resolve import configure
 from addgpt.task_lookup import load_task
 from addgpt.training.loop import Loop, train
 from addgpt.training.supervision import DeepSupervision
+from tests.helpers.resuming import check_resumed
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "products_without_trace.md"
@@ -112,17 +113,7 @@ def test_a_resumed_run_is_the_same_and_its_model_has_no_more_weights(toy_run):
         toy_run(name=name, supervise=text, **settings)
         for name, text in (("a", ALL), ("b", ALL), ("c", ""))
     )
-    train(whole)
-    loop = Loop(part)
-    for _ in range(2):
-        loop.advance()
-    loop.save()
-    train(part)
-    train(plain)
-    one, other, third = (run.model().state_dict() for run in (whole, part, plain))
-    assert one.keys() == third.keys()
-    assert all(torch.equal(one[name], other[name]) for name in one)
-    assert any(not torch.equal(one[name], third[name]) for name in one)
+    check_resumed(whole, part, plain)
 
 
 @pytest.mark.parametrize(
