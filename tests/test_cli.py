@@ -120,14 +120,15 @@ def _power_cut(*_):
 
 
 def test_a_run_from_other_weights_that_is_cut_before_its_first_step_goes_on(trained, tmp_path):
-    words = ["train", "--task", "add", "--digits", "3", "--init-from", str(trained)]
-    words += settings("steps=10")
+    words = ["train", "--digits", "3", "--init-from", str(trained), *settings("steps=10")]
     cut, whole = tmp_path / "cut", tmp_path / "whole"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("addgpt.training.learners.GradientLearner.backward", _power_cut)
         assert "power cut" in refused(run(*words, "--out", str(cut)), 1)
     assert run("train", "--resume", "--out", str(cut)).exit_code == 0
     assert run(*words, "--out", str(whole)).exit_code == 0
+    config = json.loads((whole / "config.json").read_text())
+    assert (config["task"], config["options"]["digits"]) == ("add", 3)
     weights = [load_file(path / "model.safetensors") for path in (cut, whole)]
     assert all(weights[0][name].equal(weights[1][name]) for name in weights[1])
 

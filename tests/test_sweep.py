@@ -403,3 +403,5 @@ def test_why_a_run_failed_is_one_short_line_of_plain_text(tmp_path):
     run = object.__new__(LocalRun)
     run.process = SimpleNamespace(exitcode=-40)  # of a signal without a name
     assert run.poll() == "killed by signal 40"
+    run.process.exitcode = 255  # of `os._exit(255)`, too
+    assert "fork server was killed" in run.poll() and "exit status 255" in run.poll()
