@@ -235,15 +235,12 @@ def test_unknown_grids_tasks_and_options_are_refused(tmp_path):
     assert "valid: " + ", ".join(grid_names()) in line
     (tmp_path / "folder.toml").mkdir()
     os.mkfifo(tmp_path / "fifo.toml")
-    places = {
-        tmp_path: "a folder",
-        tmp_path / "folder.toml": "a folder",
-        tmp_path / "fifo.toml": "no plain file",
-        "/dev/null": "no plain file",
-    }
-    for place, what in places.items():
-        line = refused(sweep(place))
-        assert f"{place} is {what}" in line and "NAME.toml" in line
+    (tmp_path / "notes.txt").touch()
+    kinds = {"": "a folder", "folder.toml": "a folder", "notes.txt": "a file without .toml",
+             "fifo.toml": "a pipe or a device", "/dev/null": "a pipe or a device"}  # fmt: skip
+    for place, what in kinds.items():
+        line = refused(sweep(tmp_path / place))
+        assert f"{tmp_path / place} is {what}; a grid is a file NAME.toml, or one of abl" in line
     (tmp_path / "g.toml").write_text("seeds = [0]")
     assert "task is missing" in refused(sweep(tmp_path / "g.toml"))
     (tmp_path / "g.toml").write_text('task = "ad"')

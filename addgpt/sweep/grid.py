@@ -123,9 +123,10 @@ def load_grid(name: str) -> Grid:
     """A grid by its name or the path of its file. Raises ValueError."""
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     if not path.is_file():
-        if Path(name).exists():
-            what = "a folder" if Path(name).is_dir() else "no plain file NAME.toml"
-            raise UsageError(f"{name} is {what}; valid: NAME.toml, {', '.join(grid_names())}")
+        if (there := Path(name)).exists():
+            other = "a file without .toml" if there.is_file() else "a pipe or a device"
+            what, valid = "a folder" if there.is_dir() else other, ", ".join(grid_names())
+            raise UsageError(f"{name} is {what}; a grid is a file NAME.toml, or one of {valid}")
         raise unknown("grid", name, grid_names(), " (a name, or a file NAME.toml)")
     try:
         grid = _read(path)

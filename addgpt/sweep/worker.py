@@ -55,10 +55,8 @@ class LocalRun:
             return f"{lost}; or its own code ended it with exit status {LOST}"
         if code is None or code >= 0:
             return None if code is None else why(self.path)
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:  # those of real time have none
-            name = f"signal {-code}"
+        names = {number: number.name for number in signal.Signals}
+        name = names.get(-code, f"signal {-code}")  # those of real time have no name
         return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
 
     def stop(self, at_once: bool = False) -> None:
