@@ -4,8 +4,8 @@
 Round 0 trains a few models on right answers, with a curriculum if one is asked for. Then, round by
 round, they answer problems one digit longer; an answer on which enough of them agree, and that is
 not much shorter than others, joins what they are trained on, right or wrong. Models see plain text
-(task `file`): no position ids tell them what belongs together. All of it is files, so that rounds go
-on where they were stopped:
+(task `file`): no position ids tell them what belongs together. All of it is files, so that rounds
+go on where they were stopped:
 
     plan.json                 what was asked for
     round-01/problems.jsonl   what the models of a round are trained on
