@@ -51,7 +51,7 @@ class LocalRun:
         """None as long as it goes on; then "" or why it failed."""
         code = self.process.exitcode
         if code == LOST:
-            lost = "its fork server was killed (out of memory?), then it saves and stops"
+            lost = "its fork server was killed (out of memory?), and it saves and stops"
             return f"{lost}; or its own code ended it with exit status {LOST}"
         if code is None or code >= 0:
             return None if code is None else why(self.path)
