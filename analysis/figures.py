@@ -33,6 +33,12 @@ EXACT = "exact match (%)"
 CORNER = [(-1, 1), (1, 1), (-1, -1)]
 MOST_RUNS = 40  # runs in one figure whose lines can be told apart
 ACROSS = {"examples": "examples seen", "seconds": "training time (s)"}
+IN_LOSS = {
+    "label_smoothing": "label smoothing",
+    "z_loss": "z-loss",
+    "aux": "the auxiliary loss",
+    "supervise": "the loss of probes",
+}
 WHAT = {"val_exact": "exact match on val (%)", "val_loss": "loss on val (nats per token)"}
 
 
@@ -54,8 +60,10 @@ def training_panels(metrics: pd.DataFrame, names: Mapping[str, str] | None = Non
     wanted = [("val_exact", "examples"), ("val_exact", "seconds"), ("val_loss", "examples")]
     if not metrics["val_exact"].notna().any():
         wanted = [("val_loss", "examples"), ("val_loss", "seconds")]
-    smoothed = metrics["label_smoothing"].any() if "label_smoothing" in metrics else False
-    training = "pale: training" + (", which includes label smoothing" if smoothed else "")
+    added = [
+        text for name, text in IN_LOSS.items() if name in metrics and (metrics[name] != 0).any()
+    ]
+    training = "pale: training" + (f", which includes {', '.join(added)}" if added else "")
     found = []
     for what, across in wanted:
         judged = what == "val_exact"

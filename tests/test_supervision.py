@@ -169,6 +169,7 @@ def test_loops_and_stages_of_a_curriculum_are_supervised_too(toy_run, settings):
             "aux and supervise need a curriculum whose operands are not longer",
         ),
         ("--task mul --set architecture=gru --set supervise=carries@1", "needs blocks"),
+        ("--task mul --set supervise_weight=2", "supervise_weight needs supervise"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(words, message, tmp_path):
