@@ -93,6 +93,8 @@ def score_cells(a: list[Run], b: list[Run], choice: Choice, stored: bool) -> Non
     if stored:
         groups.check_alike(runs, split=choice.split)
         scored = [groups.read_scored(run, choice.split) for run in runs]
+        for note in filter(None, map(groups.outdated, runs, scored)):
+            tell(note)
         findings = read_findings(a[0].scores, choice.split)
     else:
         _prepare(runs)
