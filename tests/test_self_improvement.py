@@ -41,13 +41,16 @@ def test_what_is_much_shorter_than_others_goes():
 
 
 def test_a_round_goes_on_where_it_was_stopped_and_knows_what_is_right(tmp_path):
-    words = [*WORDS, "--set", "curriculum=0:train_up_to=5", "--out", str(tmp_path / "a")]
+    words = [*WORDS, "--set", "curriculum=0:digits=1;1:digits=2", "--out", str(tmp_path / "a")]
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 0, done.output
     configs = [
         json.loads((tmp_path / f"a/round-0{n}/model-0/config.json").read_text()) for n in (0, 1)
     ]
-    assert [one["train"]["curriculum"] for one in configs] == ["0:train_up_to=5", ""]
+    assert [one["train"]["curriculum"] for one in configs] == [
+        "0:train_up_to=4;1:train_up_to=0",
+        "",
+    ]
     assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["round 0", "round 1"]
     page = (Path(__file__).parents[1] / "docs/recipes.md").read_text(encoding="utf-8")
     shown = [line for line in page.splitlines() if line.startswith("round ")]
@@ -153,6 +156,7 @@ def test_what_cannot_be_is_said_in_one_line(tmp_path, words, message):
     [
         ("position=learned", "position=learned cannot read longer problems"),
         ("width=7", "heads=4 does not divide width=7"),
+        ("curriculum=0:carry=0.5", "the curriculum of rounds changes digits alone"),
     ],
 )
 def test_models_that_cannot_be_or_cannot_grow_leave_no_folder(tmp_path, pair, message):

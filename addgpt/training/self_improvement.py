@@ -29,8 +29,11 @@ import numpy as np
 
 from addgpt.config.errors import UsageError
 from addgpt.config.gpt import GPTConfig
+from addgpt.config.schema import RunConfig
+from addgpt.config.settings import to_dict
 from addgpt.evaluation.exact_match import answer_of, answers
 from addgpt.generation.decode import EXTRA_TOKENS, write
+from addgpt.runs.curriculum import curriculum
 from addgpt.runs.files import (
     Damaged,
     check_writable,
@@ -48,6 +51,7 @@ from addgpt.training.preflight import check_trainable
 
 TASK = "file"  # that learns what stands in a file
 AT_ONCE = 512  # problems that are answered together
+SAMPLE = 1000  # problems of a stage of a curriculum, to see how long they are
 OnStep = Callable[[TrainState], None]
 
 
@@ -110,7 +114,9 @@ def improve(
         if not file.exists():
             rows = _first(task, plan) if not number else _with_own(task, plan, number, before)
             write_checked(folder, {file.name: _lines(rows)})
-        runs = [_trained(plan, folder, index, before, on_step) for index in range(plan.models)]
+        runs = [
+            _trained(plan, task, folder, index, before, on_step) for index in range(plan.models)
+        ]
         if not (folder / "scores.json").exists():
             scores = _scores(task, plan, number, runs, _read(file))
             text = json.dumps(scores, indent=1) + "\n"
@@ -147,7 +153,7 @@ def _check(plan: Plan, task: Graded) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "problems.jsonl")
         file.write_text(_lines(_first(task, plan)), "utf-8")
-        config = configure(TASK, {**plan.settings, "path": str(file)}, plan.seed)
+        config = _config(plan, task, file, 0)
         check_trainable(config)
     model = config.model
     if model.longest is not None:
@@ -242,19 +248,38 @@ def _answered(run: Run, prompts: Sequence[str]) -> list[str]:
     return found
 
 
-def _trained(plan: Plan, folder: Path, index: int, before: Sequence[Run], on_step: OnStep) -> Run:
+def _config(plan: Plan, task: Graded, file: Path, index: int, further: bool = False) -> RunConfig:
+    """The config of a model that learns a file of problems, in round 0 or in a further one."""
+    settings = {**plan.settings, "path": str(file)}
+    text = settings.pop("curriculum", "")
+    if not further:
+        return configure(TASK, settings | _by_length(task, text), plan.seed + index)
+    config = configure(TASK, settings, plan.seed + index)
+    steps = plan.steps or max(1, config.train.steps // 4)
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, steps=steps))
+
+
+def _by_length(task: Graded, text: str) -> dict[str, str]:
+    """A curriculum of the task as one of the file of its problems: as long ones as a stage has."""
+    parts, stages = [], curriculum(task, text)
+    for step, stage in zip(stages.steps, stages.tasks, strict=True):
+        if to_dict(stage) | {"digits": 0} != to_dict(task) | {"digits": 0}:
+            raise UsageError(
+                "the curriculum of rounds changes digits alone: 0:digits=2;500:digits=3"
+            )
+        some = stage.batch(np.random.default_rng(0), SAMPLE, "train")
+        longest = 0 if stage == task else max(len(prompt) for prompt, _ in stage.texts(some))
+        parts.append(f"{step}:train_up_to={longest}")
+    return {"curriculum": ";".join(parts)} if text else {}
+
+
+def _trained(
+    plan: Plan, task: Graded, folder: Path, index: int, before: Sequence[Run], on_step: OnStep
+) -> Run:
     """A model of a round, trained on its file from that of the round before."""
     path = folder / f"model-{index}"
     if is_empty(path):
-        settings = dict(plan.settings)
-        config = configure(
-            TASK, settings | {"path": str(folder / "problems.jsonl")}, plan.seed + index
-        )
-        if before:
-            steps = plan.steps or max(1, config.train.steps // 4)
-            changed = dataclasses.replace(config.train, steps=steps, curriculum="")
-            config = dataclasses.replace(config, train=changed)
-        Run.create(path, config)
+        Run.create(path, _config(plan, task, folder / "problems.jsonl", index, bool(before)))
     run = Run(path)
     if run.started and run.progress()["step"] >= run.config.train.steps:
         return run
