@@ -7,7 +7,8 @@ A file that `addgpt eval --problems` reads (docs/problem_files.md), each item wi
 
 A stable hash of the problem puts it in train (80 %), val or test (10 % each), so that no problem is
 in two of them. Only the answer is learned. Groups (a column `group`, nested keys) are scored apart.
-Tabs and newlines inside a text become spaces: a row is problem, tab, answer, newline.
+Tabs and newlines inside a text become spaces: a row is problem, tab, answer, newline. A curriculum
+can go from short problems to long ones: `curriculum=0:train_up_to=5;500:train_up_to=9`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class File(InOut):
 
     path: str = setting("", "the file: csv, json, jsonl, ... with problems and answers")
     columns: str = setting("", "its columns, such as problem=Q,answer=A,group=G")
+    train_up_to: int = setting(0, "characters of the longest problem to train on (0: all)", low=0)
     block: int = setting(0, "characters of the longest row; filled in from the file", low=0)
     letters: str = setting("", "the characters; filled in from the file when a run is made")
     sha256: str = setting("", "checksum of the file; filled in likewise")
@@ -76,7 +78,9 @@ class File(InOut):
         """The problems of each split. Raises UsageError if one is empty."""
         found: dict[str, list[str]] = {split: [] for split in SPLITS}
         for problem in self.items:
-            found[self.split(problem)].append(problem)
+            split = self.split(problem)
+            if split != "train" or len(problem) <= (self.train_up_to or len(problem)):
+                found[split].append(problem)
         for split, some in found.items():
             if not some:
                 raise UsageError(

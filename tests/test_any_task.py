@@ -156,7 +156,9 @@ def test_a_file_of_problems_is_a_task_with_its_prompts_masked(write):
     splits = {split: set(task.by_split[split]) for split in ("train", "val", "test")}
     assert sum(map(len, splits.values())) == 300 and not splits["train"] & splits["test"]
     assert 0.7 < len(splits["train"]) / 300 < 0.9
-    train("file", "path=mine.jsonl", "columns=problem=q,answer=a")
+    short = load_task("file", options | {"train_up_to": 5}).resolved().by_split
+    assert short == task.by_split | {"train": [t for t in task.by_split["train"] if len(t) < 6]}
+    train("file", "path=mine.jsonl", "columns=problem=q,answer=a", "curriculum=1:train_up_to=5")
     shown = run("eval", "run", "--json").stdout
     rows = {row["stratum"]: row["n"] for row in json.loads(shown)}
     held_out = splits["test"]

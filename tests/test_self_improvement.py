@@ -15,7 +15,7 @@ from addgpt.training.self_improvement import long_enough, majority
 
 SMALL = "steps=4 width=8 heads=2 layers=1 batch_size=8 eval_size=8 position=none threads=1".split()
 WORDS = ["improve", "--task", "add", "--digits", "2", "--rounds", "1", "--models", "2"]
-WORDS += ["--count", "150", "--steps", "2", *(f"--set={pair}" for pair in SMALL)]
+WORDS += ["--count", "150", "--first", "200", "--steps", "2", *(f"--set={pair}" for pair in SMALL)]
 
 
 @pytest.mark.parametrize(
@@ -41,8 +41,13 @@ def test_what_is_much_shorter_than_others_goes():
 
 
 def test_a_round_goes_on_where_it_was_stopped_and_knows_what_is_right(tmp_path):
-    done = CliRunner().invoke(main, [*WORDS, "--out", str(tmp_path / "a")])
+    words = [*WORDS, "--set", "curriculum=0:train_up_to=5", "--out", str(tmp_path / "a")]
+    done = CliRunner().invoke(main, words)
     assert done.exit_code == 0, done.output
+    configs = [
+        json.loads((tmp_path / f"a/round-0{n}/model-0/config.json").read_text()) for n in (0, 1)
+    ]
+    assert [one["train"]["curriculum"] for one in configs] == ["0:train_up_to=5", ""]
     assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["round 0", "round 1"]
     page = (Path(__file__).parents[1] / "docs/recipes.md").read_text(encoding="utf-8")
     shown = [line for line in page.splitlines() if line.startswith("round ")]
@@ -57,6 +62,7 @@ def test_a_round_goes_on_where_it_was_stopped_and_knows_what_is_right(tmp_path):
         [json.loads(line) for line in (tmp_path / f"a/round-0{n}/problems.jsonl").open()]
         for n in (0, 1)
     )
+    assert 150 < len(first) <= 200  # of which some are drawn twice
     for row in first:
         a, b = map(int, row["problem"].rstrip("=").split("+"))
         assert row["answer"] == str(a + b)[::-1]
@@ -74,15 +80,15 @@ def test_a_round_goes_on_where_it_was_stopped_and_knows_what_is_right(tmp_path):
     weights, when = model.read_bytes(), model.stat().st_mtime_ns
     for file in ("round-01/scores.json", "round-01/problems.jsonl"):
         (tmp_path / "a" / file).rename(tmp_path / file.replace("/", "-"))
-    again = CliRunner().invoke(main, [*WORDS, "--out", str(tmp_path / "a"), "--json"])
+    again = CliRunner().invoke(main, [*words, "--json"])
     assert json.loads(again.stdout)[-4:] == scores
     assert (tmp_path / "round-01-problems.jsonl").read_bytes() == (
         tmp_path / "a/round-01/problems.jsonl"
     ).read_bytes()
     assert model.read_bytes() == weights and model.stat().st_mtime_ns == when
-    other = CliRunner().invoke(main, [*WORDS, "--out", str(tmp_path / "a"), "--agree", "0.9"])
+    other = CliRunner().invoke(main, [*words, "--agree", "0.9"])
     assert other.exit_code == 2 and "other settings (agree)" in other.stderr
-    fewer = [*WORDS, "--out", str(tmp_path / "a"), "--rounds", "0"]
+    fewer = [*words, "--rounds", "0"]
     assert CliRunner().invoke(main, fewer).stdout == done.stdout.splitlines(keepends=True)[0]
     for file in ("plan.json", "round-00/scores.json", "round-00/problems.jsonl"):
         path = tmp_path / "a" / file
@@ -90,7 +96,7 @@ def test_a_round_goes_on_where_it_was_stopped_and_knows_what_is_right(tmp_path):
         path.write_bytes(whole[:-9])
         if file.endswith("problems.jsonl"):  # read where a further round needs it
             (tmp_path / "a/round-01/problems.jsonl").unlink()
-        broken = CliRunner().invoke(main, [*WORDS, "--out", str(tmp_path / "a")])
+        broken = CliRunner().invoke(main, words)
         assert broken.exit_code == 1 and f"{path} is damaged" in broken.stderr, broken.output
         path.write_bytes(whole)
 

@@ -42,6 +42,7 @@ from addgpt.config.errors import UsageError
 @click.option(
     "--count", type=click.IntRange(100), default=5000, show_default=True, help="Problems a round."
 )
+@click.option("--first", type=click.IntRange(100), help="Problems of round 0 [as --count].")
 @click.option(
     "--steps", type=click.IntRange(1), help="Steps of each further round [a quarter of round 0's]."
 )
@@ -58,6 +59,7 @@ def command(
     agree: float,
     shorter: int,
     count: int,
+    first: int | None,
     steps: int | None,
     pairs: tuple[str, ...],
     as_json: bool,
@@ -89,9 +91,9 @@ def command(
     if task is None:
         raise UsageError("--task is missing; `addgpt tasks` lists the tasks")
     options, model, train = split_settings(task, settings)
-    plan = Plan(
-        task, options, model | train, seed, rounds, steps or 0, models, agree, shorter, count
-    )  # fmt: skip
+    votes = {"models": models, "agree": agree, "shorter": shorter}
+    sizes = {"rounds": rounds, "steps": steps or 0, "count": count, "first": first or 0}
+    plan = Plan(task, options, model | train, seed, **votes, **sizes)
     told = []
     try:
         with TrainingProgress() as progress:

@@ -1,10 +1,11 @@
 """Self-improvement: rounds of training on one's own answers to slightly longer problems (Lee et al.
 2025, arXiv:2502.01612).
 
-Round 0 trains a few models on right answers. Then, round by round, they answer problems one digit
-longer; an answer on which enough of them agree, and that is not much shorter than others, joins
-what they are trained on, right or wrong. Models see plain text (task `file`): no position ids tell
-them what belongs together. All of it is files, so that rounds go on where they were stopped:
+Round 0 trains a few models on right answers, with a curriculum if one is asked for. Then, round by
+round, they answer problems one digit longer; an answer on which enough of them agree, and that is
+not much shorter than others, joins what they are trained on, right or wrong. Models see plain text
+(task `file`): no position ids tell them what belongs together. All of it is files, so that rounds
+go on where they were stopped:
 
     plan.json                 what was asked for
     round-01/problems.jsonl   what the models of a round are trained on
@@ -61,7 +62,8 @@ class Plan:
     models         how many vote
     agree          share of the models that must give the same answer
     shorter        digits by which an answer may be shorter than the longest to problems as long
-    count          problems that are answered in a round, and that round 0 has
+    count          problems that are answered in a round
+    first          problems of round 0; 0: `count`
     tests          held-out problems of each length that is scored
     """
 
@@ -75,6 +77,7 @@ class Plan:
     agree: float = 0.6
     shorter: int = 1
     count: int = 5000
+    first: int = 0
     tests: int = 200
 
     def __post_init__(self) -> None:
@@ -179,7 +182,7 @@ def _can_grow(task: Graded) -> bool:
 
 def _first(task: Graded, plan: Plan) -> list[dict[str, Any]]:
     """Right answers to problems as the task draws them."""
-    batch = task.batch(np.random.default_rng((plan.seed, 0)), plan.count, "train")
+    batch = task.batch(np.random.default_rng((plan.seed, 0)), plan.first or plan.count, "train")
     right = {prompt: work.removesuffix(task.end) for prompt, work in task.texts(batch)}
     return [{"problem": p, "answer": a, "round": 0} for p, a in right.items()]
 
@@ -249,7 +252,7 @@ def _trained(plan: Plan, folder: Path, index: int, before: Sequence[Run], on_ste
         )
         if before:
             steps = plan.steps or max(1, config.train.steps // 4)
-            changed = dataclasses.replace(config.train, steps=steps)
+            changed = dataclasses.replace(config.train, steps=steps, curriculum="")
             config = dataclasses.replace(config, train=changed)
         Run.create(path, config)
     run = Run(path)
