@@ -147,19 +147,14 @@ def train(
         >>> run.task().digits, run.config.train.steps, run.metrics()[-1]["step"]
         (2, 4, 4)
     """
-    from addgpt.runs.published import with_recipe
     from addgpt.runs.run import initial_weights
     from addgpt.training import logs, loop
 
     kinds = logs.checked(log)
-    if not isinstance(seed, int | np.integer):
-        raise UsageError(f"seed must be a whole number, not {seed!r}")
     settings |= {} if digits is None else {"digits": digits}
     start = load_run(init_from) if isinstance(init_from, str | Path) else init_from
-    name, settings = _named(task, settings)
-    if recipe is not None:
-        name, settings = with_recipe(recipe, name, settings)
-    run = _run_in(out, resume, name, settings, int(seed), start)
+    name, settings = _named(task, settings, recipe)
+    run = _run_in(out, resume, name, settings, seed, start)
     weights = None if start is None else initial_weights(start.path, run.config)
     with logs.followed(run, kinds, quiet, on_step) as after_step:
         loop.train(run, after_step, weights)
@@ -255,6 +250,9 @@ def _run_in(
     """The run to train: a new one, or the one to resume."""
     from addgpt.runs.run import is_empty
 
+    if not isinstance(seed, int | np.integer):
+        raise UsageError(f"seed must be a whole number, not {seed!r}")
+    seed = int(seed)
     if resume and out is None:
         raise UsageError("resume=True needs out=, the folder of the run to resume")
     if out is None or is_empty(Path(out)):
@@ -307,20 +305,29 @@ def _reopened(
     return run
 
 
-def _named(task: str | Path | Task, settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The name of a task, and all settings: those given, and the options of a task object."""
+def _named(
+    task: str | Path | Task, settings: Mapping[str, Any], recipe: str | None
+) -> tuple[str, dict[str, Any]]:
+    """The name of a task, and all settings: those of a recipe, the options of a task object on top,
+    and then those given."""
     from addgpt.config.settings import to_dict
+    from addgpt.runs.published import with_recipe
 
-    settings = _plain(settings)
-    if not isinstance(task, Task):
-        return str(task), settings
+    name, settings = str(task), _plain(settings)
+    if isinstance(task, Task):
+        name, settings = _source(task), to_dict(task) | settings
+    return (name, settings) if recipe is None else with_recipe(recipe, name, settings)
+
+
+def _source(task: Task) -> str:
+    """What a run keeps of where a task comes from: the name of ours, or the path of a file."""
     module = type(task).__module__
     if module == f"tasks.{task.name}":
-        return task.name, to_dict(task) | settings
+        return task.name
     file = getattr(sys.modules.get(module), "__file__", None)
     if file is None or module == "__main__":
         raise UsageError("define the task in a file of its own: a run keeps the path of that file")
-    return file, to_dict(task) | settings
+    return file
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:

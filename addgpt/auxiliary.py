@@ -6,6 +6,7 @@ The losses themselves: `addgpt.training.auxiliary` and `addgpt.training.supervis
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -29,5 +30,6 @@ class Supervised(ABC):
         """The names; of each, how many labels a slot has, and of how many classes."""
 
     @abstractmethod
-    def labels_of(self, batch: Batch, name: str) -> np.ndarray:
-        """(B, T, labels) int64: what belongs to the slot of each token; -1: nothing."""
+    def labels_of(self, batch: Batch, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Of each of these names (B, T, labels) int64: what belongs to the slot of each token;
+        -1: nothing."""

@@ -9,6 +9,7 @@ Accuracy is exact match, in percent; bands and bars are Wilson 95 % intervals.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,14 @@ from analysis.style import ANNOTATED, INK, MARK, ON_SHADE, PAPER, Panel
 EXACT = "exact match (%)"
 CORNER = [(-1, 1), (1, 1), (-1, -1)]
 MOST_RUNS = 40  # runs in one figure whose lines can be told apart
+PANEL_WIDE = 48  # characters above a panel
 ACROSS = {"examples": "examples seen", "seconds": "training time (s)"}
+IN_LOSS = {
+    "label_smoothing": "label smoothing",
+    "z_loss": "z-loss",
+    "aux": "the auxiliary loss",
+    "supervise": "the loss of probes",
+}
 WHAT = {"val_exact": "exact match on val (%)", "val_loss": "loss on val (nats per token)"}
 
 
@@ -54,8 +62,11 @@ def training_panels(metrics: pd.DataFrame, names: Mapping[str, str] | None = Non
     wanted = [("val_exact", "examples"), ("val_exact", "seconds"), ("val_loss", "examples")]
     if not metrics["val_exact"].notna().any():
         wanted = [("val_loss", "examples"), ("val_loss", "seconds")]
-    smoothed = metrics["label_smoothing"].any() if "label_smoothing" in metrics else False
-    training = "pale: training" + (", which includes label smoothing" if smoothed else "")
+    added = [
+        text for name, text in IN_LOSS.items() if name in metrics and (metrics[name] != 0).any()
+    ]
+    training = "pale: training" + (f", which includes {', '.join(added)}" if added else "")
+    training = textwrap.fill(training, PANEL_WIDE)
     found = []
     for what, across in wanted:
         judged = what == "val_exact"

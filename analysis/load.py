@@ -29,6 +29,7 @@ import numpy as np
 import pandas as pd
 
 from addgpt.config.errors import UsageError
+from addgpt.config.schema import ADDED
 from addgpt.evaluation import schema
 from addgpt.evaluation.intervals import wilson
 from addgpt.evaluation.schema import COUNTS, EVAL_COLUMNS, NUMBERS, read_eval, trained_length
@@ -45,6 +46,7 @@ PARTS = {"": "", "q": "quotient", "r": "remainder"}
 HOW_TO_RUN = (
     ": train something first (addgpt train --task add --digits 3), or name a folder of runs"
 )
+IN_LOSS = ("label_smoothing", *ADDED)
 METRIC_COLUMNS = ("step", "examples", "tokens", "seconds", "loss", "val_loss", "val_exact")
 
 
@@ -94,7 +96,8 @@ def metrics(folder: str | Path) -> pd.DataFrame:
 
     `seconds` are of training alone, losses are in nats per token, `val_exact` is a share in 0..1
     of `val_n` problems, missing for a task that has no right answers. The training loss `loss`
-    includes that which label smoothing adds, where `label_smoothing` is not 0; `val_loss` does not.
+    includes that which label smoothing adds, where `label_smoothing` is not 0, and those of
+    `z_loss`, `aux` and `supervise`, where these are set; `val_loss` does not.
     """
     rows = []
     for run, path in find(folder).items():
@@ -106,9 +109,9 @@ def metrics(folder: str | Path) -> pd.DataFrame:
             "seed": config["seed"],
             "val_n": train.get("eval_size"),
         }
-        named |= {"label_smoothing": train.get("label_smoothing", 0.0)}
+        named |= {name: train.get(name) or 0.0 for name in IN_LOSS}
         rows += [named | logged for logged in _logged(path)]
-    columns = ("run", "task", "seed", "val_n", "label_smoothing", *METRIC_COLUMNS)
+    columns = ("run", "task", "seed", "val_n", *IN_LOSS, *METRIC_COLUMNS)
     return _frame(rows, columns).astype(dict.fromkeys(METRIC_COLUMNS, float))
 
 

@@ -1,4 +1,4 @@
-"""How right a calculator is on all short pairs of operand lengths, and far beyond its training.
+"""How right a calculator is on all short pairs of operand lengths, on strata, and far beyond.
 
     python -m benchmarks.beyond calculator --out results/reference/calculator-beyond.csv
     python -m benchmarks.beyond calculator --grid 1000 --out results/reference/calculator-grid.csv
@@ -21,7 +21,7 @@ import pandas as pd
 from addgpt.evaluation.exact_match import evaluate
 from addgpt.evaluation.intervals import percent
 from addgpt.runs.run import Run, run_path
-from addgpt.task import Cell
+from addgpt.task import Cell, Graded
 
 # operation: operand lengths, problems scored
 FAR = {
@@ -43,17 +43,18 @@ def far() -> Iterator[tuple[Cell, int]]:
     yield from ((Cell("+", size, size, f"sum:{count}"), n) for count, size, n in SUMS)
 
 
-def grid(n: int) -> Iterator[tuple[Cell, int]]:
-    """All pairs of lengths, shortest first, and as many problems of each."""
+def grid(task: Graded, n: int) -> Iterator[tuple[Cell, int]]:
+    """All pairs of lengths, shortest first, then the strata, and as many problems of each."""
     for op, most in GRID.items():
         pairs = sorted(product(range(1, most + 1), repeat=2), key=sum)
         yield from ((Cell(op, *pair), n) for pair in pairs)
+    yield from ((cell, n) for cell in task.cells() if cell.stratum != "all")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", help="a calculator's run folder, or `calculator`")
-    parser.add_argument("--grid", type=int, help="all short pairs of lengths; problems of each")
+    parser.add_argument("--grid", type=int, help="all short pairs, and strata; problems of each")
     parser.add_argument("--share", type=float, default=1.0, help="of the problems; small: a try")
     parser.add_argument("--out", type=Path, help="csv to write, or to go on with")
     options = parser.parse_args()
@@ -62,7 +63,7 @@ def main() -> None:
     if options.out and options.out.exists():
         kept = pd.read_csv(options.out).to_dict("records")
         rows = {tuple(row[name] for name in WHERE): row for row in kept}
-    for cell, most in grid(options.grid) if options.grid else far():
+    for cell, most in grid(task, options.grid) if options.grid else far():
         n = max(1, int(most * options.share))
         if rows.get(cell, {"asked": 0})["asked"] >= n:
             continue

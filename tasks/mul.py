@@ -40,7 +40,7 @@ curriculum more and more of it, until the product stands alone (stepwise interna
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -208,12 +208,15 @@ class Mul(Arithmetic, Auxiliary, Supervised):
         digit and one digit in its column, their sum, and what is carried into it."""
         return {name: (one.size(self.digits), 10) for name, one in products.RESULTS.items()}
 
-    def labels_of(self, batch: Batch, name: str) -> np.ndarray:
+    def labels_of(self, batch: Batch, names: Sequence[str]) -> dict[str, np.ndarray]:
         a, b, there, place = self._answer_places(batch)
         sides = digits.wide(a, self.digits), digits.wide(b, self.digits)
-        labels = products.RESULTS[name].decimals(*sides)  # (B, 2n, labels)
-        labels = np.take_along_axis(labels, place.clip(0, labels.shape[1] - 1)[:, :, None], 1)
-        return np.where(there[:, :, None], labels, -1)
+        at, there = place.clip(0, 2 * self.digits - 1)[:, :, None], there[:, :, None]
+        found = {name: products.RESULTS[name].decimals(*sides) for name in names}
+        return {
+            name: np.where(there, np.take_along_axis(labels, at, 1), -1)  # (B, T, labels)
+            for name, labels in found.items()
+        }
 
     def _answer_places(self, batch: Batch) -> tuple[np.ndarray, ...]:
         """The operands, (B, n) each; (B, T) whether a token is a digit of the answer; (B, T) of

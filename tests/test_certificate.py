@@ -1,5 +1,6 @@
 """Certificates: they hold where they should, and each way for one to fail makes it fail."""
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -244,6 +245,12 @@ def test_a_certificate_is_of_what_a_slot_sees_too(certified):
         check(certified.path)
     (certified.path / "SHA256SUMS").unlink()  # or the run is refused as damaged
     assert not Run(certified.path).proved()
+
+
+def test_a_certificate_of_another_task_proves_nothing(certified):
+    assert certified.proved()
+    certified.config = dataclasses.replace(certified.config, task="sub")
+    assert not certified.proved()
 
 
 def test_a_run_of_a_version_with_fewer_settings_is_certified(certified):

@@ -133,6 +133,20 @@ def test_a_folder_that_cannot_be_written_is_one(tmp_path, monkeypatch):
     assert status == 1 and "Permission denied" in found["results"]["found"]
 
 
+def test_runs_and_folders_of_runs_are_checked_alone(results):
+    def lines(*names: object) -> tuple[int, list[str]]:
+        done = CliRunner().invoke(main, ["doctor", *map(str, names)])
+        return done.exit_code, done.output.splitlines()
+
+    assert lines(results / "done")[1][0].split() == "ok sound runs: 1 of 1".split()
+    assert lines(results, "calculator")[1][0].split() == "ok sound runs: 3 of 3".split()
+    assert lines("nowhere") == (1, ["error: nowhere is not a run: there is no such folder"])
+    (results / "done" / "model.safetensors").write_bytes(b"")
+    code, told = lines(results / "done")
+    assert code == 1 and told[0].startswith(f"BROKEN  damaged: {results / 'done' / 'model.saf'}")
+    assert lines(results / "begun")[0] == 0
+
+
 def test_many_runs_are_not_waited_for(results, monkeypatch):
     monkeypatch.setattr(doctor, "CHECK_SECONDS", -1.0)
     shutil.copytree(results / "done", results / "again")

@@ -85,11 +85,19 @@ def test_a_score_of_another_evaluation_seed_stays_beside_the_stored_one(careful_
     assert max(sizes(copy, "eval-seed5.csv")) == 30
 
 
-def test_the_score_of_a_newer_checkpoint_replaces_a_fuller_one(careful_run):
-    copy = careful_run
+def test_the_score_of_a_newer_checkpoint_replaces_a_fuller_one(careful_run, tmp_path):
+    """And as long as it is not there, the stored one is said to be of other weights."""
+    copy, page = careful_run, tmp_path / "page.html"
+    told = "scored at step 30, and its weights are of step 31 now"
+    report = "report", copy, "--out", page
+    assert told not in run("eval", copy, "--stored").stderr and run(*report).exit_code == 0
+    assert told not in page.read_text() and "scores of other weights" not in page.read_text()
     assert run("train", "--resume", "--out", copy, "--set", "steps=31").exit_code == 0
+    assert f"{copy}: {told}" in run("eval", copy, "--stored").stderr and run(*report).exit_code == 0
+    assert told in page.read_text() and "scores of other weights" in page.read_text()
     result = run("eval", copy, "--per-cell", "5")
     assert "eval-quick" not in result.stderr and max(sizes(copy)) == 5
+    assert told not in run("eval", copy, "--stored").stderr
     assert "eval.csv (in place of a score on more problems, of step 30)" in result.stderr
 
 

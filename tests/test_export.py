@@ -3,6 +3,7 @@
 import ast
 import glob
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,12 +17,12 @@ from addgpt.cli.main import main
 from addgpt.config.errors import UsageError
 from addgpt.evaluation.schema import EVAL_COLUMNS, csv_text
 from addgpt.export.harness import export_harness
-from addgpt.export.huggingface import _card
+from addgpt.export.huggingface import _card, _digit_order, some_rows
 from addgpt.export.vendoring import bundled
-from addgpt.generation.decode import write
 from addgpt.runs.files import RunError, write_checked
-from addgpt.runs.resolve import configure
 from addgpt.runs.run import SHIPPED, Run
+from addgpt.task_lookup import load_task
+from tests.helpers.exports import exported, loaded, same_text, saved
 
 pytestmark = pytest.mark.slow
 
@@ -52,6 +53,7 @@ STOCK = {
         NONE | {"norm": "plain", "activation": "geglu", "position": "rotary", "kv_heads": "1"},
     ),
 }
+HALF = {"digits": "3", "layers": "1", "width": "32", "heads": "2"}  # the model `half_trained`
 
 
 @pytest.fixture
@@ -62,12 +64,8 @@ def random_run(tmp_path):
         small = {"digits": "3", "layers": "2", "width": "32", "heads": "2"}
         if "architecture" in settings:
             small = {"digits": "3"}
-        run = Run.create(
-            tmp_path / "run", configure(task, small | {k: str(v) for k, v in settings.items()})
-        )
-        from addgpt.model.build import build
-
-        model = build(run.config.model)
+        run = saved(tmp_path / "run", task, small | {k: str(v) for k, v in settings.items()})
+        model = run.model()
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
             for parameter in model.parameters():
@@ -78,51 +76,19 @@ def random_run(tmp_path):
     return create
 
 
-def loaded(folder, remote=True):
-    transformers = pytest.importorskip("transformers")
-    how = {"trust_remote_code": True} if remote else {}
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, **how).eval()
-    return model, transformers.AutoTokenizer.from_pretrained(folder, **how)
-
-
-def same_text(run, folder, remote):
-    """`generate` writes what our own decoding writes, alone and beside a padded row."""
-    model, tokenizer = loaded(folder, remote)
-    task, ours = run.task(), run.model()
-    rng = np.random.default_rng(1)
-    prompts = [prompt for prompt, _ in task.texts(task.batch(rng, 4, "test"))]
-    read = tokenizer(prompts, return_tensors="pt", padding=True)
-    most = 12 if ours.config.longest is None else ours.config.longest - max(map(len, prompts))
-    how = {"max_new_tokens": most, "do_sample": False}
-    out = model.generate(read["input_ids"], attention_mask=read["attention_mask"], **how)
-    for row, prompt in enumerate(prompts):
-        made = write(ours, task, task.encode(prompt)[None], most)
-        wanted = task.decode(made.tokens[0, : made.length[0]])
-        written = tokenizer.decode(out[row, read["input_ids"].shape[1] :])
-        assert written[: len(wanted)] == wanted and not written[len(wanted) :].strip(task.end)
-        alone = tokenizer(prompt, return_tensors="pt")["input_ids"]
-        assert tokenizer.decode(model.generate(alone, **how)[0]) == prompt + wanted
-
-
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_model_that_brings_its_code_is_the_model(name, random_run, tmp_path):
-    pytest.importorskip("transformers")
-    from addgpt.export.huggingface import export_huggingface
-
     run = random_run(*RECIPES[name])
-    found = export_huggingface(run, tmp_path / "out")
+    found = exported(run, tmp_path / "out")
     assert found["stock"] == "" and found["difference"] < 1e-5, found
     same_text(run, tmp_path / "out", True)
 
 
 @pytest.mark.parametrize("name", STOCK)
 def test_a_plain_gpt_is_a_stock_architecture(name, random_run, tmp_path):
-    pytest.importorskip("transformers")
-    from addgpt.export.huggingface import export_huggingface
-
     stock, settings = STOCK[name]
     run = random_run("add", settings)
-    found = export_huggingface(run, tmp_path / "out")
+    found = exported(run, tmp_path / "out")
     assert found["stock"] == stock and found["difference"] < 1e-4, found
     assert not list((tmp_path / "out").glob("*.py"))
     same_text(run, tmp_path / "out", False)
@@ -131,13 +97,11 @@ def test_a_plain_gpt_is_a_stock_architecture(name, random_run, tmp_path):
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 def test_a_stock_export_is_what_transformer_lens_looks_into(name, random_run, tmp_path):
     lens = pytest.importorskip("transformer_lens.model_bridge", exc_type=ImportError)
-    pytest.importorskip("transformers")
-    from addgpt.export.huggingface import export_huggingface, some_rows
     from addgpt.generation.decode import batch_within_tables
     from addgpt.model.forward import tensors
 
     run = random_run("add", STOCK[name][1])
-    export_huggingface(run, tmp_path / "out")
+    exported(run, tmp_path / "out")
     _, tokenizer = loaded(tmp_path / "out", remote=False)
     tokenizer.add_tokens("a")  # TransformerLens tries it, and ours refuses what it does not know
     boot = lens.TransformerBridge.boot_transformers
@@ -174,6 +138,7 @@ def test_the_shipped_calculator_is_exported_from_the_command_line(tmp_path):
     with pytest.raises(Exception):  # noqa: B017, the error is that of the tokenizers library
         tokenizer("12 + 3=")
     card = (folder / "README.md").read_text()
+    assert "lowest digit first: answers of `+`, `-`, `*`, remainders. So" in card
     assert f"{model.num_parameters():,} parameters" in card and "trust_remote_code=True" in card
     again = CliRunner().invoke(main, ["export", "calculator", "--to", "hf", "--out", str(folder)])
     assert again.exit_code == 1 and "is not empty" in again.output
@@ -187,6 +152,30 @@ def test_the_card_has_scores_of_the_exported_weights_alone(random_run):
         model, progress = run.load()
         found = {"stock": "", "checked": 1, "difference": 0.0}
         assert ("| + | 7, 7 | 7 | 7 |" in _card(run, run.task(), model, progress, found)) == told
+
+
+@pytest.mark.parametrize(("task", "options", "names"), [
+    ("add", {}, "answers"),
+    ("add", {"reverse_operands": True, "pad": "4", "begin": True}, "answers, operands"),
+    ("sub", {"trace": "none"}, "answers"),
+    ("mul", {"trace": "none", "reverse_operands": True}, "answers, operands"),
+    ("add", {"format": "plain"}, ""), ("modular", {}, ""),
+])  # fmt: skip
+def test_the_card_says_what_is_written_lowest_digit_first(task, options, names):
+    task = load_task(task, options | ({} if task == "modular" else {"digits": 3}))
+    told = _digit_order(task, some_rows(task))
+    assert bool(told) == bool(names)
+    if told:
+        found = re.fullmatch(
+            rf"Written lowest digit first: {names}. So `(\d+)(.)(\d+)` is read as "
+            r"`\$?(\d+).(\d+)=`, and all that is to be written for (-?\d+) is `-?(\d+)#`\.",
+            told,
+        )
+        a, op, b, first, second, answer, digits = found.groups()
+        turn = slice(None, None, -1 if "operands" in names else 1)
+        assert (int(first[turn]), int(second[turn])) == (int(a), int(b))
+        right = {"+": int(a) + int(b), "-": int(a) - int(b), "*": int(a) * int(b)}[op]
+        assert int(answer) == right and int(digits[::-1]) == abs(right)
 
 
 def test_the_code_beside_an_exported_model_needs_no_addgpt():
@@ -205,10 +194,7 @@ def test_the_code_beside_an_exported_model_needs_no_addgpt():
 
 @pytest.mark.slow
 def test_an_exported_model_runs_where_addgpt_is_not(tmp_path):
-    pytest.importorskip("transformers")
-    from addgpt.export.huggingface import export_huggingface
-
-    export_huggingface(Run(SHIPPED), tmp_path / "calculator")
+    exported(Run(SHIPPED), tmp_path / "calculator")
     program = """
 import sys
 sys.modules["addgpt"] = sys.modules["tasks"] = None  # an import of either fails
@@ -232,9 +218,7 @@ def test_an_exported_model_asked_as_one_of_others_gets_its_own_score(
 
     monkeypatch.chdir(tmp_path)
     task, model = half_trained
-    settings = {"digits": "3", "layers": "1", "width": "32", "heads": "2"}
-    run = Run.create(tmp_path / "half", configure("sub", settings))
-    run.save(model, {}, {"step": 1, "examples": 1, "seconds": 1.0})
+    saved(tmp_path / "half", "sub", HALF, model)
     command = ["export", "half", "--to", "hf", "--out", "hf"]
     assert CliRunner().invoke(main, command).exit_code == 0
     command = ["eval", "hf:hf", "--task", "sub", "--digits", "3", "--per-cell", "5", "--json"]
@@ -249,18 +233,13 @@ def test_an_exported_model_asked_as_one_of_others_gets_its_own_score(
 
 
 def test_a_task_of_ones_own_is_exported_with_its_file(tmp_path):
-    pytest.importorskip("transformers")
-    from addgpt.export.huggingface import export_huggingface
-    from addgpt.model.build import build
-
     file = tmp_path / "twice.py"
     file.write_text(
         "from dataclasses import dataclass\nfrom tasks.add import Add\n\n\n"
         "@dataclass(frozen=True)\nclass Twice(Add):\n    pass\n"
     )
-    run = Run.create(tmp_path / "run", configure(str(file), {"digits": "2", "width": "16"}))
-    run.save(build(run.config.model), {}, {"step": 1, "examples": 1, "seconds": 1.0})
-    assert export_huggingface(run, tmp_path / "out")["difference"] == 0
+    run = saved(tmp_path / "run", file, {"digits": "2", "width": "16"})
+    assert exported(run, tmp_path / "out")["difference"] == 0
     assert (tmp_path / "out" / "own_task.py").is_file()
 
 
@@ -341,8 +320,9 @@ def test_held_out_problems_become_a_task_of_the_harness(random_run, tmp_path):
         export_harness(run, tmp_path / "out", per_cell=5)
 
 
-def test_a_task_of_the_harness_has_a_name_that_it_takes(random_run, tmp_path):
+def test_a_task_of_the_harness_has_a_name_that_it_takes(random_run, tmp_path, monkeypatch):
     named = random_run("add", {}).path.rename(tmp_path / "my run, 1*2")
+    monkeypatch.setattr("addgpt.runs.run.build", None)  # no model is made
     assert export_harness(Run(named), tmp_path / "out", 1)["task"] == "addgpt_my_run__1_2"
     export_harness(Run(named), tmp_path / "[a]", 1)
     settings = json.loads((tmp_path / "[a]" / "task.yaml").read_text())
@@ -363,14 +343,11 @@ def test_lm_evaluation_harness_finds_our_own_score(half_trained, tmp_path, monke
     from lm_eval.tasks import TaskManager
 
     from addgpt.evaluation.exact_match import evaluate
-    from addgpt.export.huggingface import export_huggingface
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     task, model = half_trained
-    settings = {"digits": "3", "layers": "1", "width": "32", "heads": "2"}
-    run = Run.create(tmp_path / "half", configure("sub", settings))
-    run.save(model, {}, {"step": 1, "examples": 1, "seconds": 1.0})
-    export_huggingface(run, tmp_path / "hf")
+    run = saved(tmp_path / "half", "sub", HALF, model)
+    exported(run, tmp_path / "hf")
     found = export_harness(run, tmp_path / "task", per_cell=10)
     try:
         import accelerate  # noqa: F401

@@ -167,6 +167,12 @@ def test_the_grids_that_come_along_can_be_run(name, tmp_path, monkeypatch):
         ("[grid]\nwidth = [17]", "width=17: heads=2 does not divide width=17"),
         ("[grid]\nwidht = [16]", "unknown setting 'widht'; did you mean width? valid:"),
         ("[grid]\nnorm = ['rms', 'x']", "norm=x: norm must be one of rms,"),
+        ("[grid]\nwidth = [[16]]", "width=16: width must be a whole number, not [16]"),
+        (
+            "[[case]]\nname = 'a'\nset = {width = [16]}",
+            "a: width must be a whole number, not [16]; values to compare go in [grid]",
+        ),
+        ("[grid]\nactivation = ['a@b']", "tiny.toml, activation=a@b: activation must be one of"),
         ("[grid]\nsteps = ['many']", "steps must be a whole number, not 'many'"),
         ("[grid]\nsteps = [2026-01-01]", "steps must be a whole number, not '2026-01-01'"),
         ("[grid]\ndigits = [0]", "tiny.toml, digits=0: digits must be"),
@@ -216,6 +222,10 @@ def test_a_grid_may_start_with_the_mark_that_notepad_writes(grid_file):
 def test_what_is_wrong_in_set_is_not_laid_on_a_case(grid_file):
     file = grid_file("[[case]]\nname = 'a'\nset = {width = 32}", heads=3)
     assert "tiny.toml, a: heads=3 does not divide width=32" in refused(sweep(file))
+    file = grid_file(digits=[1])
+    line = refused(sweep(file))
+    assert "tiny.toml, [set]: digits in the options of add must be a whole number, not [1]" in line
+    assert "values to compare go in [grid]" in line
     file = grid_file("[[case]]\nname = 'a'\nset = {width = 32}", norm="x")
     assert "tiny.toml, [set]: norm must be one of rms," in refused(sweep(file))
 
@@ -223,6 +233,14 @@ def test_what_is_wrong_in_set_is_not_laid_on_a_case(grid_file):
 def test_unknown_grids_tasks_and_options_are_refused(tmp_path):
     line = refused(sweep("nosuch"))
     assert "valid: " + ", ".join(grid_names()) in line
+    (tmp_path / "folder.toml").mkdir()
+    os.mkfifo(tmp_path / "fifo.toml")
+    (tmp_path / "notes.txt").touch()
+    kinds = {"": "a folder", "folder.toml": "a folder", "notes.txt": "a file without .toml",
+             "fifo.toml": "a pipe or a device", "/dev/null": "a pipe or a device"}  # fmt: skip
+    for place, what in kinds.items():
+        line = refused(sweep(tmp_path / place))
+        assert f"{tmp_path / place} is {what}; a grid is a file NAME.toml, or one of abl" in line
     (tmp_path / "g.toml").write_text("seeds = [0]")
     assert "task is missing" in refused(sweep(tmp_path / "g.toml"))
     (tmp_path / "g.toml").write_text('task = "ad"')

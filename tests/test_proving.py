@@ -16,6 +16,7 @@ from addgpt.runs.run import Run
 from addgpt.training import proving
 from addgpt.training.learners import GradientLearner
 from addgpt.training.loop import Interrupted, Loop, train
+from addgpt.training.preflight import check_trainable
 from addgpt.training.progress import TrainingProgress
 from addgpt.training.proving import Proving
 from tests.helpers.processes import ends, workers
@@ -65,6 +66,16 @@ def whole(few_rounds, tmp_path_factory):
     state = train(run)
     assert (state.step, state.contexts) == (LAST, 684) and state.wrong > 0
     return run
+
+
+def test_contexts_are_listed_once_for_a_training(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(proving, "list_contexts", lambda *about: told.append(about) or "all")
+    proving.listed.cache_clear()
+    check_trainable(configure("add", SMALL))
+    run = started(tmp_path / "run")
+    assert proving.listed(run.task(), run.config.model) == "all" and len(told) == 1
+    proving.listed.cache_clear()
 
 
 def test_rounds_are_bounded_and_the_pool_is_in_the_checkpoint(whole):

@@ -21,20 +21,19 @@ from analysis import report
 from analysis.report import data as report_data
 from analysis.report import examples as report_examples
 from tests.helpers.report import (
+    HOSTILE,
     REFERENCE,
     ROOT,
     Reader,
     page,
     plain,
     write_findings,
+    write_hostile,
     write_results,
     write_run,
 )
 
 pytestmark = pytest.mark.slow
-
-COUNTED = ("n", "len_a", "len_b", "digit", "line")  # which have to be numbers
-HOSTILE = "\"'><script>alert(1)</script><img src=http://x.example/y onerror=alert(2)>"
 
 
 def cells(path: Path) -> list[dict]:
@@ -241,25 +240,7 @@ def test_a_drawing_is_small_and_in_the_colours_of_the_page(results: Path) -> Non
 
 
 def test_nothing_in_a_folder_can_become_markup(tmp_path: Path) -> None:
-    path = write_run(tmp_path / HOSTILE.replace("/", ""))
-    write_findings(path)
-    for name in ("errors.csv", "error_counts.csv", "examples.csv"):
-        with open(path / name, newline="") as file:
-            rows = list(csv.DictReader(file))
-        with open(path / name, "w", newline="") as file:
-            writer = csv.DictWriter(file, [*rows[0]])
-            writer.writeheader()
-            writer.writerows(
-                {k: v if k in COUNTED else HOSTILE + v for k, v in r.items()} for r in rows
-            )
-    config = json.loads((path / "config.json").read_text())
-    config |= {"task": HOSTILE, "seed": HOSTILE, "command": HOSTILE + "\ud800\x00\u202e"}
-    config["options"] |= {HOSTILE: [HOSTILE]}
-    config["model"] = config["versions"] = {"layers": HOSTILE, HOSTILE: HOSTILE}
-    (path / "config.json").write_text(json.dumps(config))
-    (path / "eval.json").write_text(json.dumps({HOSTILE: {HOSTILE: HOSTILE}, "date": HOSTILE}))
-    text = (path / "eval.csv").read_text().replace("nines", f'"{HOSTILE.replace(chr(34), "")}"')
-    (path / "eval.csv").write_text(text.replace(",+,", ",<b>,"))
+    path = write_hostile(tmp_path)
     for name in ("seed1", "seed2"):  # beside it, so that titles and keys name it, too
         shutil.copytree(path, tmp_path / name)
     (tmp_path / "seed2/metrics.jsonl").write_text(f"{HOSTILE}\n")

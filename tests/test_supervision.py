@@ -65,8 +65,9 @@ def test_each_digit_of_a_product_is_told_what_it_is_made_of(reverse, a, b):
     told = results(a, b)
     ends = [(c[0] + x[0]) % 10 for c, x in zip(told["columns"], told["carries"], strict=True)]
     assert ends == written.tolist()
-    for name, (count, classes) in task.supervised().items():
-        labels = task.labels_of(batch, name)
+    sizes = task.supervised()
+    for name, labels in task.labels_of(batch, [*sizes]).items():
+        count, classes = sizes[name]
         assert labels.shape == (*batch.tokens.shape, count) and labels.max() < classes
         slots = (labels >= 0).all(2)
         assert (slots == (labels >= 0).any(2)).all()
@@ -97,7 +98,8 @@ def test_the_loss_is_the_cross_entropy_of_what_blocks_leave(toy_run, wide):
         model(torch.from_numpy(batch.tokens[:, :-1].astype(np.int64)), ids)
     total = 0.0
     for name, after in (("products", "after.0"), ("columns", "after.1"), ("carries", "after.1")):
-        found, labels = seen[after].double().numpy(), task.labels_of(batch, name)
+        found = seen[after].double().numpy()
+        labels = task.labels_of(batch, [name])[name]
         probes = loss.weights[name].detach().double().numpy()
         for row, slot, which in np.argwhere(labels >= 0):
             x = found[row, slot - 1]
@@ -114,6 +116,26 @@ def test_a_resumed_run_is_the_same_and_its_model_has_no_more_weights(toy_run):
         for name, text in (("a", ALL), ("b", ALL), ("c", ""))
     )
     check_resumed(whole, part, plain)
+
+
+def test_probes_go_on_with_their_own_averages_beside_others(toy_run):
+    one, *others = (
+        Loop(toy_run(name=name, supervise=text, **PURE)).learner
+        for name, text in (("a", ALL), ("b", "products@1"), ("c", ALL))
+    )
+    one.model.train()
+    one.learn(load_task("mul", {"trace": "none"}).batch(np.random.default_rng(0), 8, "train"), 0, 1)
+    state = one.state()
+    by_number = dict(state)  # as runs were saved at first
+    for place, name in one.names.items():
+        for key in ("step", "exp_avg", "exp_avg_sq"):
+            by_number[f"{place}.{key}"] = by_number.pop(f"{name}.{key}")
+    assert len(one.names) == 3
+    for learner, kept in zip(others, (state, by_number), strict=True):
+        learner.restore(kept)
+        for name, probe in learner.auxiliary[0].weights.items():
+            moment = learner.optimizers[-1].state[probe]["exp_avg"]
+            assert moment.any() and torch.equal(moment, state[f"optim.aux.weights.{name}.exp_avg"])
 
 
 @pytest.mark.parametrize(
@@ -147,6 +169,7 @@ def test_loops_and_stages_of_a_curriculum_are_supervised_too(toy_run, settings):
             "aux and supervise need a curriculum whose operands are not longer",
         ),
         ("--task mul --set architecture=gru --set supervise=carries@1", "needs blocks"),
+        ("--task mul --set supervise_weight=2", "supervise_weight needs supervise"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(words, message, tmp_path):

@@ -51,6 +51,9 @@ class Choice:
     as_json: bool
     predictions: Path | None
     ruler: tuple[str, ...]
+    columns: str | None
+    answers: str
+    strict: bool
 
 
 def tell(line: str) -> None:
@@ -90,6 +93,8 @@ def score_cells(a: list[Run], b: list[Run], choice: Choice, stored: bool) -> Non
     if stored:
         groups.check_alike(runs, split=choice.split)
         scored = [groups.read_scored(run, choice.split) for run in runs]
+        for note in filter(None, map(groups.outdated, runs, scored)):
+            tell(note)
         findings = read_findings(a[0].scores, choice.split)
     else:
         _prepare(runs)
@@ -119,17 +124,18 @@ def score_cells(a: list[Run], b: list[Run], choice: Choice, stored: bool) -> Non
     store.close()
 
 
-def score_problems(
-    run: Run, paths: tuple[Path, ...], columns: Columns, order: str, strict: bool, choice: Choice
-) -> None:
+def score_problems(runs: list[Run], paths: tuple[Path, ...], choice: Choice) -> None:
     """Name what cannot be asked, then score the rest and show it."""
-    posed = problem_files.pose(run.path, paths, columns, order)
+    if len(runs) > 1:
+        raise UsageError(f"--problems scores one run, not {len(runs)}")
+    columns = Columns.parse(choice.columns or "")
+    posed = problem_files.pose(runs[0].path, paths, columns, choice.answers)
     faults, n = posed.faults, len(posed.faults) + len(posed.problems)
     for line in problem_files.told(faults):
         tell(line)
     if faults:
         summary = f"{len(faults):,} of {n:,} cannot be asked"
-        if strict:
+        if choice.strict:
             raise UsageError(f"{summary}, and --strict is given")
         tell(f"{summary}; scoring the other {len(posed.problems):,}")
     for note in posed.notes:

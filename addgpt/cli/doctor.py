@@ -13,25 +13,31 @@ from addgpt.cli.main import RESULTS
 
 
 @click.command("doctor")
+@click.argument("names", metavar="[RUN]...", nargs=-1)
 @click.option(
     "--results", type=click.Path(path_type=Path), default=RESULTS, help="Folder of runs [results]."
 )
 @AS_JSON
-def command(results: Path, as_json: bool) -> None:
+def command(names: tuple[str, ...], results: Path, as_json: bool) -> None:
     """Check the installation, and the files of every run.
 
     Versions, device, speed and extras come first, what to do comes last. Exit code 1 if something
-    is broken.
+    is broken. With a RUN, or a folder of runs, nothing but these are checked.
 
     \b
     Example:
       addgpt doctor
+      addgpt doctor results/add-3
       addgpt doctor --results /scratch/runs --json
     """
-    from addgpt.runs.doctor import diagnose
+    from addgpt.runs.doctor import diagnose, examine, runs_in
+    from addgpt.runs.run import Run, run_path
 
+    runs = []
+    for path in map(run_path, names):
+        runs += runs_in(path) or [Run(path).path]  # which says that it is none
     found = []
-    for finding in diagnose(results):
+    for finding in examine(sorted(set(runs))) if names else diagnose(results):
         found.append(finding)
         if not as_json:
             mark = "BROKEN" if finding.bad else "note" if finding.advice else "ok"

@@ -10,7 +10,7 @@ from click.core import ParameterSource
 
 from addgpt.cli._external import answered, external_options
 from addgpt.config.errors import UsageError
-from addgpt.evaluation.problem_files.records import ORDERS, Columns
+from addgpt.evaluation.problem_files.records import ORDERS
 
 if TYPE_CHECKING:  # `--help` needs no torch
     from addgpt.runs.run import Run
@@ -22,7 +22,6 @@ ALONE = {
     "stored": ("per_cell", "seed", "out", "far", "predictions"),
 }
 OF_PROBLEMS = ("columns", "answers", "strict")  # options that go with --problems alone
-
 
 FILE = click.Path(path_type=Path)
 
@@ -55,9 +54,11 @@ FILE = click.Path(path_type=Path)
     "--ruler",
     type=click.Choice(["blocks", "overlap", "random"]),
     multiple=True,
-    help="For a text: how its loss is measured; repeatable [blocks, overlap].",
+    help="For a text: how its loss is measured (docs/evaluation.md); repeatable [blocks, overlap].",
 )
-@click.option("--out", type=FILE, help="Folder for the scores [the run's].")
+@click.option(
+    "--out", type=FILE, help="Folder for the scores, of several runs one each [the run's]."
+)
 @click.option("--json", "as_json", is_flag=True, help="Rows as JSON on stdout, nothing else.")
 def command(
     names: tuple[str, ...],
@@ -65,9 +66,6 @@ def command(
     stored: bool,
     far: str | None,
     problems: tuple[Path, ...],
-    columns: str | None,
-    answers: str,
-    strict: bool,
     suite: str | None,
     asked: dict,
     **options,
@@ -77,39 +75,26 @@ def command(
     Writes eval.csv into each run folder; errors.csv, error_counts.csv and examples.csv, which say
     why answers are wrong; and eval.json, which says how the run was scored and how many of the
     problems training could have drawn: if any, the exit code is 1. A stored score is kept: that of
-    another --seed goes to eval-seed5.csv and so on, that on fewer problems to eval-quick.csv. With
-    --out, all goes there (with several runs, into a folder each).
+    another --seed goes to eval-seed5.csv and so on, that on fewer problems to eval-quick.csv.
 
     A RUN is a run folder, a folder that holds runs, or a pattern such as 'results/add-*'. Several
     runs, say seeds of one recipe, get the same problems, and their median, worst and best are
-    shown. With --against, they are compared with other runs, problem by problem.
-
-    --far scores longer operands than the run was trained for, too. --predictions writes every
-    problem with what the model wrote, to a csv or jsonl file.
+    shown. Or it is an external model, hf:PATH, api:ADDRESS or answers:FILE, which is asked the
+    problems of --task in text (docs/foreign_models.md).
 
     --problems scores your own problems instead, with or without answers: csv, json, jsonl, or
-    lines such as 12+34=46 (docs/problem_files.md). Lines that cannot be asked are listed
-    first; the exit code is then 3. --suite scores a named set, beside published results: held-out
-    problems apart from those that training may have seen. It is written to suite-NAME.csv.
-
-    For a text, the loss on the whole held-out part is written to loss.json. Each character is
-    predicted once, in consecutive blocks of the length of training, and once more in blocks that
-    overlap by half. --ruler random draws 200 batches of 12 blocks, as nanoGPT does.
-
-    A RUN may be an external model: hf:PATH, api:ADDRESS or answers:FILE. It is asked the problems
-    of --task in text; its replies are kept, and scored like any run (docs/foreign_models.md).
+    lines such as 12+34=46 (docs/problem_files.md). If some cannot be asked, the exit code is 3.
+    --suite scores a named set, beside published results, and writes suite-NAME.csv. Of a text, the
+    loss on the whole held-out part is written to loss.json (docs/evaluation.md).
 
     \b
     Example:
       addgpt eval results/add-3
-      addgpt eval results/add-3 results/add-3-s1 results/add-3-s2
       addgpt eval 'results/add-3*' --stored
       addgpt eval 'results/add-3*' --against 'results/plain-3*'
       addgpt eval results/add-10 --suite ten-digit
-      addgpt eval results/add-3 --problems my.csv --json
-      addgpt eval calculator --problems my.csv --columns problem=task,answer=result
+      addgpt eval calculator --problems my.csv --columns problem=task,answer=result --json
       addgpt eval results/add-3 --far 20,50 --predictions all.csv
-      addgpt eval results/add-3 --per-cell 10 --out /tmp/quick
       addgpt eval results/shakespeare --ruler blocks --ruler random
     """
     from addgpt.cli import _scoring
@@ -119,15 +104,11 @@ def command(
     choice = _scoring.Choice(**options)
     if choice.predictions:
         check_file(choice.predictions)
-    names, against, choice = answered(
-        names, against, choice, asked, stored, not (problems or suite or far)
-    )
+    cells = not (problems or suite or far)
+    names, against, choice = answered(names, against, choice, asked, stored, cells)
     a, b = _runs(names, against, far)
     if problems:
-        if len(a) > 1:
-            raise UsageError(f"--problems scores one run, not {len(a)}")
-        named = Columns.parse(columns or "")
-        _scoring.score_problems(a[0], problems, named, answers, strict, choice)
+        _scoring.score_problems(a, problems, choice)
     elif suite is not None:
         _scoring.score_suite(a, suite, choice)
     else:

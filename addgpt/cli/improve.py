@@ -91,9 +91,8 @@ def command(
     if task is None:
         raise UsageError("--task is missing; `addgpt tasks` lists the tasks")
     options, model, train = split_settings(task, settings)
-    votes = {"models": models, "agree": agree, "shorter": shorter}
-    sizes = {"rounds": rounds, "steps": steps or 0, "count": count, "first": first or 0}
-    plan = Plan(task, options, model | train, seed, **votes, **sizes)
+    votes, sizes = (models, agree, shorter), (count, first or 0)
+    plan = Plan(task, options, model | train, seed, rounds, steps or 0, *votes, *sizes)
     told = []
     try:
         with TrainingProgress() as progress:

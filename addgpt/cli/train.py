@@ -23,7 +23,9 @@ from addgpt.config.errors import UsageError
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder [results/TASK-DIGITS].")
 @click.option("--resume", is_flag=True, help="Continue the run in --out, if there is one.")
 @click.option("--previous", is_flag=True, help="Resume from the checkpoint before the last.")
-@click.option("--init-from", metavar="RUN", help="Start from this run's model.")
+@click.option(
+    "--init-from", metavar="RUN", help="Start from this run's model; its task, too, without --task."
+)
 @click.option("--stop-at", help="Stop once val exact match reaches this share, such as 0.999.")
 @click.option(
     "--until-certified",
@@ -107,9 +109,12 @@ def _started(
     from addgpt.runs.run import Run, free_folder, initial_weights, run_path
     from addgpt.training.preflight import check_trainable
 
+    start = Run(run_path(init_from)).config if init_from else None
     if task is None:
-        raise UsageError("--task is missing; `addgpt tasks` lists the tasks")
-    shape = Run(run_path(init_from)).config.model if init_from else None
+        if start is None:
+            raise UsageError("--task is missing; `addgpt tasks` lists the tasks")
+        task, settings = start.task, start.options | settings
+    shape = start.model if start else None
     config = chosen.configure(task, settings, seed, command_line(), versions(), shape)
     check_trainable(config, world)
     if init_from:

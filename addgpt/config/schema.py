@@ -20,6 +20,7 @@ __all__ = [  # the last four: what addgpt/task.py takes from here
 
 FORMAT = 1  # goes up when a config written by this version could not be read by an older one
 MOST_ROWS = 1 << 20
+ADDED = ("z_loss", "aux", "supervise")  # settings that add to the training loss
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if not self.supervise and self.supervise_weight != 1:
+            raise UsageError("supervise_weight needs supervise, which says what probes predict")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from addgpt.auxiliary import Auxiliary, Supervised
 from addgpt.config.errors import place
 from addgpt.evaluation.exact_match import answer_of
 from addgpt.task import SPLITS, Batch, Cell, Explained, Graded, HeldOut, Problem, Task, TextTask
@@ -238,6 +239,40 @@ def check_rows(task: Explained, drawn: Drawn) -> Faults:
             return
 
 
+def check_auxiliary(task: Auxiliary, _: Drawn) -> Faults:
+    """The auxiliary loss has a number, or NaN, for each token, which follows from its row alone."""
+    yield from _check_told(task, "auxiliary", task.auxiliary, (), np.float32)
+
+
+def check_supervised(task: Supervised, _: Drawn) -> Faults:
+    """Labels for probes are classes that there are, or -1, and follow from their row alone."""
+    for name, (count, classes) in task.supervised().items():
+
+        def labels(batch: Batch, name: str = name) -> np.ndarray:
+            return task.labels_of(batch, [name])[name]
+
+        yield from _check_told(task, name, labels, (count,), np.int64)
+        found = labels(_some(task))
+        if found.min() < -1 or found.max() >= classes:
+            yield f"{name}: labels {found.min()}..{found.max()}, not -1..{classes - 1}"
+
+
+def _check_told(
+    task: Any, name: str, tell: Callable[[Batch], np.ndarray], each: tuple, kind: type
+) -> Faults:
+    """What is told of each token of a batch: its shape and type, and the same of a row alone."""
+    batch = _some(task)
+    told, shape = tell(batch), (*batch.tokens.shape, *each)
+    if told.shape != shape or told.dtype != kind:
+        yield f"{name} is {told.dtype} {told.shape}, not {np.dtype(kind)} {shape}"
+        return
+    for row in range(PER_CELL):
+        alone = batch.rows([row])
+        if not np.array_equal(tell(alone)[0], told[row, : alone.tokens.shape[1]], equal_nan=True):
+            yield f"{name} of {task.decode(alone.tokens[0])!r} depends on the batch that it is in"
+            return
+
+
 def check_whole(task: TextTask, _: Drawn) -> Faults:
     """All of a split is as many scored tokens as `num_tokens` says."""
     for split in task.splits:
@@ -259,6 +294,8 @@ CHECKS: tuple[tuple[type, Callable[..., Faults]], ...] = (
     (HeldOut, check_splits),
     (Explained, check_rows),
     (TextTask, check_whole),
+    (Auxiliary, check_auxiliary),
+    (Supervised, check_supervised),
 )
 
 
@@ -271,6 +308,10 @@ def _summaries() -> dict[str, str]:
 
 def _rng() -> np.random.Generator:
     return np.random.default_rng(SEED)
+
+
+def _some(task: Any) -> Batch:
+    return task.batch(_rng(), ROWS, task.splits[0])
 
 
 def _by_prompt(batch: Batch) -> Iterator[tuple[int, np.ndarray]]:

@@ -17,7 +17,7 @@ from addgpt.config.errors import UsageError
 from addgpt.evaluation.exact_match import evaluation_problems
 from addgpt.evaluation.problem_files.export import as_yaml, harness_task
 from addgpt.evaluation.scorecard import graded
-from addgpt.export.huggingface import new_folder, sound_model
+from addgpt.export.huggingface import new_folder
 from addgpt.generation.decode import EXTRA_TOKENS
 from addgpt.runs.files import write_atomically
 from addgpt.runs.run import Run
@@ -34,7 +34,7 @@ def export_harness(run: Run, out: Path, per_cell: int, seed: int = 0) -> dict[st
         UsageError: the task has no end mark, or no problems.
         RunError: the run has no model to score, the folder is not empty or cannot be written to.
     """
-    sound_model(run)
+    run.progress()  # of a sound checkpoint; else there is nothing to score
     task = graded(run.task())
     if not task.end:
         raise UsageError(f"task {task.name} has no end mark: no --to lm-eval")

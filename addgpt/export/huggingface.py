@@ -8,6 +8,7 @@ modules that it needs (see vendoring.py), so that addgpt need not be installed w
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ from addgpt.model.forward import tensors
 from addgpt.runs.files import RunError, check_writable, write_atomically
 from addgpt.runs.provenance import versions
 from addgpt.runs.run import Run
-from addgpt.task import Batch, Graded, Task
+from addgpt.task import Batch, Explained, Graded, Problem, Task
 
 TEMPLATES = Path(__file__).parent / "templates"
 CHECKED = 64  # problems on which logits are compared
@@ -196,9 +197,10 @@ def _card(run: Run, task: Task, model: Model, progress: dict, found: dict[str, A
         rows = read_eval(run.scores / "eval.csv")
         steps = progress.get("step", 0)  # a run may have been trained further since it was scored
         scores = [row for row in rows if row["stratum"] == "all" and row["step"] == steps]
-    example, written, most = "...", "...", 100
+    example, written, most, order = "...", "...", 100, ""
     if isinstance(task, Graded):
-        batch = some_rows(task).rows([0])
+        batch = some_rows(task)
+        order, batch = _digit_order(task, batch), batch.rows([0])
         prompt = task.texts(batch)[0][0]
         most = int(batch.lengths[0]) - len(prompt) + EXTRA_TOKENS
         most = min(most, (model.config.longest or 1 << 20) - len(prompt))
@@ -220,10 +222,56 @@ def _card(run: Run, task: Task, model: Model, progress: dict, found: dict[str, A
         difference=f"{found['difference']:.2g}",
         alphabet=json.dumps(task.alphabet, ensure_ascii=False)[1:-1],
         end=task.end,
+        order=order,
         example=example,
         written=written,
         most=most,
         scores=scores[:CARD_ROWS],
+    )
+
+
+def _lowest_first(task: Graded, problem: Problem, prompt: str, completion: str) -> list[str]:
+    """What of a row is written lowest digit first, as far as it shows: `operands`, the operation if
+    the answer is, `remainders`."""
+    answer = task.truth(problem)
+    if not isinstance(task, Explained) or not isinstance(answer.whole, int):
+        return []
+    places = task.answer_digits(problem, completion)
+    size = len(str(abs(answer.whole)))
+    visible = "".join(char for char in prompt if char not in task.hidden)
+    numbers = re.findall("[0-9]+", visible)
+    asked = tuple(int(number[::-1]) for number in numbers)
+    shows = {
+        "operands": asked == problem.operands != tuple(map(int, numbers)),
+        problem.op: _falls(places[:size]),
+        "remainders": _falls(places[size:]),
+    }
+    return [name for name, shown in shows.items() if shown]
+
+
+def _falls(places: list[int]) -> bool:
+    return len(places) > 1 and places == sorted(places, reverse=True)
+
+
+def _digit_order(task: Graded, batch: Batch) -> str:
+    """What is written lowest digit first, and the shortest row that shows it; empty: nothing is, or
+    the task does not say where the digits of an answer stand."""
+    told, shown = set[str](), []
+    for problem, texts in zip(batch.problems, task.texts(batch), strict=True):
+        if names := _lowest_first(task, problem, *texts):
+            told.update(names)
+            digits = "".join(filter(str.isdigit, str(task.truth(problem))))
+            shown.append((digits == digits[::-1], len("".join(texts)), problem, *texts))
+    if not told:
+        return ""
+    *_, problem, prompt, completion = min(shown)
+    ops = dict.fromkeys(problem.op for problem in batch.problems)
+    mine = [f"`{op}`" for op in ops if op in told]
+    answers = "answers" if len(mine) == len(ops) else f"answers of {', '.join(mine)}"
+    names = [answers] * bool(mine) + sorted(told.difference(ops))
+    return (
+        f"Written lowest digit first: {', '.join(names)}. So `{task.text(problem)}` is read as "
+        f"`{prompt}`, and all that is to be written for {task.truth(problem)} is `{completion}`."
     )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import math
 import re
 import shlex
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -193,18 +194,22 @@ def _results(results: Path) -> Iterator[Finding]:
     full = room < LEAST_DISK
     advice = "make room: a checkpoint that does not fit is not written" if full else ""
     yield Finding("free disk", f"{room / 2**30:,.1f} GiB", advice, full)
-    yield from _runs(results)
+    if results.is_dir():
+        yield from examine(runs_in(results), CHECK_SECONDS)
 
 
-def _runs(results: Path) -> Iterator[Finding]:
-    """Each run in a folder that is damaged, or that this version cannot open."""
-    folders = [file.parent for file in results.rglob("config.json")] if results.is_dir() else []
-    runs = sorted(filter(holds_run, folders))
-    end, sound = time.monotonic() + CHECK_SECONDS, 0
+def runs_in(folder: Path) -> list[Path]:
+    """The folder itself if it is a run, and all runs below it."""
+    return sorted(filter(holds_run, (file.parent for file in folder.rglob("config.json"))))
+
+
+def examine(runs: Sequence[Path], seconds: float = math.inf) -> Iterator[Finding]:
+    """Each run that is damaged, or that this version cannot open; as many as there is time for."""
+    end, sound = time.monotonic() + seconds, 0
     for number, path in enumerate(runs):
         if time.monotonic() > end:
             left = f"{len(runs) - number:,} runs were not checked, for lack of time"
-            yield Finding("more runs", left, "addgpt doctor --results FOLDER checks some of them")
+            yield Finding("more runs", left, "addgpt doctor FOLDER checks all of those in it")
             break
         try:
             wrong = faults(path)

@@ -21,6 +21,7 @@ from typing import Any
 import filelock
 
 SUMS = "SHA256SUMS"
+LARGEST_HEADER = 1 << 24  # bytes
 LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
 
@@ -191,6 +192,18 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ValueError(f"{error}{hint}") from None
     except RunError as error:
         raise ValueError(str(error).replace(f"{path} ", "")) from None
+
+
+def saved_step(path: Path) -> int | None:
+    """The training step of a file of weights, by its safetensors header, without the library;
+    None where there is none to read."""
+    try:
+        with open(path, "rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(size, LARGEST_HEADER)))
+        return int(json.loads(header["__metadata__"]["progress"])["step"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError):
+        return None
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

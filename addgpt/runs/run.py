@@ -94,6 +94,7 @@ class Run:
         try:
             found = json.loads(files.read_checked(self.path / CERTIFICATE))
             same = found["model"] == self.model_digest()
+            same &= found["task"] == self.config.task
             same &= digest_of(found["options"]) == digest_of(self.config.options)
             same &= found["weights"] == files.digest(self.path / MODEL)
             return same and found["proved"] is True

@@ -32,7 +32,7 @@ class Combination:
 
     name: str
     stem: str
-    settings: dict[str, str]
+    settings: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Grid:
         return Path(self.out or f"results/{self.name}")
 
     @property
-    def common(self) -> dict[str, str]:
+    def common(self) -> dict[str, Any]:
         """The settings of all runs."""
         return _texts(self.set)
 
@@ -123,6 +123,10 @@ def load_grid(name: str) -> Grid:
     """A grid by its name or the path of its file. Raises ValueError."""
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     if not path.is_file():
+        if (there := Path(name)).exists():
+            other = "a file without .toml" if there.is_file() else "a pipe or a device"
+            what, valid = "a folder" if there.is_dir() else other, ", ".join(grid_names())
+            raise UsageError(f"{name} is {what}; a grid is a file NAME.toml, or one of {valid}")
         raise unknown("grid", name, grid_names(), " (a name, or a file NAME.toml)")
     try:
         grid = _read(path)
@@ -146,7 +150,7 @@ def _cases_of(grid: Grid, folder: Path) -> tuple[Case, ...]:
         if grid.without:
             raise UsageError("without leaves out cases of another grid; cases_of must name it")
         return ()
-    others = {file.stem: file for file in folder.glob("*.toml")}
+    others = {file.stem: file for file in folder.glob("*.toml") if file.is_file()}
     if grid.cases_of not in others:
         raise unknown("grid", grid.cases_of, others, f" in cases_of (the files in {folder})")
     other = _read(others[grid.cases_of])
@@ -163,12 +167,12 @@ def _products(grid: dict[str, Any]) -> Iterator[Combination]:
     """Every combination; keys sorted, so that their order in the file does not change names."""
     keys = sorted(grid)
     for values in itertools.product(*(grid[key] for key in keys)) if grid else ():
-        settings = _texts(dict(zip(keys, values, strict=True)))
-        plain = (re.sub("[^A-Za-z0-9._-]", "+", text) for text in settings.values())
-        name = ",".join(map("=".join, zip(keys, plain, strict=True)))
-        yield Combination(name, f"{name},seed=", settings)
+        texts = [as_text(value) for value in values]
+        plain = [re.sub("[^A-Za-z0-9._-]", "+", text) for text in texts]
+        name, stem = (",".join(map("=".join, zip(keys, t, strict=True))) for t in (texts, plain))
+        yield Combination(name, f"{stem},seed=", _texts(dict(zip(keys, values, strict=True))))
 
 
-def _texts(settings: dict[str, Any]) -> dict[str, str]:
-    """Settings as --set takes them."""
-    return {key: as_text(value) for key, value in settings.items()}
+def _texts(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as --set takes them, but for lists: `[1]` is no way to write 1."""
+    return {k: v if isinstance(v, list) else as_text(v) for k, v in settings.items()}

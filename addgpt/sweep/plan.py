@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from addgpt.config.errors import UsageError
 from addgpt.config.schema import RunConfig
@@ -76,7 +77,7 @@ def plan_sweep(grid: Grid, on_this_machine: bool = True) -> list[Planned]:
     command, facts, names = command_line(), versions(), dict[str, str]()
     bases = []
 
-    def configured(settings: dict[str, str]) -> RunConfig | str:
+    def configured(settings: dict[str, Any]) -> RunConfig | str:
         """The config of settings, or what is wrong with them."""
         try:
             config = configure(grid.task, grid.common | settings, 0, command, facts)
@@ -90,7 +91,8 @@ def plan_sweep(grid: Grid, on_this_machine: bool = True) -> list[Planned]:
         config = configured(one.settings)
         if isinstance(config, str):
             where = "[set]" if configured({}) == config else one.name
-            raise UsageError(f"{grid.name}.toml, {where}: {config}")
+            hint = "; values to compare go in [grid]" if config.endswith("]") else ""  # a list
+            raise UsageError(f"{grid.name}.toml, {where}: {config}{hint}")
         same = names.setdefault(json.dumps(to_dict(config)), one.name)
         if same != one.name:
             raise UsageError(f"{grid.name}.toml: {same} and {one.name} are the same settings")

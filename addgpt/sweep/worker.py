@@ -24,7 +24,7 @@ TAIL = 3  # lines of it that say why a run failed
 MOST_READ = 1 << 20  # bytes at its end
 MOST_TOLD = 1000  # characters
 AGAIN_SECONDS = 0.2  # between requests to stop: between training and scoring none is heard
-LOST = 255  # exit status where nothing tells of the process any more: its fork server was killed
+LOST = 255  # exit status, too, where nothing tells of the process any more
 # Forks are safe on Linux alone; elsewhere, each run loads torch again.
 METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 
@@ -51,13 +51,12 @@ class LocalRun:
         """None as long as it goes on; then "" or why it failed."""
         code = self.process.exitcode
         if code == LOST:
-            return "its fork server was killed (out of memory?); the run saves and stops"
+            lost = "its fork server was killed (out of memory?), and it saves and stops"
+            return f"{lost}; or its own code ended it with exit status {LOST}"
         if code is None or code >= 0:
             return None if code is None else why(self.path)
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:  # those of real time have none
-            name = f"signal {-code}"
+        names = {number: number.name for number in signal.Signals}
+        name = names.get(-code, f"signal {-code}")  # those of real time have no name
         return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
 
     def stop(self, at_once: bool = False) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 
 import numpy as np
 import torch
@@ -27,62 +28,72 @@ from addgpt.task import Batch, Task
 HEADS = 2  # of the last block that tell it, as in the paper
 
 
-class AuxiliaryLoss(nn.Module):
-    """The regressions, and their loss on a batch that has just passed through the model."""
+class Reading(nn.Module):
+    """A loss on what blocks compute: their hooks `keep` it while the model is in training."""
 
-    def __init__(self, task: Auxiliary, model: GPT, weight: float) -> None:
+    def __init__(self, share: float) -> None:
         super().__init__()
-        c = model.config
-        self.task, self.share = task, weight
-        self.heads = min(HEADS, c.heads)
-        device = next(model.parameters()).device
-        self.weight = nn.Parameter(torch.zeros(self.heads, c.width // c.heads, device=device))
-        self.bias = nn.Parameter(torch.zeros(self.heads, device=device))
-        self.found: Tensor | None = None  # (B, H, S, D)
-        model.blocks[-1].register_forward_pre_hook(self._enter)
+        self.share = share
+        self.found: dict[int, Tensor] = {}  # block, counted on through loops: (B, S, ...)
 
-    def _enter(self, block: nn.Module, given: tuple) -> tuple | None:
-        """Have what attention computes in the block kept, while the model is in training."""
-        if not block.training:
-            return None
-        x, context, depth = given
-        parts = {item.name: getattr(context, item.name) for item in fields(AttentionContext)}
-        return x, _Kept(**parts, keep=self._keep), depth
+    def keep(self, module: nn.Module, block: int, x: Tensor) -> None:
+        if module.training:
+            self.found[block] = x
 
-    def _keep(self, found: Tensor) -> None:
-        self.found = found
-
-    def forward(self, batch: Batch) -> Tensor:
-        """The mean squared error of the heads, summed over the slots that have a number.
+    def of_slots(self, block: int, batch: Batch, told: np.ndarray) -> tuple[Tensor, np.ndarray]:
+        """What was kept of a block, (B, S, ...), and (B, S, ...) of what belongs to each token
+        (B, T, ...) that which belongs to the token that a slot writes.
 
         `batch` is what the model has just been given, by `addgpt.model.forward.forward`.
         """
-        assert self.found is not None, "the model reads the batch first"
-        wanted = self.task.auxiliary(batch)[:, 1:]
-        if (places := wanted_places(batch)) is not None:
-            wanted = np.take_along_axis(wanted, places, 1)
-        heads = self.found[:, : self.heads].transpose(1, 2).float()  # (B, S, heads, D)
+        x, told = self.found[block], told[:, 1:]
+        if x.shape[1] < told.shape[1]:  # of the last block, which leaves out other slots
+            told = told[np.arange(len(told))[:, None], wanted_places(batch)]
+        return x, told
+
+
+class AuxiliaryLoss(Reading):
+    """The regressions, and their loss on a batch that has just passed through the model."""
+
+    def __init__(self, task: Auxiliary, model: GPT, share: float) -> None:
+        super().__init__(share)
+        c, device = model.config, next(model.parameters()).device
+        self.task, self.last, self.heads = task, c.depth, min(HEADS, c.heads)
+        self.weight = nn.Parameter(torch.zeros(self.heads, c.width // c.heads, device=device))
+        self.bias = nn.Parameter(torch.zeros(self.heads, device=device))
+        model.blocks[-1].register_forward_pre_hook(self._enter)
+
+    def _enter(self, block: nn.Module, given: tuple) -> tuple:
+        """Have what attention computes in the block kept."""
+        x, context, depth = given
+        parts = {item.name: getattr(context, item.name) for item in fields(AttentionContext)}
+        return x, _Kept(**parts, keep=partial(self.keep, block, depth + 1)), depth
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The mean squared error of the heads, summed over the slots that have a number."""
+        x, wanted = self.of_slots(self.last, batch, self.task.auxiliary(batch))
+        heads = x[:, :, : self.heads].float()  # (B, S, heads, D)
         told = (heads * self.weight).sum(-1) + self.bias  # (B, S, heads)
         target = torch.from_numpy(wanted).to(told.device)[:, :, None]
         error = (told - target.nan_to_num()).square().mean(-1)
-        self.found = None
+        self.found.clear()
         return self.share * error[~target.isnan()[:, :, 0]].sum()
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Kept(AttentionContext):
-    """An `AttentionContext` that passes on what attention computes."""
+    """An `AttentionContext` that passes on what attention computes, (B, S, H, D)."""
 
     keep: Callable[[Tensor], None]
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         found = super().attend(query, key, value, scale)
-        self.keep(found)
+        self.keep(found.transpose(1, 2))
         return found
 
     def weigh(self, value: Tensor) -> Tensor:
         found = super().weigh(value)
-        self.keep(found)
+        self.keep(found.transpose(1, 2))
         return found
 
 

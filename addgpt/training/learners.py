@@ -41,12 +41,17 @@ class GradientLearner:
     ) -> None:
         self.model, self.settings, self.dtype, self.world = model, settings, dtype, world
         self.auxiliary, self.parameters = auxiliary, list(model.parameters())
+        self.names: dict[str, str] = {}  # of the state of auxiliary losses, by number: see `state`
         self.device = next(model.parameters()).device
         self.optimizers = optim.build(model, settings, dtype)
         if auxiliary:
-            losses = nn.ModuleList(auxiliary)
+            losses, first = nn.ModuleList(auxiliary), len(self.optimizers)
             self.optimizers += optim.build(losses, settings, dtype)
             self.parameters += losses.parameters()
+            known = {id(p): name for loss in auxiliary for name, p in loss.named_parameters()}
+            for number, optimizer in enumerate(self.optimizers[first:], first):
+                for index, parameter in enumerate(_parameters(optimizer)):
+                    self.names[f"optim.{number}.{index}"] = f"optim.aux.{known[id(parameter)]}"
         self.peaks = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
 
     def learn(self, batch: Batch, step: int, share: float) -> float:
@@ -81,18 +86,28 @@ class GradientLearner:
         return total
 
     def state(self) -> dict[str, Tensor]:
-        """What resuming needs besides the weights: `optim.OPTIMIZER.PARAMETER.KEY`."""
+        """What resuming needs besides the weights: `optim.OPTIMIZER.PARAMETER.KEY`, by number; of
+        auxiliary losses, which may be others then, `optim.aux.NAME.KEY`."""
         found = {
             f"aux.{name}": x for loss in self.auxiliary for name, x in loss.state_dict().items()
         }
         for number, optimizer in enumerate(self.optimizers):
             for index, entry in optimizer.state_dict()["state"].items():
+                place = f"optim.{number}.{index}"
                 for key, value in entry.items():
-                    found[f"optim.{number}.{index}.{key}"] = torch.as_tensor(value)
+                    found[f"{self.names.get(place, place)}.{key}"] = torch.as_tensor(value)
         return found
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Take back what `state` gave. Raises ValueError or IndexError for another model's."""
+        """Take back what `state` gave, also where all was by number. Raises ValueError or
+        IndexError for another model's."""
+        places = {name: place for place, name in self.names.items()}
+        parts = {name: name.rpartition(".") for name in state}
+        state = state | {
+            f"{places[name]}.{key}": state[whole]
+            for whole, (name, _, key) in parts.items()
+            if name in places
+        }
         for number, optimizer in enumerate(self.optimizers):
             entries = _entries(state, f"optim.{number}.", optimizer)
             optimizer.load_state_dict(optimizer.state_dict() | {"state": entries})
@@ -151,7 +166,7 @@ def _entries(
     state: dict[str, Tensor], prefix: str, optimizer: torch.optim.Optimizer
 ) -> dict[int, dict[str, Tensor]]:
     """An optimizer's state of each parameter. Raises ValueError, IndexError if it cannot be."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    parameters = _parameters(optimizer)
     entries: dict[int, dict[str, Tensor]] = {}
     for name, tensor in state.items():
         if name.startswith(prefix):
@@ -160,3 +175,8 @@ def _entries(
                 raise UsageError(name)
             entries.setdefault(int(index), {})[key] = tensor
     return entries
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """In the order of its state."""
+    return [p for group in optimizer.param_groups for p in group["params"]]

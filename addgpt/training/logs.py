@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from addgpt.config.errors import UsageError
+from addgpt.config.schema import ADDED
 from addgpt.config.settings import to_dict
 from addgpt.evaluation.schema import csv_text
 from addgpt.runs.files import RunError, check_writable, write_atomically
@@ -139,7 +140,7 @@ def followed(
     """What `train` is to call after each step: it shows progress, keeps logs, calls `on_step`."""
     train = run.config.train
     smoothed = least_loss(train.label_smoothing, run.config.model.vocab)
-    added = [name for name in ("z_loss", "aux", "supervise") if getattr(train, name)]
+    added = [name for name in ADDED if getattr(train, name)]
     with contextlib.ExitStack() as stack:
         called: list[OnStep] = [stack.enter_context(TrainingProgress(quiet, smoothed, added))]
         called += [stack.enter_context(Log(kind, run)) for kind in kinds]

@@ -9,7 +9,7 @@ from addgpt.config.architectures import CustomConfig, GPTConfig
 from addgpt.config.errors import UsageError
 from addgpt.config.schema import RunConfig
 from addgpt.device import memory, pick_device
-from addgpt.evaluation.certificate import check_certifiable, list_contexts
+from addgpt.evaluation.certificate import check_certifiable
 from addgpt.evaluation.exact_match import check_reference
 from addgpt.model.build import build
 from addgpt.model.forward import tensors
@@ -18,6 +18,7 @@ from addgpt.task import Graded, Task
 from addgpt.task_lookup import load_task
 from addgpt.training.auxiliary import check_auxiliary
 from addgpt.training.distributed import ALONE, World
+from addgpt.training.proving import listed
 from addgpt.training.supervision import check_stages, supervised_blocks
 
 CHECKED = 500  # problems, of which what the task writes must be the right answer
@@ -43,7 +44,7 @@ def check_trainable(config: RunConfig, world: World = ALONE) -> None:
     check_stages(task, config.train)
     if config.train.until_certified:
         check_certifiable(task, config.model)
-        list_contexts(task, config.model)  # type: ignore[arg-type]
+        listed(task, config.model)  # type: ignore[arg-type]
     if isinstance(task, Graded):
         check_reference(task, task.batch(np.random.default_rng(0), CHECKED, "val"))
     if config.model.prefix:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-from functools import cached_property
+from functools import lru_cache
 
 import numpy as np
 import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from addgpt.config.architectures import GPTConfig
 from addgpt.config.schema import RunConfig
 from addgpt.evaluation.certificate import (
     Judged,
@@ -26,6 +27,7 @@ from addgpt.evaluation.certificate import (
     problems_with,
     prove,
 )
+from addgpt.locality import LocalTrace
 from addgpt.model.gpt import GPT
 from addgpt.task import Batch
 from addgpt.training.distributed import World
@@ -37,6 +39,12 @@ RATE = 0.1  # of the peak rate, at which a round starts
 ROUND, MAX_ROUNDS = 0.2, 12  # steps of a round over those asked for; rounds at most
 STREAM = 2  # fourth part of a seed, for what is drawn here
 POOL = ("tokens", "scored", "positions")
+
+
+@lru_cache(maxsize=1)
+def listed(task: LocalTrace, config: GPTConfig) -> Listed:
+    """All contexts, worked out once for the preflight checks and all rounds of a training."""
+    return list_contexts(task, config)
 
 
 class Proving:
@@ -54,11 +62,6 @@ class Proving:
         self.round, self.began, self.ends = 0, 0, self.settings.steps
         self.contexts = self.wrong = 0
         self.pool: Batch | None = None
-
-    @cached_property
-    def listed(self) -> Listed:
-        """All contexts, the same in all rounds."""
-        return list_contexts(self.task, self.config.model)  # type: ignore[arg-type]
 
     def rate(self, step: int) -> float:
         """Learning rate in a round, as a share of the peak rate."""
@@ -85,7 +88,7 @@ class Proving:
             self.restore(load(base64.b64decode(world.broadcast(told))))
 
     def _judge(self, model: GPT, step: int) -> None:
-        proof = prove(model, self.task, self.listed)
+        proof = prove(model, self.task, listed(self.task, self.config.model))  # type: ignore[arg-type]
         self.contexts, self.wrong, self.ends = proof.contexts, proof.below(0), step
         if proof.below(ENOUGH) and self.round < MAX_ROUNDS:
             rng = np.random.default_rng((self.config.seed, step, 0, STREAM))

@@ -20,59 +20,42 @@ from addgpt.config.architectures import GPTConfig, ModelConfig
 from addgpt.config.errors import UsageError
 from addgpt.config.schema import TrainConfig
 from addgpt.model.build import Model
-from addgpt.model.forward import wanted_places
 from addgpt.model.gpt import GPT
 from addgpt.runs.curriculum import curriculum
 from addgpt.task import Batch, Graded, Task
-from addgpt.training.auxiliary import auxiliary_loss
+from addgpt.training.auxiliary import Reading, auxiliary_loss
 
 SAMPLE = 100  # problems of each stage of a curriculum
 FORM = "NAME@BLOCK,NAME@BLOCK,..., blocks counted from 1"
 
 
-class DeepSupervision(nn.Module):
+class DeepSupervision(Reading):
     """The probes, and their loss on a batch that has just passed through the model."""
 
-    def __init__(self, task: Supervised, model: GPT, where: dict[str, int], weight: float) -> None:
-        super().__init__()
-        self.task, self.where, self.weight = task, where, weight
-        self.found: dict[int, Tensor] = {}  # block: its output (B, S, C)
+    def __init__(self, task: Supervised, model: GPT, where: dict[str, int], share: float) -> None:
+        super().__init__(share)
+        self.task, self.where = task, where
         device, width = next(model.parameters()).device, model.config.width
         sizes = task.supervised()
         self.weights = nn.ParameterDict(  # (labels, classes, C) each
             {name: torch.zeros(*sizes[name], width, device=device) for name in where}
         )
-        for block in model.blocks:
-            block.register_forward_hook(self._keep)
-
-    def _keep(self, block: nn.Module, given: tuple, output: Tensor) -> None:
-        """Keep the output of a block while the model is in training; of a looped one, each time."""
-        _, _, depth = given
-        if block.training and depth + 1 in self.where.values():
-            self.found[depth + 1] = output
+        for block in model.blocks:  # a looped one passes several times, `given` says which
+            block.register_forward_hook(lambda block, given, x: self.keep(block, given[2] + 1, x))
 
     def forward(self, batch: Batch) -> Tensor:
-        """The cross-entropy of the labels, summed.
-
-        `batch` is what the model has just been given, by `addgpt.model.forward.forward`.
-        """
-        losses = []
+        """The cross-entropy of the labels, summed."""
+        losses, told = [], self.task.labels_of(batch, list(self.where))
         for name, block in self.where.items():
-            x, labels = self.found[block], self.task.labels_of(batch, name)[:, 1:]
-            if x.shape[1] < labels.shape[1] and (places := wanted_places(batch)) is not None:
-                labels = np.take_along_axis(labels, places[:, :, None], 1)
+            x, labels = self.of_slots(block, batch, told[name])
             slots = (labels >= 0).any(2)
             x = x[torch.from_numpy(slots).to(x.device)].float()  # (N, C)
             x = F.rms_norm(x, x.shape[-1:])
-            logits = torch.einsum("nc,lkc->nlk", x, self.weights[name])
-            wanted = torch.from_numpy(labels[slots]).to(x.device)
-            losses.append(
-                F.cross_entropy(
-                    logits.flatten(0, 1), wanted.flatten(), ignore_index=-1, reduction="sum"
-                )
-            )
+            logits = torch.einsum("nc,lkc->nlk", x, self.weights[name]).flatten(0, 1)
+            wanted = torch.from_numpy(labels[slots]).to(x.device).flatten()
+            losses.append(F.cross_entropy(logits, wanted, ignore_index=-1, reduction="sum"))
         self.found.clear()
-        return self.weight * torch.stack(losses).sum()
+        return self.share * torch.stack(losses).sum()
 
 
 def supervised_blocks(text: str, task: Task, config: ModelConfig) -> dict[str, int]:

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from addgpt.runs import recipe
-from addgpt.runs.files import RunError
+from addgpt.runs.files import RunError, saved_step
 from addgpt.task_lookup import short
 from analysis import load
 
@@ -38,7 +38,8 @@ class RunData:
     `recipe` holds the settings that runs of a group share, see `addgpt.runs.recipe`; `metrics`,
     `evals` and `losses` are the tables of `analysis.load`; `errors`, `error_counts`, `examples` are
     rows of the files so named, as text; `protocol` is eval.json, flat; `faults` says in one line
-    each what could not be read; `changed` is the day its newest file is from.
+    each what could not be read; `changed` is the day its newest file is from; `step` is that of its
+    weights, if they are there.
     """
 
     name: str
@@ -54,6 +55,7 @@ class RunData:
     protocol: dict[str, Any]
     faults: tuple[str, ...]
     changed: str
+    step: int | None
 
     def part(self, name: str) -> dict[str, Any]:
         """A part of the config, such as `model`: empty where the file has none."""
@@ -138,6 +140,7 @@ def _run(name: str, path: Path) -> RunData:
         protocol=attempt(_protocol, path / "eval.json", missing={}),
         faults=tuple(dict.fromkeys(faults)),
         changed=_changed(path),
+        step=saved_step(path / "model.safetensors"),
     )
 
 

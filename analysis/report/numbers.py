@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -230,6 +231,20 @@ def mistakes(group: Group) -> dict[str, list[Mistakes]]:
             places = part[part["kind"] == kind].groupby("place", sort=False)["n"].sum()
             most = f"{places.idxmax()} ({places.max():,})" if places.idxmax() else ""
             found[op].append(Mistakes(kind, int(n), n / counts.sum(), most))
+    return found
+
+
+def outdated(group: Group) -> list[str]:
+    """Which scores are of other weights than their run has now, with both steps."""
+    found = []
+    for run in group.runs:
+        steps = {step for part in (run.evals, run.losses) for step in part.get("step", ())}
+        older = [f"{step:,.0f}" for step in sorted(steps - {run.step}) if math.isfinite(step)]
+        if older and run.step is not None:
+            told = (
+                f"scored at step {', '.join(older)}, and its weights are of step {run.step:,} now"
+            )
+            found.append(f"{run.name}: {told}")
     return found
 
 

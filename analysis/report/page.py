@@ -120,6 +120,7 @@ def _section(group: Group, drawings: Drawings) -> dict[str, Any]:
         "strata": numbers.strata(group),
         "reached": numbers.reached(group),
         "course": numbers.course(group),
+        "outdated": numbers.outdated(group),
         "contamination": numbers.contamination(group),
         "mistakes": numbers.mistakes(group),
         "explained": ERROR_KINDS,

@@ -11,6 +11,8 @@ from analysis import load, report
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "results/reference"
+COUNTED = ("n", "len_a", "len_b", "digit", "line")  # which have to be numbers
+HOSTILE = "\"'><script>alert(1)</script><img src=http://x.example/y onerror=alert(2)>"
 VOID = {"meta", "br", "link", "img", "input", "hr", "wbr"}
 
 
@@ -124,4 +126,28 @@ def write_results(path: Path) -> Path:
         write_run(path / f"seed{seed}", seed, wrong)
     write_run(path / "slow", lr=0.001)
     write_findings(path / "seed0")
+    return path
+
+
+def write_hostile(folder: Path) -> Path:
+    """A run whose name, settings and scores are markup wherever they are text."""
+    path = write_run(folder / HOSTILE.replace("/", ""))
+    write_findings(path)
+    for name in ("errors.csv", "error_counts.csv", "examples.csv"):
+        with open(path / name, newline="") as file:
+            rows = list(csv.DictReader(file))
+        with open(path / name, "w", newline="") as file:
+            writer = csv.DictWriter(file, [*rows[0]])
+            writer.writeheader()
+            writer.writerows(
+                {k: v if k in COUNTED else HOSTILE + v for k, v in r.items()} for r in rows
+            )
+    config = json.loads((path / "config.json").read_text())
+    config |= {"task": HOSTILE, "seed": HOSTILE, "command": HOSTILE + "\ud800\x00\u202e"}
+    config["options"] |= {HOSTILE: [HOSTILE]}
+    config["model"] = config["versions"] = {"layers": HOSTILE, HOSTILE: HOSTILE}
+    (path / "config.json").write_text(json.dumps(config))
+    (path / "eval.json").write_text(json.dumps({HOSTILE: {HOSTILE: HOSTILE}, "date": HOSTILE}))
+    text = (path / "eval.csv").read_text().replace("nines", f'"{HOSTILE.replace(chr(34), "")}"')
+    (path / "eval.csv").write_text(text.replace(",+,", ",<b>,"))
     return path

@@ -53,13 +53,20 @@ def in_session(command: list[str], errors: str) -> None:
 
 
 class SweepProcess:
-    """A sweep in a process of its own, forked from one that has imported everything."""
+    """`with` a sweep in a process of its own, forked from one that has imported everything."""
 
     def __init__(self, file: Path, *words: str) -> None:
         command = [sys.executable, "-m", "addgpt", "sweep", str(file), *words]
         self.errors = file.parent / "errors"
         self.process = forked(in_session, command, str(self.errors))
         self.pid, self.kill = self.process.pid, self.process.kill
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.kill()
+        self.process.join()
 
     def end(self, seconds: float = 120) -> tuple[int | None, str]:
         """The exit status and what was said on stderr, once it has ended."""

@@ -23,7 +23,7 @@ from addgpt.evaluation.scorecard import (
     score_run,
 )
 from addgpt.runs import recipe
-from addgpt.runs.files import RunError, holds_run
+from addgpt.runs.files import RunError, holds_run, saved_step
 from addgpt.runs.run import MODEL, Run, run_path
 from addgpt.task import Cell, Graded, Task
 
@@ -155,6 +155,15 @@ def read_scored(run: Run, split: str = "test") -> Scored:
     if leaked:
         raise RunError(f"{facts}: CONTAMINATED, the scores do not count")
     return _as_scored(run, rows, None, evaluation_seed)
+
+
+def outdated(run: Run, scored: Scored) -> str:
+    """That a stored score is of other weights than the run has now; empty where it is not."""
+    step, now = scored.rows[0]["step"], saved_step(run.path / MODEL)
+    if None in (now, step) or now == step:
+        return ""
+    what = f"scored at step {step:,}, and its weights are of step {now:,} now"
+    return f"{run.path}: {what}; addgpt eval without --stored scores these"
 
 
 def _as_scored(
