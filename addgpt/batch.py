@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+
+class _Problems:
+    """The field `problems`. If a function is given, it makes them when they are first asked for: to
+    make 64,000 takes longer than to write them, and training asks for none."""
+
+    def __get__(self, batch: Batch | None, owner: type[Batch]) -> np.ndarray:
+        if batch is None:  # dataclasses ask for what the field is where it is not given
+            return _no_problems  # type: ignore[return-value]
+        found = vars(batch)["problems"]
+        if callable(found):
+            found = vars(batch)["problems"] = found()
+        return found
+
+    def __set__(self, batch: Batch, given: np.ndarray | Callable[[], np.ndarray]) -> None:
+        vars(batch)["problems"] = given
+
+
+def _no_problems() -> np.ndarray:
+    return np.empty(0, object)
 
 
 @dataclass(frozen=True)
@@ -18,13 +38,14 @@ class Batch:
                uint16 where the alphabet has more than 256 characters
     scored     (B, T) bool    the model must predict this token: never in the prompt or padding
     positions  (B, T, L) int16  L >= 0 position-id levels; 0 means "no position"
-    problems   (B,) object    the `Problem` of each row of a graded task; (0,) of any other task
+    problems   (B,) object    the `Problem` of each row of a graded task, or a function that makes
+               them; (0,) of any other task
     """
 
     tokens: np.ndarray
     scored: np.ndarray
     positions: np.ndarray
-    problems: np.ndarray = field(default_factory=lambda: np.empty(0, object))
+    problems: _Problems = _Problems()
 
     @classmethod
     def stacked(cls, batches: Sequence[Batch], pad: int) -> Batch:
@@ -50,8 +71,11 @@ class Batch:
         scored = self.scored[index]
         used = np.flatnonzero(scored.any(0))
         end = int(used[-1]) + 1 if len(used) else scored.shape[1]
-        problems = self.problems[index] if len(self.problems) else self.problems
         ids = self.positions[index, :end]
+
+        def problems() -> np.ndarray:
+            return self.problems[index] if len(self.problems) else self.problems
+
         return Batch(self.tokens[index, :end], scored[:, :end], ids, problems)
 
     def with_prompt_scored(self) -> Batch:

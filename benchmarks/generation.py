@@ -122,6 +122,34 @@ def batches(task: Task, size: int, cell: Cell | None = None) -> Callable[[], obj
     return lambda: task.batch(rng, size, "train", cell)
 
 
+class Noted:
+    """A random generator that notes what is drawn."""
+
+    def __init__(self) -> None:
+        self.rng, self.calls = np.random.default_rng(0), list[tuple[str, tuple, dict]]()
+
+    def __getattr__(self, name: str) -> Callable:
+        def draw(*args, **options):
+            self.calls.append((name, args, options))
+            return getattr(self.rng, name)(*args, **options)
+
+        return draw
+
+
+def least(task: Task, size: int) -> Callable[[], object]:
+    """Something that draws the random numbers of a training batch, and copies its arrays."""
+    noted = Noted()
+    batch = task.batch(noted, size, "train")  # type: ignore[arg-type]
+
+    def work() -> None:
+        for name, args, options in noted.calls:
+            getattr(noted.rng, name)(*args, **options)
+        for array in (batch.tokens, batch.scored, batch.positions):
+            array.copy()
+
+    return work
+
+
 def measure(options: argparse.Namespace) -> list[timing.Row]:
     rounds, sizes, mul_sizes = ROUNDS, SIZES, MUL_SIZES
     if options.quick:
@@ -134,7 +162,9 @@ def measure(options: argparse.Namespace) -> list[timing.Row]:
     work |= {f"mul {size}": batches(mul, size, largest) for size in mul_sizes}
     work["usual"] = lambda: collated(drawn(LOOP, add.digits))
     work["tight"] = lambda: tight(drawn(LOOP, add.digits), add.digits)
+    work["least"] = least(add, sizes[-1])
     times = timing.interleave(work, rounds)
+    limit = [sizes[-1] / t for t in times["least"]]
     usual_loop, tight_loop = ([LOOP / t for t in times[name]] for name in ("usual", "tight"))
 
     def rates(name: str, sizes: tuple[int, ...]) -> dict[int, list[float]]:
@@ -150,6 +180,7 @@ def measure(options: argparse.Namespace) -> list[timing.Row]:
         timing.Row(name, unit, sums[best], usual_loop, TARGETS[0], f"{note}; Dataset and collate"),
         timing.Row(name, unit, sums[best], tight_loop, TARGETS[0], f"{note}; tight loop"),
         timing.Row(name, unit, sums[trained], usual_loop, note=f"batches of {trained:,}"),
+        timing.Row(name, unit, sums[best], limit, note=f"{note}; random numbers and bytes alone"),
         timing.Row(
             "8x8 products with trace",
             unit,

@@ -37,18 +37,34 @@ TAIL = """
 - **training on text**, **on sums**: tokens a second against a plain GPT with AdamW in float32.
   With Muon, our default, a step on sums takes longer, and fewer steps are needed.
 - **3-digit additions**: problems drawn a second, against one by one as by a Dataset and collate,
-  and against a tight loop.
+  against a tight loop, and against the least that there is to do: the same random numbers drawn,
+  and as many bytes copied.
 - **judged**: problems scored a second, against batches of 100 without a cache.
 - **alone**, **in a batch**: the shipped calculator, one expression at a time or many.
 
-Aims not reached on 2026-11-30: 50 times the tight loop in drawing sums, 20 times in judging sums,
-50 times with 8-digit sums in a batch, 13 times from start to exit. A sum writes five tokens, so
-there is little that a cache or a draft could save; one alone takes a hundredth of a second.
+Three things made rows of this run slow, and were mended after it, on the same day. Processor time,
+medians, each interleaved with what was before, or with its reference:
 
-The machine gave memory slowly on that day: the first use of a GiB took 0.7 to 3.2 s. That shows
-where batches are large: additions in batches of 64,000 (442,000 a second; 2,626,000 on 2026-11-27,
-28.6 times the tight loop), products and sums in batches and the 20,000 mixed problems (97 s; 13.3 s
-on 2026-11-27). All of it took 17.3 minutes, with two seeds of each reference.
+| benchmark | before | after | ratio to its reference after |
+|---|---|---|---|
+| 10,000 3-digit sums judged | 257 ms | 69 ms | 34.9 |
+| 3-digit additions in batches of 64,000 | 145 ms | 21 ms | 33.1 (tight loop), 0.18 (the least) |
+| 1,000 8-digit sums in a batch | 2,171 ms | 120 ms | |
+| 10,000 8-digit sums in a batch | | 1,643 ms | 31.1 (one by one, which took 8.5 ms each, now 5.1) |
+
+- *Judged*: a slot of a model with one block of local attention depends on what it sees alone, so
+  each distinct context is worked on once (`addgpt/model/distinct.py`): 46,101 written slots of
+  those sums have 14,035. A third of the time goes to the MLP of these.
+- *Drawn*: a batch made the Python objects of its problems, which training never looks at. They are
+  made when first asked for.
+- *In a batch*: to see how long the work of a problem may get, position ids of 120,000 slots were
+  laid out for each that is longer than those of training.
+
+Aims not reached: 50 times the tight loop in drawing sums, 50 times with 8-digit sums in a batch, 13
+times from start to exit. A sum takes 0.33 microseconds to draw; 50 times the loop would leave 0.22.
+Random numbers and bytes alone take 0.06, the rest is some hundred passes of numpy over short rows,
+of which no single one stands out. Of the time of 10,000 sums in a batch, Python's garbage collector
+takes a third. The whole run took 17.3 minutes, with two seeds of each reference.
 
 Measured on 2026-11-22 and not in the file: `addgpt eval addgpt/pretrained/calculator`, 112,506
 problems of all cells and strata, 91 s.

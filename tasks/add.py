@@ -256,12 +256,12 @@ class Add(Arithmetic):
         len_a, len_b = self.layout.lengths(len_a, len_b)
         a, b = (digits.wide(x, max(x.shape[1], int(len_a.max())), np.int8) for x in (a, b))
         sheet = self.start(a, b, len_a, len_b)
-        longer = np.maximum(len_a, len_b)[:, None]
-        width = int(longer.max()) + 1
+        longest = np.maximum(len_a, len_b)
+        longer, width = longest[:, None], int(longest.max()) + 1
         total, _ = digits.carried(digits.wide(a, width) + digits.wide(b, width))
         place = np.arange(width)
-        exists = place <= longer
-        used = exists if self.format == "padded" else place < digits.length(total)[:, None]
+        exists = digits.below(longest + 1, width)
+        used = exists if self.format == "padded" else digits.below(digits.length(total), width)
         # a column's sum less its digit is 10 times the carry it leaves, less the one it receives
         carry = (digits.wide(a, width) + digits.wide(b, width) - total) > 0
         plain = self.format == "plain"

@@ -327,10 +327,14 @@ class Sum(Operation, LocalTrace):
 
     def _written(self, operands: np.ndarray, lengths: np.ndarray) -> Batch:
         if len(operands):
-            numbers = iter(digits.to_int(operands[lengths > 0]))
-            counts = (lengths > 0).sum(1).tolist()
-            rows = (Problem(self.op, (*itertools.islice(numbers, count),)) for count in counts)
-            asked = np.fromiter(rows, object, len(counts))
+            there = lengths > 0
+
+            def asked() -> np.ndarray:
+                numbers = iter(digits.to_int(operands[there]))
+                counts = there.sum(1).tolist()
+                rows = (Problem(self.op, (*itertools.islice(numbers, count),)) for count in counts)
+                return np.fromiter(rows, object, len(counts))
+
             lengths = self._lengths_written(lengths)
             return replace(self.write(operands, lengths).batch(), problems=asked)
         levels = np.zeros((0, 1, LEVELS), np.int16)

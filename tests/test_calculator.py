@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from addgpt.calculator.numbers import Rules
 from addgpt.calculator.questions import apply
 from addgpt.calculator.solver import Calculator, Solution
+from addgpt.generation.decode import EXTRA_TOKENS
 from addgpt.model.build import build
 from addgpt.runs.resolve import configure
 from addgpt.task import Answer, Cell, Graded, Recipe, Task
@@ -182,6 +184,32 @@ def test_batches_are_bounded(monkeypatch):
     solutions = calculator.solve_many(texts)
     assert [s.answer for s in solutions] == [str(a * (a + 1)) for a in range(10, 60)]
     assert max(calculator._asker._together.batches) < 10
+
+
+def test_a_short_problem_is_not_laid_out_as_long_as_the_longest(monkeypatch):
+    """The limits are those that all slots at once would give."""
+    asker, laid = perfect()._asker, []
+    task, positions = asker.task, type(asker.task).positions
+
+    def noted(self, tokens, slots):
+        laid.append(tokens.size + len(tokens) * slots)
+        return positions(self, tokens, slots)
+
+    monkeypatch.setattr(type(task), "positions", noted)
+    for text in ("12345+6", "12345678*87654321", f"{10**30}/7", "99-5", "1234*5678"):
+        problem = task.parse(text)
+        prompt = task.encode(task.prompt(problem))[None]
+        slots = asker._slots(problem, prompt.shape[1])
+        laid.clear()
+        limit = asker._limit(problem, prompt)
+        total = sum(laid)
+        end = np.flatnonzero(task.positions(prompt, slots)[0].any(1))[-1] + 1
+        assert limit == end - prompt.shape[1] + EXTRA_TOKENS
+        assert total < 20 * (end + 64)
+    prompts = np.stack([task.encode(f"{a}*{b}=") for a, b in ((1, 10**9), (10**4, 10**5))])
+    both = asker._limits(prompts, 120_000).tolist()
+    assert both == [int(asker._limits(prompt[None], 120_000)[0]) for prompt in prompts]
+    assert both[0] < both[1]
 
 
 def test_a_wrong_answer_goes_into_the_next_operation():

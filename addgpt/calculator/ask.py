@@ -25,6 +25,7 @@ SECONDS = 60
 A_TOKEN = 5e-4  # assumed: seconds that a token takes torch, whatever stands before it
 A_PAIR = 3.5e-7  # assumed, where attention is full: seconds for each token that it attends to
 TOKENS_AT_ONCE = 1 << 16  # of all rows that are decoded together: bounds memory
+FIRST_SLOTS = 64  # that are laid out after a prompt to see how many a problem needs
 LONG = 24  # characters of a prompt, from which on a draft is quicker for a single problem, too
 MIN_BATCH = 16  # rows that are worth a batch of their own
 
@@ -116,10 +117,8 @@ class Asker:
             groups.setdefault((len(prompt), slots), []).append((problem, prompt))
         for (start, slots), group in groups.items():
             write = self._together if together or start > LONG else self._alone
-            size = max(1, 50 * TOKENS_AT_ONCE // (start + slots))  # rows whose ids fit into memory
-            for place in range(0, len(group), size):
-                asked, prompts = zip(*group[place : place + size], strict=True)
-                self._write(asked, np.stack(prompts), slots, found, write)
+            asked, prompts = zip(*group, strict=True)
+            self._write(asked, np.stack(prompts), slots, found, write)
         return found
 
     def _write(
@@ -223,13 +222,27 @@ class Asker:
         return fault if limit < 1 else _too_much(problem, self._most)
 
     def _limits(self, prompts: np.ndarray, slots: int) -> np.ndarray:
-        """(B,) how many tokens may be written after each prompt: its slots, and some more."""
+        """(B,) how many tokens may be written after each prompt: its slots, and some more.
+
+        Few of the `slots` are laid out at first, and more for those rows that need them: a short
+        problem has a thousandth of what a long one may have.
+        """
         start = prompts.shape[1]
-        used = (self.task.positions(prompts, slots) != 0).any(2)  # (B, T + slots)
         limits = np.full(len(prompts), slots)  # where ids do not tell the length
-        if used.any():
-            limits = used.shape[1] - used[:, ::-1].argmax(1) - start + EXTRA_TOKENS
+        rows, laid = np.arange(len(prompts)), 0
+        while len(rows):
+            laid = min(slots, max(FIRST_SLOTS, 4 * laid))
+            size = max(1, 50 * TOKENS_AT_ONCE // (start + laid))  # rows whose ids fit into memory
+            parts = np.split(rows, range(size, len(rows), size))
+            end = np.concatenate([self._ends(prompts[part], laid) for part in parts])
+            limits[rows[end > 0]] = end[end > 0] - start + EXTRA_TOKENS
+            rows = rows[2 * end > start + laid] if laid < slots else rows[:0]
         return limits if self._context is None else np.minimum(limits, self._context - start)
+
+    def _ends(self, prompts: np.ndarray, slots: int) -> np.ndarray:
+        """(B,) where the last token stands that has ids, counted from 1; 0 where none has."""
+        used = (self.task.positions(prompts, slots) != 0).any(2)  # (B, T + slots)
+        return np.where(used.any(1), used.shape[1] - used[:, ::-1].argmax(1), 0)
 
     @cached_property
     def _longest(self) -> int:

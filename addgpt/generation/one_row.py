@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from addgpt.model.gpt import GPT, Attention, Block
+from addgpt.model.hooks import has_hooks
 from addgpt.model.kv_cache import LocalCache
 
 AHEAD = 1 << 11  # tokens whose positions are computed together
@@ -27,12 +28,11 @@ def can_step(model: torch.nn.Module) -> bool:
     if type(model) is not GPT or not model.config.plain or not model.config.local:
         return False
     c, first = model.config, next(model.parameters())
-    listens = any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
     usual = c.depth == 1 and c.norm in ("plain", "none") and c.hidden and c.activation == "relu2"
     usual = usual and c.qk_norm and not {"rotary", "rotary2"} & {c.position, *c.scheme}
     usual = usual and not (c.dropout and model.training)
     there = first.device.type == "cpu" and first.dtype == torch.float32
-    return bool(usual and there and not listens and not torch.is_autocast_enabled("cpu"))
+    return bool(usual and there and not has_hooks(model) and not torch.is_autocast_enabled("cpu"))
 
 
 def greedy(step: Step, logits: np.ndarray) -> Iterator[tuple[int, float]]:

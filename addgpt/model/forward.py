@@ -12,6 +12,8 @@ from torch import Tensor
 
 from addgpt.config.architectures import ModelConfig
 from addgpt.model.build import Model, cache_of
+from addgpt.model.distinct import context_logits, sees_contexts
+from addgpt.model.gpt import GPT
 from addgpt.model.kv_cache import LocalCache
 from addgpt.task import Batch
 
@@ -19,6 +21,8 @@ from addgpt.task import Batch
 TOKENS_AT_ONCE = 1 << 15
 PAIRS_AT_ONCE = 1 << 24
 CPU_TOKENS_AT_ONCE = 1 << 12  # on a CPU: its caches then hold what a block works on
+SAME = 32  # times as many, where each context is worked on once: more of them are alike
+FEW_TOKENS = 512  # of which it does not pay to look for those with the same context
 NARROW_BELOW = 0.7  # share of scored places below which only their logits are computed
 
 
@@ -119,11 +123,29 @@ def all_hit(logits: torch.Tensor, targets: torch.Tensor) -> np.ndarray:
 def passes(model: Model, batch: Batch) -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor]]:
     """The rows of a batch in groups of bounded size: which they are, and `forward` of them."""
     on_cpu = next(model.parameters()).device.type == "cpu"
-    tokens = CPU_TOKENS_AT_ONCE if on_cpu else TOKENS_AT_ONCE
+    size = CPU_TOKENS_AT_ONCE if on_cpu else TOKENS_AT_ONCE
+    once = model if sees_contexts(model) else None
+    tokens = size if once is None else size * SAME
     for index in groups(model.config, batch, np.arange(len(batch)), tokens):
         rows = batch.rows(index)
-        long = model.config.local and rows.tokens.shape[1] > tokens
-        yield index, *(_in_pieces(model, rows, tokens) if long else forward(model, rows))
+        if model.config.local and rows.tokens.shape[1] > tokens:
+            yield index, *_in_pieces(model, rows, size)
+        elif once is not None and rows.tokens.size >= FEW_TOKENS:
+            yield index, *_by_context(once, rows, size)
+        else:
+            yield index, *forward(model, rows)
+
+
+def _by_context(model: GPT, batch: Batch, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """`forward` of the scored places alone, those of each row side by side."""
+    row, place = scored = batch.scored[:, 1:].nonzero()
+    ids = torch.from_numpy(batch.positions.astype(np.int64))
+    logits, which = context_logits(model, batch.tokens[:, :-1], ids, scored, size)
+    order = batch.scored[:, 1:].cumsum(1)[scored] - 1
+    shape = len(batch), int(order.max(initial=0)) + 1
+    contexts, targets = np.zeros(shape, np.int64), np.full(shape, -1)
+    contexts[row, order], targets[row, order] = which, batch.tokens[row, place + 1]
+    return logits[torch.from_numpy(contexts)], torch.from_numpy(targets)
 
 
 def _in_pieces(model: Model, batch: Batch, size: int) -> tuple[torch.Tensor, torch.Tensor]:

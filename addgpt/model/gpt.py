@@ -189,8 +189,12 @@ class GPT(nn.Module):
         x = self.through_blocks(x, self.context(slots, prompt), at)  # (B, S, C)
         if cache is not None:
             cache.used = slots.end
+        return self.logits(x)  # (B, S, vocab)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """(B, S, C) -> (B, S, vocab) after the last block."""
         head = self.token if self.head is None else self.head
-        return F.linear(self.norm(x), head.matrix(), self.unused)  # (B, S, vocab)
+        return F.linear(self.norm(x), head.matrix(), self.unused)
 
     def through_blocks(self, x: Tensor, context: AttentionContext, at: Tensor | None) -> Tensor:
         """(B, T, C) -> (B, S, C) through all blocks."""

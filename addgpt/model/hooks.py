@@ -56,6 +56,11 @@ def point_names(config: GPTConfig) -> list[str]:
     return [*names, "normed", "logits"]
 
 
+def has_hooks(model: nn.Module) -> bool:
+    """Whether somebody watches a module, so that each must be called as it stands."""
+    return any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
+
+
 @contextlib.contextmanager
 def watched(model: GPT, see: See) -> Iterator[None]:
     """While this is open, `see` is called with everything that passes a point of the model.

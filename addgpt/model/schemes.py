@@ -67,12 +67,19 @@ class Schemes(nn.ModuleDict):
         if layouts is None:
             return Slots(ids, index, start, cache, self.local.seen_keys(ids))
         first, which = layouts
-        few = ids[first]
-        known = self._effects(Slots(few, index, start, None, self.local.seen_by_layouts(few)))
+        known = self.effects(ids[first], index)
         if self.training and ids.shape[1] <= MASKED_BELOW:
             known = known.masked()
         known = known.of_rows(which)
         return Slots(ids, index, start, None, known.seen, known, which)
+
+    def effects(self, ids: Tensor, index: Tensor | None = None) -> Effects:
+        """What positions do to the tokens of rows with ids (U, T + 1, L), read from the first on,
+        where attention is local. `index` (T + 1,) in the text, unless it is 0, 1, 2, ..."""
+        assert self.local is not None
+        if index is None and self.reads_index:
+            index = torch.arange(ids.shape[1], device=ids.device)
+        return self._effects(Slots(ids, index, 0, None, self.local.seen_by_layouts(ids)))
 
     def _slots_ahead(self, cache: LocalCache, count: int) -> Slots:
         """Where the next tokens stand whose ids were planned, and what positions do to them."""
@@ -142,12 +149,19 @@ def distinct_rows(ids: Tensor) -> tuple[Tensor, Tensor] | None:
     """
     if ids.device.type != "cpu" or len(ids) < LIKELY:
         return None
-    rows = ids.flatten(1).numpy()
-    codes = rows @ _factors(rows.shape[1])
-    _, first, which = np.unique(codes, return_index=True, return_inverse=True)
-    if 2 * len(first) > len(rows) or (rows[first[which]] != rows).any():
+    first, which = first_and_which(ids.flatten(1).numpy())
+    if 2 * len(first) > len(ids):
         return None
     return torch.from_numpy(first), torch.from_numpy(which)
+
+
+def first_and_which(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where int64 rows (N, K) that differ first stand, (M,), and which of these each is, (N,)."""
+    codes = rows @ _factors(rows.shape[1])
+    _, first, which = np.unique(codes, return_index=True, return_inverse=True)
+    if (rows[first[which]] != rows).any():  # two have one code: all rows stand for themselves
+        first = which = np.arange(len(rows))
+    return first, which
 
 
 @functools.cache

@@ -353,8 +353,11 @@ class Arithmetic(Operation, LocalTrace):
 
     def _written(self, a, b, len_a, len_b) -> Batch:
         if len(a):
-            pairs = zip(repeat(self.op), zip(digits.to_int(a), digits.to_int(b), strict=True))
-            asked = np.fromiter(map(Problem._make, pairs), object, len(a))
+
+            def asked() -> np.ndarray:
+                pairs = zip(repeat(self.op), zip(digits.to_int(a), digits.to_int(b), strict=True))
+                return np.fromiter(map(Problem._make, pairs), object, len(a))
+
             return replace(self.write(a, b, len_a, len_b).batch(), problems=asked)
         levels = np.zeros((0, 1, LEVELS), np.int16)
         return Batch(np.zeros((0, 1), np.uint8), np.zeros((0, 1), bool), levels)

@@ -32,7 +32,7 @@ def chain_heavy(rng: np.random.Generator, a: np.ndarray, b: np.ndarray, borrow: 
     passing = a if borrow else 9 - a
     changed = np.where(chosen, passing, b).astype(np.int8)
     lengths = digits.length(b)
-    changed *= np.arange(b.shape[1]) < lengths[:, None]
+    changed *= digits.below(lengths, b.shape[1])
     same_length = digits.length(changed) == lengths
     return np.where(same_length[:, None], changed, b)
 
@@ -121,7 +121,7 @@ def _mostly_zero(rng: np.random.Generator, number: np.ndarray, lengths: np.ndarr
 
 def _is_mostly_zero(number: np.ndarray) -> np.ndarray:
     lengths = digits.length(number)
-    zeros = ((number == 0) & (np.arange(number.shape[1]) < lengths[:, None])).sum(1)
+    zeros = ((number == 0) & digits.below(lengths, number.shape[1])).sum(1)
     return 2 * zeros >= lengths
 
 

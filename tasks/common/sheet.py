@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from addgpt.task import Batch
+from tasks.common.digits import below
 from tasks.common.ids import ALPHABET
 
 END = "#"
@@ -200,14 +201,13 @@ class Sheet:
         written = self._spread([block.tokens for block in self._blocks], np.uint8)
         total = np.cumsum(used, dtype=np.int32).reshape(used.shape)  # over all rows
         first = np.concatenate([[0], total[:-1, -1]])
-        count = (total[:, -1] - first)[:, None]
-        prompt = (total[:, self._prompt_columns - 1] - first)[:, None]
+        count = total[:, -1] - first
+        prompt = total[:, self._prompt_columns - 1] - first
         size = int(count.max())
-        place = np.arange(size, dtype=np.int32)
-        before_end = place < count
+        before_end = below(count, size)
         tokens = np.full((self.rows, size), ALPHABET.index(END), np.uint8)
         tokens[before_end] = written.ravel().compress(used.ravel())
-        return Batch(tokens, before_end & (place >= prompt), self.positions(size))
+        return Batch(tokens, before_end & ~below(prompt, size), self.positions(size))
 
     def positions(self, size: int | None = None) -> np.ndarray:
         """(B, size, 3) ids of the slots; 0 beyond a row's last slot."""
@@ -265,12 +265,12 @@ def start(
     sheet = Sheet(*lengths, ids=ids, hints=hints)
     if begin is not None:
         sheet.symbol(np.array([[begin]]), Kind.OPERATOR)
-    place = np.arange(operands[0].shape[1])
+    width = operands[0].shape[1]
     for side in range(2):
         sheet.number(
             operands[side],
             kinds[side],
-            exists=place < lengths[side][:, None],
+            exists=below(lengths[side], width),
             col=cols[side],
             step=steps[side],
             most_significant_first=not reverse,
