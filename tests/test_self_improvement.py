@@ -110,24 +110,29 @@ def test_what_cannot_be_trained_leaves_no_folder(tmp_path):
     assert done.exit_code == 2 and "has no auxiliary loss" in done.stderr and not out.exists()
 
 
+@pytest.mark.parametrize("way", [1, -1])
 def test_what_is_agreed_on_is_learned_right_or_wrong_and_what_is_right_is_counted(
-    tmp_path, monkeypatch
+    tmp_path, monkeypatch, way
 ):
     """Three models that add right; two of them forget what a sum has beyond 999."""
 
+    def total_of(prompt):
+        return sum(int(number[::way]) for number in prompt.rstrip("=").split("+"))
+
     def answered(run, prompts):
-        sums = [sum(map(int, prompt.rstrip("=").split("+"))) for prompt in prompts]
         short = run.path.name != "model-0"
+        sums = map(total_of, prompts)
         return [str(total % 1000 if short else total)[::-1] for total in sums]
 
     monkeypatch.setattr(self_improvement, "_answered", answered)
     out = tmp_path / "a"
-    done = CliRunner().invoke(main, [*WORDS, "--models", "3", "--json", "--out", str(out)])
+    words = ["--models", "3", "--json", "--out", str(out), "--set", f"reverse_operands={way < 0}"]
+    done = CliRunner().invoke(main, WORDS + words)
     assert done.exit_code == 0, done.output
     own = [json.loads(line) for line in (out / "round-01/problems.jsonl").open()]
     own, right = [row for row in own if row["round"] == 1], 0
     for row in own:
-        total = sum(map(int, row["problem"].rstrip("=").split("+")))
+        total = total_of(row["problem"])
         assert row["answer"] == str(total % 1000)[::-1] and len(row["answer"]) > 1
         right += total < 1000
     assert 0 < right < len(own)

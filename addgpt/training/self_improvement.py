@@ -207,7 +207,9 @@ def _with_own(task: Graded, plan: Plan, number: int, runs: Sequence[Run]) -> lis
     kept = long_enough(voted, plan.shorter)
     had = {row["problem"] for row in rows}
     return rows + [
-        {"problem": p, "answer": a, "round": number} for p, a in kept.items() if p not in had
+        {"problem": p, "answer": a, "round": number, "right": answers(task, asked[p], a + task.end)}
+        for p, a in kept.items()
+        if p not in had
     ]
 
 
@@ -293,7 +295,7 @@ def _scores(
 ) -> list[dict[str, Any]]:
     """How the models of a round do at the longest problems they know, and at longer ones."""
     added = [row for row in rows if row["round"] == number and number]
-    right = sum(_is_right(task, row["problem"], row["answer"]) for row in added)
+    right = sum(row["right"] for row in added)
     most, found = int(getattr(task, "digits", 0)) + number, []
     for length in (most, most + 1):
         rng = np.random.default_rng((plan.seed, number, length))
@@ -309,10 +311,6 @@ def _scores(
                 "added_right": right, "digits": length, "n": len(asked), "right": hits,
             })  # fmt: skip
     return found
-
-
-def _is_right(task: Graded, prompt: str, answer: str) -> bool:
-    return answers(task, task.parse(prompt), answer + task.end)
 
 
 def _lines(rows: list[dict[str, Any]]) -> str:
