@@ -42,7 +42,7 @@ from addgpt.config.errors import UsageError
 @click.option(
     "--count", type=click.IntRange(100), default=5000, show_default=True, help="Problems a round."
 )
-@click.option("--first", type=click.IntRange(100), help="Problems of round 0 [as --count].")
+@click.option("--first", type=click.IntRange(100), help="Problems of round 0 [20 * count].")
 @click.option(
     "--steps", type=click.IntRange(1), help="Steps of each further round [a quarter of round 0's]."
 )

@@ -67,7 +67,7 @@ class Plan:
     agree          share of the models that must give the same answer
     shorter        digits by which an answer may be shorter than the longest to problems as long
     count          problems that are answered in a round
-    first          problems of round 0; 0: `count`
+    first          problems of round 0; 0: twenty times `count`
     tests          held-out problems of each length that is scored
     """
 
@@ -188,7 +188,9 @@ def _can_grow(task: Graded) -> bool:
 
 def _first(task: Graded, plan: Plan) -> list[dict[str, Any]]:
     """Right answers to problems as the task draws them."""
-    batch = task.batch(np.random.default_rng((plan.seed, 0)), plan.first or plan.count, "train")
+    batch = task.batch(
+        np.random.default_rng((plan.seed, 0)), plan.first or 20 * plan.count, "train"
+    )
     right = {prompt: work.removesuffix(task.end) for prompt, work in task.texts(batch)}
     return [{"problem": p, "answer": a, "round": 0} for p, a in right.items()]
 
