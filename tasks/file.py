@@ -57,7 +57,9 @@ class File(InOut):
             names = (columns.name("problem", record.fields), columns.name("answer", record.fields))
             problem, answer = (_line(record.fields.get(str(name))) for name in names)
             if record.fault or not problem or not answer:
-                what = record.fault or f"no {'answer' if problem else 'problem'}"
+                columns_found = f"columns: {', '.join(record.fields)}; --set columns names others"
+                what = f"no {'answer' if problem else 'problem'}; {columns_found}"
+                what = record.fault or what
                 raise UsageError(f"{path}, {record.where}: {what}")
             key = columns.name("group", [name for name in record.fields if name not in names])
             group = " ".join([*record.path, *([_line(record.fields[key])] if key else [])])

@@ -170,7 +170,7 @@ def test_a_file_of_problems_is_a_task_with_its_prompts_masked(write):
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ('{"problem": "x"}\n', "line 1: no answer"),
+        ('{"problem": "x"}\n', "line 1: no answer; columns: problem; --set columns names others"),
         (
             '{"problem": "x", "answer": "1"}\n{"problem": "x", "answer": "2"}\n',
             "stands above with another answer",

@@ -234,12 +234,14 @@ def test_answers_made_elsewhere_are_scored(tmp_path, monkeypatch):
 
 
 def test_answers_are_read_from_any_file_of_problems(tmp_path):
-    """Semicolons, other names, digits of a worked answer below a comment sign."""
+    """Semicolons, other names, a worked answer below a comment sign, equations, words."""
     (tmp_path / "a.csv").write_text('Question;Generated\n12+34;"So:\n#### 46"\n5+5;10\n')
     (tmp_path / "a.json").write_text('[{"problem": "12+34", "generated": 46}]')
-    found = [MadeElsewhere(tmp_path / name, ADD).answers for name in ("a.csv", "a.json")]
+    (tmp_path / "c.csv").write_text("problem,generated\n12+34=46,46\nWhat is 5 plus 5?,10\n")
+    names = ("a.csv", "a.json", "c.csv")
+    found = [MadeElsewhere(tmp_path / name, ADD).answers for name in names]
     one, other = ADD.parse("12+34"), ADD.parse("5+5")
-    assert found == [{one: "So:\n#### 46", other: "10"}, {one: "46"}]
+    assert found == [{one: "So:\n#### 46", other: "10"}, {one: "46"}, {one: "46", other: "10"}]
     assert read_reply(ADD, one, found[0][one], "last") == Answer(46)
     (tmp_path / "b.csv").write_text("problem,answer\n1+1,2\n")
     with pytest.raises(UsageError, match="line 2: found: problem, answer; valid: problem, gen"):

@@ -66,6 +66,7 @@ def test_help_names_every_command_and_imports_none():
     names = sorted(file.stem for file in (ROOT / "addgpt" / "cli").glob("[!_]*.py"))
     lines = done.stdout.partition("Commands:\n")[2].splitlines()[: len(names) - 1]
     assert [line.split()[0] for line in lines] == [name for name in names if name != "main"]
+    assert not [line for line in lines if line.endswith("...")]  # none is cut off on 80 columns
     assert all(len(line.split()) > 3 for line in lines)
 
 

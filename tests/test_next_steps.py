@@ -147,6 +147,18 @@ def test_the_terminal_says_how_much_of_the_loss_is_label_smoothing(tmp_path, cap
     assert "loss 0.7000 (with that of aux and supervise)" in capsys.readouterr().err
 
 
+def test_the_next_of_several_trainings_has_a_time_left_of_its_own(monkeypatch, capsys):
+    clock = iter([0, 100, 100, 102])  # seconds: the second training begins at 100
+    monkeypatch.setattr("addgpt.training.progress.time.monotonic", lambda: next(clock))
+    progress = TrainingProgress()
+    for step in (1, 10, 1, 2):
+        facts = {"step": step, "steps": 10, "loss": 0.7, "seconds": 1.0, "examples": 8}
+        progress(SimpleNamespace(**facts, contexts=0, validation={"step": step}))
+    first, _, again, second = capsys.readouterr().err.splitlines()
+    assert "ETA" not in first and "ETA" not in again
+    assert "ETA 0:00:08" in second  # 8 steps are left, and 2 took 2 s
+
+
 @pytest.mark.parametrize(("width", "shown"), [(40, False), (80, True), (140, True)])
 def test_a_narrow_terminal_shows_loss_and_exact_match(width, shown, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(width))

@@ -301,6 +301,15 @@ def test_damage_is_named_once_and_hides_nothing_else(results, capsys, file, cont
     assert len(shown.rows("Configuration")) == 2
 
 
+def test_a_run_without_scores_does_not_count_as_scored(tmp_path: Path) -> None:
+    for seed in (0, 1, 2):
+        write_run(tmp_path / f"seed{seed}", seed, seed)
+    (tmp_path / "seed2/eval.csv").unlink()
+    text = page(tmp_path).text
+    assert "in the worst of 2 runs" in text and "3 runs, 2 scored" in text
+    assert f"Not scored, and in no score below: {tmp_path / 'seed2'}" in text
+
+
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-1", "1e300"])
 def test_odd_numbers_in_a_log_are_drawn_or_left_out(tmp_path: Path, value: str) -> None:
     path = write_run(tmp_path / "run")

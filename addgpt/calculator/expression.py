@@ -40,6 +40,7 @@ PRECEDENCE = {
     "(": 0, "+": 1, "-": 1, "*": 2, "/": 2, "//": 2, "mod": 2, NEGATE: 3, "^": 4,
 }  # fmt: skip
 OPEN, CLOSE = "([{", ")]}"
+NO_NAMES = "names have values only at the prompt that `addgpt calc` opens"
 ASSIGNED = re.compile(r"\s*([A-Za-z][A-Za-z0-9_]*)\s*=(?=.*[^\s=?])")
 TIMES = re.compile("[xX][0-9]*")
 EXAMPLE = "type an expression such as 12*(34-5)"
@@ -353,8 +354,9 @@ class _Parser:
         if self.text[token.end :].lstrip()[:1] in OPEN and self.text[token.end :].strip():
             raise UsageError(f"there is no function {brief(word, 'characters')!r}; valid: {VALID}")
         if self.names is None:
-            where = "; names are for the prompt: addgpt calc without an expression"
-            raise UsageError(f"unknown word {brief(word, 'characters')!r}; valid: {VALID}{where}")
+            if word == "ans":
+                raise UsageError(NO_NAMES)
+            raise UsageError(f"unknown word {brief(word, 'characters')!r}; valid: {VALID}")
         close = difflib.get_close_matches(word, list(self.names), 3)
         shown = brief(word, "characters")
         hint = f"did you mean {' or '.join(close)}?" if close else f"{shown} = 12*3 gives one"
@@ -364,7 +366,7 @@ class _Parser:
 def _check_name(name: str, names: Iterable[str] | None) -> None:
     """Raise UsageError for a name that cannot be given a value."""
     if names is None:
-        raise UsageError("names are for the prompt: addgpt calc without an expression")
+        raise UsageError(NO_NAMES)
     if name == "ans":
         raise UsageError("'ans' is the last answer; choose another name")
     if TIMES.fullmatch(name) and name.lower() != "x":

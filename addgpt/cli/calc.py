@@ -40,7 +40,7 @@ def command(
     digits: int,
     exact: bool,
 ) -> None:
-    """Calculate with a model: + - * / // % ^ of whole numbers and decimals, and brackets.
+    """Calculate with a model: + - * / // % ^, decimals and brackets.
 
     Without an expression it opens a prompt, with names and settings; piped lines get one answer
     each. The model does each operation on whole numbers; Python places signs and points and checks

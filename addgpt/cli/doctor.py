@@ -47,6 +47,7 @@ def command(names: tuple[str, ...], results: Path, as_json: bool) -> None:
     else:
         advice = [f"{f.what}: {f.advice}" for f in found if f.advice]
         click.echo("\nWhat to do:")
-        for line in dict.fromkeys(advice or ["nothing; try: addgpt train --task add --digits 3"]):
+        fine = "nothing" if names else "nothing; try: addgpt train --task add --digits 3"
+        for line in dict.fromkeys(advice or [fine]):
             click.echo(f"  {line}")
     sys.exit(1 if any(finding.bad for finding in found) else 0)

@@ -70,12 +70,13 @@ def command(
     asked: dict,
     **options,
 ) -> None:
-    """Score runs: exact match by operand length, free-running greedy decoding.
+    """Score runs: exact match by operand length.
 
-    Writes eval.csv into each run folder; errors.csv, error_counts.csv and examples.csv, which say
-    why answers are wrong; and eval.json, which says how the run was scored and how many of the
-    problems training could have drawn: if any, the exit code is 1. A stored score is kept: that of
-    another --seed goes to eval-seed5.csv and so on, that on fewer problems to eval-quick.csv.
+    Decoding is greedy and free-running: a model reads what it wrote itself. Writes eval.csv into
+    each run folder; errors.csv, error_counts.csv and examples.csv, which say why answers are
+    wrong; and eval.json, which says how the run was scored and how many of the problems training
+    could have drawn: if any, the exit code is 1. A stored score is kept: that of another --seed
+    goes to eval-seed5.csv and so on, that on fewer problems to eval-quick.csv.
 
     A RUN is a run folder, a folder that holds runs, or a pattern such as 'results/add-*'. Several
     runs, say seeds of one recipe, get the same problems, and their median, worst and best are

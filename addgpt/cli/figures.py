@@ -13,7 +13,7 @@ from addgpt.cli.main import RESULTS, scores_folder
 @click.command("figures")
 @click.argument("results", default=RESULTS, type=click.Path(path_type=Path))
 def command(results: Path) -> None:
-    """Draw the figures of every run in a folder, into the run folders.
+    """Draw figures of runs, into their folders.
 
     RESULTS is a results folder, one run folder, or `calculator`, the shipped run, once `addgpt eval
     calculator` has scored it. Figures: the training curve, exact match by operand length and by

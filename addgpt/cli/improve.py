@@ -64,7 +64,7 @@ def command(
     pairs: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Let models teach themselves longer problems, a digit more in each round.
+    """Let models teach themselves longer problems, digit by digit.
 
     Round 0 learns right answers to problems of the task, as text. In each further round the models
     answer problems with one digit more; what enough of them agree on, and what is not too short,

@@ -56,7 +56,7 @@ def command(
     out: tuple[Path, ...],
     as_json: bool,
 ) -> None:
-    """Look inside a model: what each head attends to, and what each part does.
+    """Look inside a model: its heads, its parts, its activations.
 
     With a PROBLEM: for each token that was written, what each head attended to. --out page.html is
     a page to click through, with the work laid out as on paper; .png its picture; .npz all

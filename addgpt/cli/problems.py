@@ -31,7 +31,7 @@ def command(
     form: str,
     out: Path | None,
 ) -> None:
-    """Write problems of a task, with their answers, for other programs.
+    """Write problems and their answers for other programs.
 
     They are distinct, drawn as training draws but from the split: training never draws one of
     `test`. stderr has the digest of the set, by which a paper can name it: it depends on the

@@ -30,10 +30,11 @@ COLUMNS = ("recipe", "seed", "params", "seconds", "digits", "n", "correct", "far
     help="With --markdown: a CSV of what runs of the recipes reached.",
 )
 def command(name: str | None, as_json: bool, markdown: bool, measured: Path | None) -> None:
-    """List published recipes, or show all of one: what its paper reports and what differs here.
+    """List published recipes, or show all of one.
 
-    A recipe holds settings of a task, a model and its training under a name. Train it with
-    `addgpt train --recipe NAME`, with `--set` on top.
+    A recipe holds settings of a task, a model and its training under a name, and says what its
+    paper reports and what differs here. Train it with `addgpt train --recipe NAME`, with `--set` on
+    top.
 
     \b
     Example:

@@ -16,7 +16,7 @@ from addgpt.config.errors import UsageError
 @click.option("--out", type=click.Path(path_type=Path), default="report.html", show_default=True)
 @click.option("--date", default="", help="The date on the page [the newest file's].")
 def command(folder: Path, out: Path, date: str) -> None:
-    """Show all runs of a folder on one page: a single html file.
+    """Show all runs of a folder on one page, an html file.
 
     FOLDER holds runs, or is one; `calculator` is the shipped run, once `addgpt eval calculator` has
     scored it. Reference runs are left out if there are others. Unreadable files are named on the

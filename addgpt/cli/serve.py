@@ -16,7 +16,7 @@ from addgpt.config.errors import UsageError
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
 @click.option("--results", default=RESULTS, show_default=True, type=click.Path(path_type=Path))
 def command(run: str, api: bool, port: int, results: Path) -> None:
-    """The calculator as a page in your browser: watch the model write its work.
+    """Watch the calculator work in your browser.
 
     Digits are tinted by how sure the model was; choose one to see what each head attended to. A
     second tab shows the runs of the results folder while they train. For this machine alone: the

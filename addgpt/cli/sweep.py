@@ -22,7 +22,7 @@ from addgpt.config.errors import UsageError
 def command(
     grid_name: str, engine: str, workers: int | None, ray_address: str | None, dry_run: bool
 ) -> None:
-    """Train and score a grid of settings and seeds, several runs at a time.
+    """Train and score a grid of settings and seeds.
 
     GRID is a toml file, or the name of one that comes with addgpt. Ctrl-C saves; rerun the same
     command to resume. Finished runs are skipped, so a grid may grow; a run that fails does not stop

@@ -19,7 +19,7 @@ import click
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="An option of the task."
 )
 def command(name: str | None, new: str | None, settings: tuple[str, ...]) -> None:
-    """List the tasks and their options; begin one of your own, or check it.
+    """List the tasks; begin one of your own, or check it.
 
     --check draws problems as training and evaluation do, and lists what was checked: shapes,
     splits, position ids, traces against right answers. Exit code 1: there are faults, one a line;

@@ -76,7 +76,7 @@ def print_eval(console: Console, rows: Sequence[Row], options: Row | None = None
 def _grid_table(op: str, rows: Sequence[Row]) -> Table:
     lengths = sorted({row["len_b"] for row in rows})
     names = ("", *(f"b: {length}" for length in lengths))
-    title = f"{escape(operation(op))}: exact match in % by digits (Wilson 95 % interval)"
+    title = f"{escape(operation(op))}: exact match in % (95 % interval)"
     table = table_of(title, names, left=[""])
     for len_a in sorted({row["len_a"] for row in rows}):
         texts = []

@@ -64,6 +64,7 @@ class TrainingProgress:
         self.told = 0.0
         self.validated = -1
         self.began: tuple[int, float] | None = None
+        self.last = 0
 
     def __enter__(self) -> TrainingProgress:
         with contextlib.suppress(OSError):
@@ -86,7 +87,9 @@ class TrainingProgress:
 
     def _say(self, state: TrainState) -> None:
         now = time.monotonic()
-        first, since = self.began = self.began or (state.step - 1, now)
+        if self.began is None or state.step < self.last:  # of several trainings, the next one
+            self.began = (state.step - 1, now)
+        (first, since), self.last = self.began, state.step
         if self.bar:
             self.bar.update(
                 self.row, total=state.steps, completed=state.step, note=self._note(state)

@@ -101,6 +101,7 @@ def build(folder: str | Path, progress: Progress | None = None, date: str = "") 
 def _section(group: Group, drawings: Drawings) -> dict[str, Any]:
     """What the template shows of a group."""
     runs = [_run(run) for run in group.runs]
+    scored = [run for run in group.runs if len(run.evals) or len(run.losses)]
     common = _shared([run["protocol"] for run in runs])
     for run in runs:
         run["protocol"] = {k: v for k, v in run["protocol"].items() if k not in common}
@@ -115,6 +116,8 @@ def _section(group: Group, drawings: Drawings) -> dict[str, Any]:
         },
         "headline": numbers.headline(group),
         "losses": numbers.losses(group),
+        "scored": len(scored),
+        "missing": [str(run.path) for run in group.runs if scored and run not in scored],
         "unscored": _unscored(group),
         "figures": figures.draw(group, drawings),
         "strata": numbers.strata(group),

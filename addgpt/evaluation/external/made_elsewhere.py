@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +14,7 @@ from addgpt.config.errors import UsageError
 from addgpt.evaluation.external.questions import Asked, Question
 from addgpt.evaluation.external.replies import Replies, Reply
 from addgpt.evaluation.problem_files.records import Columns, records
+from addgpt.evaluation.problem_files.wording import spoken
 from addgpt.runs.files import RunError
 from addgpt.task import Batch, Graded, Problem
 
@@ -37,7 +39,7 @@ class MadeElsewhere:
                 what = record.fault or f"found: {', '.join(row)}; valid: problem, {GENERATED}"
                 raise UsageError(f"{where}: {what}")
             try:
-                problem, answer = task.parse(str(row[name])), str(row[GENERATED])
+                problem, answer = _problem(task, str(row[name])), str(row[GENERATED])
             except UsageError as error:
                 raise UsageError(f"{where}: {error}") from None
             if self.answers.setdefault(problem, answer) != answer:
@@ -59,6 +61,16 @@ class MadeElsewhere:
                     "choose another --out"
                 )
         replies.add(new)
+
+
+def _problem(task: Graded, text: str) -> Problem:
+    """The problem of a text, also of an equation or a question in words. Raises UsageError."""
+    try:
+        return task.parse(text)
+    except UsageError:
+        with contextlib.suppress(UsageError):
+            return task.parse(spoken(text).text)
+        raise
 
 
 def own_cells(task: Graded, replies: Replies) -> Iterator[Asked]:
