@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from typing import TextIO
 
 from addgpt.calculator.numbers import brief, number
-from addgpt.calculator.solver import Calculator, Solution, Step
+from addgpt.calculator.solver import Calculator, Solution, Step, no_collection
 
 CHUNK = 5_000  # piped lines that are solved together
 MAX_TOLD = 20  # wrong answers to piped lines
@@ -189,17 +187,6 @@ def notes(solution: Solution) -> list[str]:
     return out
 
 
-@contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """Without garbage collection, which takes a fifth of a run: there are many small objects, and
-    all of them stay."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
 def run_lines(
     calculator: Calculator,
     lines: Iterable[str],
@@ -213,7 +200,7 @@ def run_lines(
     tally = Tally()
     lines = iter(lines)
     while chunk := list(islice(lines, CHUNK)):
-        with _no_collection():
+        with no_collection():
             solved = calculator.solve_many(chunk)
         told = tally.wrong
         for line, solution in enumerate(solved, tally.lines + 1):
