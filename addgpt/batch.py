@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,8 @@ class _Problems:
         return found
 
     def __set__(self, batch: Batch, given: np.ndarray | Callable[[], np.ndarray]) -> None:
-        vars(batch)["problems"] = given
+        # cached: rows taken from a batch ask the same function, and need not keep the whole batch
+        vars(batch)["problems"] = functools.cache(given) if callable(given) else given
 
 
 def _no_problems() -> np.ndarray:
@@ -61,20 +63,25 @@ class Batch:
             return out
 
         parts = joined("tokens", pad), joined("scored", 0), joined("positions", 0)
-        return cls(*parts, np.concatenate([batch.problems for batch in batches]))
+        batches = tuple(batches)  # as they are now
+        return cls(*parts, lambda: np.concatenate([batch.problems for batch in batches]))
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.tokens, self.scored, self.positions, self.problems)
 
     def rows(self, index: Any) -> Batch:
         """Some of the rows, cut to the longest of them."""
         scored = self.scored[index]
         used = np.flatnonzero(scored.any(0))
         end = int(used[-1]) + 1 if len(used) else scored.shape[1]
-        ids = self.positions[index, :end]
+        ids, given = self.positions[index, :end], vars(self)["problems"]
 
         def problems() -> np.ndarray:
-            return self.problems[index] if len(self.problems) else self.problems
+            every = given() if callable(given) else given
+            return every[index] if len(every) else every
 
         return Batch(self.tokens[index, :end], scored[:, :end], ids, problems)
 

@@ -85,8 +85,10 @@ class File(InOut):
                 found[split].append(problem)
         for split, some in found.items():
             if not some:
+                short = self.train_up_to and split == "train"
                 raise UsageError(
                     f"{self.path} has no problems for {split}; it needs about 100 distinct ones"
+                    + f", some of up to train_up_to={self.train_up_to} characters" * bool(short)
                 )
         return found
 

@@ -163,6 +163,11 @@ def test_a_file_of_problems_is_a_task_with_its_prompts_masked(write):
     rows = {row["stratum"]: row["n"] for row in json.loads(shown)}
     held_out = splits["test"]
     assert rows == {g: sum(int(t[4:]) % 2 == k for t in held_out) for k, g in enumerate("ab")}
+    with pytest.raises(UsageError, match="for train; .* some of up to train_up_to=3 characters"):
+        load_task("file", options | {"train_up_to": 3}).by_split.keys()
+    write("more.jsonl", "".join(json.dumps(line) + "\n" for line in lines[:200]))
+    further = ["--init-from", "run", "--out", "further", "--set", "path=more.jsonl"]
+    run("train", *further, "--set", "steps=1", "--set", "eval_size=20")
     write("mine.jsonl", '{"q": "other", "a": "no"}\n')
     assert "has changed since the run began" in run("eval", "run", code=2).stderr
 

@@ -1,5 +1,8 @@
 """What a batch holds besides tokens: its problems, made when they are first asked for."""
 
+import gc
+import pickle
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -27,7 +30,25 @@ def test_problems_are_made_once_and_only_if_asked_for():
     assert len(Batch(*ROWS).problems) == len(Batch(*ROWS).rows([1]).problems) == 0
 
 
-@pytest.mark.parametrize("name", ["add", "sum"])
+def test_rows_do_not_keep_the_whole_batch():
+    """Thousands of single rows of large batches are kept while a certificate is worked for."""
+    batch = load_task("add", {}).batch(np.random.default_rng(0), 9, "train")
+    some, whole = batch.rows([3]), weakref.ref(batch.tokens)
+    problem = batch.rows([0, 3]).problems[1]
+    del batch
+    gc.collect()
+    assert whole() is None and some.problems.tolist() == [problem]
+
+
+def test_a_batch_can_be_pickled():
+    """As workers of a data loader do."""
+    batch = load_task("add", {}).batch(np.random.default_rng(0), 5, "train")
+    again = pickle.loads(pickle.dumps(batch))
+    assert again.problems.tolist() == batch.problems.tolist()
+    assert np.array_equal(again.positions, batch.positions)
+
+
+@pytest.mark.parametrize("name", ["add", "sum", "calc"])
 def test_training_makes_no_problems(name, monkeypatch):
     """A batch costs as much time again with them."""
 

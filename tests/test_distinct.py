@@ -82,6 +82,35 @@ def test_a_batch_is_judged_alike(judged, monkeypatch):
         np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-30)
 
 
+def test_nothing_scored_is_nothing_wrong(judged):
+    model, batch = judged
+    batch.scored[:] = False
+    total, right = loss_and_exact(model, batch)
+    assert total == 0 and right.all()
+
+
+def test_a_broken_weight_spoils_only_what_sees_it(judged):
+    """What stands where a slot sees fewer keys is a token that it sees, not any."""
+    model, batch = judged
+    usual = exact_chances(model, batch)[1]
+    with torch.no_grad():
+        model.token.weight[4] = torch.nan
+    spoiled, has = np.isnan(exact_chances(model, batch)[1]), (batch.tokens == 4).any(1)
+    assert not spoiled[~has].any() and spoiled.any() and np.isfinite(usual).all()
+
+
+def test_wide_models_take_fewer_tokens_at_once(judged, monkeypatch):
+    model, batch = judged  # of width 24
+    seen = []
+    monkeypatch.setattr(
+        passes, "context_logits", lambda *args: seen.append(args[1].size) or context_logits(*args)
+    )
+    for name, value in {"CPU_TOKENS_AT_ONCE": 256, "SAME_CHANNELS": 48, "FEW_TOKENS": 0}.items():
+        monkeypatch.setattr(passes, name, value)
+    loss_and_exact(model, batch)
+    assert 256 < max(seen) <= 512
+
+
 def test_contexts_are_fewer_than_slots():
     config = configure("add", {"digits": 3})
     batch = load_task("add", config.options).batch(np.random.default_rng(0), 2000, "train")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import math
 import re
 import shlex
@@ -21,7 +22,8 @@ from addgpt.model.forward import forward
 from addgpt.model.hooks import watched
 from addgpt.runs.checkpoint import weight_count
 from addgpt.runs.published import load_recipe
-from addgpt.runs.resolve import configure
+from addgpt.runs.resolve import configure, reconfigure
+from addgpt.runs.run import Run
 from addgpt.task_lookup import load_task
 from addgpt.training.loop import Loop, train
 from addgpt.training.supervision import DeepSupervision
@@ -177,6 +179,14 @@ def test_what_cannot_be_is_refused_in_one_line(words, message, tmp_path):
     done = CliRunner().invoke(main, ["train", "--out", str(out), *shlex.split(words)])
     assert done.exit_code == 2 and message in done.output and not out.exists()
     assert len(done.output.splitlines()) == 1
+
+
+def test_a_run_saved_with_a_weight_of_no_probes_stays_readable(toy_run):
+    run = toy_run(**PURE)
+    train = dataclasses.replace(run.config.train, supervise_weight=2.0)
+    run.reconfigure(dataclasses.replace(run.config, train=train))
+    assert Run(run.path).config.train == train
+    assert reconfigure(run.config, None, {"steps": "9"}).train.steps == 9
 
 
 def test_loop_raises_the_same(toy_run):

@@ -113,7 +113,9 @@ def _started(
     if task is None:
         if start is None:
             raise UsageError("--task is missing; `addgpt tasks` lists the tasks")
-        task, settings = start.task, start.options | settings
+        # The text or file that it learned may be another one now, or a longer one.
+        options = {name: value for name, value in start.options.items() if name != "sha256"}
+        task, settings = start.task, options | settings
     shape = start.model if start else None
     config = chosen.configure(task, settings, seed, command_line(), versions(), shape)
     check_trainable(config, world)

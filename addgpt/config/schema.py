@@ -108,8 +108,6 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
-        if not self.supervise and self.supervise_weight != 1:
-            raise UsageError("supervise_weight needs supervise, which says what probes predict")
 
 
 @dataclass(frozen=True)

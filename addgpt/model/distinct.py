@@ -79,7 +79,7 @@ def context_logits(
     layout = layouts.which[row]
     keys = layouts.seen[layout, place]  # (N, R)
     read = number[entry[row[:, None], keys.clip(0)]]
-    read[keys < 0] = 0  # any: the bias hides it
+    read = np.where(keys < 0, read[:, :1], read)  # any that is seen: the bias hides it
     contexts = np.column_stack((read, layouts.bias_of[layout, place]))
     first, which = first_and_which(contexts)
 

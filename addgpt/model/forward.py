@@ -22,6 +22,7 @@ TOKENS_AT_ONCE = 1 << 15
 PAIRS_AT_ONCE = 1 << 24
 CPU_TOKENS_AT_ONCE = 1 << 12  # on a CPU: its caches then hold what a block works on
 SAME = 32  # times as many, where each context is worked on once: more of them are alike
+SAME_CHANNELS = 1 << 11  # as many times the width of the model at most: what is added to each token
 FEW_TOKENS = 512  # of which it does not pay to look for those with the same context
 NARROW_BELOW = 0.7  # share of scored places below which only their logits are computed
 
@@ -125,12 +126,13 @@ def passes(model: Model, batch: Batch) -> Iterator[tuple[np.ndarray, torch.Tenso
     on_cpu = next(model.parameters()).device.type == "cpu"
     size = CPU_TOKENS_AT_ONCE if on_cpu else TOKENS_AT_ONCE
     once = model if sees_contexts(model) else None
-    tokens = size if once is None else size * SAME
+    same = 1 if once is None else max(1, min(SAME, SAME_CHANNELS // once.config.width))
+    tokens = size * same
     for index in groups(model.config, batch, np.arange(len(batch)), tokens):
         rows = batch.rows(index)
         if model.config.local and rows.tokens.shape[1] > tokens:
             yield index, *_in_pieces(model, rows, size)
-        elif once is not None and rows.tokens.size >= FEW_TOKENS:
+        elif once is not None and rows.tokens.size >= FEW_TOKENS and rows.scored[:, 1:].any():
             yield index, *_by_context(once, rows, size)
         else:
             yield index, *forward(model, rows)

@@ -91,7 +91,7 @@ def configure(
         where, _, attribute = built.architecture.rpartition(":")
         if is_file(where):
             built = replace(built, architecture=f"{lasting(where)}:{attribute}")
-    training = with_settings(TrainConfig(**trained(built.architecture, recipe.train)), train)
+    training = _training(TrainConfig(**trained(built.architecture, recipe.train)), train)
     return RunConfig(
         lasting(task_name),
         to_dict(task),
@@ -114,7 +114,7 @@ def reconfigure(
     wanted = load_task(config.task, config.options | _typed(task, options))
     if wanted != task or with_model_settings(config.model, model) != config.model:
         raise UsageError("a resumed run keeps its task and model; training settings may change")
-    new = replace(config, train=with_settings(config.train, train))
+    new = replace(config, train=_training(config.train, train))
     if curriculum(task, new.train.curriculum).longest > config.model.context:
         raise UsageError("curriculum: a stage has longer problems than the model was built for")
     if new.train.optimizer != config.train.optimizer:
@@ -124,6 +124,15 @@ def reconfigure(
         if new == config
         else replace(new, command="; ".join(filter(None, (config.command, command))))
     )
+
+
+def _training(base: TrainConfig, settings: Mapping[str, Any]) -> TrainConfig:
+    """Training settings with a person's on top. Raises UsageError for one without effect; a config
+    that was saved with such a one stays readable."""
+    found = with_settings(base, settings)
+    if "supervise_weight" in settings and not found.supervise and found.supervise_weight != 1:
+        raise UsageError("supervise_weight needs supervise, which says what probes predict")
+    return found
 
 
 def _typed(task: Task, options: dict[str, Any]) -> dict[str, Any]:
