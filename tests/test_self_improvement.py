@@ -51,11 +51,13 @@ def test_a_round_goes_on_where_it_was_stopped_and_knows_what_is_right(tmp_path):
         "0:train_up_to=4;1:train_up_to=0",
         "",
     ]
-    assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["round 0", "round 1"]
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == [
+        f"round {n}, 2 models" for n in (0, 1)
+    ]
     page = (Path(__file__).parents[1] / "docs/recipes.md").read_text(encoding="utf-8")
     shown = [line for line in page.splitlines() if line.startswith("round ")]
     said = done.stdout.replace(
-        "no answer was added: too few models agreed", shown[1][9:].partition(";")[0]
+        "no answer was added: too few models agreed", shown[1].partition(": ")[2].partition(";")[0]
     )
     told, wanted = (
         [re.sub(r"\d[\d.,]*", "0", x) for x in some] for some in (shown, said.splitlines())

@@ -89,7 +89,7 @@ def command(
         ids = {"level_position", "next_ids"} - given  # which text does not have
         settings = {key: value for key, value in settings.items() if key not in ids}
     if task is None:
-        raise UsageError("--task is missing; `addgpt tasks` lists the tasks")
+        raise UsageError("--task is missing, or --recipe; `addgpt tasks` lists the tasks")
     options, model, train = split_settings(task, settings)
     votes, sizes = (models, agree, shorter), (count, first or 0)
     plan = Plan(task, options, model | train, seed, rounds, steps or 0, *votes, *sizes)
@@ -120,4 +120,6 @@ def _tell(rows: list[dict[str, Any]]) -> None:
     for digits in dict.fromkeys(row["digits"] for row in rows):
         shares = [percent(r["right"], r["n"]) for r in rows if r["digits"] == digits]
         parts.append(f"{digits} digits {', '.join(shares)} %")
-    click.echo(f"round {first['round']}: {'; '.join(parts)}")
+    models = max(row["model"] for row in rows) + 1
+    which = f", {models} models" if models > 1 else ""
+    click.echo(f"round {first['round']}{which}: {'; '.join(parts)}")

@@ -112,7 +112,7 @@ def _started(
     start = Run(run_path(init_from)).config if init_from else None
     if task is None:
         if start is None:
-            raise UsageError("--task is missing; `addgpt tasks` lists the tasks")
+            raise UsageError("--task is missing, or --recipe; `addgpt tasks` lists the tasks")
         # The text or file that it learned may be another one now, or a longer one.
         options = {name: value for name, value in start.options.items() if name != "sha256"}
         task, settings = start.task, options | settings
