@@ -114,6 +114,9 @@ def test_an_endpoint_that_stays_broken_or_refuses_is_one_line(endpoint, tmp_path
     source, hits = endpoint(500)
     with pytest.raises(RunError, match="gives no reply to .*500.*rerun the same command"):
         ask_missing(client_of(source, concurrency=2), QUESTIONS, Replies(tmp_path))
+    with pytest.raises(RunError, match=r"2 requests .* of which the last failed \(500 .*"):
+        client = client_of(source, concurrency=1, max_requests=2)
+        ask_missing(client, QUESTIONS, Replies(tmp_path))
     source, hits = endpoint(401)
     with pytest.raises(RunError, match="refuses .*401"):
         ask_missing(client_of(source, concurrency=1), QUESTIONS, Replies(tmp_path))

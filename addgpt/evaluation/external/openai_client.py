@@ -53,6 +53,7 @@ class OpenAIClient:
             raise UsageError("api: needs the client: pip install 'addgpt[api]'") from None
         self.openai, self.how = openai, how
         self.concurrency, self.max_requests = concurrency, max_requests
+        self.failed = ""  # why the last request got no reply, if it got none
         self.first_wait = first_wait
         self.requests = 0
         self.lock, self.stop = threading.Lock(), threading.Event()
@@ -106,9 +107,10 @@ class OpenAIClient:
                 pause = min(2 * pause, LONGEST_WAIT)
             self._count()
             try:
-                return self._asked(question)
+                reply, self.failed = self._asked(question), ""
+                return reply
             except self.openai.APIStatusError as error:
-                told = f"{error.status_code} {_line(error)}"
+                self.failed = told = f"{error.status_code} {_line(error)}"
                 if self._adapted(error):
                     continue
                 if error.status_code not in (408, 409, 429) and error.status_code < 500:
@@ -119,7 +121,7 @@ class OpenAIClient:
                     break
                 pause = max(pause, _told_wait(error))
             except (self.openai.OpenAIError, ValueError, TypeError, AttributeError) as error:
-                told = f"{type(error).__name__}: {_line(error)}"
+                self.failed = told = f"{type(error).__name__}: {_line(error)}"
         if self.stop.is_set() and not told:
             raise RunError("stopped")
         raise RunError(
@@ -151,9 +153,10 @@ class OpenAIClient:
         """Count a request. Raises Spent if there were enough."""
         with self.lock:
             if self.max_requests is not None and self.requests >= self.max_requests:
+                last = f", of which the last failed ({self.failed})" if self.failed else ""
                 raise Spent(
-                    f"stopped after {self.requests:,} requests (--max-requests); the replies "
-                    "are kept: rerun the same command to resume"
+                    f"stopped after {self.requests:,} requests (--max-requests){last}; the "
+                    "replies are kept: rerun the same command to resume"
                 )
             self.requests += 1
 
