@@ -357,6 +357,12 @@ def test_training_may_begin_with_the_weights_of_another_text(tmp_path, prose, na
     result = CliRunner().invoke(main, [*start, *words])
     assert result.exit_code == 0, result.output
     assert "val loss" in result.stdout and "exact" not in result.stdout
+    assert "note:" not in result.stderr
+    other = ["--set", "block=2", "--set", "steps=1", "--set", f"corpus={prose}"]
+    told = CliRunner().invoke(main, [*start, *other, "--out", str(tmp_path / "asked")]).stderr
+    assert "note:" not in told
+    told = CliRunner().invoke(main, [*start, *other[2:], "--out", str(tmp_path / "not")]).stderr
+    assert "note: block=128, not 4 as in that run; --set block=4 keeps it" in told
     shapes = [Run(tmp_path / name).config.model for name in ("old", "new")]
     assert {(shape.layers, shape.width, shape.heads, shape.position) for shape in shapes} == {
         (shapes[0].layers, shapes[0].width, shapes[0].heads, shapes[0].position)

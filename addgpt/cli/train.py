@@ -119,9 +119,20 @@ def _started(
     shape = start.model if start else None
     config = chosen.configure(task, settings, seed, command_line(), versions(), shape)
     check_trainable(config, world)
-    if init_from:
+    if init_from and start:
         initial_weights(run_path(init_from), config)
+        _tell_other_options(start, config, settings)
     return Run.create(out or free_folder(config.task, config.options, seed), config).path
+
+
+def _tell_other_options(start, config, settings: dict) -> None:
+    """Say which whole numbers among the task's options are not as in the run that is gone on from,
+    unless they were asked for: a text's block falls back to the default."""
+    was = start.options if start.task == config.task else {}
+    for name, value in config.options.items():
+        if name not in settings and type(value) is int and was.get(name, value) != value:
+            note = f"{name}={value}, not {was[name]} as in that run"
+            click.echo(f"note: {note}; --set {name}={was[name]} keeps it", err=True)
 
 
 def _resumed(out: Path, task: str | None, settings: dict, previous: bool, world) -> None:
