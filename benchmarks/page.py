@@ -16,7 +16,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
 
 Speed, as ratios of runs interleaved in one process, so that a busy machine slows both sides alike.
-`make bench` measures all (`python -m benchmarks.run`, a quarter of an hour on two quiet cores) and
+`make bench` measures all (`python -m benchmarks.run`, ten minutes on two quiet cores) and
 appends a line a benchmark to `benchmarks/history.csv`; this page is made from that file by
 `python -m benchmarks.page`.
 
@@ -42,29 +42,24 @@ TAIL = """
 - **judged**: problems scored a second, against batches of 100 without a cache.
 - **alone**, **in a batch**: the shipped calculator, one expression at a time or many.
 
-Three things made rows of this run slow, and were mended after it, on the same day. Processor time,
-medians, each interleaved with what was before, or with its reference:
+Since the run before, of the same day:
 
-| benchmark | before | after | ratio to its reference after |
-|---|---|---|---|
-| 10,000 3-digit sums judged | 257 ms | 69 ms | 34.9 |
-| 3-digit additions in batches of 64,000 | 145 ms | 21 ms | 33.1 (tight loop), 0.18 (the least) |
-| 1,000 8-digit sums in a batch | 2,171 ms | 120 ms | |
-| 10,000 8-digit sums in a batch | | 1,643 ms | 31.1 (one by one, which took 8.5 ms each, now 5.1) |
+- *Judged* 30.7 times instead of 9.2: a slot of a model with one block of local attention depends
+  on what it sees alone, so each distinct context is worked on once (`addgpt/model/distinct.py`):
+  46,101 written slots of 10,000 sums have 14,035. Where contexts seldom come again, reading takes
+  longer: products by **window** 65,000 to 80,000 tokens a second instead of 83,000 to 96,000.
+- *Drawn* 34 times as fast as the tight loop instead of 11.8 at best: a batch makes the Python
+  objects of its problems when they are first asked for, which training never does.
+- *In a batch* 8,870 8-digit sums a second instead of 432: position ids of 120,000 slots had been
+  laid out for each problem longer than those of training, and the garbage collector looked at all
+  answers time and again. 20,000 mixed problems take 9.7 s instead of 97.
+- *Start to exit* 5.28 s instead of 6.25: what torch has loaded is not searched for garbage.
 
-- *Judged*: a slot of a model with one block of local attention depends on what it sees alone, so
-  each distinct context is worked on once (`addgpt/model/distinct.py`): 46,101 written slots of
-  those sums have 14,035. A third of the time goes to the MLP of these.
-- *Drawn*: a batch made the Python objects of its problems, which training never looks at. They are
-  made when first asked for.
-- *In a batch*: to see how long the work of a problem may get, position ids of 120,000 slots were
-  laid out for each that is longer than those of training.
-
-Aims not reached: 50 times the tight loop in drawing sums, 50 times with 8-digit sums in a batch, 13
-times from start to exit. A sum takes 0.33 microseconds to draw; 50 times the loop would leave 0.22.
-Random numbers and bytes alone take 0.06, the rest is some hundred passes of numpy over short rows,
-of which no single one stands out. Of the time of 10,000 sums in a batch, Python's garbage collector
-takes a third. The whole run took 17.3 minutes, with two seeds of each reference.
+Aims not reached: 50 times the tight loop in drawing sums, 50 times with 12-digit products and
+8-digit sums in a batch, 13 times from start to exit. A sum takes 0.32 microseconds to draw; 50
+times the loop would leave 0.21. Random numbers and bytes alone take 0.06, the rest is some hundred
+passes of numpy over short rows, of which no single one stands out. The whole run took 9.0 minutes,
+with one seed of each reference.
 
 Measured on 2026-11-22 and not in the file: `addgpt eval addgpt/pretrained/calculator`, 112,506
 problems of all cells and strata, 91 s.

@@ -1,4 +1,4 @@
-"""All benchmarks, one table. With --quick a smoke run; in full about twelve minutes.
+"""All benchmarks, one table. With --quick a smoke run; in full about ten minutes.
 
 python -m benchmarks.run
 
