@@ -95,12 +95,16 @@ def test_a_round_goes_on_where_it_was_stopped_and_knows_what_is_right(tmp_path):
     assert other.exit_code == 2 and "other settings (agree)" in other.stderr
     fewer = [*words, "--rounds", "0"]
     assert CliRunner().invoke(main, fewer).stdout == done.stdout.splitlines(keepends=True)[0]
+    refuses_damaged_files(tmp_path / "a", words)
+
+
+def refuses_damaged_files(folder, words):
     for file in ("plan.json", "round-00/scores.json", "round-00/problems.jsonl"):
-        path = tmp_path / "a" / file
+        path = folder / file
         whole = path.read_bytes()
         path.write_bytes(whole[:-9])
         if file.endswith("problems.jsonl"):  # read where a further round needs it
-            (tmp_path / "a/round-01/problems.jsonl").unlink()
+            (folder / "round-01/problems.jsonl").unlink()
         broken = CliRunner().invoke(main, words)
         assert broken.exit_code == 1 and f"{path} is damaged" in broken.stderr, broken.output
         path.write_bytes(whole)

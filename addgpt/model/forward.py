@@ -125,7 +125,9 @@ def passes(model: Model, batch: Batch) -> Iterator[tuple[np.ndarray, torch.Tenso
     """The rows of a batch in groups of bounded size: which they are, and `forward` of them."""
     on_cpu = next(model.parameters()).device.type == "cpu"
     size = CPU_TOKENS_AT_ONCE if on_cpu else TOKENS_AT_ONCE
-    once = model if sees_contexts(model) else None
+    # A single row in a window has few contexts twice: looking for them would take longer.
+    again = len(batch) > 1 or getattr(model.config, "attention", "") == "reads"
+    once = model if again and sees_contexts(model) else None
     same = 1 if once is None else max(1, min(SAME, SAME_CHANNELS // once.config.width))
     tokens = size * same
     for index in groups(model.config, batch, np.arange(len(batch)), tokens):
