@@ -1,4 +1,4 @@
-"""Each distinct context of a batch worked on once: the same logits as of every slot by itself."""
+"""A batch as one text of what is distinct in it: the same logits as of every slot by itself."""
 
 import numpy as np
 import pytest
@@ -6,11 +6,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from addgpt.batch import Batch
 from addgpt.model import forward as passes
 from addgpt.model import schemes
 from addgpt.model.build import build
 from addgpt.model.distinct import context_logits, sees_contexts
-from addgpt.model.forward import exact_chances, exact_rows, loss_and_exact, tensors
+from addgpt.model.forward import (
+    exact_chances,
+    exact_rows,
+    forward,
+    loss_and_exact,
+    next_token_loss,
+    scored_logits,
+    tensors,
+)
 from addgpt.runs.resolve import configure
 from addgpt.task_lookup import load_task
 
@@ -26,13 +35,13 @@ TASKS = [
 
 @st.composite
 def shapes(draw) -> dict:
-    """Any one block of local attention whose queries and keys are not rotated."""
+    """Any one block of local attention that knows positions by ids, without rotations."""
     ways = st.sampled_from(["learned", "relative", "none"])
     some = st.lists(st.integers(-1, 2), unique=True, max_size=3).map(tuple)
     shape = {name: draw(st.booleans()) for name in ("next_ids", "qk_norm", "content", "tied")}
     shape["level_position"] = draw(st.tuples(ways, ways, ways))
     shape["content"] |= "relative" not in shape["level_position"]
-    shape["position"] = draw(st.sampled_from(["none", "learned", "sinusoidal"]))
+    shape["position"] = "none"
     shape["norm_place"] = draw(st.sampled_from(["before", "after", "both"]))
     shape["share"] = draw(st.sampled_from(["none", "qk", "kv"])) if shape["content"] else "none"
     shape["kv_heads"] = draw(st.sampled_from([0, 1])) if shape["share"] == "none" else 0
@@ -55,6 +64,23 @@ def test_logits_of_contexts_are_those_of_the_slots(toy_model, shape, seed, size)
         usual = model(torch.from_numpy(tokens), ids)
         logits, which = context_logits(model, tokens, ids, slots, size)
     torch.testing.assert_close(logits[torch.from_numpy(which)], usual[slots])
+
+
+@settings(max_examples=25)
+@given(shapes(), st.integers(0, 99))
+def test_gradients_are_those_of_the_slots(toy_model, shape, seed):
+    model, rng = toy_model(**shape).double().train(), np.random.default_rng(seed)
+    ids = np.stack([rng.integers(0, n, (4, 10)) for n in LEVELS], -1)[rng.integers(0, 4, 20)]
+    scored = np.arange(10) >= rng.integers(1, 11, (20, 1))
+    batch = Batch(rng.integers(0, 3, (20, 10)), scored, ids)
+    found = []
+    for logits_of in (forward, scored_logits):
+        model.zero_grad()
+        next_token_loss(*logits_of(model, batch), smoothing=0.1, z_loss=0.1).backward()
+        gradients = {n: p.grad for n, p in model.named_parameters()}
+        found.append({n: torch.zeros(1) if g is None else g for n, g in gradients.items()})
+    assert scored_logits(model, batch)[0].shape[:2] == (1, batch.scored[:, 1:].sum())
+    torch.testing.assert_close(*found)
 
 
 @pytest.fixture(params=TASKS, ids=lambda param: f"{param[0]}-{param[1].get('trace', 'none')}")
@@ -155,6 +181,6 @@ def test_other_models_are_read_slot_by_slot(toy_model):
     for other in others:
         assert not sees_contexts(toy_model(**SHAPE | WINDOW | other)), other
     model = toy_model(**SHAPE | WINDOW)
-    assert not sees_contexts(torch.nn.Sequential(model)) and not sees_contexts(model.train())
-    model.eval().blocks[0].register_forward_hook(lambda *args: None)
+    assert not sees_contexts(torch.nn.Sequential(model))
+    model.blocks[0].register_forward_hook(lambda *args: None)
     assert not sees_contexts(model)

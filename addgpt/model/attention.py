@@ -18,6 +18,8 @@ from addgpt.model.kv_cache import Cache
 from addgpt.model.layers import gather, rows_at, softmax
 from addgpt.model.rotary import Angles, apply_rotary
 
+FEW_KEYS = 80  # of which all products with many queries take less than gathering those seen
+
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionContext:
@@ -189,7 +191,14 @@ def attend_few(
     query: Tensor, key: Tensor, value: Tensor, seen: Tensor, bias: Tensor, scale: float
 ) -> Tensor:
     """`attend`, but each query sees the keys at `seen` (B, S, R) alone; bias (B, 1 or H, S, R)."""
-    return _sum_few(few_logits(query, key, seen, bias, scale), value, seen)
+    groups = query.shape[1] // key.shape[1]
+    few = len(query) == 1 and FEW_KEYS >= key.shape[2] < query.shape[2]  # as in distinct.py
+    if not (few and value.isfinite().all()):  # what a query does not see must not reach it
+        return _sum_few(few_logits(query, key, seen, bias, scale), value, seen)
+    key, value = (x.repeat_interleave(groups, 1) if groups > 1 else x for x in (key, value))
+    at = seen[:, None].expand(-1, query.shape[1], -1, -1)
+    weights = softmax((query @ key.mT).gather(3, at) * scale + bias.to(query.dtype))
+    return weights.new_zeros(*weights.shape[:3], key.shape[2]).scatter_add(3, at, weights) @ value
 
 
 def few_logits(query: Tensor, key: Tensor, seen: Tensor, bias: Tensor, scale: float) -> Tensor:

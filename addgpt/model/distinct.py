@@ -1,9 +1,10 @@
-"""What a model says in each distinct context of a batch, worked out once.
+"""All rows of a batch as one text that holds each token, with what its place adds to it, once.
 
 With one block of local attention, the logits of a slot depend only on the tokens that it sees and
-on what positions do to these (certificates rest on the same). Many slots see the same: 10,000 sums
-of three digits have 46,000 written slots, but 14,000 contexts. So all rows are read as one text
-that holds each token, with what its place adds to it, once; a context is one query of that text.
+on what positions do to these (certificates rest on the same). So a slot is one query of that text.
+In training keys and values are made of its entries alone: of 54 for the 1,536 tokens of 128 sums of
+three digits. Where there is nothing to learn, slots that see the same are worked on once, too:
+10,000 such sums have 46,000 written slots, but 14,000 contexts.
 
 Shapes: B rows, T tokens, C channels, H heads; U layouts: the different rows of ids; E entries of
 the text, N slots, M contexts, R keys that are seen at most, V tokens of the vocabulary.
@@ -20,7 +21,9 @@ from torch import Tensor
 from addgpt.model.attention import AttentionContext
 from addgpt.model.gpt import GPT, Block
 from addgpt.model.hooks import has_hooks
+from addgpt.model.layers import rows_at
 from addgpt.model.local import LocalAttention
+from addgpt.model.positions import Slots
 from addgpt.model.schemes import distinct_rows, first_and_which
 from addgpt.model.variants import BLOCKS, attention_of
 
@@ -31,29 +34,45 @@ def sees_contexts(model: torch.nn.Module) -> TypeGuard[GPT]:
     """Whether a slot's logits depend on its context alone, and nobody watches the modules."""
     if type(model) is not GPT or not model.config.local or model.config.depth > 1:
         return False
-    c, block = model.config, cast(Block, model.blocks[0])
+    c, block, positions = model.config, cast(Block, model.blocks[0]), model.positions
     known = type(block) is BLOCKS[c.norm_place] and type(block.attention) is attention_of(c)
-    known = known and isinstance(model.positions.local, LocalAttention)
-    rotated = {"rotary", "rotary2"} & {c.position, *c.scheme}  # by places that seldom come again
+    known = known and isinstance(positions.local, LocalAttention)
+    by_place = positions.reads_index or "rotary" in positions  # places seldom come again
     on_cpu = model.token.rows().device.type == "cpu"  # elsewhere sorting takes longer than products
-    return bool(known and on_cpu and not rotated and not model.training and not has_hooks(model))
+    return known and on_cpu and not by_place and not has_hooks(model)
 
 
-class _Layouts(NamedTuple):
-    """What positions do to the tokens of a batch, as numbers of what is distinct.
+class _Text(NamedTuple):
+    """The text of a batch, and some slots as its queries.
 
-    which     (B,) layout of each row
-    seen      (U, T, R) keys that each token sees, its own first; negative: fewer
-    added     (A, C) what is added to embeddings;           added_of  (U, T) which of them
-    bias      (Q, 1 or H, R) what is added to the products;  bias_of   (U, T)
+    x     (1, E, C) embeddings
+    read  (N, R) entries that each slot sees, its own first
+    bias  (U T, 1 or H, R) what is added to the products of queries and keys;  at  (N,) whose is
+          which
     """
 
-    which: np.ndarray
-    seen: np.ndarray
-    added: Tensor
-    added_of: np.ndarray
+    x: Tensor
+    read: np.ndarray
     bias: Tensor
-    bias_of: np.ndarray
+    at: np.ndarray
+
+    def logits(self, model: GPT, read: Tensor, bias: Tensor) -> Tensor:
+        """(M, V) of queries that see entries (M, R), their biases (M, 1 or H, R)."""
+        seen, entries = read[None], self.x.shape[1]
+        bias = bias.transpose(0, 1)[None]
+        context = AttentionContext(
+            start=0, key_count=entries, places=seen[:, :, 0], bias=bias, seen=seen
+        )
+        return model.logits(model.blocks[0](self.x, context))[0]
+
+
+def slot_logits(
+    model: GPT, tokens: np.ndarray, ids: Tensor, slots: tuple[np.ndarray, ...]
+) -> Tensor:
+    """(N, V) logits of slots, with gradients. Arguments as of `context_logits`."""
+    text = _text(model, tokens, ids, slots)
+    bias = rows_at(text.bias, torch.from_numpy(text.at))
+    return text.logits(model, torch.from_numpy(text.read), bias)
 
 
 def context_logits(
@@ -70,45 +89,40 @@ def context_logits(
     Returns:
         (M, V) logits, and (N,) which of these are whose.
     """
-    layouts, vocab = _layouts(model, ids), model.config.vocab
-    entry = layouts.added_of[layouts.which] * vocab + tokens  # (B, T)
-    count = np.bincount(entry.ravel(), minlength=len(layouts.added) * vocab)
+    text = _text(model, tokens, ids, slots)
+    numbers = text.bias.flatten(1).contiguous()
+    rows, same = first_and_which(numbers.view(BITS[numbers.dtype.itemsize]).long().numpy())
+    contexts = np.column_stack((text.read, rows[same[text.at]]))
+    first, which = first_and_which(contexts)
+    parts = torch.from_numpy(contexts[first]).split(size)
+    logits = [text.logits(model, part[:, :-1], text.bias[part[:, -1]]) for part in parts]
+    return torch.cat(logits), which
+
+
+def _text(model: GPT, tokens: np.ndarray, ids: Tensor, slots: tuple[np.ndarray, ...]) -> _Text:
+    every = torch.arange(len(ids))
+    first, of_row = distinct_rows(ids) or (every, every)
+    positions, layouts, (row, place) = model.positions, ids[first], slots
+    assert positions.local is not None
+    seen = positions.local.seen_by_layouts(layouts)  # (U, T, R)
+    bias = positions.bias(Slots(layouts, None, 0, None, seen))
+    assert bias is not None
+    bias = bias.transpose(1, 2).flatten(0, 1)
+
+    # What a place adds to a token follows from ids of its own and of the next place.
+    pairs = torch.stack((layouts[:, :-1], layouts[:, 1:]), 2).flatten(0, 1)  # (U T, 2, L)
+    levels = positions.added_levels
+    kinds, kind = first_and_which(pairs[:, :, levels].flatten(1).numpy())
+    kind = kind.reshape(seen.shape[:2])
+
+    entry, vocab = kind[of_row.numpy()] * model.config.vocab + tokens, model.config.vocab  # (B, T)
+    count = np.bincount(entry.ravel(), minlength=len(kinds) * vocab)
     there = np.flatnonzero(count)  # (E,)
     number = (count > 0).cumsum() - 1
-    row, place = slots
-    layout = layouts.which[row]
-    keys = layouts.seen[layout, place]  # (N, R)
+    layout = of_row.numpy()[row]
+    keys = seen.numpy()[layout, place]  # (N, R)
     read = number[entry[row[:, None], keys.clip(0)]]
     read = np.where(keys < 0, read[:, :1], read)  # any that is seen: the bias hides it
-    contexts = np.column_stack((read, layouts.bias_of[layout, place]))
-    first, which = first_and_which(contexts)
-
-    added = layouts.added[torch.from_numpy(there // vocab)]
-    x = (model.token(torch.from_numpy(there % vocab)) + added)[None]  # (1, E, C)
-    parts = []
-    for part in torch.from_numpy(contexts[first]).split(size):
-        seen = part[None, :, :-1]  # (1, M, R)
-        bias = layouts.bias[part[:, -1]].transpose(0, 1)[None]  # (1, 1 or H, M, R)
-        context = AttentionContext(
-            start=0, key_count=len(there), places=seen[:, :, 0], bias=bias, seen=seen
-        )
-        parts.append(model.logits(model.blocks[0](x, context))[0])
-    return torch.cat(parts), which
-
-
-def _layouts(model: GPT, ids: Tensor) -> _Layouts:
-    every = torch.arange(len(ids))
-    first, which = distinct_rows(ids) or (every, every)
-    known = model.positions.effects(ids[first])
-    assert known.seen is not None
-    shape = known.seen.shape[:2]  # U, T
-    added = known.added.expand(shape[0], -1, -1).flatten(0, 1)
-    bias = known.bias.expand(shape[0], -1, -1, -1).transpose(1, 2).flatten(0, 1)
-    of: list[np.ndarray] = []
-    few: list[Tensor] = []
-    for table in (added, bias):
-        rows = table.flatten(1).contiguous().view(BITS[table.dtype.itemsize]).long().numpy()
-        places, numbers = first_and_which(rows)
-        few.append(table[torch.from_numpy(places)])
-        of.append(numbers.reshape(shape))
-    return _Layouts(which.numpy(), known.seen.numpy(), few[0], of[0], few[1], of[1])
+    x = model.token(torch.from_numpy(there % vocab)[:, None])  # (E, 1, C)
+    x = positions.embed(x, Slots(pairs[kinds[there // vocab]], None, 0))
+    return _Text(x.transpose(0, 1), read, bias, layout * seen.shape[1] + place)

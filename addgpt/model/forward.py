@@ -12,7 +12,7 @@ from torch import Tensor
 
 from addgpt.config.architectures import ModelConfig
 from addgpt.model.build import Model, cache_of
-from addgpt.model.distinct import context_logits, sees_contexts
+from addgpt.model.distinct import context_logits, sees_contexts, slot_logits
 from addgpt.model.gpt import GPT
 from addgpt.model.kv_cache import LocalCache
 from addgpt.task import Batch
@@ -41,6 +41,17 @@ def forward(model: Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         return model(tokens, ids, prompt=prompt), targets
     at = torch.from_numpy(places).to(tokens.device)
     return model(tokens, ids, at=at, prompt=prompt), targets.gather(1, at)
+
+
+def scored_logits(model: Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits and targets as of `forward`, for training: where attention is local in one block, of
+    the scored tokens alone, in one row."""
+    if not sees_contexts(model):
+        return forward(model, batch)
+    row, place = scored = batch.scored[:, 1:].nonzero()
+    ids = torch.from_numpy(batch.positions.astype(np.int64))
+    targets = torch.from_numpy(batch.tokens[row, place + 1].astype(np.int64))
+    return slot_logits(model, batch.tokens[:, :-1], ids, scored)[None], targets[None]
 
 
 def wanted_places(batch: Batch) -> np.ndarray | None:

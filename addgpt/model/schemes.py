@@ -43,6 +43,11 @@ class Schemes(nn.ModuleDict):
             if levels:
                 self[name] = cls(config, levels)
 
+    @property
+    def added_levels(self) -> list[int]:
+        """Levels of ids that add vectors to the embedding."""
+        return self["learned"].levels if "learned" in self else []  # type: ignore[return-value]
+
     def each(self) -> list[Scheme]:
         return list(self._modules.values())  # type: ignore[arg-type]
 

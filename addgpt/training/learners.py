@@ -14,7 +14,7 @@ from addgpt.config.schema import TrainConfig
 from addgpt.device import autocast
 from addgpt.model.baselines import Counts
 from addgpt.model.build import Model
-from addgpt.model.forward import forward, loss, next_token_loss
+from addgpt.model.forward import loss, next_token_loss, scored_logits
 from addgpt.runs.files import RunError
 from addgpt.task import Batch
 from addgpt.training import optim
@@ -76,7 +76,7 @@ class GradientLearner:
         count, total = max(1, int(batch.scored[:, 1:].sum())), 0.0
         for part in batches_of_like_length(self.world.shard(batch), self.settings.micro_batch):
             with autocast(self.device, self.dtype):
-                logits, targets = forward(self.model, part)
+                logits, targets = scored_logits(self.model, part)
             smoothing, z_loss = self.settings.label_smoothing, self.settings.z_loss
             value = next_token_loss(logits, targets, smoothing, z_loss) / count
             for auxiliary in self.auxiliary:

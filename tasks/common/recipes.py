@@ -8,7 +8,7 @@ def local_recipe(steps: int) -> Recipe:
     right already wanders (docs/log.md)."""
     recipe = traced_recipe(steps, True)
     local = {"layers": 1, "width": 96, "attention": "reads"}
-    return Recipe(recipe.model | local, recipe.train | {"label_smoothing": 0.1})
+    return Recipe(recipe.model | local, recipe.train | {"micro_batch": 16, "label_smoothing": 0.1})
 
 
 def traced_recipe(steps: int, long: bool) -> Recipe:
