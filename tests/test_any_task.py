@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 import addgpt
-from addgpt.calculator.solver import operators
+from addgpt.calculator.questions import operators
 from addgpt.cli.main import main
 from addgpt.config.errors import UsageError
 from addgpt.evaluation.check_task import check_task

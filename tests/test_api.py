@@ -302,7 +302,7 @@ def test_a_task_of_a_notebooks_cell_is_refused_with_what_to_do():
 
 
 def test_products_modulo_a_prime_are_no_products_of_a_calculator():
-    from addgpt.calculator.solver import operators
+    from addgpt.calculator.questions import operators
 
     class Modular(type(addgpt.load_task("mul"))):  # 7 * 3 is the same, 54321 * 678 is not
         def truth(self, problem):

@@ -6,12 +6,13 @@ returns its value. Whoever drives it decides who answers: the model, or Python f
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple, TypeVar
 
 from addgpt.calculator.numbers import Quotient, Value, number
 from addgpt.config.errors import UsageError
-from addgpt.task import MAX_DIGITS, TOO_LARGE, Answer, Problem
+from addgpt.task import MAX_DIGITS, TOO_LARGE, Answer, Graded, Problem, Task
 
 # An operation, and which of its operands are negative -> the problem on their absolute values:
 # the operation, whether they change places, and the sign of the result.
@@ -25,6 +26,9 @@ SIGNS = {
     ("-", True, False): ("+", False, -1),
     ("-", True, True): ("-", True, 1),
 }
+
+
+OPERATORS = "+-*/"  # that a model may have
 
 
 class Question(NamedTuple):
@@ -120,6 +124,24 @@ def apply(op: str, *operands: int) -> Answer:
     return Answer(
         quotient if (left < 0) == (right < 0) else -quotient, rest if left >= 0 else -rest
     )
+
+
+def operators(task: Task) -> str:
+    """Those of + - * / that a task has, and means as Python does."""
+    return "".join(op for op in OPERATORS if _can(task, op))
+
+
+def _can(task: Task, op: str) -> bool:
+    """Whether a task has the operation, and means by it what Python does, of large numbers too."""
+    if not isinstance(task, Graded):
+        return False
+    try:
+        means = task.truth(Problem(op, (7, 3))) == apply(op, 7, 3)
+    except UsageError:
+        return False
+    with contextlib.suppress(UsageError):  # a task may have no large ones
+        means = means and task.truth(Problem(op, (54321, 678))) == apply(op, 54321, 678)
+    return means
 
 
 def exactly(ask: Ask) -> Answer:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from addgpt.calculator.ask import Asker, Write, Written
 from addgpt.calculator.job import Job, Solution, Step
 from addgpt.calculator.numbers import Rules, Value
-from addgpt.calculator.questions import apply
+from addgpt.calculator.questions import operators
 from addgpt.config.errors import UsageError
 from addgpt.model.build import Model
 from addgpt.task import Explained, Graded, Problem, Task
@@ -25,7 +25,6 @@ __all__ = [
     "TokenWritten", "operators",
 ]  # fmt: skip
 
-OPERATORS = "+-*/"  # that a model may have
 FEW = 4  # questions of one expression that are decoded token by token
 
 
@@ -270,21 +269,3 @@ def no_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-def operators(task: Task) -> str:
-    """Those of + - * / that a task has, and means as Python does."""
-    return "".join(op for op in OPERATORS if _can(task, op))
-
-
-def _can(task: Task, op: str) -> bool:
-    """Whether a task has the operation, and means by it what Python does, of large numbers too."""
-    if not isinstance(task, Graded):
-        return False
-    try:
-        means = task.truth(Problem(op, (7, 3))) == apply(op, 7, 3)
-    except UsageError:
-        return False
-    with contextlib.suppress(UsageError):  # a task may have no large ones
-        means = means and task.truth(Problem(op, (54321, 678))) == apply(op, 54321, 678)
-    return means

@@ -205,7 +205,7 @@ def _score(validation: dict[str, Any], n: int) -> str:
 
 def _tell_next(run) -> None:
     """Print the next commands, and where figures go."""
-    from addgpt.calculator.solver import operators
+    from addgpt.calculator.questions import operators
     from addgpt.task import TextTask
 
     path, task = shlex.quote(str(run.path)), run.task()

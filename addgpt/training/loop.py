@@ -182,7 +182,8 @@ class Loop:
     def advance(self) -> None:
         """One training step."""
         began = time.perf_counter()
-        self.model.train()
+        if not self.model.training:  # to say so again takes a while
+            self.model.train()
         state, step = self.state, self.state.step
         rng = np.random.default_rng((self.config.seed, step, 0))
         seed_dropout(self.device, _dropout_seed(self.config.seed, step, self.world.rank))
