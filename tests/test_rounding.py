@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from addgpt.evaluation import ball, check_certificate
+from addgpt.evaluation import ball, check_certificate, check_weights
 from addgpt.evaluation.certificate import list_contexts, logits_in, margin, spaced
 from addgpt.evaluation.rounding import rounding_bound
 from addgpt.model.build import build
@@ -74,7 +74,7 @@ def checked(model, example, tokens):
     """The checker's logits and bounds."""
     weights = {name: x.double().numpy() for name, x in model.state_dict().items()}
     config = vars(model.config) | {"level_position": [*model.config.scheme]}
-    ids, after, near = example.ids, example.after, check_certificate.NEAR
+    ids, after, near = example.ids, example.after, check_weights.NEAR
     apart = np.where(ids == 0, 2 * near + 1, np.clip(after[-1] - ids, -near, near) + near)
     return check_certificate.logits(config, weights, tokens, apart, ids[:, -1], after[:, -1])
 

@@ -22,7 +22,7 @@ from addgpt.task import Explained, Graded, Problem, Task
 
 __all__ = [
     "Calculator", "Event", "Finished", "Rules", "Solution", "Step", "StepFinished", "StepStarted",
-    "TokenWritten", "operators",
+    "TokenWritten",
 ]  # fmt: skip
 
 FEW = 4  # questions of one expression that are decoded token by token

@@ -18,9 +18,8 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from addgpt.evaluation import ball
+from addgpt.evaluation.check_weights import NO_ID, biases_of, entry, rows_of
 
-NEAR, NO_PLACE = 4, 9  # of relative ids: the largest difference told apart, the entry of no id
-NO_ID = 1 << 15  # as a difference
 EPS = float(np.finfo(np.float32).eps)  # of the model's norms
 KNOWN: dict[str, list] = {
     "architecture": ["gpt"], "layers": [1], "loops": [1], "position": ["none"],
@@ -28,41 +27,6 @@ KNOWN: dict[str, list] = {
     "rank": [0], "embed_rank": [0], "kv_heads": [0], "next_ids": [True], "log_scale": [False],
     "activation": ["geglu", "relu2"], "attention": ["window", "reads"], "prefix": [False],
 }  # fmt: skip
-
-
-def rows_of(config: dict, w: dict, name: str) -> ball.Ball:
-    """(V, C) a row for each token; zeros for those that never occur."""
-    if f"{name}.weight" in w:
-        return ball.Ball(w[f"{name}.weight"], np.zeros_like(w[f"{name}.weight"]))
-    rows = ball.Ball(*np.zeros((2, config["vocab"], config["width"])))
-    points = config["arc"] if name == "token" else 0
-    if points:
-        radius, start, step = w["token.weight.arc"]
-        rows.value[:points, :2], rows.error[:points, :2] = ball.arc(points, radius, start, step)
-    used = config["used"] or range(config["vocab"])
-    rows.value[[v for v in used if v >= points]] = w[f"{name}.weight.rows"]
-    return rows
-
-
-def biases_of(config: dict, w: dict, levels: list[int]) -> np.ndarray:
-    """(levels, H, NO_PLACE + 1) biases of relative ids; no number where none is trained."""
-    table = w.get("positions.relative.table", np.zeros((0, 1, 1)))
-    if config.get("biases", "all") == "all":
-        return table
-    out, seen = np.full((len(levels), len(table), NO_PLACE + 1), np.nan), config["visible"]
-    if config["attention"] == "reads":  # of each: two kinds, then the differences on other levels
-        seen = [*zip(*seen, strict=True)][2:] + [()]
-    for level, one in zip(levels, out, strict=True):
-        trained = np.unique(entry(np.array(seen[level], int))) if seen[level] else np.arange(10)
-        if config["biases"] == "pinned":
-            one[:, trained[-1]], trained = 0, trained[:-1]
-        one[:, trained], table = table[:, : len(trained)], table[:, len(trained) :]
-    return out
-
-
-def entry(apart: np.ndarray) -> np.ndarray:
-    """Which bias is that of a difference of ids; the largest one stands for no id."""
-    return np.where(apart == NO_ID, NO_PLACE, np.clip(apart, -NEAR, NEAR) + NEAR)
 
 
 def logits(config: dict, w: dict, tokens, apart, own, after) -> ball.Ball:
