@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from addgpt.batch import Batch
+from addgpt.export.onnx import Exported, any_size, inputs
 from addgpt.model import forward as passes
 from addgpt.model import schemes
 from addgpt.model.build import build
@@ -148,6 +149,25 @@ def test_contexts_are_fewer_than_slots():
     assert len(logits) < len(which) / 2
 
 
+def test_passes_in_bfloat16_have_few_sizes(judged, monkeypatch):
+    model, batch = judged
+    with torch.autocast("cpu", torch.bfloat16):
+        logits, targets = scored_logits(model.float(), batch)
+    scored = int(batch.scored[:, 1:].sum())
+    assert logits.shape[1] % 64 == 0 and 0 <= logits.shape[1] - scored < 64
+    assert (targets >= 0).sum() == scored and (targets[0, scored:] == -1).all()
+    exact = scored_logits(model, batch)[0]
+    torch.testing.assert_close(logits[:, :scored].float(), exact, rtol=0.1, atol=0.1)
+
+
+def test_nothing_scored_teaches_nothing(judged):
+    model, batch = judged
+    batch.scored[:] = False
+    loss = next_token_loss(*scored_logits(model, batch))
+    loss.backward()
+    assert loss == 0
+
+
 def test_verdicts_do_not_depend_on_the_rows_beside(judged, monkeypatch):
     model, batch = judged
     monkeypatch.setattr(passes, "FEW_TOKENS", 0)
@@ -172,6 +192,17 @@ def test_rows_with_one_code_stand_for_themselves(judged, monkeypatch):
     assert ours[0] == pytest.approx(usual[0]) and ours[1].tolist() == usual[1].tolist()
 
 
+def test_exported_programs_keep_their_sizes_free(judged):
+    """What ONNX files are made from, also where nothing of ONNX is installed."""
+    model, batch = judged
+    given = inputs(model, batch.rows(np.arange(8)))
+    ours = model(given["tokens"], given["ids"])
+    sizes, asked = any_size(given), tuple(given.values())
+    program = torch.export.export(Exported(model), asked, dynamic_shapes=sizes, strict=False)
+    less = [x[:3, :-1].contiguous() for x in asked]
+    torch.testing.assert_close(program.module()(*less), ours[:3, :-1])
+
+
 def test_other_models_are_read_slot_by_slot(toy_model):
     assert sees_contexts(toy_model(**SHAPE | WINDOW))
     others = (
@@ -182,5 +213,8 @@ def test_other_models_are_read_slot_by_slot(toy_model):
         assert not sees_contexts(toy_model(**SHAPE | WINDOW | other)), other
     model = toy_model(**SHAPE | WINDOW)
     assert not sees_contexts(torch.nn.Sequential(model))
-    model.blocks[0].register_forward_hook(lambda *args: None)
-    assert not sees_contexts(model)
+    for watch in ("register_forward_hook", "register_full_backward_hook"):
+        hook = getattr(model.blocks[0], watch)(lambda *args: None)
+        assert not sees_contexts(model)
+        hook.remove()
+    assert sees_contexts(model)

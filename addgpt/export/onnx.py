@@ -134,12 +134,16 @@ def _of_onnxruntime(
         raise UsageError(f"onnxruntime cannot run what torch exported: {reason}") from None
 
 
-def _write(model: Model, given: dict[str, Tensor], path: Path) -> None:
+def any_size(given: dict[str, Tensor]) -> tuple[dict[int, Any], ...]:
+    """Which sizes of the inputs are free, as `torch.export` is told."""
     dim = torch.export.Dim
     rows, length, few = dim("B", min=2), dim("T", min=2), dim("R", min=2)
-    axes: dict[str, Any] = {"tokens": {0: rows, 1: length}, "ids": {0: rows, 1: length + 1}}
-    if "seen" in given:
-        axes["seen"] = {0: rows, 1: length, 2: few}
+    axes = {"tokens": {0: rows, 1: length}, "ids": {0: rows, 1: length + 1}}
+    axes["seen"] = {0: rows, 1: length, 2: few}
+    return tuple(axes[name] for name in given)
+
+
+def _write(model: Model, given: dict[str, Tensor], path: Path) -> None:
     # The fused kernel lays its output out otherwise than what takes its place: a view would fail.
     with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -152,7 +156,7 @@ def _write(model: Model, given: dict[str, Tensor], path: Path) -> None:
                 str(path),
                 input_names=list(given),
                 output_names=["logits"],
-                dynamic_shapes=tuple(axes.values()),
+                dynamic_shapes=any_size(given),
                 dynamo=True,
                 external_data=False,
                 verbose=False,

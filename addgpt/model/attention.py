@@ -191,14 +191,16 @@ def attend_few(
     query: Tensor, key: Tensor, value: Tensor, seen: Tensor, bias: Tensor, scale: float
 ) -> Tensor:
     """`attend`, but each query sees the keys at `seen` (B, S, R) alone; bias (B, 1 or H, S, R)."""
-    groups = query.shape[1] // key.shape[1]
-    few = len(query) == 1 and FEW_KEYS >= key.shape[2] < query.shape[2]  # as in distinct.py
-    if not (few and value.isfinite().all()):  # what a query does not see must not reach it
+    rows, heads, count, _ = query.shape
+    groups, keys = heads // key.shape[1], key.shape[2]
+    # One row with more queries than keys: a batch as one text (distinct.py). What a query does not
+    # see must not reach it, as a value that is no number would.
+    if not (rows == 1 and FEW_KEYS >= keys < count and value.isfinite().all()):
         return _sum_few(few_logits(query, key, seen, bias, scale), value, seen)
     key, value = (x.repeat_interleave(groups, 1) if groups > 1 else x for x in (key, value))
-    at = seen[:, None].expand(-1, query.shape[1], -1, -1)
+    at = seen[:, None].expand(-1, heads, -1, -1)
     weights = softmax((query @ key.mT).gather(3, at) * scale + bias.to(query.dtype))
-    return weights.new_zeros(*weights.shape[:3], key.shape[2]).scatter_add(3, at, weights) @ value
+    return weights.new_zeros(1, heads, count, keys).scatter_add(3, at, weights) @ value
 
 
 def few_logits(query: Tensor, key: Tensor, seen: Tensor, bias: Tensor, scale: float) -> Tensor:

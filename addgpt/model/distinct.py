@@ -105,21 +105,23 @@ def _text(model: GPT, tokens: np.ndarray, ids: Tensor, slots: tuple[np.ndarray, 
     positions, layouts, (row, place) = model.positions, ids[first], slots
     assert positions.local is not None
     seen = positions.local.seen_by_layouts(layouts)  # (U, T, R)
+    layout = of_row.numpy()[row]
+    most = int((seen.numpy()[layout, place] >= 0).sum(1).max(initial=1))  # that these slots see
+    seen = seen[:, :, :most]
     bias = positions.bias(Slots(layouts, None, 0, None, seen))
     assert bias is not None
     bias = bias.transpose(1, 2).flatten(0, 1)
 
-    # What a place adds to a token follows from ids of its own and of the next place.
+    # What a place adds to a token follows from ids of its own, and maybe of the next place.
     pairs = torch.stack((layouts[:, :-1], layouts[:, 1:]), 2).flatten(0, 1)  # (U T, 2, L)
-    levels = positions.added_levels
-    kinds, kind = first_and_which(pairs[:, :, levels].flatten(1).numpy())
+    adding = pairs[:, : 1 + model.config.next_ids, positions.added_levels]
+    kinds, kind = first_and_which(adding.flatten(1).numpy())
     kind = kind.reshape(seen.shape[:2])
 
     entry, vocab = kind[of_row.numpy()] * model.config.vocab + tokens, model.config.vocab  # (B, T)
     count = np.bincount(entry.ravel(), minlength=len(kinds) * vocab)
     there = np.flatnonzero(count)  # (E,)
     number = (count > 0).cumsum() - 1
-    layout = of_row.numpy()[row]
     keys = seen.numpy()[layout, place]  # (N, R)
     read = number[entry[row[:, None], keys.clip(0)]]
     read = np.where(keys < 0, read[:, :1], read)  # any that is seen: the bias hides it

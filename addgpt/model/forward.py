@@ -24,6 +24,7 @@ CPU_TOKENS_AT_ONCE = 1 << 12  # on a CPU: its caches then hold what a block work
 SAME = 32  # times as many, where each context is worked on once: more of them are alike
 SAME_CHANNELS = 1 << 11  # as many times the width of the model at most: what is added to each token
 FEW_TOKENS = 512  # of which it does not pay to look for those with the same context
+PADDED = 64  # slots of a pass in bfloat16 are a multiple of this
 NARROW_BELOW = 0.7  # share of scored places below which only their logits are computed
 
 
@@ -46,12 +47,17 @@ def forward(model: Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
 def scored_logits(model: Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits and targets as of `forward`, for training: where attention is local in one block, of
     the scored tokens alone, in one row."""
-    if not sees_contexts(model):
+    row, place = batch.scored[:, 1:].nonzero()
+    if not len(row) or not sees_contexts(model):
         return forward(model, batch)
-    row, place = scored = batch.scored[:, 1:].nonzero()
+    targets = batch.tokens[row, place + 1].astype(np.int64)
+    if torch.is_autocast_enabled("cpu"):  # a new number of slots would have new kernels made
+        more = -len(row) % PADDED
+        row, place = (np.pad(x, (0, more), "edge") for x in (row, place))
+        targets = np.pad(targets, (0, more), constant_values=-1)
     ids = torch.from_numpy(batch.positions.astype(np.int64))
-    targets = torch.from_numpy(batch.tokens[row, place + 1].astype(np.int64))
-    return slot_logits(model, batch.tokens[:, :-1], ids, scored)[None], targets[None]
+    logits = slot_logits(model, batch.tokens[:, :-1], ids, (row, place))
+    return logits[None], torch.from_numpy(targets)[None]
 
 
 def wanted_places(batch: Batch) -> np.ndarray | None:

@@ -58,7 +58,8 @@ def point_names(config: GPTConfig) -> list[str]:
 
 def has_hooks(model: nn.Module) -> bool:
     """Whether somebody watches a module, so that each must be called as it stands."""
-    return any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(part, kind) for part in model.modules() for kind in kinds)
 
 
 @contextlib.contextmanager

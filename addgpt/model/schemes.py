@@ -24,7 +24,7 @@ ID_SCHEMES: dict[str, tuple[Any, tuple[str, ...]]] = {
 
 
 LIKELY = 16  # rows among which some are likely to be alike
-MASKED_BELOW = 32  # slots up to which training masks keys instead of gathering those that are seen
+MASKED_BELOW = 32  # slots up to which training masks keys, where it does not go by distinct.py
 AHEAD = 1 << 11  # tokens of all rows whose positions are computed together while decoding
 
 
@@ -72,19 +72,12 @@ class Schemes(nn.ModuleDict):
         if layouts is None:
             return Slots(ids, index, start, cache, self.local.seen_keys(ids))
         first, which = layouts
-        known = self.effects(ids[first], index)
+        seen = self.local.seen_by_layouts(ids[first])
+        known = self._effects(Slots(ids[first], index, 0, None, seen))
         if self.training and ids.shape[1] <= MASKED_BELOW:
             known = known.masked()
         known = known.of_rows(which)
         return Slots(ids, index, start, None, known.seen, known, which)
-
-    def effects(self, ids: Tensor, index: Tensor | None = None) -> Effects:
-        """What positions do to the tokens of rows with ids (U, T + 1, L), read from the first on,
-        where attention is local. `index` (T + 1,) in the text, unless it is 0, 1, 2, ..."""
-        assert self.local is not None
-        if index is None and self.reads_index:
-            index = torch.arange(ids.shape[1], device=ids.device)
-        return self._effects(Slots(ids, index, 0, None, self.local.seen_by_layouts(ids)))
 
     def _slots_ahead(self, cache: LocalCache, count: int) -> Slots:
         """Where the next tokens stand whose ids were planned, and what positions do to them."""
@@ -102,6 +95,7 @@ class Schemes(nn.ModuleDict):
         return Slots(cache.ids[:, start : end + 1], None, start, cache, part.seen, part)
 
     def _effects(self, slots: Slots) -> Effects:
+        """What positions do to tokens, where attention is local."""
         rates = next(self.parameters(), slots.ids)
         x = torch.zeros(1, slots.ids.shape[1] - 1, 1, dtype=rates.dtype, device=rates.device)
         bias, seen = self.bias(slots), slots.seen
