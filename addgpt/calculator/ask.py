@@ -149,17 +149,18 @@ class Asker:
     def _written(self, problem: Problem, text: str, chances: np.ndarray, finished: bool) -> Written:
         """What was written, with (T,) the model's probability of each of its T tokens."""
         task, answer = self.task, None
-        shown = [i for i, char in enumerate(text) if char not in task.hidden]
-        sure = np.minimum(chances[shown] / self._surest, 1)
         if finished:
             with contextlib.suppress(UsageError):
                 answer = task.read(problem, text)
+        if task.hidden and not {*task.hidden}.isdisjoint(text):
+            shown = [i for i, char in enumerate(text) if char not in task.hidden]
+            text, chances = "".join(text[i] for i in shown), chances[shown]
         return Written(
             problem=problem,
-            completion="".join(text[i] for i in shown),
+            completion=text,
             answer=answer,
             truth=task.truth(problem),
-            probabilities=tuple(sure.tolist()),
+            probabilities=tuple(np.minimum(chances / self._surest, 1).tolist()),
             covered=self.proved or task.in_eval_range(problem),
             finished=finished,
         )

@@ -9,13 +9,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
 from addgpt.config.format import clock
 from addgpt.evaluation.intervals import percent
 
-if TYPE_CHECKING:  # counting needs no torch
+if TYPE_CHECKING:  # counting needs no torch, and no terminal needs no rich
+    from rich.progress import Progress
+
     from addgpt.training.loop import TrainState
 
 WIDTH, NARROW = 110, 60  # characters that a line needs with a note, and without
@@ -137,6 +136,15 @@ def counted(
 
 def _bar(note: str, width: int) -> Progress:
     """A live line; on a terminal of fewer characters than `width`, numbers alone."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     console = Console(stderr=True)
     percentage, left = TextColumn("{task.percentage:3.0f}%"), TimeRemainingColumn(compact=True)
     noted = TextColumn(note, markup=False)
