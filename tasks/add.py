@@ -375,6 +375,6 @@ class Add(Arithmetic):
                 "muon_lr": 0.03,
                 "lr": 0.01,
                 "label_smoothing": 0.1,
-                "eval_every": 50,
+                "eval_every": 25,
             },
         )

@@ -110,10 +110,11 @@ def test_products_are_traced_as_they_were(sweep):
 
 # The calculator as it was trained: passes of 8 rows, which take as long as those of 16 did then.
 CALCULATOR = "--task calc --seed 0 --set far=6,8,12,20 --set micro_batch=8 --until-certified"
+FULL = "--set attention=full --set eval_every=50"
 COMMANDS = {
-    "results/reference/add-3": "--task add --digits 3 --seed 0 --set attention=full",
-    "results/reference/add-3-s1": "--task add --digits 3 --seed 1 --set attention=full",
-    "results/reference/add-3-s2": "--task add --digits 3 --seed 2 --set attention=full",
+    "results/reference/add-3": "--task add --digits 3 --seed 0 " + FULL,
+    "results/reference/add-3-s1": "--task add --digits 3 --seed 1 " + FULL,
+    "results/reference/add-3-s2": "--task add --digits 3 --seed 2 " + FULL,
     "results/reference/calculator": CALCULATOR,
     "addgpt/pretrained/calculator": CALCULATOR,
 }
