@@ -70,13 +70,13 @@ def page(history: Path = HISTORY) -> str:
         rows = list(csv.DictReader(file))
     newest = max(row["date"] for row in rows)
     shown = [row for row in rows if row["date"] == newest]
-    lines = ["| benchmark | unit | ours | reference | ratio | note |", "|---|---|---|---|---|---|"]
+    names = ("benchmark", "unit", "ours", "reference", "ratio", "note", "version")
+    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     for row in shown:
         cells = [row["benchmark"], row["unit"], _short(row["ours"]), _short(row["reference"])]
-        lines.append(f"| {' | '.join([*cells, row['ratio'], row['note']])} |")
-    first = shown[0]
-    about = f"\n{first['machine']}; measured {newest}, "
-    about += f"addgpt {first['version']}, commit `{first['commit']}`.\n"
+        version = f"{row['version']} `{row['commit']}`"
+        lines.append(f"| {' | '.join([*cells, row['ratio'], row['note'], version])} |")
+    about = f"\n{shown[0]['machine']}; measured {newest}.\n"
     return HEAD + "\n".join(lines) + "\n" + about + TAIL
 
 

@@ -118,7 +118,8 @@ def _text(model: GPT, tokens: np.ndarray, ids: Tensor, slots: tuple[np.ndarray, 
     kinds, kind = first_and_which(adding.flatten(1).numpy())
     kind = kind.reshape(seen.shape[:2])
 
-    entry, vocab = kind[of_row.numpy()] * model.config.vocab + tokens, model.config.vocab  # (B, T)
+    vocab = model.config.vocab
+    entry = kind[of_row.numpy()] * vocab + tokens  # (B, T)
     count = np.bincount(entry.ravel(), minlength=len(kinds) * vocab)
     there = np.flatnonzero(count)  # (E,)
     number = (count > 0).cumsum() - 1
