@@ -41,6 +41,6 @@ def test_the_page_shows_the_newest_run_alone(tmp_path):
         + "\n2026-01-02 09:00,new,1.2,a machine,sums,a second,2625870,100,2.5,a note"
         + "\n2026-01-01 09:00,old,1.1,another,sums,a second,1,2,0.5,\n"
     )
-    assert "| sums | a second | 2,625,870 | 100 | 2.5 | a note |" in page(path)
-    assert "a machine; measured 2026-01-02 09:00, addgpt 1.2, commit `new`" in page(path)
-    assert "another" not in page(path)
+    assert "| sums | a second | 2,625,870 | 100 | 2.5 | a note | 1.2 `new` |" in page(path)
+    assert "a machine; measured 2026-01-02 09:00." in page(path)
+    assert "another" not in page(path) and "`old`" not in page(path)
