@@ -231,6 +231,10 @@ def test_the_checker_refuses_models_it_does_not_know(certified, name, value):
     config = json.loads((certified.path / "config.json").read_text())
     config["model"][name] = value
     (certified.path / "config.json").write_text(json.dumps(config))
+    told = json.loads((certified.path / "certificate.json").read_text())
+    model = json.dumps(config["model"], sort_keys=True).encode()
+    told["model"] = hashlib.sha256(model).hexdigest()
+    (certified.path / "certificate.json").write_text(json.dumps(told))
     with pytest.raises(ValueError, match="this checker does not know"):
         check(certified.path)
 

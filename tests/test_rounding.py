@@ -7,8 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from addgpt.evaluation import ball, check_certificate, check_weights
+from addgpt.evaluation import check_certificate
 from addgpt.evaluation.certificate import list_contexts, logits_in, margin, spaced
+from addgpt.evaluation.check_certificate import on_sphere, plus, times
+from addgpt.evaluation.check_weights import whole
 from addgpt.evaluation.rounding import rounding_bound
 from addgpt.model.build import build
 from addgpt.model.layers import RMSNorm
@@ -72,30 +74,30 @@ def in_float64(model, example, tokens, monkeypatch):
 
 def checked(model, example, tokens):
     """The checker's logits and bounds."""
-    weights = {name: x.double().numpy() for name, x in model.state_dict().items()}
     config = vars(model.config) | {"level_position": [*model.config.scheme]}
-    ids, after, near = example.ids, example.after, check_weights.NEAR
+    weights = whole(config, {name: x.numpy() for name, x in model.state_dict().items()})
+    ids, after, near = example.ids, example.after, check_certificate.NEAR
     apart = np.where(ids == 0, 2 * near + 1, np.clip(after[-1] - ids, -near, near) + near)
     return check_certificate.logits(config, weights, tokens, apart, ids[:, -1], after[:, -1])
 
 
 def test_the_checker_computes_what_the_model_computes(some_model, monkeypatch):
     model, example, tokens, _ = some_model
-    found = checked(model, example, tokens)
-    deviation = found.value - in_float64(model, example, tokens, monkeypatch)
+    found, error = checked(model, example, tokens)
+    deviation = found - in_float64(model, example, tokens, monkeypatch)
     assert len(tokens) > 1000
     assert np.abs(deviation).max() < 1e-11
-    assert (np.abs(deviation) <= 2 * found.error).all()  # both of them round
-    assert found.error.max() < 1e-6
+    assert (np.abs(deviation) <= 2 * error).all()  # both of them round
+    assert error.max() < 1e-6
 
 
 def test_the_checkers_bound_holds_in_float32_as_well(some_model, monkeypatch):
     """Float64 hardly rounds at all; with the unit of float32 the same bound is put to the test."""
-    monkeypatch.setattr(ball, "U", 1.001 * 2.0**-24)
+    monkeypatch.setattr(check_certificate, "U", 1.001 * 2.0**-24)
     model, example, tokens, _ = some_model
-    found = checked(model, example, tokens)
+    found, error = checked(model, example, tokens)
     narrow = logits_in(model, example, tokens).numpy()
-    assert (np.abs(narrow - found.value) <= found.error).all()
+    assert (np.abs(narrow - found) <= error).all()
 
 
 def test_the_bound_on_float32_is_above_what_it_does_and_not_absurd(some_model, monkeypatch):
@@ -115,21 +117,19 @@ def test_balls_hold_the_exact_results():
     rng, off = np.random.default_rng(0), 1e-12
     x, y = rng.normal(size=(20, 7)), rng.normal(size=(5, 7))
     moved_x, moved_y = (z + off * rng.uniform(-1, 1, z.shape) for z in (x, y))
-    one = ball.Ball(x, np.full_like(x, off))
-    found = one.times(y, 7, "nc,dc->nd", np.full_like(y, off)).plus(y[:, 0], off)
-    sphere = one.on_sphere(1.0)
+    one = x, np.full_like(x, off)
+    found, error = plus(times(one, y, "nc,dc->nd", off), y[:, 0], off)
+    sphere, far = on_sphere(one, 1.0)
     for n, row in enumerate(moved_x.tolist()):
         exact = [Fraction(number) for number in row]
         for d, other in enumerate(moved_y.tolist()):
             total = sum(a * Fraction(b) for a, b in zip(exact, other, strict=True)) + Fraction(
                 other[0]
             )
-            assert abs(total - Fraction(found.value[n, d])) <= Fraction(found.error[n, d])
+            assert abs(total - Fraction(found[n, d])) <= Fraction(error[n, d])
         square = sum(number**2 for number in exact)
         for c, number in enumerate(exact):
-            low, high = (
-                Fraction(sphere.value[n, c] + sign * sphere.error[n, c]) for sign in (-1, 1)
-            )
+            low, high = (Fraction(sphere[n, c] + sign * far[n, c]) for sign in (-1, 1))
             signed = number * abs(number) / square  # the square of the result, with its sign
             assert low * abs(low) <= signed <= high * abs(high)
-    assert found.error.max() < 1e-10
+    assert error.max() < 1e-10
