@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -16,25 +15,21 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
-from hypothesis import strategies as st
 
-from addgpt.cli._run_addgpt import run_addgpt
 from addgpt.cli.main import main
-from addgpt.device import allowed_cores
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
-from addgpt.sweep.engines import LocalEngine, shares
+from addgpt.sweep.engines import LocalEngine
 from addgpt.sweep.grid import load_grid
 from addgpt.sweep.plan import plan_sweep
-from addgpt.sweep.worker import LOG, MOST_READ, MOST_TOLD, LocalRun, why
+from addgpt.sweep.worker import LOG, MOST_READ, MOST_TOLD, RunProcess, why
 from addgpt.training.loop import train
 from analysis import load, sweeps
 from tests.helpers.sweeps import (
+    LEAKING,
     SMALL,
     SweepProcess,
     holder,
-    leaking,
     refused,
     sweep,
     tensors,
@@ -84,27 +79,17 @@ def ages(folder: Path) -> dict[str, int]:
 # Sharing the machine
 
 
-@given(st.integers(1, 20), st.sets(st.integers(0, 200), min_size=1, max_size=64))
-def test_workers_share_the_cores_without_overlap(workers, cores):
-    places = shares(workers, sorted(cores))
-    used = [core for place in places for core in place]
-    assert len(places) == workers and set(used) <= cores and all(places)
-    if workers <= len(cores):
-        assert len(used) == len(set(used)) and len(cores) - len(used) < workers
-        assert len({len(place) for place in places}) == 1
-
-
-def test_runs_stay_on_their_cores_with_a_thread_for_each(grid_file):
+def test_runs_have_a_thread_for_each_of_the_cores_that_they_share(grid_file):
     text = grid_file("eval = false\nseeds = [0, 1]", threads=0, steps=1_000_000)
     planned = plan_sweep(load_grid(str(text)))
-    cores = allowed_cores()
-    with LocalEngine(planned, run_addgpt, cores, 2) as engine:
+    with LocalEngine(planned, 5, None) as engine:
+        assert engine.workers == 2
         going = [engine.start(job) for job in planned]
-        for job, share in zip(planned, shares(2, cores), strict=True):
+        for job in planned:
             until(lambda job=job: trained(job.path) and holder(job.path))
-            threads = os.listdir(f"/proc/{holder(job.path)}/task")
-            assert {core for t in threads for core in os.sched_getaffinity(int(t))} == set(share)
-            assert Run(job.path).config.train.threads == len(share)
+            environment = Path(f"/proc/{holder(job.path)}/environ").read_text().split("\0")
+            assert "OMP_NUM_THREADS=2" in environment
+            assert Run(job.path).config.train.threads == 2
         for run in going:
             run.stop()
         until(lambda: all(run.poll() is not None for run in going))
@@ -130,8 +115,8 @@ def test_runs_import_nothing_from_the_current_folder_and_no_program(grid_file, p
 def test_more_threads_than_there_are_cores_for_are_refused(grid_file):
     planned = plan_sweep(load_grid(str(grid_file("seeds = [0, 1, 2]", threads=2))))
     with pytest.raises(ValueError, match=r"3 workers with threads=2 .* 4 cores .* --workers 1..2"):
-        LocalEngine(planned, run_addgpt, [0, 1, 2, 3], 3)
-    LocalEngine(planned, run_addgpt, [0, 1, 2, 3], 2)
+        LocalEngine(planned, 4, 3)
+    LocalEngine(planned, 4, 2)
 
 
 def test_a_run_that_is_resumed_keeps_its_threads_where_it_can(grid_file):
@@ -269,10 +254,13 @@ def test_a_folder_that_is_no_run_is_not_written_into(grid_file):
     assert "seed=0 is not a run" in refused(sweep(file), 1)
 
 
-def test_a_run_whose_scores_do_not_count_has_failed_each_time_it_is_swept(grid_file, monkeypatch):
+def test_a_run_whose_scores_do_not_count_has_failed_each_time_it_is_swept(
+    grid_file, monkeypatch, tmp_path
+):
     file = grid_file()
+    (tmp_path / "sitecustomize.py").write_text(LEAKING)
     with monkeypatch.context() as patch:
-        patch.setattr("addgpt.cli._run_addgpt.run_addgpt", leaking)
+        patch.syspath_prepend(tmp_path)
         for left in ("train", "score"):
             assert todo(file) == [left]
             assert sweep(file).exit_code == 1
@@ -363,21 +351,6 @@ def test_runs_save_and_stop_when_the_sweep_is_gone(grid_file):
     assert todo(file) == ["resume"]
 
 
-def test_runs_save_and_stop_when_the_fork_server_is_gone(grid_file):
-    file = grid_file(steps=1_000_000, save_every=1_000_000)
-    run = file.parent / "runs" / "seed=0"
-    with SweepProcess(file) as process:
-        until(lambda: trained(run) and holder(run))
-        status = Path(f"/proc/{holder(run)}/status").read_text()
-        server = int(re.search(r"PPid:\s+(\d+)", status)[1])
-        assert server != process.pid
-        os.kill(server, signal.SIGKILL)
-        code, told = process.end()
-    assert code == 1 and "failed: seed=0: its fork server was killed" in told
-    until(lambda: holder(run) is None)
-    assert Run(run).progress()["step"] > 0 and todo(file) == ["resume"]
-
-
 def test_why_a_run_failed_is_one_short_line_of_plain_text(tmp_path):
     log = tmp_path / LOG
     log.write_text("x" * MOST_READ + "\nerror: \0\x1b[31m[b]late\r\n")
@@ -386,8 +359,6 @@ def test_why_a_run_failed_is_one_short_line_of_plain_text(tmp_path):
     assert why(tmp_path) == "y" * MOST_TOLD
     log.write_text("")
     assert "does not say why" in why(tmp_path)
-    run = object.__new__(LocalRun)
-    run.process = SimpleNamespace(exitcode=-40)  # of a signal without a name
+    run = object.__new__(RunProcess)
+    run.process = SimpleNamespace(poll=lambda: -40)  # of a signal without a name
     assert run.poll() == "killed by signal 40"
-    run.process.exitcode = 255  # of `os._exit(255)`, too
-    assert "fork server was killed" in run.poll() and "exit status 255" in run.poll()

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from addgpt.cli._run_addgpt import run_addgpt
 from addgpt.cli.main import main
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
@@ -28,7 +27,7 @@ from tests.helpers.sweeps import SMALL, holder, tensors, trained, until, write_g
 pytestmark = pytest.mark.slow
 
 SETTINGS = {"steps": 40, "eval_every": 20, "save_every": 20}
-LONG = {"steps": 100, "eval_every": 10, "save_every": 50}
+LONG = {"steps": 400, "eval_every": 10, "save_every": 50}
 
 
 class RayError(Exception):
@@ -45,7 +44,7 @@ class FakeTask:
     """In a process of its own, and again in another one if that is lost."""
 
     def __init__(self, function, words: tuple, retries: int) -> None:
-        self.retries, self.work = retries, (function, words, f"{words[1]}.result")
+        self.retries, self.work = retries, (function, words, f"{words[0]}.result")
         self.process = forked(write_result, *self.work)
 
     def done(self) -> bool:
@@ -74,8 +73,8 @@ class FakeRay(types.ModuleType):
     def cluster_resources(self) -> dict[str, float]:
         return {"CPU": 2.0}
 
-    def remote(self, num_cpus, max_calls, max_retries):
-        assert max_calls == 1
+    def remote(self, num_cpus, max_retries, retry_exceptions):
+        assert retry_exceptions
         return lambda function: types.SimpleNamespace(
             remote=lambda *words: FakeTask(function, words, max_retries)
         )
@@ -126,7 +125,7 @@ def swept(address, tmp_path):
         planned = plan_sweep(grid, on_this_machine=False)
         other = threading.Thread(target=meanwhile)
         other.start()
-        rows, stopped = run_sweep(grid, planned, RayEngine(planned, run_addgpt, address, 1, None))
+        rows, stopped = run_sweep(grid, planned, RayEngine(planned, address, 1, None))
         other.join()
         return {row["run"]: row for row in rows}, stopped
 
@@ -167,7 +166,8 @@ def test_a_killed_worker_costs_no_more_than_the_steps_since_its_checkpoint(swept
     assert not stopped and len(set(victims)) == 4
     states = [rows[f"{name}-s0"]["state"] for name in cases]
     assert states == ["done", "failed", "done"]
-    assert "its worker was lost 3 times" in rows["doomed-s0"]["error"]
+    told = "lost 3 times, at last: "
+    assert told in rows["doomed-s0"]["error"]
     whole = alone(tmp_path / "whole", steps=300)
     assert tensors(tmp_path / "runs" / "killed-s0") == tensors(whole)
     assert metrics(tmp_path / "runs" / "killed-s0") == metrics(whole)
@@ -198,7 +198,7 @@ def test_a_stopped_sweep_is_saved_and_resumed(interruptible, swept, tmp_path):
             working.append(holder(path))
             os.kill(working[-1], signal.SIGSTOP)  # it waits for us
         os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.5)
+        time.sleep(1.5)  # until both are asked to stop
         for process in working:
             os.kill(process, signal.SIGCONT)
 
@@ -213,7 +213,7 @@ def test_a_stopped_sweep_is_saved_and_resumed(interruptible, swept, tmp_path):
 
 
 def test_a_machine_that_does_not_see_the_run_folder_says_so(tmp_path):
-    told = run_there(run_addgpt, tmp_path / "run", [], 1)
+    told = run_there(tmp_path / "run", [])
     assert "does not see" in told and not list(tmp_path.iterdir())
 
 

@@ -57,7 +57,6 @@ def command(
       addgpt sweep widths.toml --workers 2
       addgpt sweep widths.toml --engine ray --ray-address 10.0.0.1:6379
     """
-    from addgpt.cli._run_addgpt import run_addgpt
     from addgpt.device import allowed_cores
     from addgpt.sweep.engines import LocalEngine, RayEngine
     from addgpt.sweep.grid import load_grid
@@ -68,16 +67,17 @@ def command(
         raise UsageError("--ray-address goes with --engine ray")
     grid = load_grid(grid_name)
     planned = plan_sweep(grid, on_this_machine=engine == "local")
-    carry_out: LocalEngine | RayEngine
+    cores = len(allowed_cores())
+    where: LocalEngine | RayEngine
     if engine == "ray":
-        carry_out = RayEngine(planned, run_addgpt, ray_address, len(allowed_cores()), workers)
+        where = RayEngine(planned, ray_address, cores, workers)
     else:
-        carry_out = LocalEngine(planned, run_addgpt, allowed_cores(), workers)
+        where = LocalEngine(planned, cores, workers)
     if dry_run:
         for one in planned:
             click.echo(f"{one.status:7} {one.path}")
         return
-    _report(str(grid.folder), *run_sweep(grid, planned, carry_out))
+    _report(str(grid.folder), *run_sweep(grid, planned, where))
 
 
 def _report(folder: str, rows: list[dict[str, Any]], stopped: bool) -> None:

@@ -21,7 +21,6 @@ from addgpt.runs.files import read_toml
 from addgpt.runs.published import with_recipe
 
 FOLDER = Path(__file__).parent / "grids"
-NAME = "[A-Za-z0-9][A-Za-z0-9._+-]*"
 MOST = 10_000  # runs
 LONGEST_NAME = 200  # characters; file systems end at 255 bytes
 
@@ -39,16 +38,13 @@ class Combination:
 class Case:
     """A [[case]]: its settings go on top of those of a published recipe, if it names one."""
 
-    name: str = ""
+    name: str
     recipe: str = ""
     set: dict[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        if not re.fullmatch(NAME, self.name):
-            wanted = "a [[case]] needs a name of letters, digits and . _ + -"
-            raise UsageError(f"{wanted}, not {self.name!r}")
-
     def combination(self, task: str) -> Combination:
+        if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9._+-]*", self.name):
+            raise UsageError(f"a case is named by letters, digits and . _ + -, not {self.name!r}")
         try:
             settings = with_recipe(self.recipe, task, self.set)[1] if self.recipe else self.set
         except ValueError as error:
@@ -81,10 +77,10 @@ class Grid:
             raise UsageError("task is missing; `addgpt tasks` lists the tasks")
         if not 0 < len(self.seeds) == len({*self.seeds}):
             raise UsageError(f"seeds must be different whole numbers, not {[*self.seeds]}")
-        if ".." in Path(self.out).parts:  # a file from a stranger writes nowhere else
-            raise UsageError(f"out must not contain .., as {self.out!r} does")
-        if "\0" in self.out:
-            raise UsageError(f"out must be a folder's name, not {self.out!r}")
+        if (
+            ".." in Path(self.out).parts or "\0" in self.out
+        ):  # a stranger's file writes nowhere else
+            raise UsageError(f"out must be a folder's name without .., not {self.out!r}")
         for key, values in self.grid.items():
             if not (isinstance(values, list) and values):
                 raise UsageError(f"{key} in [grid] must be a list of values, not {values!r}")
@@ -123,14 +119,12 @@ def load_grid(name: str) -> Grid:
     """A grid by its name or the path of its file. Raises ValueError."""
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     if not path.is_file():
-        if (there := Path(name)).exists():
-            other = "a file without .toml" if there.is_file() else "a pipe or a device"
-            what, valid = "a folder" if there.is_dir() else other, ", ".join(grid_names())
-            raise UsageError(f"{name} is {what}; a grid is a file NAME.toml, or one of {valid}")
-        raise unknown("grid", name, grid_names(), " (a name, or a file NAME.toml)")
+        what = "is no file NAME.toml" if Path(name).exists() else "is not there"
+        raise UsageError(f"{name} {what}, nor a grid that comes along: {', '.join(grid_names())}")
     try:
         grid = _read(path)
-        grid = replace(grid, case=grid.case + _cases_of(grid, path.parent))
+        if grid.cases_of or grid.without:
+            grid = replace(grid, case=grid.case + _cases_of(grid, path.parent))
         assert grid.combinations  # or it says what is wrong with them
     except ValueError as error:  # of TOML and Unicode too
         raise UsageError(f"{path}: {error}") from None
@@ -146,10 +140,6 @@ def _read(path: Path) -> Grid:
 
 def _cases_of(grid: Grid, folder: Path) -> tuple[Case, ...]:
     """The cases of another grid, but for those that are not wanted."""
-    if not grid.cases_of:
-        if grid.without:
-            raise UsageError("without leaves out cases of another grid; cases_of must name it")
-        return ()
     others = {file.stem: file for file in folder.glob("*.toml") if file.is_file()}
     if grid.cases_of not in others:
         raise unknown("grid", grid.cases_of, others, f" in cases_of (the files in {folder})")
@@ -157,9 +147,8 @@ def _cases_of(grid: Grid, folder: Path) -> tuple[Case, ...]:
     if other.cases_of or not other.case:
         raise UsageError(f"cases_of takes the [[case]]s of {other.name}, which must have its own")
     names = [case.name for case in other.case]
-    for name in grid.without:
-        if name not in names:
-            raise unknown("case", name, names, f" of {other.name} in without")
+    for name in set(grid.without) - {*names}:
+        raise unknown("case", name, names, f" of {other.name} in without")
     return tuple(case for case in other.case if case.name not in grid.without)
 
 

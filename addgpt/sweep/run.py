@@ -15,16 +15,15 @@ from collections.abc import Sequence
 
 from addgpt.runs.files import RunError, check_writable, locked, write_atomically
 from addgpt.runs.run import METRICS, Run
-from addgpt.sweep.engines import LocalEngine, RayEngine, Task
+from addgpt.sweep.engines import POLL_SECONDS, LocalEngine, RayEngine, RayTask
 from addgpt.sweep.grid import Grid
 from addgpt.sweep.plan import Planned, held_out
 from addgpt.sweep.table import LiveTable, Row
-from addgpt.sweep.worker import LocalRun
+from addgpt.sweep.worker import RunProcess
 from addgpt.training.signals import stop_requests
 
 FILE = "sweep.json"
 LAST_BYTES = 1 << 12  # of metrics.jsonl that hold its last line
-POLL_SECONDS = 0.05  # between checks of the processes and run folders
 
 
 def run_sweep(
@@ -37,7 +36,7 @@ def run_sweep(
     """
     check_writable(grid.folder)
     rows = {one.name: _row(one) for one in planned}
-    going: dict[str, tuple[Planned, LocalRun | Task]] = {}
+    going: dict[str, tuple[Planned, RunProcess | RayTask]] = {}
     waiting = deque(one for one in planned if one.status != "done")
     lock = locked(grid.folder / ".lock", f"another process is running the sweep in {grid.folder}")
     connected = engine if waiting else contextlib.nullcontext()

@@ -16,6 +16,10 @@ SMALL = {
     "digits": 2, "layers": 1, "width": 16, "heads": 2, "steps": 12, "batch_size": 16,
     "eval_every": 4, "eval_size": 32, "save_every": 4, "warmup": 2, "threads": 1,
 }  # fmt: skip
+LEAKING = """
+from tasks.common.arithmetic import Arithmetic
+Arithmetic.in_train = lambda *_: True
+"""  # as `sitecustomize`: all problems are taken for ones of training
 
 
 def write_grid(folder: Path, text: str = "", **common) -> Path:
@@ -24,14 +28,6 @@ def write_grid(folder: Path, text: str = "", **common) -> Path:
     head = f'task = "add"\nper_cell = 20\nout = "{folder / "runs"}"\n'
     (folder / "tiny.toml").write_text(f"{head}{text}\n[set]\n{settings}\n")
     return folder / "tiny.toml"
-
-
-def leaking(words: list[str]) -> None:
-    """What a run's process calls, where all problems are taken for ones of training."""
-    from tasks.common.arithmetic import Arithmetic
-
-    Arithmetic.in_train = lambda *_: True
-    main(words)
 
 
 def sweep(*words: object):
