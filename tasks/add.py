@@ -258,12 +258,13 @@ class Add(Arithmetic):
         sheet = self.start(a, b, len_a, len_b)
         longest = np.maximum(len_a, len_b)
         longer, width = longest[:, None], int(longest.max()) + 1
-        total, _ = digits.carried(digits.wide(a, width) + digits.wide(b, width))
+        columns = digits.wide(a, width) + digits.wide(b, width)
+        total, _ = digits.carried(columns)
         place = np.arange(width)
         exists = digits.below(longest + 1, width)
         used = exists if self.format == "padded" else digits.below(digits.length(total), width)
         # a column's sum less its digit is 10 times the carry it leaves, less the one it receives
-        carry = (digits.wide(a, width) + digits.wide(b, width) - total) > 0
+        carry = columns > total if self.trace != "none" else columns
         plain = self.format == "plain"
         if self.trace == "carry":
             pairs = (place < longer, True) if plain else (exists, used)

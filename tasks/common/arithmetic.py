@@ -335,7 +335,7 @@ class Arithmetic(Operation, LocalTrace):
         good = splits.split_of(a, b, splits.salt_of(self.op), self.commutes) == split
         if self.digits > 1:
             small = _count(len_a) * _count(len_b) < splits.SMALL
-            good = np.where(small, split == 0, good)
+            good = good & ~small if split else good | small
         else:
             good[:] = True
         valid = self.valid(a, b)

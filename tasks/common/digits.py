@@ -6,6 +6,8 @@ import numpy as np
 
 from addgpt.task import UsageError
 
+FEW = 16  # columns that are worked on one after the other
+
 
 def draw(rng: np.random.Generator, lengths: np.ndarray, width: int) -> np.ndarray:
     """(B, width) random numbers with exactly `lengths` digits; one digit may be 0.
@@ -61,9 +63,15 @@ def wide(digits: np.ndarray, width: int, dtype: type = np.int16) -> np.ndarray:
 
 def length(digits: np.ndarray) -> np.ndarray:
     """(B,) number of digits without leading zeros; zero has one."""
-    some = digits != 0
-    some[:, 0] = True
-    return digits.shape[1] - some[:, ::-1].argmax(1)
+    width = digits.shape[1]
+    if width > FEW:
+        some = digits != 0
+        some[:, 0] = True
+        return width - some[:, ::-1].argmax(1)
+    found = np.ones(len(digits), np.intp)  # of few columns one by one: ten times as fast
+    for place in range(1, width):
+        np.maximum(found, (digits[:, place] != 0) * (place + 1), out=found)
+    return found
 
 
 def times(a: np.ndarray, b: np.ndarray, width: int) -> np.ndarray:

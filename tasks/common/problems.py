@@ -126,7 +126,7 @@ def _is_mostly_zero(number: np.ndarray) -> np.ndarray:
 
 
 def _nines(rng: np.random.Generator, shape: tuple[int, int], lengths: np.ndarray) -> np.ndarray:
-    return np.where(np.arange(shape[1]) < lengths[:, None], 9, 0).astype(np.int8)
+    return digits.below(lengths, shape[1]) * np.int8(9)
 
 
 def _is_nines(number: np.ndarray) -> np.ndarray:

@@ -27,6 +27,7 @@ from tasks.common.ids import ALPHABET
 END = "#"
 DIGITS = 10  # the first so many characters
 LEVELS = 3
+ROWS = 1024  # worked on at once where that needs much memory
 LARGEST_TABLE = 1 << 20  # of combinations of lengths
 SIGNS = np.array([ALPHABET.index("+"), ALPHABET.index("-")], np.uint8)  # not negative, negative
 
@@ -199,15 +200,14 @@ class Sheet:
         """The finished rows, gaps closed, padded with the end mark."""
         used = self._spread([block.used for block in self._blocks], bool)
         written = self._spread([block.tokens for block in self._blocks], np.uint8)
-        total = np.cumsum(used, dtype=np.int32).reshape(used.shape)  # over all rows
-        first = np.concatenate([[0], total[:-1, -1]])
-        count = total[:, -1] - first
-        prompt = total[:, self._prompt_columns - 1] - first
+        count, prompt = map(_count, (used, used[:, : self._prompt_columns]))
         size = int(count.max())
         before_end = below(count, size)
         tokens = np.full((self.rows, size), ALPHABET.index(END), np.uint8)
-        tokens[before_end] = written.ravel().compress(used.ravel())
-        return Batch(tokens, before_end & ~below(prompt, size), self.positions(size))
+        for start in range(0, self.rows, ROWS):  # which needs eight bytes for each token
+            some = slice(start, start + ROWS)
+            tokens[some][before_end[some]] = written[some].ravel().compress(used[some].ravel())
+        return Batch(tokens, before_end ^ below(prompt, size), self.positions(size))
 
     def positions(self, size: int | None = None) -> np.ndarray:
         """(B, size, 3) ids of the slots; 0 beyond a row's last slot."""
@@ -279,6 +279,11 @@ def start(
             sheet.symbol(op, Kind.OPERATOR)
     sheet.equals()
     return sheet
+
+
+def _count(used: np.ndarray) -> np.ndarray:
+    """(B,) how many of each row are true: quicker than `used.sum(1)`."""
+    return np.einsum("ij->i", used.view(np.uint8), dtype=np.int32)
 
 
 def _place_in_run(digit: np.ndarray) -> np.ndarray:
