@@ -205,6 +205,8 @@ def _score(validation: dict[str, Any], n: int) -> str:
 
 def _tell_next(run) -> None:
     """Print the next commands, and where figures go."""
+    import numpy as np
+
     from addgpt.calculator.questions import operators
     from addgpt.task import TextTask
 
@@ -213,8 +215,9 @@ def _tell_next(run) -> None:
     if task.cells() or isinstance(task, TextTask):
         score = "score it on held-out problems" if task.cells() else "its loss on unseen text"
         lines.append((f"addgpt eval {path}", score))
-    if ops := operators(task):
-        lines.append((f'addgpt calc --model {path} "12{ops[0]}34"', "ask it"))
+    if operators(task):
+        (problem,) = task.batch(np.random.default_rng(0), 1, "val").problems
+        lines.append((f'addgpt calc --model {path} "{problem}"', "ask it"))
     elif isinstance(task, TextTask):
         lines.append((f"addgpt sample {path}", "let it write"))
     lines.append((f"addgpt figures {path}", f"draws {run.path / 'training_curve.png'} and more"))
