@@ -155,16 +155,19 @@ def measure(options: argparse.Namespace) -> list[timing.Row]:
     if options.quick:
         rounds, sizes, mul_sizes = 3, (1_000, 16_000), (1_000,)
     add, mul = load_task("add", {"digits": 3}), load_task("mul", {"digits": 8})
+    alike = load_task("add", {"digits": 3, "carry": 0.0, "edges": 0.0})
     largest = Cell(mul.op, mul.digits, mul.digits)
     check(add)
     sizes = (add.recipe().train["batch_size"], *sizes)
     work = {f"add {size}": batches(add, size) for size in sizes}
     work |= {f"mul {size}": batches(mul, size, largest) for size in mul_sizes}
+    work["alike"] = batches(alike, sizes[-2])
     work["usual"] = lambda: collated(drawn(LOOP, add.digits))
     work["tight"] = lambda: tight(drawn(LOOP, add.digits), add.digits)
     work["least"] = least(add, sizes[-1])
     times = timing.interleave(work, rounds)
     limit = [sizes[-1] / t for t in times["least"]]
+    same = [sizes[-2] / t for t in times["alike"]]
     usual_loop, tight_loop = ([LOOP / t for t in times[name]] for name in ("usual", "tight"))
 
     def rates(name: str, sizes: tuple[int, ...]) -> dict[int, list[float]]:
@@ -179,6 +182,7 @@ def measure(options: argparse.Namespace) -> list[timing.Row]:
     return [
         timing.Row(name, unit, sums[best], usual_loop, TARGETS[0], f"{note}; Dataset and collate"),
         timing.Row(name, unit, sums[best], tight_loop, TARGETS[0], f"{note}; tight loop"),
+        timing.Row(name, unit, same, tight_loop, note="tight loop, which draws the same problems"),
         timing.Row(name, unit, sums[trained], usual_loop, note=f"batches of {trained:,}"),
         timing.Row(name, unit, sums[best], limit, note=f"{note}; random numbers and bytes alone"),
         timing.Row(

@@ -258,7 +258,7 @@ class Add(Arithmetic):
         sheet = self.start(a, b, len_a, len_b)
         longest = np.maximum(len_a, len_b)
         longer, width = longest[:, None], int(longest.max()) + 1
-        columns = digits.wide(a, width) + digits.wide(b, width)
+        columns = digits.wide(a, width, np.int8) + digits.wide(b, width, np.int8)
         total, _ = digits.carried(columns)
         place = np.arange(width)
         exists = digits.below(longest + 1, width)

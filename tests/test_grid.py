@@ -90,7 +90,7 @@ def test_cases_of_another_grid_come_besides_its_own(tmp_path):
     with pytest.raises(ValueError, match="unknown case 'own' of one in without; valid: other"):
         load_grid(str(grid))
     grid.write_text('without = ["other"]\n' + text)
-    with pytest.raises(ValueError, match="unknown grid '' in cases_of .*; valid: grid, one"):
+    with pytest.raises(ValueError, match="without leaves out .* of another grid; cases_of must"):
         load_grid(str(grid))
     for text_of_other in ('task = "add"\n', 'cases_of = "two"\n' + text):
         (tmp_path / "bare.toml").write_text(text_of_other)

@@ -27,6 +27,7 @@ from addgpt.training.loop import train
 from analysis import load, sweeps
 from tests.helpers.sweeps import (
     LEAKING,
+    QUITTING,
     SMALL,
     SweepProcess,
     holder,
@@ -339,6 +340,33 @@ def test_a_second_ctrl_c_stops_at_once(grid_file):
         code, told = process.end(60)
     assert code == 130 and told.strip().splitlines()[-1] == "error: stopped"
     assert holder(run) is None and todo(file) == ["resume"]
+
+
+def test_a_run_that_ends_before_it_is_done_has_failed_and_the_rest_goes_on(grid_file, monkeypatch):
+    """Whatever its exit status is; a folder that goes away meanwhile ends no sweep either."""
+    cases = "[[case]]\nname = 'quits'\nset = {width = 8}\n[[case]]\nname = 'good'\n"
+    file = grid_file(cases)
+    (file.parent / "sitecustomize.py").write_text(QUITTING)
+    monkeypatch.syspath_prepend(file.parent)
+    assert sweep(file, "--workers", "1").exit_code == 1
+    rows = rows_of(file)
+    assert {name: row["state"] for name, row in rows.items()} == {
+        "quits-s0": "failed",
+        "good-s0": "done",
+    }
+    assert rows["quits-s0"]["error"] == "it has ended and does not say why"
+
+
+def test_runs_are_stopped_although_signals_are_blocked_where_the_sweep_starts(grid_file):
+    planned = plan_sweep(load_grid(str(grid_file("eval = false", steps=1_000_000))))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    try:
+        with LocalEngine(planned, 1, None) as engine:
+            run = engine.start(planned[0])
+            until(lambda: trained(planned[0].path))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    assert "stopped at step" in run.poll()
 
 
 def test_runs_save_and_stop_when_the_sweep_is_gone(grid_file):

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from addgpt.cli.main import main
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
-from addgpt.sweep.engines import RayEngine, run_there
+from addgpt.sweep.engines import Killed, RayEngine, run_there
 from addgpt.sweep.grid import load_grid
 from addgpt.sweep.plan import plan_sweep
 from addgpt.sweep.run import run_sweep
@@ -56,7 +56,11 @@ class FakeTask:
 
 def write_result(function, words: tuple, file: str) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # as Ray's workers do
-    Path(file).write_text(function(*words))
+    try:
+        Path(file).write_text(function(*words))
+    except Killed as error:
+        Path(file).write_text(str(error))
+        sys.exit(1)
 
 
 class FakeRay(types.ModuleType):
@@ -74,7 +78,7 @@ class FakeRay(types.ModuleType):
         return {"CPU": 2.0}
 
     def remote(self, num_cpus, max_retries, retry_exceptions):
-        assert retry_exceptions
+        assert retry_exceptions == [Killed]
         return lambda function: types.SimpleNamespace(
             remote=lambda *words: FakeTask(function, words, max_retries)
         )
@@ -84,7 +88,9 @@ class FakeRay(types.ModuleType):
 
     def get(self, task):
         if task.process.exitcode:
-            raise RayError(f"exit code {task.process.exitcode}")
+            error = RayTaskError()
+            error.cause = Killed(Path(task.work[2]).read_text())
+            raise error
         return Path(task.work[2]).read_text()
 
     def cancel(self, task) -> None:
@@ -166,7 +172,7 @@ def test_a_killed_worker_costs_no_more_than_the_steps_since_its_checkpoint(swept
     assert not stopped and len(set(victims)) == 4
     states = [rows[f"{name}-s0"]["state"] for name in cases]
     assert states == ["done", "failed", "done"]
-    told = "lost 3 times, at last: "
+    told = "lost 3 times: killed by SIGKILL (out of memory?)"
     assert told in rows["doomed-s0"]["error"]
     whole = alone(tmp_path / "whole", steps=300)
     assert tensors(tmp_path / "runs" / "killed-s0") == tensors(whole)
@@ -210,6 +216,19 @@ def test_a_stopped_sweep_is_saved_and_resumed(interruptible, swept, tmp_path):
     for seed in (0, 2):
         whole = alone(tmp_path / f"whole{seed}", seed, **LONG)
         assert tensors(tmp_path / "runs" / f"seed={seed}") == tensors(whole)
+
+
+def test_a_task_that_is_started_again_waits_for_the_run_of_a_worker_that_is_lost(tmp_path):
+    (job,) = plan_sweep(load_grid(str(write_grid(tmp_path, "eval = false", **SETTINGS | LONG))))
+    words = job.open(1).path, job.commands(job.path)
+    worker = forked(run_there, *words)
+    until(lambda: trained(job.path) and holder(job.path))
+    run = holder(job.path)
+    os.kill(run, signal.SIGSTOP)
+    worker.kill()
+    threading.Timer(1, os.kill, (run, signal.SIGCONT)).start()  # it saves and stops
+    assert run_there(*words) == ""
+    assert tensors(job.path) == tensors(alone(tmp_path / "whole", **LONG))
 
 
 def test_a_machine_that_does_not_see_the_run_folder_says_so(tmp_path):

@@ -21,7 +21,7 @@ import torch
 import addgpt
 from addgpt.config.errors import UsageError
 from addgpt.device import pick_device
-from addgpt.runs.files import RunError
+from addgpt.runs.files import RunError, locked
 from addgpt.runs.provenance import versions
 from addgpt.runs.run import Run
 from addgpt.sweep.plan import Planned
@@ -56,7 +56,8 @@ class LocalEngine(contextlib.AbstractContextManager):
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         for run in self.going.values():
-            run.process.kill() if kind is KeyboardInterrupt else run.stop()
+            end = run.process.kill if kind is KeyboardInterrupt else run.stop
+            end()
         for run in self.going.values():
             run.process.wait()
 
@@ -64,9 +65,11 @@ class LocalEngine(contextlib.AbstractContextManager):
         """Begin or resume a run. Raises RunError or OSError."""
         busy = {place for place, run in self.going.items() if run.poll() is None}
         place = min({*range(self.workers)} - busy)
-        gpu = {"CUDA_VISIBLE_DEVICES": str(place % self.gpus)} if self.gpus else {}
         run = job.open(self.share)
-        self.going[place] = RunProcess(run, job.commands(run.path), gpu)
+        variables = {"OMP_NUM_THREADS": str(run.config.train.threads)}
+        if self.gpus:
+            variables["CUDA_VISIBLE_DEVICES"] = str(place % self.gpus)
+        self.going[place] = RunProcess(run.path, job.commands(run.path), variables)
         return self.going[place]
 
 
@@ -125,8 +128,12 @@ class RayEngine(contextlib.AbstractContextManager):
         run = job.open(job.config.train.threads or 1)
         path, train = run.path.resolve(), run.config.train
         needs = {"num_cpus": train.threads} | ({"num_gpus": 1} if train.device == "cuda" else {})
-        task = self.ray.remote(**needs, max_retries=RETRIES, retry_exceptions=True)(run_there)
+        task = self.ray.remote(**needs, max_retries=RETRIES, retry_exceptions=[Killed])(run_there)
         return RayTask(self.ray, task.remote(path, job.commands(path)))
+
+
+class Killed(RunError):
+    """A run on a Ray cluster was killed, by a machine that is out of memory, say."""
 
 
 class RayTask:
@@ -141,8 +148,9 @@ class RayTask:
         try:
             return self.ray.get(self.result)
         except self.ray.exceptions.RayError as error:
-            why = getattr(error, "cause", None) or error
-            return f"lost {RETRIES + 1} times, at last: " + " ".join(str(why).split())
+            cause = getattr(error, "cause", None)  # what the task has raised
+            lost = "" if cause and not isinstance(cause, Killed) else f"lost {RETRIES + 1} times: "
+            return lost + " ".join(str(cause or error).split())
 
     def stop(self) -> None:
         if not self.stopped:
@@ -151,13 +159,15 @@ class RayTask:
 
 
 def run_there(path: Path, commands: Sequence[list[str]]) -> str:
-    """The task of a Ray worker. Raises RunError if the run is killed."""
+    """The task of a Ray worker. Raises Killed."""
     if not (path / "config.json").exists():
         return f"{socket.gethostname()} does not see {path}; a cluster must share the run folders"
-    run = Run(path)
+    with locked(path / ".lock"):  # until the process of a worker that is lost has saved
+        run = Run(path)
     here = {key: value for key, value in versions().items() if key != "commit"}
     run.reconfigure(replace(run.config, versions=run.config.versions | here))
-    process, reason = RunProcess(run, commands), None
+    threads = {"OMP_NUM_THREADS": str(run.config.train.threads)}
+    process, reason = RunProcess(path, commands, threads), None
     while reason is None:
         try:
             time.sleep(POLL_SECONDS)
@@ -165,5 +175,5 @@ def run_there(path: Path, commands: Sequence[list[str]]) -> str:
         except KeyboardInterrupt:  # as Ray cancels tasks
             process.stop()
     if reason.startswith(KILLED):
-        raise RunError(reason)
+        raise Killed(reason)
     return reason

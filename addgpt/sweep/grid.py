@@ -123,7 +123,9 @@ def load_grid(name: str) -> Grid:
         raise UsageError(f"{name} {what}, nor a grid that comes along: {', '.join(grid_names())}")
     try:
         grid = _read(path)
-        if grid.cases_of or grid.without:
+        if grid.without and not grid.cases_of:
+            raise UsageError("without leaves out cases of another grid; cases_of must name it")
+        if grid.cases_of:
             grid = replace(grid, case=grid.case + _cases_of(grid, path.parent))
         assert grid.combinations  # or it says what is wrong with them
     except ValueError as error:  # of TOML and Unicode too

@@ -97,6 +97,9 @@ def _progress(job: Planned) -> Row:
 
 def _end(job: Planned, reason: str, stopping: bool) -> Row:
     """The state of a run once it is done, or has ended for a reason."""
-    if reason:
-        return {"state": "interrupted"} if stopping else {"state": "failed", "error": reason}
-    return {"state": "done"} | (held_out(Run(job.path)) if job.grid.eval else {})
+    try:
+        if not reason:
+            return {"state": "done"} | (held_out(Run(job.path)) if job.grid.eval else {})
+    except (RunError, OSError, ValueError, LookupError, TypeError) as error:
+        reason = str(error)
+    return {"state": "interrupted"} if stopping else {"state": "failed", "error": reason}

@@ -283,7 +283,8 @@ def start(
 
 def _count(used: np.ndarray) -> np.ndarray:
     """(B,) how many of each row are true: quicker than `used.sum(1)`."""
-    return np.einsum("ij->i", used.view(np.uint8), dtype=np.int32)
+    enough = np.uint8 if used.shape[1] < 256 else np.int32
+    return np.einsum("ij->i", used.view(np.uint8), dtype=enough)
 
 
 def _place_in_run(digit: np.ndarray) -> np.ndarray:

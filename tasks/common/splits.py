@@ -55,10 +55,11 @@ def _hash(digits: np.ndarray) -> np.ndarray:
     state = np.zeros(len(digits), np.uint64)
     starts = range(0, width, CHUNK)
     for start in reversed(starts):
-        value = np.zeros(len(digits), np.uint64)
+        value = np.zeros(len(digits), np.int64)  # to which small integers are added quickly
         for column in reversed(range(start, min(start + CHUNK, width))):
-            value = value * np.uint64(10) + digits[:, column].astype(np.uint64)
-        state = _mix(state + value * np.uint64(0x9E3779B97F4A7C15))
+            value *= 10
+            value += digits[:, column]
+        state = _mix(state + value.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
     return state
 
 

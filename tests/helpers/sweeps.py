@@ -21,6 +21,17 @@ from tasks.common.arithmetic import Arithmetic
 Arithmetic.in_train = lambda *_: True
 """  # as `sitecustomize`: all problems are taken for ones of training
 
+QUITTING = """
+import os
+from tasks.common.arithmetic import Arithmetic
+usual = Arithmetic.batch
+def batch(self, rng, size, *rest):
+    if "quits" in "".join(os.sys.argv) and size == 16:
+        os._exit(0)
+    return usual(self, rng, size, *rest)
+Arithmetic.batch = batch
+"""  # the same: training of a run whose name has that in it ends at once, with exit status 0
+
 
 def write_grid(folder: Path, text: str = "", **common) -> Path:
     """The file of a sweep whose runs are in `runs` beside it."""
