@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from addgpt.evaluation import check_certificate
+from addgpt.evaluation import check_certificate, check_weights
 from addgpt.evaluation.certificate import list_contexts, logits_in, margin, spaced
 from addgpt.evaluation.check_certificate import on_sphere, plus, times
 from addgpt.evaluation.check_weights import whole
@@ -76,7 +76,7 @@ def checked(model, example, tokens):
     """The checker's logits and bounds."""
     config = vars(model.config) | {"level_position": [*model.config.scheme]}
     weights = whole(config, {name: x.numpy() for name, x in model.state_dict().items()})
-    ids, after, near = example.ids, example.after, check_certificate.NEAR
+    ids, after, near = example.ids, example.after, check_weights.NEAR
     apart = np.where(ids == 0, 2 * near + 1, np.clip(after[-1] - ids, -near, near) + near)
     return check_certificate.logits(config, weights, tokens, apart, ids[:, -1], after[:, -1])
 
@@ -133,3 +133,25 @@ def test_balls_hold_the_exact_results():
             signed = number * abs(number) / square  # the square of the result, with its sign
             assert low * abs(low) <= signed <= high * abs(high)
     assert error.max() < 1e-10
+
+
+def test_next_to_nothing_has_any_direction():
+    """The model divides short queries by 1e-12 instead of by their length."""
+    short = np.array([[3e-13, 4e-13], [3.0, 4.0]]), np.zeros((2, 2))
+    value, error = on_sphere(short, 1.0)
+    assert value[1].tolist() == pytest.approx([0.6, 0.8]) and error[1].max() < 1e-14
+    assert (error[0] >= 2).all()
+
+
+def test_weights_that_are_missing_or_of_another_shape_are_refused(some_model):
+    model = some_model[0]
+    config = vars(model.config) | {"level_position": [*model.config.scheme]}
+    weights = {name: x.numpy() for name, x in model.state_dict().items()}
+    whole(config, weights)
+    for name, weight in weights.items():
+        without = {other: x for other, x in weights.items() if other != name}
+        for wrong in (without, without | {name: weight[:0]}, without | {name: weight[None]}):
+            with pytest.raises(ValueError, match="^there is no "):
+                whole(config, wrong)
+        with pytest.raises(ValueError, match="this checker does not know other"):
+            whole(config, weights | {"other": weight})

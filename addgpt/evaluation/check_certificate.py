@@ -16,10 +16,9 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from addgpt.evaluation.check_weights import whole
+from addgpt.evaluation.check_weights import NEAR, NO_PLACE, whole
 
-NEAR, NO_PLACE = 4, 9  # of relative ids: the largest difference told apart, the entry of no id
-U, TINY = 1.001 * 2.0**-53, 1e-30  # of float64: n U, with room, is more than n u / (1 - n u)
+U, TINY = 1.001 * 2.0**-53, 1e-12  # of float64: n U, with room, is more than n u / (1 - n u)
 EPS = float(np.finfo(np.float32).eps)  # of the model's norms
 GELU = np.vectorize(lambda x: x * (1 + math.erf(x / 2**0.5)) / 2, otypes=[float])
 KNOWN: dict[str, list] = {
@@ -47,8 +46,9 @@ def on_sphere(a: Ball, radius: float, eps: float = 0.0) -> Ball:
     """The vectors at another length: RMS norm (radius sqrt n), norm of queries and keys."""
     n, (size, far) = a[0].shape[-1], (np.linalg.norm(x, axis=-1, keepdims=True) for x in a)
     value = a[0] * radius / np.sqrt(size**2 + n * eps)
-    moved = a[1] + np.abs(a[0]) * far / np.maximum(size, TINY)
-    return value, moved * radius / np.maximum(size - far, TINY) + (n + 10) * U * np.abs(value)
+    moved = (a[1] + np.abs(a[0]) * far / np.maximum(size, TINY)) / np.maximum(size - far, TINY)
+    error = radius * (1 + 8 * U) * moved + (n + 10) * U * np.abs(value)
+    return value, np.where(size - far > TINY, error, 2 * radius)  # below, the model may clamp
 
 
 def softmax(a: Ball) -> Ball:
@@ -75,26 +75,26 @@ def logits(config: dict, w: dict, tokens, apart, own, after) -> Ball:
         x = x if config["norm"] == "none" else on_sphere(x, width**0.5, EPS)
         return times(x, w[name], "...c,c->...c") if config["norm"] == "rms" else x
 
-    x = w["token.weight"][tokens], w["token.error"][tokens]
+    x = w["token"][tokens], w["token.error"][tokens]
     x = plus(plus(x, w["own"][own]), w["target"][after])
-    read = norm(x, "blocks.0.attention_norm.weight")
+    read = norm(x, "attention_norm")
     x, last = ((value[:, -1], error[:, -1]) for value, error in (x, read))
     products: Ball = tuple(np.zeros((2, *tokens.shape, heads)))
     if config["content"]:
         q, k = times(last, w["query"], "nc,hdc->nhd"), times(read, w["key"], "nrc,hdc->nrhd")
         scale = np.full(heads, (width / heads) ** -0.5)
         if config["qk_norm"]:
-            q, k, scale = on_sphere(q, 1.0), on_sphere(k, 1.0), w["blocks.0.attention.gain"].ravel()
+            q, k, scale = on_sphere(q, 1.0), on_sphere(k, 1.0), w["gain"]
         products = times(times(q, k[0], "nhd,nrhd->nrh", k[1]), scale, "nrh,h->nrh")
-    for biases, entries in zip(w["positions.relative.table"], apart.T, strict=True):
+    for biases, entries in zip(w["biases"], apart.T, strict=True):
         products = plus(products, biases[:, entries].T)
     v = times(read, w["value"], "nrc,hdc->nrhd")
     found = times(softmax(products), v[0], "nrh,nrhd->nhd", v[1])
     x = plus(x, *times(found, w["out"], "nhd,chd->nc"))
-    read = norm(x, "blocks.0.mlp_norm.weight")
+    read = norm(x, "mlp_norm")
     hidden = activated(*(times(read, part, "nc,dc->nd") for part in w["up"]))
-    x = plus(x, *times(hidden, w["blocks.0.mlp.down.weight"], "nd,cd->nc"))
-    said = times(norm(x, "norm.weight"), w["head.weight"], "nc,vc->nv", w["head.error"])
+    x = plus(x, *times(hidden, w["down"], "nd,cd->nc"))
+    said = times(norm(x, "norm"), w["head"], "nc,vc->nv", w["head.error"])
     return plus(said, w["head.bias"])
 
 
@@ -116,10 +116,10 @@ def check(folder: Path) -> dict[str, float]:
     for group in range(told["groups"]):
         names = "ids", "after", "tokens", "right"
         ids, after, *rows = (listed[f"{group}.{name}"].astype(int) for name in names)
-        if any(((x < 0) | (x >= config["vocab"])).any() for x in rows):  # -1 is the last one, too
-            raise ValueError("some tokens that are listed are not in the alphabet")
+        kinds, known = (ids[:, -1], after[:, -1]), (len(w["own"]),) * 2 + (config["vocab"],) * 2
+        if any(((x < 0) | (x >= n)).any() for x, n in zip((*kinds, *rows), known, strict=True)):
+            raise ValueError("some kinds or tokens that are listed are not known")  # -1, say
         apart = np.where(ids == 0, NO_PLACE, np.clip(after[-1] - ids, -NEAR, NEAR) + NEAR)
-        kinds = ids[:, -1], after[:, -1]
         looks |= {(*apart[:, :-1].ravel(), *np.ravel(kinds), *some) for some in rows[0]}
         said |= {(kinds[1][-1], token) for token in rows[1]}
         last |= {(kinds[0][-1], token) for token in rows[0][:, -1]}
