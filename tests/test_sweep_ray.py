@@ -27,7 +27,7 @@ from tests.helpers.sweeps import SMALL, holder, tensors, trained, until, write_g
 pytestmark = pytest.mark.slow
 
 SETTINGS = {"steps": 40, "eval_every": 20, "save_every": 20}
-LONG = {"steps": 400, "eval_every": 10, "save_every": 50}
+LONG = {"steps": 200, "eval_every": 20, "save_every": 50}
 
 
 class RayError(Exception):

@@ -77,9 +77,8 @@ class Grid:
             raise UsageError("task is missing; `addgpt tasks` lists the tasks")
         if not 0 < len(self.seeds) == len({*self.seeds}):
             raise UsageError(f"seeds must be different whole numbers, not {[*self.seeds]}")
-        if (
-            ".." in Path(self.out).parts or "\0" in self.out
-        ):  # a stranger's file writes nowhere else
+        # A stranger's file writes nowhere else.
+        if ".." in Path(self.out).parts or "\0" in self.out:
             raise UsageError(f"out must be a folder's name without .., not {self.out!r}")
         for key, values in self.grid.items():
             if not (isinstance(values, list) and values):
