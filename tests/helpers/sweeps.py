@@ -53,19 +53,21 @@ def refused(result, code: int = 2) -> str:
     return line
 
 
-def in_session(command: list[str], errors: str) -> None:
-    """In a process of its own: the command, in a session that signals reach by themselves."""
+def in_session(command: list[str], errors: str, place: list[str]) -> None:
+    """In a process of its own: the command, in a session that signals reach by themselves, with
+    more places to import from."""
     os.setsid()
+    sys.path[:0] = place
     child(command, errors, "", 0, False, {})
 
 
 class SweepProcess:
     """`with` a sweep in a process of its own, forked from one that has imported everything."""
 
-    def __init__(self, file: Path, *words: str) -> None:
+    def __init__(self, file: Path, *words: str, place: tuple[str, ...] = ()) -> None:
         command = [sys.executable, "-m", "addgpt", "sweep", str(file), *words]
         self.errors = file.parent / "errors"
-        self.process = forked(in_session, command, str(self.errors))
+        self.process = forked(in_session, command, str(self.errors), list(place))
         self.pid, self.kill = self.process.pid, self.process.kill
 
     def __enter__(self):
