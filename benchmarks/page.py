@@ -55,11 +55,11 @@ Since the run before, of the same day:
 Aims not reached: 50 times the tight loop in drawing sums, 50 times with 12-digit products and
 8-digit sums in a batch. A sum takes 0.30 microseconds to draw; 50 times the loop would leave 0.21.
 Random numbers and bytes alone take 0.06, the rest is some hundred passes of numpy over short rows,
-of which no single one stands out. (Since this run it has become 1.2 times quicker: on another
-machine, 36.5 times the loop in place of 31, and 45 times where the same problems as the loop's are
-drawn, without carry chains and edge cases. See the log.) 8-digit sums take 0.11 ms each, most of it Python that reads,
-checks and keeps what was asked and written. The whole run took 9.1 minutes, with one seed of each
-reference.
+of which no single one stands out. (Since this run it has become 1.2 times quicker: on an Intel
+Xeon, 36.5 times the loop in place of 31, and 45 times where the same problems as the loop's are
+drawn, without carry chains and edge cases. See the log.) 8-digit sums take 0.11 ms each, most of
+it Python that reads, checks and keeps what was asked and written. The whole run took 9.1 minutes,
+with one seed of each reference.
 
 Measured on 2026-11-22 and not in the file: `addgpt eval addgpt/pretrained/calculator`, 112,506
 problems of all cells and strata, 91 s.
