@@ -80,7 +80,9 @@ def _all_of(recipe: Published) -> Iterator[str]:
         rows[group] = " ".join(f"{key}={as_text(value)}" for key, value in values)
     width = max(map(len, rows)) + 2
     for key, text in rows.items():
-        lines = textwrap.wrap(text, ROOM - width, break_on_hyphens=False) or [""]
+        wrapper = textwrap.TextWrapper(ROOM - width, break_on_hyphens=False)
+        wrapper.break_long_words = False  # such as a curriculum
+        lines = wrapper.wrap(text) or [""]
         yield f"{key.ljust(width)}{lines[0]}".rstrip()
         yield from (" " * width + line for line in lines[1:])
     command = f"addgpt train --recipe {recipe.name} {recipe.flags}".rstrip()

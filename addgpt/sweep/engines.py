@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import os
 import signal
 import socket
 import time
@@ -33,11 +34,11 @@ POLL_SECONDS = 0.05  # between looks at processes and run folders
 
 
 class LocalEngine(contextlib.AbstractContextManager):
-    """Processes of this machine that share its cores, with a thread for each.
+    """Processes of this machine that share its cores: each has as many threads as it has cores.
 
-    Two processes with two threads each on two cores nearly stall one another. `workers` are runs at
-    a time: by default one a core (or one a GPU), but not more than runs. Raises ValueError if the
-    runs ask for more threads than there are cores.
+    Two processes with two threads each on two cores nearly stall one another. `workers` says how
+    many runs go on at a time: by default one a core (or one a GPU), but not more than runs.
+    Raises ValueError if the runs ask for more threads than there are cores.
     """
 
     def __init__(self, planned: Sequence[Planned], cores: int, workers: int | None):
@@ -55,11 +56,11 @@ class LocalEngine(contextlib.AbstractContextManager):
         self.going: dict[int, RunProcess] = {}
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        for run in self.going.values():
-            end = run.process.kill if kind is KeyboardInterrupt else run.stop
-            end()
-        for run in self.going.values():
-            run.process.wait()
+        while left := [run for run in self.going.values() if run.poll() is None]:
+            for run in left:
+                end = run.process.kill if kind is KeyboardInterrupt else run.stop
+                end()
+            time.sleep(POLL_SECONDS)
 
     def start(self, job: Planned) -> RunProcess:
         """Begin or resume a run. Raises RunError or OSError."""
@@ -68,7 +69,9 @@ class LocalEngine(contextlib.AbstractContextManager):
         run = job.open(self.share)
         variables = {"OMP_NUM_THREADS": str(run.config.train.threads)}
         if self.gpus:
-            variables["CUDA_VISIBLE_DEVICES"] = str(place % self.gpus)
+            number = ",".join(map(str, range(self.gpus)))
+            seen = os.environ.get("CUDA_VISIBLE_DEVICES") or number
+            variables["CUDA_VISIBLE_DEVICES"] = seen.split(",")[place % self.gpus]
         self.going[place] = RunProcess(run.path, job.commands(run.path), variables)
         return self.going[place]
 
@@ -167,13 +170,15 @@ def run_there(path: Path, commands: Sequence[list[str]]) -> str:
     here = {key: value for key, value in versions().items() if key != "commit"}
     run.reconfigure(replace(run.config, versions=run.config.versions | here))
     threads = {"OMP_NUM_THREADS": str(run.config.train.threads)}
-    process, reason = RunProcess(path, commands, threads), None
+    process, reason, asked = RunProcess(path, commands, threads), None, False
     while reason is None:
         try:
+            if asked:
+                process.stop()
             time.sleep(POLL_SECONDS)
             reason = process.poll()
         except KeyboardInterrupt:  # as Ray cancels tasks
-            process.stop()
+            asked = True
     if reason.startswith(KILLED):
         raise Killed(reason)
     return reason

@@ -14,25 +14,30 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from addgpt.config.errors import HOME
+
 LOG = "sweep.log"
 TAIL = 3  # lines of it that say why a run failed
 MOST_READ = 1 << 20  # bytes at its end
 MOST_TOLD = 1000  # characters
 KILLED = "killed by "
-AGAIN_SECONDS = 0.2  # between requests to stop: between training and scoring none is heard
+AGAIN_SECONDS = 0.2  # between requests to stop: in the last step of a training none is heard
 
 
 class RunProcess:
-    """What is left of the run in a folder, as the words after `addgpt`, with these environment
-    variables on top. What it prints goes to sweep.log, which is removed once all is done."""
+    """Carries out what is left of the run in a folder: `commands` are the words after `addgpt` of
+    each, `variables` are put into its environment. What it prints goes to sweep.log, which is
+    removed once all is done."""
 
     def __init__(
         self, path: Path, commands: Sequence[list[str]], variables: dict[str, str]
     ) -> None:
         # It imports from where this process does, and nothing from the current folder: in results
         # there may be a folder `tasks`.
-        place = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        known = os.pathsep.join([*filter(None, sys.path), str(HOME)])
+        place = {"PYTHONSAFEPATH": "1", "PYTHONPATH": known}
         words = [sys.executable, "-m", __name__, str(path / LOG), json.dumps(commands)]
+        words.append(str(os.getpid()))
         self.path = path
         with open(path / LOG, "wb") as log:
             self.process = subprocess.Popen(
@@ -69,7 +74,7 @@ def why(path: Path) -> str:
 
 
 def _follow(parent: int) -> None:
-    """Stop once the process that has started this one is gone."""
+    """Ask for a stop, again and again, once the process that has started this one is gone."""
     while os.getppid() == parent:
         time.sleep(AGAIN_SECONDS)
     while True:
@@ -83,12 +88,12 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with contextlib.suppress(AttributeError):  # which some systems lack
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
-    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
-    log, commands = sys.argv[1:]
+    log, commands, parent = sys.argv[1:]
+    threading.Thread(target=_follow, args=(int(parent),), daemon=True).start()
     try:
         for words in json.loads(commands):
             sys.argv[:] = ["addgpt", *words]  # eval.json notes it
             runpy.run_module("addgpt", run_name="__main__")
         os.unlink(log)
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # all is saved
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # nothing is left to save
