@@ -179,11 +179,9 @@ def repeat_one(arrays, told):
 
 def repeat_one_by_another_number(arrays, told):
     """-1 stands for the last token, too: the same context under another name."""
-    tokens = arrays["0.tokens"][:1].astype(int)
-    tokens[0, 0] -= VOCAB
-    arrays["0.tokens"] = np.concatenate([arrays["0.tokens"].astype(int), tokens])
-    arrays["0.right"] = np.concatenate([arrays["0.right"], arrays["0.right"][:1]])
-    told["contexts"] += 1
+    repeat_one(arrays, told)
+    arrays["0.tokens"] = arrays["0.tokens"].astype(int)
+    arrays["0.tokens"][-1, 0] -= VOCAB
 
 
 def count_kinds_from_the_end(arrays, told):
