@@ -1,5 +1,6 @@
 """The bounds on rounding that certificates rest on, against real rounding."""
 
+from copy import deepcopy
 from fractions import Fraction
 
 import numpy as np
@@ -7,10 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from addgpt.evaluation import check_certificate, check_weights
+from addgpt.evaluation import check_certificate
 from addgpt.evaluation.certificate import list_contexts, logits_in, margin, spaced
-from addgpt.evaluation.check_certificate import on_sphere, plus, times
-from addgpt.evaluation.check_weights import whole
+from addgpt.evaluation.certify import written_out
+from addgpt.evaluation.check_certificate import on_sphere, plus, read, times
 from addgpt.evaluation.rounding import rounding_bound
 from addgpt.model.build import build
 from addgpt.model.layers import RMSNorm
@@ -72,18 +73,24 @@ def in_float64(model, example, tokens, monkeypatch):
     return wide(text, ids, at=last)[:, 0].numpy()
 
 
+def whole(model):
+    """The model's settings and weights, as the checker reads them."""
+    config = vars(model.config) | {"level_position": [*model.config.scheme]}
+    return config, {name: x.numpy() for name, x in written_out(model).items()}
+
+
 def checked(model, example, tokens):
     """The checker's logits and bounds."""
-    config = vars(model.config) | {"level_position": [*model.config.scheme]}
-    weights = whole(config, {name: x.numpy() for name, x in model.state_dict().items()})
-    ids, after, near = example.ids, example.after, check_weights.NEAR
+    config, weights = whole(model)
+    ids, after, near = example.ids, example.after, check_certificate.NEAR
     apart = np.where(ids == 0, 2 * near + 1, np.clip(after[-1] - ids, -near, near) + near)
+    weights = read(config, weights)
     return check_certificate.logits(config, weights, tokens, apart, ids[:, -1], after[:, -1])
 
 
 def test_the_checker_computes_what_the_model_computes(some_model, monkeypatch):
     model, example, tokens, _ = some_model
-    found, error = checked(model, example, tokens)
+    found, error = checked(deepcopy(model).double(), example, tokens)  # an arc's points, as well
     deviation = found - in_float64(model, example, tokens, monkeypatch)
     assert len(tokens) > 1000
     assert np.abs(deviation).max() < 1e-11
@@ -143,15 +150,30 @@ def test_next_to_nothing_has_any_direction():
     assert (error[0] >= 2).all()
 
 
-def test_weights_that_are_missing_or_of_another_shape_are_refused(some_model):
-    model = some_model[0]
-    config = vars(model.config) | {"level_position": [*model.config.scheme]}
-    weights = {name: x.numpy() for name, x in model.state_dict().items()}
-    whole(config, weights)
+def test_weights_written_out_are_those_of_a_plain_model_that_says_the_same(some_model):
+    model, example, tokens, _ = some_model
+    stored = {"arc": 0, "alphabet": "all", "used": (), "biases": "all", "share": "none"}
+    plain, weights = (
+        build(model.config.__class__(**vars(model.config) | stored)),
+        written_out(model),
+    )
+    unused = weights.pop("unused", torch.zeros(model.config.vocab))
+    plain.load_state_dict(weights)
+    found = logits_in(plain.eval(), example, tokens)[:, unused == 0]
+    assert torch.equal(found, logits_in(model, example, tokens)[:, unused == 0])
+    assert unused.max() == 0 and (model.config.used != ()) == bool((unused < 0).any())
+
+
+def test_weights_that_are_missing_of_another_shape_or_not_known_are_refused(some_model):
+    model, example, tokens, _ = some_model
+    config, weights = whole(model)
+    ids, apart = example.ids, np.zeros_like(example.ids)
     for name, weight in weights.items():
         without = {other: x for other, x in weights.items() if other != name}
-        for wrong in (without, without | {name: weight[:0]}, without | {name: weight[None]}):
-            with pytest.raises(ValueError, match="^there is no "):
-                whole(config, wrong)
-        with pytest.raises(ValueError, match="this checker does not know other"):
-            whole(config, weights | {"other": weight})
+        with pytest.raises(KeyError):
+            w = read(config, without)
+            check_certificate.logits(config, w, tokens[:2], apart, ids[:, -1], ids[:, -1])
+        with pytest.raises(ValueError, match="reshape"):
+            read(config, without | {name: weight.ravel()[1:]})
+    with pytest.raises(KeyError, match="attention.sink"):
+        read(config, weights | {"blocks.0.attention.sink": np.zeros(2)})

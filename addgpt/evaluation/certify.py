@@ -26,7 +26,9 @@ from addgpt.evaluation.rounding import rounding_bound
 from addgpt.locality import LocalTrace
 from addgpt.model.forward import tensors
 from addgpt.model.gpt import GPT
+from addgpt.model.layers import Matrix, Unchanged
 from addgpt.model.local import LocalAttention
+from addgpt.model.position_ids import RelativeIds
 from addgpt.runs.files import write_checked
 from addgpt.runs.provenance import versions
 from addgpt.runs.run import CERTIFICATE, MODEL, Run, RunError
@@ -91,7 +93,7 @@ def certify(run: Run, say: Callable[[str], None] = lambda text: None) -> dict[st
         say("bounding the rounding errors")
         found["float32"] = float32_room(model, proof)
     found["failures"], found["proved"] = list(_failures(task, proof)), False
-    _write(run, found, proof)
+    _write(run, model, found, proof)
     if holds(found):
         say("checking with numpy alone")
         try:
@@ -99,7 +101,7 @@ def certify(run: Run, say: Callable[[str], None] = lambda text: None) -> dict[st
         except ValueError as error:
             raise RunError(f"the independent checker does not agree: {error}") from None
         found["proved"] = True
-        _write(run, found, proof)
+        _write(run, model, found, proof)
     return found
 
 
@@ -193,8 +195,8 @@ def _failures(task: LocalTrace, proof: Proof) -> Iterator[dict[str, Any]]:
         shown += len(rows)
 
 
-def _write(run: Run, found: dict[str, Any], proof: Proof) -> None:
-    """The certificate, and the contexts that it is about."""
+def _write(run: Run, model: GPT, found: dict[str, Any], proof: Proof) -> None:
+    """The certificate, the contexts that it is about, and weights that are not stored whole."""
     arrays: dict[str, np.ndarray] = {}
     for group, some in enumerate(proof.judged):
         example = some.examples[0]
@@ -204,9 +206,26 @@ def _write(run: Run, found: dict[str, Any], proof: Proof) -> None:
             f"{group}.tokens": some.tokens,
             f"{group}.right": some.right,
         }
+    stored, whole = model.state_dict(), written_out(model)
+    if {(name, x.shape) for name, x in stored.items()} != {(n, x.shape) for n, x in whole.items()}:
+        arrays |= {f"whole.{name}": x.numpy() for name, x in whole.items()}
     packed = io.BytesIO()
     np.savez_compressed(packed, **arrays)  # type: ignore[arg-type]
     listed = packed.getvalue()
     found["listed"] = hashlib.sha256(listed).hexdigest()
     text = json.dumps(found, indent=1) + "\n"
     write_checked(run.path, {CERTIFICATE: text, CONTEXTS: listed})
+
+
+def written_out(model: GPT) -> dict[str, torch.Tensor]:
+    """All weights by name, those too that small adders do not store: tokens on an arc, rows of
+    tokens that never occur, biases that are not trained, an identity in place of a matrix."""
+    out = dict(model.state_dict())
+    for name, part in model.named_modules():
+        if isinstance(part, Matrix | Unchanged):
+            out = {n: x for n, x in out.items() if not n.startswith(f"{name}.weight.")}
+            out[f"{name}.weight"] = part.matrix()
+        elif isinstance(part, RelativeIds):
+            out[f"{name}.table"] = torch.stack(part.tables())
+    out |= {} if model.unused is None else {"unused": model.unused}
+    return {name: x.detach().cpu() for name, x in out.items()}

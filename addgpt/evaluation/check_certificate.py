@@ -4,7 +4,8 @@ Nothing is shared with what wrote it: the model is run again, in float64, with a
 each number is off exact arithmetic (balls: van der Hoeven 2009; sums: Higham 2002, chapter 3).
 Checked: weights, contexts and certificate belong together; one token is right in each context, and
 wins by more than the bound; what is right in rows of a kind is what slots see as the token just
-written. Not checked: that no context is missing, that what is right is arithmetic.
+written. Not checked: that no context is missing, that what is right is arithmetic. Weights that the
+smallest adders do not store whole are read as the certificate has them, written out.
 """
 
 import hashlib
@@ -16,16 +17,20 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from addgpt.evaluation.check_weights import NEAR, NO_PLACE, whole
-
+NEAR, NO_PLACE = 4, 9  # of relative ids: the largest difference told apart, the entry of no id
 U, TINY = 1.001 * 2.0**-53, 1e-12  # of float64: n U, with room, is more than n u / (1 - n u)
 EPS = float(np.finfo(np.float32).eps)  # of the model's norms
 GELU = np.vectorize(lambda x: x * (1 + math.erf(x / 2**0.5)) / 2, otypes=[float])
 KNOWN: dict[str, list] = {
-    "architecture": ["gpt"], "layers": [1], "loops": [1], "position": ["none"], "rank": [0],
-    "norm_place": ["before"], "norm": ["rms", "plain", "none"], "share": ["none", "vo"],
-    "embed_rank": [0], "kv_heads": [0], "next_ids": [True], "log_scale": [False], "prefix": [False],
+    "layers": [1], "loops": [1], "position": ["none"], "norm": ["rms", "plain", "none"],
+    "norm_place": ["before"], "next_ids": [True], "log_scale": [False], "prefix": [False],
     "activation": ["geglu", "relu2"], "attention": ["window", "reads"],
+}  # fmt: skip
+SHAPES = {
+    "token": "vc", "head": "vc", "unused": "v", "norm": "c", "attention_norm": "c", "mlp_norm": "c",
+    "attention.qkv": "3hdc", "attention.value": "1hdc", "attention.gain": "h",
+    "attention.out": "chd", "mlp.up": "gfc", "mlp.down": "cf", "positions.learned.own.0": "kc",
+    "positions.learned.target.0": "kc", "positions.relative.table": "lhb",
 }  # fmt: skip
 Ball = tuple[np.ndarray, np.ndarray]  # numbers, and how far off each can be
 
@@ -59,65 +64,81 @@ def softmax(a: Ball) -> Ball:
     return weights, (np.expm1(2 * most) + (weights.shape[1] + 8) * U) * np.exp(2 * most) * weights
 
 
-def activated(a: Ball, b: Ball | None = None) -> Ball:
-    """GELU of one times the other (GEGLU); of one alone, squared ReLU."""
-    value = GELU(a[0]) if b else np.maximum(a[0], 0)
-    one = value, 1.13 * a[1] + 8 * U * (np.abs(value) + 1)  # GELU is nowhere steeper
-    return times(one, (b or one)[0], "nd,nd->nd", (b or one)[1])
-
-
-def logits(config: dict, w: dict, tokens, apart, own, after) -> Ball:
+def logits(c: dict, w: dict, tokens, apart, own, after) -> Ball:
     """(N, V) logits in contexts (N, R) of tokens that are (R, L) `apart` from the slot, as entries
     of a table of biases, and in rows of kinds `own` (R,), the slots after them of kinds `after`."""
-    heads, width = config["heads"], config["width"]
 
     def norm(x: Ball, name: str) -> Ball:
-        x = x if config["norm"] == "none" else on_sphere(x, width**0.5, EPS)
-        return times(x, w[name], "...c,c->...c") if config["norm"] == "rms" else x
+        x = x if c["norm"] == "none" else on_sphere(x, c["width"] ** 0.5, EPS)
+        return times(x, w[name], "...c,c->...c") if c["norm"] == "rms" else x
 
-    x = w["token"][tokens], w["token.error"][tokens]
-    x = plus(plus(x, w["own"][own]), w["target"][after])
-    read = norm(x, "attention_norm")
-    x, last = ((value[:, -1], error[:, -1]) for value, error in (x, read))
-    products: Ball = tuple(np.zeros((2, *tokens.shape, heads)))
-    if config["content"]:
-        q, k = times(last, w["query"], "nc,hdc->nhd"), times(read, w["key"], "nrc,hdc->nrhd")
-        scale = np.full(heads, (width / heads) ** -0.5)
-        if config["qk_norm"]:
-            q, k, scale = on_sphere(q, 1.0), on_sphere(k, 1.0), w["gain"]
+    x: Ball = w["token"][tokens], np.zeros((*tokens.shape, 1))
+    for name, kinds in (("own", own), ("target", after)) * (c["level_position"][-1] == "learned"):
+        x = plus(x, w[f"positions.learned.{name}.0"][kinds])
+    seen = norm(x, "attention_norm")
+    x, last = ((value[:, -1], error[:, -1]) for value, error in (x, seen))
+    *compared, value = w["attention.qkv" if c["content"] else "attention.value"]
+    products: Ball = tuple(np.zeros((2, *tokens.shape, c["heads"])))
+    if compared:
+        q, k = times(last, compared[0], "nc,hdc->nhd"), times(seen, compared[1], "nrc,hdc->nrhd")
+        scale = np.full(c["heads"], value.shape[1] ** -0.5)
+        if c["qk_norm"]:
+            q, k, scale = on_sphere(q, 1.0), on_sphere(k, 1.0), w["attention.gain"]
         products = times(times(q, k[0], "nhd,nrhd->nrh", k[1]), scale, "nrh,h->nrh")
-    for biases, entries in zip(w["biases"], apart.T, strict=True):
-        products = plus(products, biases[:, entries].T)
-    v = times(read, w["value"], "nrc,hdc->nrhd")
-    found = times(softmax(products), v[0], "nrh,nrhd->nhd", v[1])
-    x = plus(x, *times(found, w["out"], "nhd,chd->nc"))
-    read = norm(x, "mlp_norm")
-    hidden = activated(*(times(read, part, "nc,dc->nd") for part in w["up"]))
-    x = plus(x, *times(hidden, w["down"], "nd,cd->nc"))
-    said = times(norm(x, "norm"), w["head"], "nc,vc->nv", w["head.error"])
-    return plus(said, w["head.bias"])
+    near = [level for level, way in enumerate(c["level_position"]) if way == "relative"]
+    for number, level in enumerate(near):
+        products = plus(products, w["positions.relative.table"][number][:, apart[:, level]].T)
+    value, error = times(seen, value, "nrc,hdc->nrhd")
+    found = times(softmax(products), value, "nrh,nrhd->nhd", error)
+    x = plus(x, *times(found, w["attention.out"], "nhd,chd->nc"))
+    if c["mlp_ratio"]:
+        seen = norm(x, "mlp_norm")
+        gate, *up = (times(seen, part, "nc,fc->nf") for part in w["mlp.up"])
+        value = GELU(gate[0]) if up else np.maximum(gate[0], 0)  # GEGLU, or squared ReLU
+        gate = value, 1.13 * gate[1] + 8 * U * (np.abs(value) + 1)  # GELU is nowhere steeper
+        value, error = (up or [gate])[0]
+        hidden = times(gate, value, "nf,nf->nf", error)
+        x = plus(x, *times(hidden, w["mlp.down"], "nf,cf->nc"))
+    said = times(norm(x, "norm"), w["token" if c["tied"] else "head"], "nc,vc->nv")
+    return plus(said, w["unused"] if c.get("used") else 0.0)
+
+
+def read(c: dict, stored: dict) -> dict:
+    """The weights as logits() takes them. Raises an error if one is unknown or of another size."""
+    sizes = {"1": 1, "3": 3, "v": c["vocab"], "c": c["width"], "h": c["heads"], "f": -1}
+    sizes |= {"d": c["width"] // c["heads"], "g": 1 + (c["activation"] == "geglu")}
+    sizes |= {"k": c["levels"][-1], "l": c["level_position"].count("relative"), "b": NO_PLACE + 1}
+    short = {x.removeprefix("blocks.0.").removesuffix(".weight"): stored[x] for x in stored}
+    return {x: short[x].astype(float).reshape([sizes[a] for a in SHAPES[x]]) for x in short}
 
 
 def check(folder: Path) -> dict[str, float]:
     """Contexts, smallest margin, largest bound, least room between the two. Raises ValueError."""
     told = json.loads((folder / "certificate.json").read_text())
     config = json.loads((folder / "config.json").read_text())["model"]
+    *ways, kind = config["level_position"]
     odd = {name: config[name] for name, known in KNOWN.items() if config[name] not in known}
-    if odd:
-        raise ValueError(f"this checker does not know {odd}")
+    if odd or not {*ways} <= {"relative", "none"} or kind not in ("learned", "relative", "none"):
+        raise ValueError(f"this checker does not know {odd or config['level_position']}")
     for name, file in (("weights", "model.safetensors"), ("listed", "certificate.npz")):
         if hashlib.sha256((folder / file).read_bytes()).hexdigest() != told[name]:
             raise ValueError(f"the certificate is of another {file}")
     if hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest() != told["model"]:
         raise ValueError("the certificate is of a model with other settings")
-    w = whole(config, load_file(folder / "model.safetensors"))
     listed = np.load(folder / "certificate.npz")
+    whole = {name[6:]: listed[name] for name in listed if name.startswith("whole.")}
+    settings = (config.get(name) or "all" for name in ("arc", "used", "biases", "share"))
+    compact = any(some not in ("all", "none") for some in settings)
+    if compact and not whole:
+        raise ValueError("the certificate lacks weights written out: addgpt certify adds them")
+    w = read(config, whole if compact else load_file(folder / "model.safetensors"))
     looks, said, last, leads = set[tuple](), set[tuple](), set[tuple](), []
     for group in range(told["groups"]):
         names = "ids", "after", "tokens", "right"
         ids, after, *rows = (listed[f"{group}.{name}"].astype(int) for name in names)
-        kinds, known = (ids[:, -1], after[:, -1]), (len(w["own"]),) * 2 + (config["vocab"],) * 2
-        if any(((x < 0) | (x >= n)).any() for x, n in zip((*kinds, *rows), known, strict=True)):
+        kinds = ids[:, -1], after[:, -1]
+        known = zip((config["levels"][-1], config["vocab"]), (kinds, rows), strict=True)
+        if any(((x < 0) | (x >= n)).any() for n, some in known for x in some):
             raise ValueError("some kinds or tokens that are listed are not known")  # -1, say
         apart = np.where(ids == 0, NO_PLACE, np.clip(after[-1] - ids, -NEAR, NEAR) + NEAR)
         looks |= {(*apart[:, :-1].ravel(), *np.ravel(kinds), *some) for some in rows[0]}
