@@ -1,7 +1,7 @@
 """Seconds of whole processes, from start to exit, to 99 % of held-out 3-digit sums.
 
 Ours is `addgpt train --task add --digits 3 --stop-at 0.99`: start, imports, training, a validation
-pass each 50 steps on 1,000 problems, the saved run. The reference is minGPT's adder
+pass each 25 steps on 1,000 problems, the saved run. The reference is minGPT's adder
 (`benchmarks/mingpt.py`), scored every 250 iterations on about 2,000 problems; it saves nothing.
 In turns, seed by seed, one thread each.
 
