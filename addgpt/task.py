@@ -147,7 +147,7 @@ class Task(ABC):
     def batch(
         self, rng: np.random.Generator, size: int, split: str, cell: Cell | None = None
     ) -> Batch:
-        """`size` random problems of a split, all of one cell if given."""
+        """`size` random problems of a split (fewer where it has no more), of a cell if given."""
 
     @abstractmethod
     def longest(self) -> int:

@@ -82,9 +82,6 @@ class Modular(Graded, HeldOut):
             pairs = pairs[rng.choice(len(pairs), size, replace=False)]
         return self.written(pairs)
 
-    def evaluation_set(self, rng: np.random.Generator, size: int, split: str, cell: Cell) -> Batch:
-        return self.batch(rng, size, split, cell)
-
     def written(self, pairs: np.ndarray) -> Batch:
         """The rows of (N, 2) pairs: `a b = c #`."""
         a, b = pairs.T

@@ -160,7 +160,7 @@ def test_logs_are_asked_for_in_python_too(tmp_path):
 def test_a_log_that_fails_does_not_end_the_training(toy_run, capsys):
     run = toy_run(steps=4, eval_every=2)
     with logs.Log("csv", run) as log:
-        log.write = lambda row: json.loads("{")
+        log.open = lambda: setattr(log, "write", lambda row: json.loads("{"))
         train(run, log)
     assert Run(run.path).progress()["step"] == 4
     said = capsys.readouterr().err

@@ -238,7 +238,7 @@ class Asker:
             end = np.concatenate([self._ends(prompts[part], laid) for part in parts])
             limits[rows[end > 0]] = end[end > 0] - start + EXTRA_TOKENS
             rows = rows[2 * end > start + laid] if laid < slots else rows[:0]
-        return limits if self._context is None else np.minimum(limits, self._context - start)
+        return limits if self._context is None else np.minimum(limits, self._context + 1 - start)
 
     def _ends(self, prompts: np.ndarray, slots: int) -> np.ndarray:
         """(B,) where the last token stands that has ids, counted from 1; 0 where none has."""

@@ -161,7 +161,7 @@ def score_texts(runs: list[Run], choice: Choice) -> None:
     rulers = tuple(dict.fromkeys(choice.ruler))
     for run in runs:
         found = perplexity.score_loss(run, choice.split, counted, rulers, choice.seed)
-        write = partial(perplexity.write_loss, rows=found, split=choice.split, rulers=rulers)
+        write = partial(perplexity.write_loss, rows=found, task=run.task(), rulers=rulers)
         store.put(run, write)
         rows += found
     click.echo(json.dumps(rows)) if choice.as_json else print_table(console(), loss_table(rows))

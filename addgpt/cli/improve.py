@@ -101,10 +101,8 @@ def command(
                 if not as_json:
                     _tell(rows)
     except (Interrupted, KeyboardInterrupt) as stop:
-        leave(
-            f"{str(stop) or 'stopped'}; everything is saved; the same command goes on from there",
-            130,
-        )
+        saved = "everything is saved" if isinstance(stop, Interrupted) else "not all is saved"
+        leave(f"{str(stop) or 'stopped'}; {saved}; the same command goes on from there", 130)
     if as_json:
         click.echo(json.dumps(told, indent=2))
 

@@ -146,9 +146,9 @@ def _resumed(out: Path, task: str | None, settings: dict, previous: bool, world)
     run.task()  # which says that this version lacks it
     config = chosen.reconfigure(run.config, task, settings, command_line())
     check_trainable(config, world)
-    run.reconfigure(config)
     if previous:
-        run.restore_previous()
+        run.restore_previous()  # or it says why not, and nothing is changed
+    run.reconfigure(config)
 
 
 def _train(out: Path, init_from: str | None, world, logs: tuple[str, ...] = ()) -> None:
@@ -172,7 +172,7 @@ def _train(out: Path, init_from: str | None, world, logs: tuple[str, ...] = ()) 
         leave(f"{stop}; everything is saved; resume with: {again}", 130)
     if world.main:
         click.echo(
-            f"{run.path}: {_score(end.validation, run.config.train.eval_size)} "
+            f"{run.path}: {_score(end.validation, end.val_size)} "
             f"after {end.step:,} steps, {end.seconds:.1f} s of training"
         )
         proved = not run.config.train.until_certified or _certify(run)

@@ -2,10 +2,10 @@
 
 Nothing is shared with what wrote it: the model is run again, in float64, with a bound on how far
 each number is off exact arithmetic (balls: van der Hoeven 2009; sums: Higham 2002, chapter 3).
-Checked: weights, contexts and certificate belong together; one token is right in each context, and
-wins by more than the bound; what is right in rows of a kind is what slots see as the token just
-written. Not checked: that no context is missing, that what is right is arithmetic. Weights that the
-smallest adders do not store whole are read as the certificate has them, written out.
+Checked: weights, contexts and certificate belong together; contexts hold what the model sees; one
+token is right in each, and wins, by more than the bound and in float32; what is right in rows of a
+kind is what slots see as the token just written. Not checked: that no context is missing, that what
+is right is arithmetic.
 """
 
 import hashlib
@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-NEAR, NO_PLACE = 4, 9  # of relative ids: the largest difference told apart, the entry of no id
+from addgpt.evaluation.check_weights import COMPACT, NEAR, NO_ID, NO_PLACE, written_out
+
 U, TINY = 1.001 * 2.0**-53, 1e-12  # of float64: n U, with room, is more than n u / (1 - n u)
 EPS = float(np.finfo(np.float32).eps)  # of the model's norms
 GELU = np.vectorize(lambda x: x * (1 + math.erf(x / 2**0.5)) / 2, otypes=[float])
@@ -27,9 +28,9 @@ KNOWN: dict[str, list] = {
     "activation": ["geglu", "relu2"], "attention": ["window", "reads"],
 }  # fmt: skip
 SHAPES = {
-    "token": "vc", "head": "vc", "unused": "v", "norm": "c", "attention_norm": "c", "mlp_norm": "c",
-    "attention.qkv": "3hdc", "attention.value": "1hdc", "attention.gain": "h",
-    "attention.out": "chd", "mlp.up": "gfc", "mlp.down": "cf", "positions.learned.own.0": "kc",
+    "token": "vc", "token.off": "vc", "head": "vc", "unused": "v", "norm": "c", "mlp_norm": "c",
+    "attention_norm": "c", "attention.qkv": "3hdc", "attention.value": "1hdc", "mlp.down": "cf",
+    "attention.gain": "h", "attention.out": "chd", "mlp.up": "gfc", "positions.learned.own.0": "kc",
     "positions.learned.target.0": "kc", "positions.relative.table": "lhb",
 }  # fmt: skip
 Ball = tuple[np.ndarray, np.ndarray]  # numbers, and how far off each can be
@@ -50,7 +51,7 @@ def times(a: Ball, b, rule: str, off=0.0) -> Ball:
 def on_sphere(a: Ball, radius: float, eps: float = 0.0) -> Ball:
     """The vectors at another length: RMS norm (radius sqrt n), norm of queries and keys."""
     n, (size, far) = a[0].shape[-1], (np.linalg.norm(x, axis=-1, keepdims=True) for x in a)
-    value = a[0] * radius / np.sqrt(size**2 + n * eps)
+    value = a[0] * radius / np.maximum(np.sqrt(size**2 + n * eps), TINY)
     moved = (a[1] + np.abs(a[0]) * far / np.maximum(size, TINY)) / np.maximum(size - far, TINY)
     error = radius * (1 + 8 * U) * moved + (n + 10) * U * np.abs(value)
     return value, np.where(size - far > TINY, error, 2 * radius)  # below, the model may clamp
@@ -72,16 +73,17 @@ def logits(c: dict, w: dict, tokens, apart, own, after) -> Ball:
         x = x if c["norm"] == "none" else on_sphere(x, c["width"] ** 0.5, EPS)
         return times(x, w[name], "...c,c->...c") if c["norm"] == "rms" else x
 
-    x: Ball = w["token"][tokens], np.zeros((*tokens.shape, 1))
+    off = w.get("token.off", np.zeros((len(w["token"]), 1)))
+    x: Ball = w["token"][tokens], off[tokens]
     for name, kinds in (("own", own), ("target", after)) * (c["level_position"][-1] == "learned"):
         x = plus(x, w[f"positions.learned.{name}.0"][kinds])
     seen = norm(x, "attention_norm")
     x, last = ((value[:, -1], error[:, -1]) for value, error in (x, seen))
     *compared, value = w["attention.qkv" if c["content"] else "attention.value"]
-    products: Ball = tuple(np.zeros((2, *tokens.shape, c["heads"])))
+    products: Ball = tuple(np.zeros((2, *tokens.shape, c["heads"]), x[0].dtype))
     if compared:
         q, k = times(last, compared[0], "nc,hdc->nhd"), times(seen, compared[1], "nrc,hdc->nrhd")
-        scale = np.full(c["heads"], value.shape[1] ** -0.5)
+        scale = np.full(c["heads"], value.shape[1] ** -0.5, value.dtype)
         if c["qk_norm"]:
             q, k, scale = on_sphere(q, 1.0), on_sphere(k, 1.0), w["attention.gain"]
         products = times(times(q, k[0], "nhd,nrhd->nrh", k[1]), scale, "nrh,h->nrh")
@@ -99,7 +101,8 @@ def logits(c: dict, w: dict, tokens, apart, own, after) -> Ball:
         value, error = (up or [gate])[0]
         hidden = times(gate, value, "nf,nf->nf", error)
         x = plus(x, *times(hidden, w["mlp.down"], "nf,cf->nc"))
-    said = times(norm(x, "norm"), w["token" if c["tied"] else "head"], "nc,vc->nv")
+    table, off = (w["token"], off) if c["tied"] else (w["head"], 0.0)
+    said = times(norm(x, "norm"), table, "nc,vc->nv", off)
     return plus(said, w["unused"] if c.get("used") else 0.0)
 
 
@@ -112,10 +115,21 @@ def read(c: dict, stored: dict) -> dict:
     return {x: short[x].astype(float).reshape([sizes[a] for a in SHAPES[x]]) for x in short}
 
 
+def shown(c: dict, ids: np.ndarray, slot: np.ndarray) -> bool:
+    """Whether a slot of these ids sees all tokens (R, L) before the last: that one always."""
+    apart = np.where(ids == 0, NO_ID, np.where(slot == 0, NO_ID + 1, slot - ids))[:-1]
+    if c["attention"] == "window":
+        seen = zip(apart.T.tolist(), c["visible"], strict=True)
+        return all(not some or {*x} <= {*some} for x, some in seen)
+    rows = zip(ids[:-1, -1].tolist(), apart[:, :-1].tolist(), strict=True)
+    return {(slot[-1], kind, *x) for kind, x in rows} <= {*map(tuple, c["visible"])}
+
+
 def check(folder: Path) -> dict[str, float]:
     """Contexts, smallest margin, largest bound, least room between the two. Raises ValueError."""
     told = json.loads((folder / "certificate.json").read_text())
-    config = json.loads((folder / "config.json").read_text())["model"]
+    run = json.loads((folder / "config.json").read_text())
+    config, stored = run["model"], load_file(folder / "model.safetensors")
     *ways, kind = config["level_position"]
     odd = {name: config[name] for name, known in KNOWN.items() if config[name] not in known}
     if odd or not {*ways} <= {"relative", "none"} or kind not in ("learned", "relative", "none"):
@@ -125,13 +139,14 @@ def check(folder: Path) -> dict[str, float]:
             raise ValueError(f"the certificate is of another {file}")
     if hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest() != told["model"]:
         raise ValueError("the certificate is of a model with other settings")
+    if (run["task"], run["options"]) != (told["task"], told["options"]):
+        raise ValueError("the certificate is of another task")
+    if types := {str(x.dtype) for x in stored.values()} - {"float32"}:
+        raise ValueError(f"weights are {', '.join(types)}, not float32")
+    compact = any(config.get(name, usual) != usual for name, usual in COMPACT.items())
+    w = read(config, written_out(config, stored) if compact else stored)
+    narrow = {name: x.astype(np.float32) for name, x in w.items()}
     listed = np.load(folder / "certificate.npz")
-    whole = {name[6:]: listed[name] for name in listed if name.startswith("whole.")}
-    settings = (config.get(name) or "all" for name in ("arc", "used", "biases", "share"))
-    compact = any(some not in ("all", "none") for some in settings)
-    if compact and not whole:
-        raise ValueError("the certificate lacks weights written out: addgpt certify adds them")
-    w = read(config, whole if compact else load_file(folder / "model.safetensors"))
     looks, said, last, leads = set[tuple](), set[tuple](), set[tuple](), []
     for group in range(told["groups"]):
         names = "ids", "after", "tokens", "right"
@@ -140,6 +155,8 @@ def check(folder: Path) -> dict[str, float]:
         known = zip((config["levels"][-1], config["vocab"]), (kinds, rows), strict=True)
         if any(((x < 0) | (x >= n)).any() for n, some in known for x in some):
             raise ValueError("some kinds or tokens that are listed are not known")  # -1, say
+        if not shown(config, ids, after[-1]):
+            raise ValueError("contexts hold what the model does not see")
         apart = np.where(ids == 0, NO_PLACE, np.clip(after[-1] - ids, -NEAR, NEAR) + NEAR)
         looks |= {(*apart[:, :-1].ravel(), *np.ravel(kinds), *some) for some in rows[0]}
         said |= {(kinds[1][-1], token) for token in rows[1]}
@@ -149,10 +166,13 @@ def check(folder: Path) -> dict[str, float]:
             value, error = logits(config, w, tokens, apart, *kinds)
             lead = np.take_along_axis(value, right[:, None], 1) - value
             np.put_along_axis(lead, right[:, None], np.inf, 1)
-            leads.append((lead.min(1), 2 * error.max(1)))  # of the difference of two logits
-    margin, bound = map(np.concatenate, zip(*leads, strict=True))
+            wins = logits(config, narrow, tokens, apart, *kinds)[0].argmax(1) == right
+            leads.append((lead.min(1), 2 * error.max(1), wins))  # of the difference of two logits
+    margin, bound, wins = map(np.concatenate, zip(*leads, strict=True))
     if not (margin > bound).all():
         raise ValueError(f"the smallest margin is {margin.min():.3g}, rounding {bound.max():.3g}")
+    if not wins.all():
+        raise ValueError("in float32 another token wins")
     if not len(looks) == len(margin) == told["contexts"]:
         raise ValueError(f"{len(looks)} different contexts are listed, not {told['contexts']}")
     before, written = {*map(tuple, told["begins"])}, {kind for kind, _ in said}

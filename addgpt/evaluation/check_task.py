@@ -86,7 +86,7 @@ def check_batches(task: Task, _: Drawn) -> Faults:
                 yield f"{split}: {name} is {array.dtype} {array.shape}, not {types} {shape}"
             elif not np.array_equal(array, getattr(again, name)):
                 yield f"{split}: the same generator gives other {name}"
-        if rows != ROWS:
+        if not 0 < rows <= ROWS:
             yield f"{split}: {rows} rows, not the {ROWS} that were asked for"
 
 

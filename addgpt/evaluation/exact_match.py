@@ -26,7 +26,7 @@ class Outcome:
     """How a model did on B rows: (B,) bool each, and its text for the rows it got wrong.
 
     `detours` is its text for rows with the right answer after a wrong trace; `chances` (B,) the
-    model's probability of all that it wrote, if asked for.
+    log of the model's probability of all that it wrote, if asked for.
     """
 
     answer_correct: np.ndarray
@@ -61,7 +61,7 @@ def score(
         model.config, batch, np.flatnonzero(~exact), TOKENS_AT_ONCE, equal_prompts=True
     ):
         start = int(batch.scored[index[0]].argmax())
-        limits = np.minimum(batch.lengths[index] + EXTRA_TOKENS, longest) - start
+        limits = np.minimum(batch.lengths[index] + EXTRA_TOKENS, longest + 1) - start
         out = write(model, task, batch.tokens[index, :start], int(limits.max()))
         # Each row has its own limit: what it may write does not depend on the rows beside it.
         finished = out.terminated & (out.length <= limits)
@@ -71,7 +71,7 @@ def score(
             unterminated[row] = not finished[place]
             trace[row] = text == target
             answer[row] = finished[place] and answers(task, batch.problems[row], text)
-            sure[row] = out.probability[place, : len(text)].prod(dtype=float)
+            sure[row] = np.log(out.probability[place, : len(text)]).sum(dtype=float)
             if not answer[row]:
                 wrong[int(row)] = text
             elif not trace[row]:

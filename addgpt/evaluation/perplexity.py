@@ -157,16 +157,17 @@ def score_loss(
 
 
 def write_loss(
-    folder: Path, rows: list[dict[str, Any]], split: str = "test", rulers: Sequence[str] = ()
+    folder: Path, rows: list[dict[str, Any]], task: Task, rulers: Sequence[str] = ()
 ) -> Path:
     """Write the rows of `score_loss` to `loss_file`; returns its path. Raises RunError."""
-    file = loss_file(folder, split, rulers)
+    split = rows[0]["split"]
+    file = loss_file(folder, "" if split == task.splits[-1] else split, rulers)
     write_checked(folder, {file.name: json.dumps(rows, indent=2) + "\n"})
     return file
 
 
 def loss_file(folder: Path, split: str, rulers: Sequence[str] = ()) -> Path:
-    """loss.json holds the loss on held-out text, loss-train.json that on what was trained on, and
-    loss-random.json, for example, that by the ruler `random` alone."""
-    parts = ["loss", *(["train"] if split == "train" else []), *rulers]
+    """loss.json holds the loss on the text's last split, loss-train.json, for example, that on what
+    was trained on, and loss-random.json that by the ruler `random` alone."""
+    parts = ["loss", *([split] if split else []), *rulers]
     return folder / f"{'-'.join(parts)}.json"

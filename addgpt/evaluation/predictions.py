@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,8 @@ def predictions(run: Run, result: CellResult) -> Iterable[dict[str, Any]]:
             )
         sure = None
         if outcome.chances is not None:
-            sure = round(min(1.0, outcome.chances[row] / surest ** len(written)), 6)
+            surplus = outcome.chances[row] - len(written) * math.log(surest)
+            sure = round(math.exp(min(0.0, surplus)), 6)
         yield {
             "run": run.name,
             **result.cell._asdict(),

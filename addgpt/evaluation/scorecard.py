@@ -213,7 +213,8 @@ class Store:
     is stored.
 
     Args:
-        out: the folder for the scores of one run; of several runs, a folder each in it.
+        out: the folder for the scores of one run; of several runs, a folder each in it, with the
+            names of the folders above where theirs are the same.
         tell: called with each line for the user.
     """
 
@@ -221,8 +222,8 @@ class Store:
         self.tell = tell
         self.folders: dict[Path, Path] = {}
         self.failure: RunError | None = None
-        for run in runs:
-            folder = run.scores if out is None else out / run.name if len(runs) > 1 else out
+        for run, name in zip(runs, _names(runs), strict=True):
+            folder = run.scores if out is None else out / name if len(runs) > 1 else out
             try:
                 check_writable(folder)
                 if run.path != run.scores == folder and _others(run, folder):
@@ -255,6 +256,16 @@ class Store:
         """Raise what kept scores from being stored, once they are shown."""
         if self.failure:
             raise self.failure
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """A name for each run: that of its folder, as many of those above before it as it takes."""
+    parts = [run.path.resolve().parts[1:] for run in runs]
+    for depth in range(1, max(map(len, parts), default=0) + 1):
+        names = ["-".join(some[-depth:]) for some in parts]
+        if len({*names}) == len({*parts}):
+            break
+    return names
 
 
 def _others(run: Run, folder: Path) -> bool:

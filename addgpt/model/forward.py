@@ -114,12 +114,12 @@ def exact_rows(model: Model, batch: Batch) -> np.ndarray:
 
 
 def exact_chances(model: Model, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-    """`exact_rows`, and (B,) the probability of all scored tokens of each row."""
+    """`exact_rows`, and (B,) the log of the probability of all scored tokens of each row."""
     right, chances = np.zeros(len(batch), bool), np.zeros(len(batch))
     for index, logits, targets in passes(model, batch):
         right[index] = all_hit(logits, targets)
         each = logits.float().log_softmax(-1).gather(2, targets.clamp(min=0)[:, :, None])[:, :, 0]
-        chances[index] = each.where(targets >= 0, 0).sum(1).exp().cpu().numpy()
+        chances[index] = each.where(targets >= 0, 0).sum(1).cpu().numpy()
     return right, chances
 
 

@@ -43,7 +43,7 @@ def read_tensors(path: Path) -> tuple[Tensors, Progress]:
     allocated.
     """
     if not path.exists():
-        raise Damaged(path, "missing; the run has not saved a checkpoint yet")
+        raise Damaged(path, "missing")
     check(path)
     try:
         with safe_open(path, framework="pt") as file:
@@ -74,7 +74,7 @@ def load_weights(model: Model, tensors: Tensors, source: Path) -> None:
 def transplant(
     tensors: Tensors, config: ModelConfig, alphabets: tuple[str, str], seed: int, source: Path
 ) -> Tensors:
-    """The weights of one model for a new one of the same shape. Raises ValueError if it differs.
+    """The weights of one model for a new one of like shape. Raises ValueError if it differs more.
 
     The new task may have more position ids: their rows start at zero. It may have another alphabet
     (the second of `alphabets`): rows go by character, those of new ones are as `seed` draws them.
@@ -96,7 +96,9 @@ def transplant(
         alike = have[1:] == want[1:]
         if per.get(name) == "token" and alike:
             fresh[name][places] = tensor[rows]
-        elif have == want or (per.get(name) == "id" and alike and have[0] <= want[0]):
+        elif have == want:
+            fresh[name] = tensor
+        elif per.get(name) == "id" and alike and have[0] <= want[0]:
             fresh[name].zero_()[: have[0]] = tensor
         else:
             sizes = f"{tuple(have)} in {source}, {tuple(want)} in the new model"

@@ -82,10 +82,11 @@ def _check_fits(task: Task, stage: Task, text: str) -> None:
 
 
 def _trains_on_held_out(task: Task, stage: Task) -> bool:
-    """Whether training can draw in a stage some of a sample of what the task holds out."""
+    """Whether training can draw in a stage some of samples of what the task holds out."""
     if not isinstance(task, HeldOut) or not isinstance(stage, HeldOut):
         return False
-    held_out = task.batch(np.random.default_rng(SEED), SAMPLE, "test").problems
+    rng = np.random.default_rng(SEED)
+    held_out = [p for split in ("val", "test") for p in task.batch(rng, SAMPLE, split).problems]
     try:
         return any(stage.in_train(problem) for problem in held_out)
     except UsageError:  # the stage has another operation

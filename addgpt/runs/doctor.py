@@ -22,7 +22,7 @@ from addgpt.device import choose_threads, matmul_flops, memory, pick_device, usa
 from addgpt.runs.checkpoint import read_tensors
 from addgpt.runs.files import Damaged, RunError, Unsupported, check, checksums, holds_run, read_log
 from addgpt.runs.provenance import versions
-from addgpt.runs.run import METRICS, MODEL, PREVIOUS, SHIPPED, STATE, Run
+from addgpt.runs.run import KEPT, METRICS, MODEL, PREVIOUS, SHIPPED, STATE, Run
 
 CHECK_SECONDS = 4.0  # for going through results, so that the doctor is never late
 LEAST_DISK = 1 << 30  # bytes
@@ -65,7 +65,7 @@ def faults(path: Path) -> list[str]:
     unsupported: Unsupported | None = None
     checks: dict[str, Callable[[], object]] = {}
     try:
-        names = sorted(checksums(path))
+        names = sorted(checksums(path)) + [f"{KEPT}/{x}" for x in sorted(checksums(path / KEPT))]
         checks |= {name: partial(check, path / name) for name in names}
         checks |= {METRICS: partial(read_log, path / METRICS)}  # which grows
         run = open_run(path)
@@ -104,7 +104,8 @@ def recovery_hint(damaged: Path) -> str:
         return f"; the checkpoint before it (step {before}) is sound, resume from it: {resume}"
     if damaged.name == STATE and step(MODEL) is not None:
         return f"; {MODEL} is sound: start a new run from it with --init-from {out}"
-    return ""
+    never = damaged.name == MODEL and not damaged.exists()
+    return "; the run has not saved a checkpoint yet" if never else ""
 
 
 def _software() -> Iterator[Finding]:

@@ -98,7 +98,7 @@ class Run:
             same &= digest_of(found["options"]) == digest_of(self.config.options)
             same &= found["weights"] == files.digest(self.path / MODEL)
             return same and found["proved"] is True
-        except (RunError, OSError, ValueError, KeyError, TypeError):
+        except (RunError, OSError, ValueError, KeyError, TypeError, RecursionError):
             return False
 
     def model_digest(self) -> str:

@@ -20,14 +20,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from addgpt.config.architectures import GPTConfig, ModelConfig, TableConfig
 from addgpt.config.errors import UsageError
-from addgpt.config.schema import RunConfig
+from addgpt.config.schema import RunConfig, TrainConfig
 from addgpt.device import autocast, compute_dtype, pick_device, prepare
 from addgpt.evaluation.exact_match import evaluation_problems
 from addgpt.model.build import Model, build
 from addgpt.model.forward import forward, next_token_loss, scored_logits
 from addgpt.model.local import LocalAttention
 from addgpt.runs.checkpoint import outline
-from addgpt.task import Batch, Graded
+from addgpt.task import Batch, Graded, Task
 from addgpt.task_lookup import load_task
 from addgpt.training import optim
 from addgpt.training.learners import batches_of_like_length
@@ -115,7 +115,8 @@ def by_length(config: RunConfig) -> list[Cost]:
     for cell in cells:
         if cell.len_a in shown:
             batch, _ = evaluation_problems(task, cell, ROWS)
-            rows.append(_cost(f"{cell.len_a}{cell.op}{cell.len_b}", config.model, [batch]))
+            if len(batch):
+                rows.append(_cost(f"{cell.len_a}{cell.op}{cell.len_b}", config.model, [batch]))
     return rows
 
 
@@ -127,9 +128,8 @@ def plan(config: RunConfig, examples: int | None = None) -> Plan:
             f"architecture={name} looks rows up in a table: there are no matrix products to count"
         )
     task, train = load_task(config.task, config.options), config.train
-    batch = task.batch(np.random.default_rng(0), train.batch_size, "train")
-    count = -(-SAMPLE // train.batch_size)
-    drawn = [task.batch(np.random.default_rng(i), train.batch_size, "train") for i in range(count)]
+    drawn = [_drawn(task, train, i) for i in range(-(-SAMPLE // train.batch_size))]
+    size = len(drawn[0])  # of a batch: a small table has fewer than are asked for
     example = _cost(
         "training",
         config.model,
@@ -137,11 +137,17 @@ def plan(config: RunConfig, examples: int | None = None) -> Plan:
     )
     some = task.batch(np.random.default_rng(0), min(train.eval_size, SAMPLE), "val")
     validation = flops(outline(config.model), some)[0] / len(some) * train.eval_size
-    step = example.training * len(batch)
-    steps = -(-examples // train.batch_size) if examples else train.steps
+    step = example.training * size
+    steps = -(-examples // size) if examples else train.steps
     share = validation / (step * min(train.eval_every, steps))
-    total = examples or steps * train.batch_size
+    total = examples or steps * size
     return Plan(example, total, steps, share, outline(config.model).parameter_count())
+
+
+def _drawn(task: Task, train: TrainConfig, seed: int) -> Batch:
+    """A batch of training, what is scored of it too."""
+    batch = task.batch(np.random.default_rng(seed), train.batch_size, "train")
+    return batch.with_prompt_scored() if train.score_prompt else batch
 
 
 def speed(config: RunConfig, seconds: float = 2.0) -> float:
@@ -154,7 +160,7 @@ def speed(config: RunConfig, seconds: float = 2.0) -> float:
     prepare(train.threads, weights, rows * task.longest())
     dtype = compute_dtype(device, train.precision, config.model)
     optimizers = optim.build(model, train, dtype)
-    batch = task.batch(np.random.default_rng(0), train.batch_size, "train")
+    batch = _drawn(task, train, 0)
     parts = list(batches_of_like_length(batch, train.micro_batch))
     work = sum(flops(outline(config.model), part)[1] for part in parts)
 

@@ -25,8 +25,8 @@ from addgpt.config.errors import UsageError
 from addgpt.config.schema import ADDED
 from addgpt.config.settings import to_dict
 from addgpt.evaluation.schema import csv_text
-from addgpt.runs.files import RunError, check_writable, write_atomically
-from addgpt.runs.run import Run
+from addgpt.runs.files import RunError, check_writable, saved_step, write_atomically
+from addgpt.runs.run import STATE, Run
 from addgpt.training.progress import TrainingProgress, least_loss
 
 if TYPE_CHECKING:
@@ -51,12 +51,15 @@ class Log:
     def __init__(self, kind: str, run: Run) -> None:
         check(kind, run.path)
         self.kind, self.run = kind, run
-        self.told = self.begun = int(run.progress()["step"]) if run.started else 0
+        self.told = self.begun = saved_step(run.path / STATE) or 0  # where training goes on
         self.write: Callable[[dict[str, Any]], None] | None = None
         self.end: Callable[[], None] = lambda: None
-        self._guarded(lambda: getattr(self, f"_{kind}")())
+        self.open: Callable[[], None] | None = getattr(self, f"_{kind}")
 
     def __call__(self, state: TrainState) -> None:
+        if self.open is not None:  # not before: the run may be in another process's hands
+            start, self.open = self.open, None
+            self._guarded(start)
         row = state.validation
         if row.get("step", 0) > self.told:
             self.told = row["step"]

@@ -46,6 +46,7 @@ class TrainState:
     contexts    how many the trace has, and `wrong` how many of them the model got wrong when it was
                 last judged: in training until proved
     validation  the last line of metrics.jsonl
+    val_size    how many problems of val it is about
     """
 
     step: int
@@ -57,6 +58,7 @@ class TrainState:
     contexts: int = 0
     wrong: int = 0
     validation: dict[str, Any] = field(default_factory=dict)
+    val_size: int = 0
 
 
 OnStep = Callable[[TrainState], None]
@@ -136,6 +138,7 @@ class Loop:
         self.learner = learner(self.model, self.settings, self.dtype, world, auxiliary)
         rng = np.random.default_rng(VAL_SEED)
         self.evaluation_set = self.task.batch(rng, self.settings.eval_size, "val")
+        self.state.val_size = len(self.evaluation_set)
         self.reached = False
         self.proving: Proving | None = None
         if self.settings.until_certified:
@@ -291,6 +294,8 @@ class Loop:
             raise RunError(f"{source} does not fit this optimizer and these settings") from None
         lines = [row for row in self.run.metrics() if row.get("step", 0) <= state.step]
         state.validation = lines[-1] if lines else {}
+        with contextlib.suppress(RunError):  # or the model is written anew
+            self.saved = state.step if self.run.progress()["step"] == state.step else None
 
 
 def is_kept(step: int) -> bool:

@@ -130,11 +130,13 @@ class Proving:
         return found
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Take back what `state` gave, and go on for longer if more steps are asked for now."""
+        """Take back what `state` gave, and go on for longer if more steps are asked for now;
+        for less time only before the first round."""
         if "proving.numbers" in state:
             numbers = state["proving.numbers"].tolist()
             self.round, self.began, self.ends, self.contexts, self.wrong, asked = numbers
-            self.ends += max(0, self.settings.steps - asked)
+            more = self.settings.steps - asked
+            self.ends += more if self.ends == asked and not self.round else max(0, more)
             there = "proving.tokens" in state
             arrays = (state[f"proving.{name}"].numpy() for name in POOL)
             self.pool = Batch(*arrays) if there else None

@@ -199,9 +199,9 @@ def _with_own(task: Graded, plan: Plan, number: int, runs: Sequence[Run]) -> lis
     """What the round before was trained on, and its models' answers to longer problems."""
     rows = _read(runs[0].path.parent / "problems.jsonl")
     rng = np.random.default_rng((plan.seed, number))
-    asked = _longer(task, rng, int(getattr(task, "digits", 0)) + number, plan.count)
+    asked, limit = _longer(task, rng, int(getattr(task, "digits", 0)) + number, plan.count)
     voted: dict[str, str] = {}
-    given = [_answered(run, list(asked)) for run in runs]
+    given = [_answered(run, list(asked), limit) for run in runs]
     for prompt, *some in zip(asked, *given, strict=True):
         answer = majority(some, plan.agree)
         if answer is not None and answer_of(task, asked[prompt], answer + task.end) is not None:
@@ -217,10 +217,12 @@ def _with_own(task: Graded, plan: Plan, number: int, runs: Sequence[Run]) -> lis
 
 def _longer(
     task: Graded, rng: np.random.Generator, length: int, count: int, split: str = "train"
-) -> dict[str, Problem]:
-    """Prompts of problems of a split with an operand of a length, the other at most as long."""
+) -> tuple[dict[str, Problem], int]:
+    """Prompts of problems of a split with an operand of a length, the other at most as long; and
+    how many tokens may be written: the longest right work, and a few more."""
     op, other, first = task.cells()[0].op, rng.integers(1, length + 1, count), rng.random(count)
     found: dict[str, Problem] = {}
+    longest = 0
     for size in range(1, length + 1):
         for longer_first in (True, False):
             n = int(((other == size) & ((first < 0.5) == longer_first)).sum())
@@ -228,14 +230,14 @@ def _longer(
             if n:
                 batch = task.batch(rng, n, split, Cell(op, *lengths))
                 found |= {task.prompt(problem): problem for problem in batch.problems}
-    return found
+                longest = max(longest, *(len(work) for _, work in task.texts(batch)))
+    return found, longest + EXTRA_TOKENS
 
 
-def _answered(run: Run, prompts: Sequence[str]) -> list[str]:
-    """What the model of a run writes after each prompt; nothing where it comes to no end."""
+def _answered(run: Run, prompts: Sequence[str], limit: int) -> list[str]:
+    """What the model of a run writes after each prompt; nothing where it comes to no end within
+    `limit` tokens."""
     task, model = run.task(), run.model()
-    own = [row["answer"] for row in _read(run.path.parent / "problems.jsonl")]
-    limit = max(map(len, own)) + EXTRA_TOKENS
     found = [""] * len(prompts)
     by_length: dict[int, list[int]] = {}
     for index, prompt in enumerate(prompts):
@@ -301,9 +303,9 @@ def _scores(
     most, found = int(getattr(task, "digits", 0)) + number, []
     for length in (most, most + 1):
         rng = np.random.default_rng((plan.seed, number, length))
-        asked = _longer(task, rng, length, plan.tests, "test")
+        asked, limit = _longer(task, rng, length, plan.tests, "test")
         for index, run in enumerate(runs):
-            given = _answered(run, list(asked))
+            given = _answered(run, list(asked), limit)
             hits = sum(
                 answers(task, problem, answer + task.end)
                 for problem, answer in zip(asked.values(), given, strict=True)

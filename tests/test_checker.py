@@ -1,0 +1,126 @@
+"""The independent checker refuses what does not belong together, or what float32 cannot tell."""
+
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+from addgpt.evaluation.certify import certify
+from addgpt.evaluation.check_certificate import check, on_sphere
+from addgpt.runs.resolve import configure
+from addgpt.runs.run import Run, RunError, run_path
+from addgpt.training.loop import train
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def adder(tmp_path):
+    """A copy of the shipped adder of 31 parameters."""
+    return shutil.copytree(run_path("smallest-31"), tmp_path / "adder")
+
+
+def forge(folder, weights=None, config=None):
+    """Change weights or settings, and the digests in the certificate with them."""
+    told = json.loads((folder / "certificate.json").read_text())
+    run = json.loads((folder / "config.json").read_text())
+    if weights:
+        changed = weights(load_file(folder / "model.safetensors"))
+        progress = {"progress": json.dumps({"step": 1})}
+        save_file(changed, folder / "model.safetensors", metadata=progress)
+        content = (folder / "model.safetensors").read_bytes()
+        told["weights"] = hashlib.sha256(content).hexdigest()
+    if config:
+        config(run)
+        model = json.dumps(run["model"], sort_keys=True).encode()
+        told["model"] = hashlib.sha256(model).hexdigest()
+        (folder / "config.json").write_text(json.dumps(run))
+    (folder / "certificate.json").write_text(json.dumps(told))
+
+
+def test_digests_alone_prove_nothing(adder):
+    forge(adder, lambda weights: weights, lambda run: None)
+    check(adder)
+    rng = np.random.default_rng(0)
+    forge(adder, lambda w: {n: rng.normal(size=x.shape).astype(np.float32) for n, x in w.items()})
+    with pytest.raises(ValueError, match="the smallest margin is -"):
+        check(adder)
+
+
+def test_weights_that_float32_cannot_tell_apart_are_refused(tmp_path):
+    """The same function but for rounding, which in float32 makes zeros of the values."""
+    settings = {
+        "digits": "3", "trace": "carry", "attention": "reads", "width": "32", "batch_size": "64",
+        "steps": "400", "eval_every": "400", "eval_size": "50", "threads": "1", "device": "cpu",
+        "precision": "float32", "until_certified": "true", "content": "false", "norm": "none",
+        "activation": "relu2",
+    }  # fmt: skip
+    run = Run.create(tmp_path / "run", configure("add", settings))
+    train(run)
+    assert certify(run)["proved"]
+    powers = {"token": -60, "positions": -60, "head": 60, "blocks.0.mlp.up": 60,
+              "blocks.0.mlp.down": -60, "blocks.0.attention.value": -100,
+              "blocks.0.attention.out": 100, "positions.relative": 0}  # fmt: skip
+
+    def scaled(weights):
+        found = {}
+        for name, x in weights.items():
+            power = [powers[start] for start in powers if name.startswith(start)][-1]
+            found[name] = x * np.float32(2.0**power)
+        return found
+
+    forge(run.path, scaled)
+    with pytest.raises(ValueError, match="in float32 another token wins"):
+        check(run.path)
+
+
+def test_numbers_that_the_model_never_has_are_refused(adder):
+    forge(adder, lambda weights: {name: x.astype(np.float64) for name, x in weights.items()})
+    with pytest.raises(ValueError, match="weights are float64, not float32"):
+        check(adder)
+
+
+def test_what_the_model_does_not_see_may_not_be_listed(adder):
+    """`=` is in no column."""
+    forge(adder, config=lambda run: run["model"].update(visible=[[-1, 0, 1], [0, 1 << 15], []]))
+    with pytest.raises(ValueError, match="contexts hold what the model does not see"):
+        check(adder)
+
+
+def test_another_task_is_refused(adder):
+    forge(adder, config=lambda run: run["options"].update(digits=4))
+    with pytest.raises(ValueError, match="of another task"):
+        check(adder)
+
+
+def test_a_checkpoint_that_is_saved_meanwhile_is_not_proved(adder):
+    run = Run(adder)
+
+    def say(text):
+        if text.startswith("bounding"):
+            model = run.model()
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.normal_()
+            run.save(model, {}, run.load()[1])
+
+    with pytest.raises(RunError, match=r"another model\.safetensors"):
+        certify(run, say)
+    assert not run.proved()
+
+
+def test_a_certificate_nested_too_deep_proves_nothing(adder):
+    (adder / "SHA256SUMS").unlink()
+    (adder / "certificate.json").write_text("[" * 100_000)
+    assert not Run(adder).proved()
+
+
+def test_a_vector_of_zeros_has_no_direction():
+    """The model makes zeros of it; the ball holds them, and nothing divides by zero."""
+    with np.errstate(all="raise"):
+        value, error = on_sphere((np.zeros((1, 3)), np.zeros((1, 3))), 1.0)
+    assert not value.any() and (error >= 1).all()
