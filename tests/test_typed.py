@@ -123,7 +123,8 @@ def test_what_people_type(line):
         ("1/0", "division by zero"),
         ("5/(2-2)", r"division by zero: \(2-2\) is 0"),
         ("5%(1-1)", r"division by zero: \(1-1\) is 0"),
-        ("0^-1", "division by zero"),
+        ("0^-1", "^0 to a negative power has no value$"),
+        ("2+(1-1)^-3", r"0 to a negative power has no value: \(1-1\) is 0"),
         ("1.2.3+1", "more than one point"),
         ("1,23+4", "'1,23' is not a number: for a decimal type 1.23, for thousands 1,234"),
         ("0,123", "for a decimal type 0.123"),
@@ -178,6 +179,15 @@ def test_what_cannot_be_answered_says_why_in_one_line(text, words):
         CALCULATOR.solve(text)
     message = str(caught.value)
     assert "\n" not in message and len(message) < 200
+
+
+@pytest.mark.parametrize("division", ["decimal", "remainder", "fraction"])
+def test_zero_has_no_negative_power_whatever_a_division_gives(division):
+    texts = ["0^-1", "(2-2)^(1-2)", "0^0", "(0/5)^3"]
+    bare, typed, *good = CALCULATOR.solve_many(texts, Rules(division))
+    assert bare.error == "0 to a negative power has no value"
+    assert typed.error == f"{bare.error}: (2-2) is 0"
+    assert [solution.answer for solution in good] == ["1", "0"]
 
 
 def test_ten_thousand_terms_and_deep_nesting_end_without_recursion():

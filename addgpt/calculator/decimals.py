@@ -16,12 +16,13 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from addgpt.calculator.numbers import Number, Quotient, Ratio, Rules, Value, brief, number
-from addgpt.calculator.questions import Ask, Steps, Work, in_pairs
+from addgpt.calculator.questions import ZERO_DIVISION, Ask, Steps, Work, in_pairs
 from addgpt.config.errors import UsageError
 from addgpt.task import MAX_DIGITS
 
 MAX_EXPONENT = 9_999
 MAX_PLACES = 100  # after the point, up to which decimals are kept as they are
+ZERO_POWER = "0 to a negative power has no value"
 GUARD = 5  # more digits than asked for, and than an exponent has, on the way to a rounded power
 
 Signed = tuple[int, Number]  # a sign, and a number with a sign of its own
@@ -146,7 +147,7 @@ class Decimals:
         """How many places of a quotient are computed."""
         top, bottom = abs(x.units) * 10**y.places, abs(y.units) * 10**x.places
         if not bottom:
-            raise UsageError("division by zero")
+            raise UsageError(ZERO_DIVISION)
         if not top % bottom:
             return 0
         rest = bottom // math.gcd(top, bottom)
@@ -169,7 +170,7 @@ class Remainders(Decimals):
     def divide(self, left: Value, right: Value) -> Work:
         x, y = one(left), one(right)
         if not y.units:
-            raise UsageError("division by zero")
+            raise UsageError(ZERO_DIVISION)
         places = max(x.places, y.places)
         ask = Ask("/", (x.at(places), y.at(places)), (x, y), 0, places)
         (answer,) = yield [ask]
@@ -201,8 +202,10 @@ def whole_exponent(exponent: Number | Ratio) -> int:
 def check_power(base: int | Fraction, exponent: int) -> int:
     """The digits before the point of base**abs(exponent), negative for zeros after it.
 
-    Raises UsageError where there are too many.
+    Raises UsageError where there are too many, and for 0 to a negative power.
     """
+    if not base and exponent < 0:
+        raise UsageError(ZERO_POWER)
     if not base:
         return 0
     top, bottom = abs(base.numerator), base.denominator

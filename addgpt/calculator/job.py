@@ -9,7 +9,7 @@ from fractions import Fraction
 from functools import cached_property
 
 from addgpt.calculator.ask import Written
-from addgpt.calculator.decimals import Decimals, Remainders
+from addgpt.calculator.decimals import ZERO_POWER, Decimals, Remainders
 from addgpt.calculator.expression import (
     Chain,
     Expression,
@@ -24,7 +24,7 @@ from addgpt.calculator.expression import (
     parse,
 )
 from addgpt.calculator.numbers import Number, Rules, Value, brief
-from addgpt.calculator.questions import Ask, Work, driven, exactly
+from addgpt.calculator.questions import ZERO_DIVISION, Ask, Work, driven, exactly
 from addgpt.calculator.ratios import Fractions
 from addgpt.config.errors import UsageError
 from addgpt.task import Answer, Problem
@@ -221,10 +221,11 @@ class Job:
 
     def _located(self, error: UsageError, node: Node) -> str:
         """An error, with the part of the expression that is to blame."""
-        if str(error) == "division by zero" and isinstance(node, Operation):
-            shown = self.expression.shown(node.right)
+        if isinstance(node, Operation):
+            zero = {ZERO_DIVISION: node.right, ZERO_POWER: node.left}.get(str(error))
+            shown = "0" if zero is None else self.expression.shown(zero)
             if shown not in ("0", "(0)"):
-                return f"division by zero: {shown} is 0"
+                return f"{error}: {shown} is 0"
         return str(error)
 
     def _work(self, node: Node) -> Work | Value:

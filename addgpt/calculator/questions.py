@@ -29,6 +29,7 @@ SIGNS = {
 
 
 OPERATORS = "+-*/"  # that a model may have
+ZERO_DIVISION = "division by zero"
 
 
 class Question(NamedTuple):
@@ -119,7 +120,7 @@ def apply(op: str, *operands: int) -> Answer:
     if op == "*":
         return Answer(left * right)
     if right == 0:
-        raise UsageError("division by zero")
+        raise UsageError(ZERO_DIVISION)
     quotient, rest = divmod(abs(left), abs(right))
     return Answer(
         quotient if (left < 0) == (right < 0) else -quotient, rest if left >= 0 else -rest

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from addgpt.calculator.decimals import Decimals, check_power, one, whole_exponent
 from addgpt.calculator.numbers import Number, Ratio, Rules, Value
-from addgpt.calculator.questions import Ask, Steps, Work, in_pairs, side_by_side
+from addgpt.calculator.questions import ZERO_DIVISION, Ask, Steps, Work, in_pairs, side_by_side
 from addgpt.config.errors import UsageError
 
 
@@ -37,7 +37,7 @@ class Fractions:
     def divide(self, left: Value, right: Value) -> Work:
         x, y = ratio(left), ratio(right)
         if not y.top:
-            raise UsageError("division by zero")
+            raise UsageError(ZERO_DIVISION)
         if x.bottom == y.bottom == 1:
             return (yield from self._lowest(x.top, y.top))
         turned = Ratio(y.bottom, abs(y.top))
@@ -54,8 +54,6 @@ class Fractions:
         x, y = ratio(left), ratio(right)
         exponent = whole_exponent(y)
         check_power(x.value, exponent)
-        if exponent < 0 and not x.top:
-            raise UsageError("division by zero")
         whole, size = Decimals(Rules()), Number(abs(exponent))
         parts = [whole.power(Number(part), size) for part in (x if x.bottom != 1 else x[:1])]
         raised = yield from side_by_side(parts)
@@ -102,7 +100,7 @@ class Fractions:
             answers = yield [Ask("/", (n, common), (Number(n), shown)) for n in parts]
             top, bottom = ([answer.whole for answer in answers] + [bottom // common])[:2]
         if not bottom:
-            raise UsageError("division by zero")
+            raise UsageError(ZERO_DIVISION)
         return Ratio(-top, -bottom) if bottom < 0 else Ratio(top, bottom)
 
 
