@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from fractions import Fraction
 
 import pytest
 from hypothesis import example, given, settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from addgpt.calculator.expression import parse
 from addgpt.calculator.numbers import Rules
+from addgpt.calculator.show import exact_text
 from addgpt.calculator.typed import tokens
 from benchmarks.calculator import compare
 from tests.helpers.calculators import exact
@@ -302,6 +304,18 @@ def test_names():
     assert CALCULATOR.solve("half", Rules("fraction"), names).answer == "1/2"
     third = {"third": CALCULATOR.solve("1/3", Rules("fraction")).result}
     assert CALCULATOR.solve("third", names=third).answer == "0.333333333333"
+
+
+def test_a_kept_quotient_with_a_remainder_has_no_exact_value():
+    rules = Rules("remainder")
+    (kept,) = CALCULATOR.solve_many(["17/5"], rules)
+    names = {"x": kept.result, "two": CALCULATOR.solve("2").result}
+    assert kept.answer == "3 remainder 2" and exact_text(kept) == "exactly 3.4"
+    for text, shown in {"x": "3 remainder 2", "-x": "-3 remainder -2"}.items():
+        again = CALCULATOR.solve(text, rules, names)
+        assert (again.answer, again.exact, exact_text(again)) == (shown, None, "")
+    other = CALCULATOR.solve("two/3", rules, names)  # names that are not in it change nothing
+    assert other.exact == Fraction(2, 3) and exact_text(other) == "exactly 2/3"
 
 
 def test_notes_say_what_may_have_been_meant():

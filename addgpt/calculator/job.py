@@ -104,13 +104,18 @@ class Solution:
 
     @cached_property
     def exact(self) -> int | Fraction | None:
-        """The exact result, by Python's fractions: 1 of 1/3*3; None where there is an error.
+        """The exact result, by Python's fractions: 1 of 1/3*3; None where there is an error, or a
+        name that stands for a quotient with a remainder.
 
         Names stand for the values that they were given, rounded or not.
         """
         if self.expression is None:
             return None
-        values = {name: Fraction(value.value or 0) for name, value in self.names.items()}
+        used = {node.name for node in self.expression.nodes if isinstance(node, Name)}
+        kept = {name: self.names[name].value for name in used}
+        values = {name: Fraction(value) for name, value in kept.items() if value is not None}
+        if len(values) < len(used):
+            return None
         found = exact(self.expression, values)
         return found.numerator if found.denominator == 1 else found
 
