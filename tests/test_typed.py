@@ -318,6 +318,28 @@ def test_a_kept_quotient_with_a_remainder_has_no_exact_value():
     assert other.exact == Fraction(2, 3) and exact_text(other) == "exactly 2/3"
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("(1.0001^9999/2.7181)^9999", "exact value not worked out: fractions of over 300,000"),
+        ("*".join(["(1.0001^9999/3)"] * 9), "exact value not worked out: fractions of over"),
+        ("1/(1/3*3-1)", "no exact value: division by zero"),
+        ("(1/3*3-1)^-2", "no exact value: division by zero"),
+    ],
+)
+@pytest.mark.timeout(20)
+def test_an_exact_value_that_cannot_be_had_is_given_up_in_words(text, shown):
+    solution = CALCULATOR.solve(text)
+    assert solution.rounded and solution.exact is None
+    assert exact_text(solution).startswith(shown)
+
+
+def test_a_long_exact_value_is_worked_out_but_not_shown():
+    solution = CALCULATOR.solve("1.0001^9999")
+    assert solution.exact == Fraction("1.0001") ** 9999
+    assert exact_text(solution) == "exactly a fraction of thousands of digits"
+
+
 def test_notes_say_what_may_have_been_meant():
     assert "6/2" in parse("6/2(1+2)").notes[0]
     assert "15%" in parse("200+15%").notes[0] and not parse("200*15%").notes

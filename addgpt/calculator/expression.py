@@ -35,6 +35,7 @@ from addgpt.config.errors import UsageError
 
 MAX_CHARACTERS = 100_000
 MAX_DEPTH = 1000
+MAX_BITS = 1_000_000  # of an exact value's numerator or denominator: 301,030 digits
 NEGATE = "negate"
 PRECEDENCE = {
     "(": 0, "+": 1, "-": 1, "*": 2, "/": 2, "//": 2, "mod": 2, NEGATE: 3, "^": 4,
@@ -138,9 +139,10 @@ def parse(text: str, names: Iterable[str] | None = None) -> Expression:
 
 
 def exact(expression: Expression, names: Mapping[str, Fraction]) -> Fraction:
-    """The exact value of an expression whose powers are not too large.
+    """The exact value of an expression.
 
-    `names` are the exact values of names. Raises ZeroDivisionError.
+    `names` are the exact values of names. Raises ZeroDivisionError, and OverflowError where a value
+    on the way has more than MAX_BITS bits, which would take minutes, or for ever.
     """
     values: list[Fraction] = []
     for node in expression.nodes:
@@ -158,18 +160,32 @@ def exact(expression: Expression, names: Mapping[str, Fraction]) -> Fraction:
             while len(parts) > 1:  # in pairs, which keeps large fractions few
                 rest = parts[-1:] if len(parts) % 2 else []
                 pairs = zip(parts[::2], parts[1::2], strict=False)
-                parts = [a + b if node.op == "+" else a * b for a, b in pairs] + rest
+                parts = [_small(a + b if node.op == "+" else a * b) for a, b in pairs] + rest
             (found,) = parts
         elif node is not None:
             a, b = values[node.left], values[node.right]
             if node.op == "/":
                 found = a / b
             elif node.op == "^":
+                if _bits(a) * abs(int(b)) > MAX_BITS:  # before the power is computed
+                    raise OverflowError
                 found = a ** int(b)
             else:
                 found = Fraction(a // b) if node.op == "//" else a % b
-        values.append(found)
+        values.append(_small(found))
     return values[-1]
+
+
+def _bits(value: Fraction) -> int:
+    """The bits of the longer one of a fraction's two numbers."""
+    return max(value.numerator.bit_length(), value.denominator.bit_length())
+
+
+def _small(value: Fraction) -> Fraction:
+    """A value of at most MAX_BITS bits. Raises OverflowError."""
+    if _bits(value) > MAX_BITS:
+        raise OverflowError
+    return value
 
 
 class _Parser:

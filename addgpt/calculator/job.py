@@ -102,21 +102,33 @@ class Solution:
         """The model's answer; None where there is none, or one with a remainder."""
         return None if self.result is None else self.result.value
 
-    @cached_property
+    @property
     def exact(self) -> int | Fraction | None:
-        """The exact result, by Python's fractions: 1 of 1/3*3; None where there is an error, or a
-        name that stands for a quotient with a remainder.
+        """The exact result, by Python's fractions: 1 of 1/3*3.
 
-        Names stand for the values that they were given, rounded or not.
+        Names stand for the values that they were given, rounded or not. None where there is an
+        error, a name that stands for a quotient with a remainder, a division by what is 0 but for
+        rounding, or a fraction of more than 300,000 digits on the way.
         """
+        found = self.exactly
+        return None if isinstance(found, str) else found
+
+    @cached_property
+    def exactly(self) -> int | Fraction | str:
+        """The exact result, or what to say in its place; empty where that is nothing."""
         if self.expression is None:
-            return None
+            return ""
         used = {node.name for node in self.expression.nodes if isinstance(node, Name)}
         kept = {name: self.names[name].value for name in used}
         values = {name: Fraction(value) for name, value in kept.items() if value is not None}
         if len(values) < len(used):
-            return None
-        found = exact(self.expression, values)
+            return ""
+        try:
+            found = exact(self.expression, values)
+        except ZeroDivisionError:
+            return f"no exact value: {ZERO_DIVISION}"
+        except OverflowError:
+            return "exact value not worked out: fractions of over 300,000 digits"
         return found.numerator if found.denominator == 1 else found
 
 

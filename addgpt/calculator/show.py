@@ -156,10 +156,15 @@ def folded(lines: list[str], width: int | None) -> list[str]:
 
 
 def exact_text(solution: Solution) -> str:
-    """The exact value where the answer is not, or not one number: `exactly 1/3`; else empty."""
-    value = solution.exact
-    if value is None or not (solution.rounded or solution.value is None):
+    """The exact value where the answer is not, or not one number: `exactly 1/3`; else empty.
+
+    Where it cannot be had the text says why.
+    """
+    if not (solution.rounded or solution.value is None):
         return ""
+    value = solution.exactly
+    if isinstance(value, str):
+        return value
     if max(value.numerator.bit_length(), value.denominator.bit_length()) > 10_000:
         return "exactly a fraction of thousands of digits"
     if isinstance(value, Fraction):
