@@ -44,6 +44,6 @@ def command(folder: Path, out: Path, date: str) -> None:
     if page.left_out:
         path = shlex.quote(str(folder / "reference"))
         what = "1 reference run" if page.left_out == 1 else f"{page.left_out} reference runs"
-        click.echo(f"left out: {what}, see addgpt report {shlex.quote(str(path))}", err=True)
+        click.echo(f"left out: {what}, see addgpt report {path}", err=True)
     runs = "1 run" if page.runs == 1 else f"{page.runs:,} runs"
     click.echo(f"{out}: {runs}, {out.stat().st_size / 1e3:,.0f} kB")
