@@ -57,6 +57,21 @@ def test_a_session(terminal):
     terminal.leave()
 
 
+def test_another_model_divides_as_it_can_unless_the_person_said_how(tmp_path, terminal):
+    terminal.type(":model div", "division: remainder")
+    terminal.type("2/3", "0.*remainder.*2")
+    terminal.type(":division", "division: remainder")  # asked, not said
+    terminal.type(":model other", "division: decimal")
+    terminal.type(":division fraction", "division: fraction")
+    terminal.type(":model div", "trained on / of up to")
+    terminal.type("4/6", r"2.*/.*3")
+    terminal.leave()
+    session = Terminal(tmp_path, DIVISION="decimal")  # --division decimal
+    session.type(":model div", "trained on / of up to")
+    session.type("2/3", "error: this model does /, not")
+    session.leave()
+
+
 def test_names(terminal):
     terminal.type(":vars", "no names yet")
     terminal.type("width = 12*3", "36")

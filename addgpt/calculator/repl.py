@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 
-from addgpt.calculator.numbers import DIVISIONS, Value, brief
+from addgpt.calculator.numbers import DIVISIONS, Rules, Value, brief
 from addgpt.calculator.show import FAIRLY_SURE, answer, exact_text, notes, works
 from addgpt.calculator.solver import Calculator, Solution
 from addgpt.config.errors import UsageError
@@ -77,6 +77,7 @@ def run_repl(
     open_model: Callable[[str], Calculator],
     steps: bool = False,
     exact: bool = False,
+    division: str | None = None,
 ) -> None:
     """Read expressions and commands from a terminal until Ctrl-D or `:quit`.
 
@@ -85,8 +86,10 @@ def run_repl(
             in one line, why it cannot.
         steps: whether to show the work from the start.
         exact: whether to show exact values from the start.
+        division: what / gives, with any model; None: what it gives with each, until the person
+            says.
     """
-    _Repl(calculator, open_model, steps, exact).run()
+    _Repl(calculator, open_model, steps, exact, division).run()
 
 
 def history_file() -> Path:
@@ -101,11 +104,13 @@ class _Repl:
         open_model: Callable[[str], Calculator],
         steps: bool,
         exact: bool,
+        division: str | None,
     ) -> None:
         self.calculator = calculator
         self.open_model = open_model
         self.steps, self.exact = steps, exact
-        self.rules = calculator.rules
+        self.division = division  # that the person wants
+        self.rules = self._rules(calculator.rules)
         self.names: dict[str, Value] = {}
         self.legend = True  # not yet shown
 
@@ -170,6 +175,7 @@ class _Repl:
             if text:
                 if rule == "division":
                     self.rules = replace(self.rules, division=text)
+                    self.division = text
                 elif text.isdecimal():
                     self.rules = replace(self.rules, digits=int(text[:9]))
                 else:
@@ -218,6 +224,13 @@ class _Repl:
                 self._say([("class:bad", f"error: {error}")])
                 return
         self._say([("", self._about())])
+        if (rules := self._rules(self.rules)) != self.rules:
+            self.rules = rules
+            self._set("division", "")
+
+    def _rules(self, rules: Rules) -> Rules:
+        """The rules with the division that the person wants, or else the model's."""
+        return replace(rules, division=self.division or self.calculator.rules.division)
 
     def _about(self) -> str:
         proved = "; proved for any length" if self.calculator.proved else ""

@@ -76,7 +76,7 @@ def command(
     if not piped:
         from addgpt.calculator.repl import run_repl
 
-        run_repl(calculator, load_calculator, steps, exact)
+        run_repl(calculator, load_calculator, steps, exact, division)
         return
     from addgpt.calculator.show import run_lines
 

@@ -32,17 +32,18 @@ def repl(terminal: str, environment: dict[str, str]) -> None:
         return "9020#" if prompt == "6+7=" else text
 
     def open_model(path):
-        if path != "other":
+        if path not in ("other", "div"):
             raise RuntimeError(path + " is not a run: it has no config.json")
-        return perfect("add")
+        return perfect({"other": "add"}.get(path, path))
 
     os.environ.clear()
     os.environ.update(environment)
+    division = os.environ.get("DIVISION")
     os.chdir(HERE)
     os.login_tty(os.open(terminal, os.O_RDWR))
     sys.stdin, sys.stdout, sys.stderr = (open(n, "rw"[n > 0], closefd=False) for n in range(3))  # noqa: SIM115
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    run_repl(perfect(spoil=spoil), open_model)
+    run_repl(perfect(spoil=spoil), open_model, division=division)
     print("good" + "bye", flush=True)
     os._exit(0)
 
