@@ -248,6 +248,7 @@ def _run_in(
     start: Run | None,
 ) -> Run:
     """The run to train: a new one, or the one to resume."""
+    from addgpt.runs.files import no_folder
     from addgpt.runs.run import is_empty
 
     if not isinstance(seed, int | np.integer):
@@ -259,6 +260,8 @@ def _run_in(
         return _created(name, settings, seed, out, start)
     if resume:
         return _reopened(Path(out), name, settings, seed, start)
+    if not Path(out).is_dir():
+        raise UsageError(no_folder(Path(out)))
     raise UsageError(
         f"{out} is not empty: resume the run in it with resume=True, name another folder, "
         "or leave out `out` for a new one"

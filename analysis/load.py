@@ -33,7 +33,7 @@ from addgpt.config.schema import ADDED
 from addgpt.evaluation import schema
 from addgpt.evaluation.intervals import wilson
 from addgpt.evaluation.schema import COUNTS, EVAL_COLUMNS, NUMBERS, read_eval, trained_length
-from addgpt.runs.files import RunError, holds_run, read_checked, read_log
+from addgpt.runs.files import RunError, holds_run, no_folder, read_checked, read_log
 from addgpt.runs.recipe import flat
 from addgpt.task_lookup import short
 
@@ -43,9 +43,6 @@ LOSS_COLUMNS = ("run", "task", *NUMBERS, "split", "context", "n", "nats")
 MISTAKE_COLUMNS = ("op", "len_a", "len_b", "stratum", "kind", "digit", "line")
 ERROR_COLUMNS = (*MISTAKE_COLUMNS, "problem", "truth", "answer", "place", "target", "written")
 PARTS = {"": "", "q": "quotient", "r": "remainder"}
-HOW_TO_RUN = (
-    ": train something first (addgpt train --task add --digits 3), or name a folder of runs"
-)
 IN_LOSS = ("label_smoothing", *ADDED)
 METRIC_COLUMNS = ("step", "examples", "tokens", "seconds", "loss", "val_loss", "val_exact")
 
@@ -58,7 +55,7 @@ def find(folder: str | Path) -> dict[str, Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UsageError(f"{folder} is not a folder{'' if folder.exists() else HOW_TO_RUN}")
+        raise UsageError(no_folder(folder))
     found, others = {}, 0
     for config in sorted(folder.rglob("config.json")):
         below = config.parent.relative_to(folder)

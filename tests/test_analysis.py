@@ -189,7 +189,7 @@ def test_exports_for_transformers_are_no_runs(results: Path) -> None:
 
 
 def test_missing_results_say_where_they_come_from(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="train something first .addgpt train"):
+    with pytest.raises(ValueError, match="train a run first .addgpt train"):
         load.find(tmp_path / "results")
     with pytest.raises(ValueError, match="a clone of the repository has its tables"):
         load.read_table(tmp_path / "traces.csv", ())

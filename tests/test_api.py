@@ -181,6 +181,10 @@ def test_a_cell_that_is_run_twice(tmp_path, monkeypatch):
         addgpt.train("add", digits=2, out=first.path, resume=True, seed=1, **TINY)
     with pytest.raises(UsageError, match="needs out="):
         addgpt.train("add", resume=True)
+    Path("file").touch()
+    for kind, resume in ((UsageError, False), (RunError, True)):
+        with pytest.raises(kind, match="^file is a file, not a folder$"):
+            addgpt.train("add", digits=2, out="file", resume=resume, **TINY)
 
 
 def test_a_run_can_start_from_another_ones_model(tmp_path):
@@ -237,7 +241,7 @@ def test_the_shipped_run_is_called_calculator_everywhere(tmp_path, monkeypatch):
         done = CliRunner().invoke(main, words)
         assert done.exit_code == 0, done.output
     assert run_path("./calculator") == run_path(Path("calculator")) == Path("calculator")
-    with pytest.raises(RunError, match="no such folder"):
+    with pytest.raises(RunError, match="there is no folder calculator"):
         addgpt.load_run("./calculator")
 
 

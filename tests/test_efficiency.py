@@ -193,7 +193,7 @@ def test_the_page_shows_the_committed_table():
 
 @pytest.mark.parametrize("read", [efficiency.collect, traces.collect])
 @pytest.mark.parametrize(
-    ("text", "message"), [(None, "cannot be read|is not a folder"), ("a,b\n1,2\n", "no column")]
+    ("text", "message"), [(None, "cannot be read|there is no folder"), ("a,b\n1,2\n", "no column")]
 )
 def test_a_damaged_table_is_one_line(tmp_path, read, text, message):
     file = tmp_path / "table.csv"

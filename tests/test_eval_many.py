@@ -216,7 +216,7 @@ def test_a_suite_is_asked_of_each_run(folder, tmp_path):
     [
         (["nope-*"], "no run matches nope-*", 2),
         (["rev-0", "--against", "nope-*"], "no run matches nope-*", 2),
-        (["rev-0", "nowhere"], "nowhere is not a run", 1),
+        (["rev-0", "nowhere"], "there is no folder nowhere", 1),
         (["rev-0", "empty"], "config.json", 1),
         (["rev-0", "rev-1", "--against", "rev-*"], "rev-0, rev-1: on both sides", 2),
         (["rev-0", "--against", "rev-1", "--suite", "gpt3"], "--suite goes without --against", 2),

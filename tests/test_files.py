@@ -10,7 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from addgpt.cli.main import main
 from addgpt.runs import files
 from addgpt.runs import run as module
 from addgpt.runs.files import RunError, write_atomically
@@ -33,6 +35,19 @@ def test_nothing_in_the_project_unpickles(folder):
     for file in sources(folder):
         found = banned.search(file.read_text(encoding="utf-8"))
         assert not found, f"{file.relative_to(ROOT)}: {found[0]}"
+
+
+@pytest.mark.parametrize("command", ["figures", "report", "eval", "doctor", "sample", "certify"])
+def test_commands_say_alike_that_a_folder_is_missing_or_a_file(tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    hint = "train a run first (addgpt train --task add --digits 3), or name another folder"
+    for name, says in (
+        ("nowhere", f"error: there is no folder nowhere; {hint}\n"),
+        ("file", "error: file is a file, not a folder\n"),
+    ):
+        done = CliRunner().invoke(main, [command, name])
+        assert done.exit_code and done.stderr == says
 
 
 @pytest.mark.parametrize("failing", ["fsync", "replace"])

@@ -86,7 +86,7 @@ def test_the_command_writes_table_and_figure(folder, tmp_path):
     assert "| rotary ids, two slots and gaps | 3 | 100 (100) | 70.0 (40.0) |" in done.stdout
     assert len(pd.read_csv(table)) == 11 and figure.read_bytes().startswith(b"\x89PNG")
     done = CliRunner().invoke(main, ["study", "lengths", str(tmp_path / "nowhere")])
-    assert done.exit_code == 2 and "is not a folder" in done.stderr
+    assert done.exit_code == 2 and "there is no folder" in done.stderr
 
 
 def test_the_figure_shades_what_was_trained_and_draws_the_medians(folder):

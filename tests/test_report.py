@@ -358,7 +358,7 @@ def test_command_writes_the_page_and_says_so(results: Path, tmp_path: Path) -> N
     [
         (["nowhere"], 2, "there is no folder nowhere"),
         (["."], 2, "holds no run"),
-        (["a file"], 2, "a file is not a folder"),
+        (["a file"], 2, "a file is a file, not a folder"),
         (["run", "--out", "missing/page.html"], 1, "cannot write missing/page.html"),
         (["run", "--out", "run"], 1, "cannot write run: that is a folder"),
         (["run", "--out", ""], 2, "--out takes a file, such as report.html"),

@@ -156,9 +156,11 @@ def test_a_folder_with_anything_in_it_is_refused_untouched(toy_run, tmp_path):
     Run.create(folder, config)
     before = (folder / "config.json").read_bytes()
     (tmp_path / "file").write_text("x")
-    for path in (folder, tmp_path / "file"):
-        with pytest.raises(RunError, match="is not empty; choose another --out, or add --resume"):
-            Run.create(path, config)
+    with pytest.raises(RunError, match="is not empty; choose another --out, or add --resume"):
+        Run.create(folder, config)
+    for use in (lambda: Run.create(tmp_path / "file", config), lambda: Run(tmp_path / "file")):
+        with pytest.raises(RunError, match="file is a file, not a folder$"):
+            use()
     assert (folder / "config.json").read_bytes() == before
     assert (tmp_path / "file").read_text() == "x"
 
@@ -175,8 +177,10 @@ def test_missing_files_are_named(toy_run, tmp_path):
         with pytest.raises(RunError, match=f"{name}.safetensors is missing") as caught:
             read()
         one_line(caught)
-    with pytest.raises(RunError, match="is not a run: there is no such folder"):
+    with pytest.raises(RunError, match="there is no folder .*nowhere; train a run first"):
         Run(tmp_path / "nowhere")
+    with pytest.raises(RunError, match="is not a run: it has no config.json"):
+        Run(tmp_path)
     with pytest.raises(RunError, match="no trained run in .*; train one"):
         newest_run(tmp_path / "nowhere")
     assert not run.started and run.metrics() == []

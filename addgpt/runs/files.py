@@ -22,6 +22,7 @@ import filelock
 
 SUMS = "SHA256SUMS"
 LARGEST_HEADER = 1 << 24  # bytes
+FIRST = "addgpt train --task add --digits 3"  # a command to begin with
 LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
 
@@ -192,6 +193,13 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ValueError(f"{error}{hint}") from None
     except RunError as error:
         raise ValueError(str(error).replace(f"{path} ", "")) from None
+
+
+def no_folder(path: Path) -> str:
+    """What is said of a path that should be a folder of runs or a run, and is no folder."""
+    if path.exists():
+        return f"{path} is a file, not a folder"
+    return f"there is no folder {path}; train a run first ({FIRST}), or name another folder"
 
 
 def saved_step(path: Path) -> int | None:

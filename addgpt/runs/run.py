@@ -51,8 +51,13 @@ class Run:
 
     @classmethod
     def create(cls, path: str | Path, config: RunConfig) -> Run:
-        """Start a run in a new or empty folder. Raises RunError if there is anything in it."""
+        """Start a run in a new or empty folder.
+
+        Raises RunError if there is anything in it, or it is a file.
+        """
         path = Path(path)
+        if path.exists() and not path.is_dir():
+            raise RunError(files.no_folder(path))
         if not is_empty(path):
             raise RunError(f"{path} is not empty; choose another --out, or add --resume")
         try:
@@ -230,9 +235,10 @@ class Run:
 
     def _read_config(self) -> RunConfig:
         file = self.path / CONFIG
+        if not self.path.is_dir():
+            raise RunError(files.no_folder(self.path))
         if not file.exists():
-            what = "it has no config.json" if self.path.is_dir() else "there is no such folder"
-            raise RunError(f"{self.path} is not a run: {what}")
+            raise RunError(f"{self.path} is not a run: it has no config.json")
         try:
             table = json.loads(files.read_checked(file))
         except (ValueError, RecursionError) as error:
@@ -314,5 +320,5 @@ def newest_run(folder: str | Path) -> Path:
     """The run below a folder whose model was saved last. Raises RunError if there is none."""
     models = list(Path(folder).glob(f"*/{MODEL}"))
     if not models:
-        raise RunError(f"no trained run in {folder}; train one: addgpt train --task add --digits 3")
+        raise RunError(f"no trained run in {folder}; train one: {files.FIRST}")
     return max(models, key=lambda file: file.stat().st_mtime).parent

@@ -14,7 +14,6 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from addgpt.config.errors import UsageError
 from addgpt.config.format import duration
 from addgpt.config.settings import as_text
 from addgpt.evaluation.intervals import percent
@@ -57,8 +56,6 @@ def build(folder: str | Path, progress: Progress | None = None, date: str = "") 
         ValueError: no such folder, or no run in it.
     """
     folder = Path(folder)
-    if not folder.exists():
-        raise UsageError(f"there is no folder {folder}; train a run first, or name another folder")
     progress = progress or (lambda items, total, what: items)
     runs, faults = data.read(folder, progress)
     faults += [fault for run in runs for fault in run.faults]
