@@ -135,8 +135,9 @@ def train(
         settings: options of the task, settings of the model and of training, as values.
 
     Raises:
-        ValueError: an unknown setting, or a value out of its range; a log whose package is missing.
-        RunError: `out` holds something already or a log cannot be written; training diverged.
+        ValueError: an unknown setting, or a value out of its range; a log whose package is missing;
+            without `resume`, `out` holds something already.
+        RunError: what `out` holds cannot be resumed; a log cannot be written; training diverged.
         Interrupted: Ctrl-C; all is saved; continue with `resume=True`.
 
     Examples:

@@ -217,8 +217,9 @@ def saved_step(path: Path) -> int | None:
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The rows of a file of JSON lines that grows; a last line cut short is left out.
 
-    None where there is no file. SHA256SUMS knows what it held at the last checkpoint: the file must
-    start with that. Raises RunError.
+    There are none where there is no file. SHA256SUMS knows what it held at the last checkpoint: the
+    file must start with that. Raises RunError if it does not, or was there and is missing, or holds
+    a line that is no JSON object.
     """
     while True:
         wanted = checksums(path.parent).get(path.name)

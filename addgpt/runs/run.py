@@ -147,10 +147,11 @@ class Run:
     def weights_for(
         self, config: ModelConfig, alphabet: str | None = None, seed: int = 0
     ) -> dict[str, torch.Tensor]:
-        """This run's weights for a new model of the same shape. Raises ValueError if it differs.
+        """This run's weights for a new model of the same parts.
 
-        The new task may have more position ids: their rows start at zero. It may have another
-        alphabet: rows go by character, and those of new characters are as `seed` draws them.
+        Each has the same shape in both, but for two. The new task may have more position ids: their
+        rows start at zero. It may have another alphabet: rows go by character, and those of new
+        characters are as `seed` draws them. Raises ValueError for any other difference.
         """
         tensors, _ = read_tensors(self.path / MODEL)
         own = self.task().alphabet
