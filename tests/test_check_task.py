@@ -92,7 +92,7 @@ def test_a_task_that_contradicts_itself_is_not_trained(wrong, tmp_path, monkeypa
 
 
 def test_the_command_says_what_was_checked(monkeypatch):
-    done = CliRunner().invoke(main, ["tasks", "--check", "sub", "--set", "trace=none"])
+    done = CliRunner().invoke(main, ["tasks", "--check", "sub", "--set", " trace = none"])
     assert done.exit_code == 0
     assert [line[:5] for line in done.stdout.splitlines()] == ["ok   "] * 11
     monkeypatch.setattr(Add, "longest", lambda task: 7)
@@ -107,7 +107,8 @@ def test_the_command_says_what_was_checked(monkeypatch):
     assert times > 5 and told.endswith(f"in <lambda>); {times} times in all")
     for words, message in [
         (["--check", "nothing"], "unknown task 'nothing'; valid: add"),
-        (["--check", "add", "--set", "digits"], "--set takes KEY=VALUE, not digits"),
+        (["--check", "add", "--set", "digits"], "--set takes key=value, not 'digits'"),
+        (["--check", "add", "--set", "digits=2", "--set", "digits=3"], "digits is given twice"),
         (["--set", "digits=3"], "--set goes with --check NAME"),
     ]:
         done = CliRunner().invoke(main, ["tasks", *words])

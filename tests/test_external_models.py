@@ -309,6 +309,8 @@ def test_a_gpt2_of_transformers_is_scored_as_it_answers_one_by_one(tmp_path, mon
 def test_options_of_models_of_others_go_with_them_alone(tmp_path):
     for command, what in (
         (["eval", "x", "--task", "add"], "--task only goes with"),
+        (["eval", "x", "--digits", "0"], "--digits only goes with"),
+        (["eval", "answers:x", "--task", "add", "--digits", "0"], "digits must be in 1..1000"),
         (["eval", "hf:x"], "needs --task"),
         (["eval", "hf:x", "--task", "add", "--suite", "gpt3"], "no --problems, --suite"),
         (["eval", "hf:x", "--task", "shakespeare"], ""),

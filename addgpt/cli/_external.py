@@ -9,12 +9,13 @@ from typing import Any
 
 import click
 
+from addgpt.cli._options import DIGITS
 from addgpt.config.errors import UsageError
 from addgpt.config.external import ENDPOINTS, RULES
 
 OPTIONS = (
     click.option("--task", help="External model: the task whose problems it is asked."),
-    click.option("--digits", type=click.IntRange(1), help="Longest operand of --task."),
+    DIGITS,
     click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Options of --task."),
     click.option("--model", help="api: the model to ask."),
     click.option("--endpoint", type=click.Choice(ENDPOINTS), help="api: which endpoint [chat]."),
@@ -77,7 +78,8 @@ def answered(
     from addgpt.evaluation.external.settings import is_external
 
     others = [name for name in (*names, *against) if is_external(name)]
-    given = [n for n in NAMES if options[n] not in (None, (), False) and n != "concurrency"]
+    given = [n for n in NAMES if options[n] not in (None, ()) and options[n] is not False]
+    given = [name for name in given if name != "concurrency"]
     if not others:
         if given:
             option = "set" if given[0] == "pairs" else given[0].replace("_", "-")

@@ -88,13 +88,10 @@ def _new(name: str) -> None:
 def _check(name: str, settings: tuple[str, ...]) -> None:
     """Print what was checked and every fault; exit with 1 if there are any."""
     from addgpt.evaluation.check_task import check_task
+    from addgpt.runs.resolve import parse_pairs
     from addgpt.task_lookup import load_task
 
-    for setting in settings:
-        if "=" not in setting:
-            raise click.UsageError(f"--set takes KEY=VALUE, not {setting}")
-    options = dict(setting.split("=", 1) for setting in settings)
-    found = check_task(load_task(name, options).resolved())
+    found = check_task(load_task(name, parse_pairs(settings)).resolved())
     times = Counter(fault for _, faults in found for fault in faults)
     for what, faults in found:
         click.echo(f"{'FAULT' if faults else 'ok   '}  {what}")
