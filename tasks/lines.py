@@ -16,7 +16,6 @@ corpus, `words`, is the distinct words of tinyshakespeare in lower case; a list 
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -27,9 +26,9 @@ import numpy as np
 
 from addgpt.task import SPLITS, Batch, Cell, Recipe, UsageError, setting
 from tasks.common.corpus import code_points
+from tasks.common.splits import split_of_text
 from tasks.common.text import CORPUS, Text, text_batch
 
-VAL, TEST = 10, 10  # per cent; the rest is train
 TOKENS = 1 << 14  # most of a batch of a whole split, to bound memory
 WORD = re.compile("[a-z]+(?:'[a-z]+)*")
 
@@ -57,7 +56,7 @@ class Lines(Text):
         found: dict[str, list[str]] = {split: [] for split in SPLITS}
         for line in dict.fromkeys(piece.strip() for piece in pieces):
             if line and not 0 < self.block < len(line):
-                found[split_of(line)].append(line)
+                found[split_of_text(line)].append(line)
         for split, some in found.items():
             if not some:
                 raise UsageError(
@@ -92,7 +91,7 @@ class Lines(Text):
         return int((lengths + 1).sum())
 
     def membership(self, text: str) -> str:
-        split = split_of(text)
+        split = split_of_text(text)
         return split if text in self._known[split] else "new"
 
     def longest(self) -> int:
@@ -144,9 +143,3 @@ class Lines(Text):
         rows = tokens[np.minimum(starts[index][:, None] + place, len(tokens) - 1)]
         rows[place > length] = self.alphabet.index(self.end)
         return text_batch(rows, (place > 0) & (place <= length + 1))
-
-
-def split_of(line: str) -> str:
-    """The split of a line, by a hash of its text."""
-    share = int.from_bytes(hashlib.blake2b(line.encode(), digest_size=8).digest(), "little") % 100
-    return SPLITS[(share >= 100 - VAL - TEST) + (share >= 100 - TEST)]

@@ -17,7 +17,7 @@ from addgpt.task import SPLITS
 from addgpt.task_lookup import load_task
 from addgpt.training.loop import train
 from tasks.common import corpus
-from tasks.lines import split_of
+from tasks.common.splits import split_of_text
 from tests.helpers.texts import TINY, run_of
 
 pytestmark = pytest.mark.slow
@@ -173,7 +173,7 @@ def test_the_loss_of_lines_is_that_of_each_line_by_itself(names, toy_model):
     task = load_task("lines", {"corpus": str(names)}).resolved()
     model = toy_model(vocab=len(task.alphabet), context=6, levels=(), position="rotary", width=32)
     losses = []
-    for line in (name for name in NAMES if split_of(name) == "test"):
+    for line in (name for name in NAMES if split_of_text(name) == "test"):
         tokens = torch.tensor([[task.alphabet.index(char) for char in f"\n{line}\n"]])
         logits = model(tokens[:, :-1], torch.zeros(1, tokens.shape[1], 0).long())[0]
         losses += [-float(row[t]) for row, t in zip(logits.log_softmax(-1), tokens[0, 1:])]  # noqa: B905
@@ -254,7 +254,7 @@ def test_lines_of_a_list_are_in_one_split_each(names):
         f"\n{name}\n" for name in NAMES
     )
     assert [len(drawn[split]) for split in SPLITS] == [
-        sum(split_of(name) == split for name in NAMES) for split in SPLITS
+        sum(split_of_text(name) == split for name in NAMES) for split in SPLITS
     ]
     assert [task.membership(text) for text in ("xyz", "", "ab", NAMES[0] + "\n")] == ["new"] * 4
 
@@ -263,8 +263,8 @@ def test_the_split_of_a_line_stays_what_it_is():
     """Written down: with another hash, old runs would be scored on what they learned."""
     known = {"train": ("emma", "naïve", "mia"), "val": ("isabella", "zoe"), "test": ("luna",)}
     for split, some in known.items():
-        assert {split_of(line) for line in some} == {split}
-    share = [split_of(str(number)) for number in range(20_000)]
+        assert {split_of_text(line) for line in some} == {split}
+    share = [split_of_text(str(number)) for number in range(20_000)]
     for split, wanted in (("train", 0.8), ("val", 0.1), ("test", 0.1)):
         assert abs(share.count(split) / 20_000 - wanted) < 0.01
 

@@ -23,7 +23,6 @@ follows:
 
 from __future__ import annotations
 
-import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,9 +30,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from addgpt.task import SPLITS, Answer, Batch, Cell, Graded, HeldOut, Problem, Recipe, UsageError
+from addgpt.task import Answer, Batch, Cell, Graded, HeldOut, Problem, Recipe, UsageError
+from tasks.common.splits import split_of_text
 
-VAL, TEST = 10, 10  # per cent; the rest is train
 TRIES = 2000  # draws in vain, after which there is nothing more to be found
 AGAIN = 200  # draws of what was drawn before, after which a group is taken to be whole
 
@@ -89,9 +88,7 @@ class InOut(Graded, HeldOut):
 
     def split(self, text: str) -> str:
         """The split of a problem."""
-        digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-        share = int.from_bytes(digest, "little") % 100
-        return SPLITS[(share >= 100 - VAL - TEST) + (share >= 100 - TEST)]
+        return split_of_text(text)
 
     def batch(
         self, rng: np.random.Generator, size: int, split: str, cell: Cell | None = None

@@ -1,8 +1,12 @@
-"""Which split a problem belongs to: a stable hash of its operands."""
+"""Which split a problem belongs to: a stable hash of its operands, or of its text."""
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
+
+from addgpt.task import SPLITS
 
 VAL, TEST = 10, 10  # per cent; the rest is train
 CHUNK = 18  # decimal digits that fit into 64 bits
@@ -42,6 +46,17 @@ def split_of_many(operands: np.ndarray, counts: np.ndarray, salt: int) -> np.nda
             mixed = _mix(hashes[:, place] * np.uint64(3) + state)
             state = np.where(there[:, place], mixed, state)
     return _split(state)
+
+
+def split_of_text(text: str) -> str:
+    """The split of a problem that is a text, such as a line of a list.
+
+    >>> split_of_text("abc")
+    'test'
+    """
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    share = int.from_bytes(digest, "little") % 100
+    return SPLITS[(share >= 100 - VAL - TEST) + (share >= 100 - TEST)]
 
 
 def _split(hashes: np.ndarray) -> np.ndarray:
