@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from addgpt.cli.main import main
 from addgpt.evaluation.perplexity import sample_text, score_text
+from addgpt.evaluation.schema import RULERS
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
 from addgpt.task import SPLITS
@@ -373,6 +374,8 @@ def test_training_may_begin_with_the_weights_of_another_text(tmp_path, prose, na
 
 
 def test_rulers_are_chosen_by_name(prose, names, tmp_path):
+    (option,) = (one for one in main.get_command(None, "eval").params if one.name == "ruler")
+    assert tuple(option.type.choices) == RULERS
     for name, text in (("shakespeare", prose), ("lines", names)):
         block = {"block": "8"} if name == "shakespeare" else {}
         run = Run.create(tmp_path / name, configure(name, TINY | block | {"corpus": str(text)}))

@@ -11,6 +11,7 @@ from click.core import ParameterSource
 from addgpt.cli._external import answered, external_options
 from addgpt.config.errors import UsageError
 from addgpt.evaluation.problem_files.records import ORDERS
+from addgpt.evaluation.schema import RULERS
 
 if TYPE_CHECKING:  # `--help` needs no torch
     from addgpt.runs.run import Run
@@ -52,7 +53,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--suite", help="A named set of problems, such as gpt3 or ten-digit; or a toml file.")
 @click.option(
     "--ruler",
-    type=click.Choice(["blocks", "overlap", "random"]),
+    type=click.Choice(RULERS),
     multiple=True,
     help="For a text: how its loss is measured (docs/evaluation.md); repeatable [blocks, overlap].",
 )

@@ -12,6 +12,7 @@ from typing import Any
 from addgpt.runs.files import RunError, read_checked
 
 COUNTS = ("n", "answer_correct", "trace_correct", "unterminated")
+RULERS = ("blocks", "overlap", "random")  # for the loss on a text: see evaluation.perplexity
 NUMBERS = ("seed", "params", "step", "examples", "seconds")  # facts of the run
 EVAL_COLUMNS = tuple(
     "run task seed params step examples seconds split op len_a len_b stratum seen n "
