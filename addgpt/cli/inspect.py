@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -92,10 +90,11 @@ def command(
         _problem(run, problem, out, as_json)
         return
     rows, shown, drawn = _measured(run, views, cascades, examples, seed)
+    from addgpt.evaluation.schema import csv_text
     from analysis import style
 
     writers: dict[str, Writer] = {
-        "csv": lambda path: _write(path, _csv(rows)),
+        "csv": lambda path: _write(path, csv_text(list(rows[0]), rows)),
         "png": lambda path: style.save(drawn(rows), path),
     }
     click.echo(json.dumps(rows, indent=1) if as_json else _table(shown))
@@ -218,14 +217,6 @@ def _shown(char: str) -> str:
 
 def _share(share: float) -> str:
     return f"{100 * share:.0f}%"
-
-
-def _csv(rows: Rows) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _check_out(out: tuple[Path, ...], valid: tuple[str, ...]) -> None:
