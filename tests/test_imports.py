@@ -117,6 +117,16 @@ def test_loading_a_model_loads_neither_the_compiler_nor_sympy():
     assert done.stdout.strip() == "set()"
 
 
+def test_where_runs_are_kept_is_written_once():
+    said = "RESULTS = 'results'"
+    found = [
+        module
+        for module, file in FILES.items()
+        if said in [ast.unparse(node) for node in parsed(file).body if isinstance(node, ast.Assign)]
+    ]
+    assert found == ["addgpt.runs"]
+
+
 def test_each_package_is_asked_for_once():
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")

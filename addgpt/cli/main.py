@@ -24,8 +24,8 @@ import click
 import addgpt
 from addgpt import cli as commands
 from addgpt.config.errors import HOME, UsageError, place
+from addgpt.runs import RESULTS
 
-RESULTS = "results"
 PRETRAINED = HOME / "addgpt" / "pretrained"
 LIBRARY = [HOME / name for name in ("addgpt", "analysis", "tasks/common")]  # no file of a user's
 DEBUG = "addgpt.traceback"  # in a click context: whether to show all of an error

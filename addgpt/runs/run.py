@@ -24,7 +24,7 @@ from addgpt.config.external import ExternalConfig
 from addgpt.config.schema import RunConfig, load_run_config
 from addgpt.config.settings import to_dict
 from addgpt.model.build import Model, build
-from addgpt.runs import files
+from addgpt.runs import RESULTS, files
 from addgpt.runs.checkpoint import check_fits, packed, read_tensors, transplant
 from addgpt.runs.files import RunError
 from addgpt.task import Task
@@ -34,8 +34,6 @@ CONFIG, METRICS, MODEL = "config.json", "metrics.jsonl", "model.safetensors"
 CERTIFICATE = "certificate.json"
 KEPT = "kept"  # the folder of weights along the training (`keep=log`)
 STATE, PREVIOUS = "state.safetensors", "state.previous.safetensors"
-
-RESULTS = "results"  # where runs are kept by default
 
 # The calculator that comes with the package.
 SHIPPED = Path(__file__).parents[1] / "pretrained" / "calculator"
