@@ -168,7 +168,7 @@ def _plain(char: str) -> str:
 
 
 def _spaced(text: str) -> str:
-    return re.sub(r"[\t\n\r\f\v\x1c-\x1f]", " ", text).replace(":", "/")
+    return re.sub(r"[\t\n\r\f\v\x1c-\x1f]", " ", text)
 
 
 def _complaint(text: str, place: int) -> str:

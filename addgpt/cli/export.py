@@ -7,8 +7,6 @@ from pathlib import Path
 
 import click
 
-from addgpt.config.errors import UsageError
-
 FORMATS = ("hf", "onnx", "lm-eval", "adderboard")
 
 
@@ -65,13 +63,11 @@ def command(run_name: str, to: str, out: Path, author: str, per_cell: int, seed:
         where = shlex.quote(str(out))
         click.echo(f"{out}: {found['n']:,} problems; lm_eval --include_path {where} "
                    f"--tasks {found['task']}")  # fmt: skip
-    elif to == "adderboard":
+    else:
         from addgpt.export.adderboard import export_adderboard
 
         found = export_adderboard(run, out, author)
         click.echo(f"{out}: {found['params']} parameters; {_compared(found)}")
-    else:
-        raise UsageError(f"--to must be one of {', '.join(FORMATS)}")
 
 
 def _compared(found: dict) -> str:
