@@ -210,6 +210,9 @@ def test_every_command_takes_every_kind(tmp_path, names, kind):
     row = json.loads((tmp_path / "lines" / "loss.json").read_text())[0]
     assert row["n"] == sum(len(line) + 1 for line in Run(text).task().by_split["test"])
     assert 0 < row["nats"] < math.log(30)
+    call("eval", text, "--split", "val")  # beside it
+    assert row == json.loads((tmp_path / "lines" / "loss.json").read_text())[0]
+    assert json.loads((tmp_path / "lines" / "loss-val.json").read_text())[0]["split"] == "val"
     assert "3 samples: " in call("sample", text, "--lines", "3")
 
     call("train", "--task", "add", "--digits", "1", "--out", sums, *sets)

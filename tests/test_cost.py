@@ -159,3 +159,11 @@ def test_a_run_of_another_machine_is_measured_on_this_one(tmp_path, monkeypatch)
     assert told[0] == told[1]
     refused = CliRunner().invoke(main, ["cost", "--task", "add", "--set", "device=cuda"])
     assert refused.exit_code == 2 and "this machine has no cuda" in refused.stderr
+
+
+def test_what_is_scored_of_the_prompt_and_what_a_table_lacks_count(toy_run):
+    plain, more = (cost.plan(toy_run(str(x), score_prompt=x).config) for x in (False, True))
+    assert more.example.training > 1.2 * plain.example.training
+    table = configure("modular", {"p": "23", "batch_size": "512", "steps": "30"})
+    assert cost.plan(table).examples == 30 * round(0.5 * 23**2)
+    assert len(cost.by_length(configure("modular", {"p": "11"}))) >= 1

@@ -268,3 +268,21 @@ def test_a_damaged_eval_csv_is_named(folder, tmp_path, text):
     lines[1] = ",".join(["-3" if field.isdecimal() else field for field in lines[1].split(",")])
     (copy / "eval.csv").write_text("\n".join(lines) if text is None else text)
     assert "eval.csv is damaged" in refused("eval", copy, folder / "rev-1", "--stored", code=1)
+
+
+def test_runs_of_one_name_do_not_overwrite_one_another(folder, tmp_path):
+    for number in (0, 1):
+        shutil.copytree(folder / f"rev-{number}", tmp_path / f"set{number}" / "same")
+    told(
+        run(
+            "eval",
+            tmp_path / "set0",
+            tmp_path / "set1",
+            "--out",
+            tmp_path / "o",
+            "--per-cell",
+            PER_CELL,
+        )
+    )
+    seeds = {row["seed"] for n in (0, 1) for row in rows_of(tmp_path / "o" / f"set{n}-same")}
+    assert seeds == {"0", "1"}

@@ -9,9 +9,11 @@ import torch
 
 from addgpt.config.architectures import GPTConfig
 from addgpt.evaluation import exact_match as module
-from addgpt.evaluation.exact_match import evaluate, score
+from addgpt.evaluation.exact_match import CellResult, evaluate, score
+from addgpt.evaluation.predictions import predictions
 from addgpt.evaluation.schema import EVAL_COLUMNS
 from addgpt.generation.decode import EXTRA_TOKENS
+from addgpt.model.build import build
 from addgpt.model.forward import exact_rows, forward, loss, next_token_loss, tensors
 from addgpt.task import Cell, Problem
 from addgpt.task_lookup import load_task
@@ -220,3 +222,27 @@ def test_working_out_scored_places_only_changes_no_gradient(toy_model):
 def every(model, batch):
     tokens, ids, targets = tensors(batch, torch.device("cpu"))
     return model(tokens, ids), targets
+
+
+def test_a_model_without_a_longer_table_may_write_the_last_token_all_the_same():
+    """It is only written, not read."""
+    task = load_task("add", {"digits": 3})
+    batch = task.batch(np.random.default_rng(0), 20, "test", Cell("+", 3, 3))
+    whole = batch.tokens[batch.lengths == batch.lengths.max()][0]
+    model = Scripted(task, 8, task.decode(whole[8:-1]))
+    model.config = replace(model.config, position="learned", context=len(whole) - 1)
+    assert model.config.longest == len(whole) - 1
+    row = batch.rows(np.flatnonzero((batch.tokens == whole).all(1))[:1])
+    assert score(model, task, row, fast=False).trace_correct.all()
+
+
+def test_long_work_that_the_model_doubts_has_no_confidence(toy_run):
+    """The probability of so many tokens is zero in floats; its logarithm is not."""
+    run = toy_run(digits=400)
+    task, model = run.task(), build(run.config.model).eval()
+    cell = Cell("+", 400, 400)
+    batch = task.batch(np.random.default_rng(0), 2, "test", cell)
+    outcome = score(model, task, batch, chances=True)
+    assert (outcome.chances < -745).all()
+    result = CellResult(cell, "test", False, batch, outcome)
+    assert [row["confidence"] for row in predictions(run, result)] == [0, 0]

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from addgpt.cli.main import main
 from addgpt.config.errors import UsageError
+from addgpt.evaluation.check_task import check_task
 from addgpt.interpret.grokking import grokking, key_frequencies, projected, waves
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run
@@ -90,3 +91,9 @@ def test_weights_along_the_training_stay_and_are_measured(modular, toy_run, tmp_
 def test_a_run_that_kept_nothing_says_how_to(modular):
     with pytest.raises(UsageError, match="keep=log"):
         grokking(modular)
+
+
+@pytest.mark.parametrize("p", [7, 53])
+def test_a_small_table_keeps_the_contract(p):
+    task = load_task("modular", {"p": p})
+    assert not [fault for _, faults in check_task(task) for fault in faults]

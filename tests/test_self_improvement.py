@@ -6,10 +6,13 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from addgpt.cli.main import main
+from addgpt.task import Cell
+from addgpt.task_lookup import load_task
 from addgpt.training import self_improvement
 from addgpt.training.self_improvement import long_enough, majority
 
@@ -125,7 +128,7 @@ def test_what_is_agreed_on_is_learned_right_or_wrong_and_what_is_right_is_counte
     def total_of(prompt):
         return sum(int(number[::way]) for number in prompt.rstrip("=").split("+"))
 
-    def answered(run, prompts):
+    def answered(run, prompts, limit):
         short = run.path.name != "model-0"
         sums = map(total_of, prompts)
         return [str(total % 1000 if short else total)[::-1] for total in sums]
@@ -193,3 +196,13 @@ def test_ids_that_text_does_not_have_are_refused_unless_the_recipe_has_them(tmp_
     of_recipe = ["--recipe", "mcleish2024-abacus", *WORDS[3:], "--out", out, "--rounds=0"]
     done = CliRunner().invoke(main, ["improve", *of_recipe])
     assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize("task", ["add", "mul", "div"])
+def test_the_longest_work_of_what_is_asked_may_be_written(task):
+    problems = load_task(task, {"digits": 3})
+    asked, limit = self_improvement._longer(problems, np.random.default_rng(0), 4, 200)
+    batch = problems.batch(
+        np.random.default_rng(1), 200, "train", Cell(problems.cells()[0].op, 4, 4)
+    )
+    assert len(asked) > 100 and limit >= max(len(work) for _, work in problems.texts(batch))

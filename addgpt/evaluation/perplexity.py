@@ -26,7 +26,6 @@ from addgpt.runs.run import Run
 from addgpt.task import Batch, Task, TextTask
 
 Show = Callable[..., Iterable[Batch]]
-RULERS = ("blocks", "overlap", "random")
 BATCHES, ROWS = 200, 12  # of random blocks
 
 

@@ -260,12 +260,10 @@ class Store:
 
 def _names(runs: Sequence[Run]) -> list[str]:
     """A name for each run: that of its folder, as many of those above before it as it takes."""
-    parts = [run.path.resolve().parts[1:] for run in runs]
-    for depth in range(1, max(map(len, parts), default=0) + 1):
-        names = ["-".join(some[-depth:]) for some in parts]
-        if len({*names}) == len({*parts}):
-            break
-    return names
+    parts, depth = [run.path.resolve().parts[1:] for run in runs], 1
+    while len({some[-depth:] for some in parts}) < len({*parts}):
+        depth += 1
+    return ["-".join(some[-depth:]) for some in parts]
 
 
 def _others(run: Run, folder: Path) -> bool:

@@ -230,7 +230,7 @@ def _longer(
             if n:
                 batch = task.batch(rng, n, split, Cell(op, *lengths))
                 found |= {task.prompt(problem): problem for problem in batch.problems}
-                longest = max(longest, *(len(work) for _, work in task.texts(batch)))
+                longest = max([longest, *(len(work) for _, work in task.texts(batch))])
     return found, longest + EXTRA_TOKENS
 
 
