@@ -49,7 +49,7 @@ def test_it_writes_both_files_and_says_what_is_missing(folder, tmp_path):
     words = ["study", "smallest", str(folder)]
     done = CliRunner().invoke(main, [*words, "--csv", files[0], "--png", files[1]])
     assert done.exit_code == 0
-    assert (out / "t.csv").read_text().startswith("case,seed,params")
+    assert (out / "t.csv").read_text().startswith("case,pad,seed,params")
     assert (out / "t.png").stat().st_size > 1000
     (folder / "run2" / "suite-ten-digit.csv").write_text("part,n\n")
     done = CliRunner().invoke(main, words)

@@ -10,6 +10,7 @@ are named for the recipe: `results/mcleish2024-abacus-s1`. docs/length.md says w
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import pandas as pd
@@ -31,6 +32,7 @@ REPORTED = {
     "hou2024-turing": (50, 100, 0.98),
 }
 MARKERS = "o s ^ D v P X < > *".split()
+CARRIES = 0.05  # exact match at some longer length from which on a line has a colour of its own
 WIDEST, THINNEST = 7.0, 1.4  # points; a line that lies on another is thinner, so both are seen
 
 
@@ -71,15 +73,24 @@ def curves(table: pd.DataFrame) -> pd.DataFrame:
 @style.styled
 def draw(table: pd.DataFrame) -> Figure:
     """Exact match (percent) by length over the longest trained length, a line per recipe that
-    learned its own task, and papers' own points as stars. Takes `collect`."""
+    learned its own task, grey where it ends at the trained length, and papers' own points as stars.
+    Takes `collect`."""
     found = curves(table)
     found = found[found["learned"]].sort_values(["digits"])
     if found.empty:
         raise UsageError("there is nothing to draw: no recipe learned its own task")
     figure, (axis,) = style.panels(1, width=8.5, height=4.6)
     parts = {str(name): part for name, part in found.groupby("recipe")}
-    order = sorted(parts, key=lambda name: (-parts[name]["median"].mean(), name))
+    carries = {name: part["median"].iloc[1:].max() >= CARRIES for name, part in parts.items()}
+    order = sorted(filter(carries.get, parts), key=lambda n: (-parts[n]["median"].mean(), n))
     handles, step = [], (WIDEST - THINNEST) / max(1, len(order) - 1)
+    ended = [name for name in parts if not carries[name]]
+    for name in ended:
+        times = parts[name]["digits"] / parts[name]["trained"]
+        axis.plot(times, 100 * parts[name]["median"], color="0.6", lw=1, zorder=2)
+    if ended:
+        label = textwrap.fill(f"none beyond their training: {', '.join(ended)}", 70)
+        handles.append(Line2D([], [], label=label, color="0.6", lw=1))
     for number, name in enumerate(order):
         part, look = parts[name], style.line(number) | {"linestyle": "-"}
         look |= {"lw": WIDEST - number * step, "marker": MARKERS[number % len(MARKERS)]}
@@ -100,7 +111,7 @@ def draw(table: pd.DataFrame) -> Figure:
     axis.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
     axis.set(xlabel="digits of both operands / longest trained", ylabel="exact match (%)")
     axis.set(ylim=(-4, 104), xlim=(found["digits"] / found["trained"]).agg(["min", "max"]))
-    axis.set_title(f"n = {found['n'].min():,} or more; shaded: lengths trained on")
+    axis.set_title(f"n = {found['n'].min():,} or more a point; bands: worst to best seed; grey: trained on")
     style.legend(figure, handles)
     return figure
 

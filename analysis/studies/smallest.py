@@ -22,7 +22,7 @@ from analysis import load, style
 from analysis.studies import common
 
 SUITE = "suite-ten-digit.csv"
-COLUMNS = "case seed params step examples seconds n answer_correct".split()
+COLUMNS = "case pad seed params step examples seconds n answer_correct".split()
 GOAL = 0.99  # of the suite
 
 
@@ -44,6 +44,7 @@ def _runs(folder: Path) -> pd.DataFrame:
             parts = list(load.csv_rows(file, ("n", "answer_correct", "params"), _counts))
             facts = {name: run[name] for name in ("seed", "step", "examples", "seconds")}
             facts |= {"case": cases[run["run"]], "params": parts[0]["params"]}
+            facts |= {"pad": run.get("options.pad", "none")}
             facts |= {name: sum(part[name] for part in parts) for name in ("n", "answer_correct")}
             rows.append(facts)
     if not rows:
@@ -59,12 +60,15 @@ def _counts(row: dict[str, str]) -> dict[str, int]:
 
 @style.styled
 def draw(table: pd.DataFrame) -> Figure:
-    """Exact match (percent) against parameters, a dot per run, a line through the medians."""
+    """Exact match (percent) against parameters, a dot per run, lines through the medians of the
+    seeds: of operands padded to equal length, and as they are."""
     runs = table.assign(exact=100 * table["answer_correct"] / table["n"])
     figure, (axis,) = style.panels(1, width=7, height=4)
-    medians = runs.groupby("params")["exact"].median()
-    axis.plot(medians.index, medians, color=style.COLOURS[0], label="median of the seeds")
-    axis.plot(runs["params"], runs["exact"], "o", ms=5, alpha=0.6, color=style.COLOURS[0])
+    for number, (pad, some) in enumerate(runs.groupby("pad", sort=False)):
+        medians, look = some.groupby("params")["exact"].median(), style.line(number)
+        what = "as they are" if pad == "none" else "padded to equal length"
+        axis.plot(medians.index, medians, **look, label=f"{what}: median of the seeds")
+        axis.plot(some["params"], some["exact"], "o", ms=5, alpha=0.6, color=look["color"])
     axis.axhline(100 * GOAL, color=style.MARK, ls="--", lw=1, label=f"{100 * GOAL:g} % qualifies")
     axis.set(xscale="log", xlabel="parameters", ylabel="exact match (%)", ylim=(-3, 103))
     axis.set_xticks(sorted(set(runs["params"])))
@@ -72,7 +76,7 @@ def draw(table: pd.DataFrame) -> Figure:
     axis.minorticks_off()
     axis.tick_params(axis="x", rotation=45)
     axis.set_title(f"Ten-digit sums, n = {runs['n'].min():,}; a dot is a seed")
-    axis.legend(loc="center right")
+    style.legend(figure, axis.get_legend_handles_labels()[0])
     return figure
 
 
