@@ -84,9 +84,10 @@ def draw_ablation(rows: Rows) -> Figure:
     digits["slot"] = digits["row"] + " " + digits["column"].astype(str)
     maps = []
     for how in ("zero", "mean"):
+        given = {"zero": "zeros", "mean": "its mean"}[how]
         for title, some, across in (
-            (f"{how} ablation at: exact match of the whole work", whole, "at"),
-            (f"{how} ablation: right slots, by row and column", digits, "slot"),
+            (f"{given} in place of a part, in these rows:\nall of the work right (%)", whole, "at"),
+            (f"{given} in place of a part:\ntokens right (%), by row and column", digits, "slot"),
         ):
             part = some[some["how"] == how]
             grid = part.pivot(index="part", columns=across, values="share")
@@ -99,6 +100,7 @@ def draw_ablation(rows: Rows) -> Figure:
     for axis, (title, grid) in zip(axes, maps, strict=True):
         axis.set_title(title, fontsize=10)
         _heat(axis, grid, most <= 12)
+    figure.suptitle(f"n = {table['n'].max():,}", fontsize=10)
     return figure
 
 
@@ -115,7 +117,8 @@ def draw_cascades(rows: Rows) -> Figure:
     for axis, how in zip(axes, ("zero", "mean"), strict=True):
         part = table[table["how"].isin(("none", how))]
         grid = part.pivot(index="part", columns="cell", values="share")
-        axis.set_title(f"{how} ablation: exact match", fontsize=10)
+        given = {"zero": "zeros", "mean": "its mean"}[how]
+        axis.set_title(f"{given} in place of a part: exact match (%)", fontsize=10)
         _heat(axis, grid.reindex(columns=list(order), index=names), len(order) <= 12)
     return figure
 

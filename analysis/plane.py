@@ -63,6 +63,7 @@ def draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
         panel(axis, table)
         axis.set_aspect("equal")
         axis.plot(0, 0, "+", color=style.INK, ms=8, zorder=4)
+        axis.set(xlabel="channel 0", ylabel="channel 1")
     return figure
 
 
@@ -123,7 +124,8 @@ def _adds(axis: Axes, table: pd.DataFrame) -> None:
     _say(axis, adds[9], "what a digit\nadds", (-50, 10))
     _say(axis, steps[-1], str(int(first) + int(second) + 1), (14, -9))
     axis.set_title(
-        f"What attention adds up: {first}+{second}\nwhere {a1}+{b1} wrote {written} just before"
+        f"What attention adds up: {first}+{second}\n"
+        f"where {a1}+{b1} wrote {written} just before: ({before})"
     )
 
 

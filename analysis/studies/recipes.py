@@ -111,7 +111,9 @@ def draw(table: pd.DataFrame) -> Figure:
     axis.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
     axis.set(xlabel="digits of both operands / longest trained", ylabel="exact match (%)")
     axis.set(ylim=(-4, 104), xlim=(found["digits"] / found["trained"]).agg(["min", "max"]))
-    axis.set_title(f"n = {found['n'].min():,} or more a point; bands: worst to best seed; grey: trained on")
+    axis.set_title(
+        f"n = {found['n'].min():,} or more a point; bands: worst to best seed; grey: trained on"
+    )
     style.legend(figure, handles)
     return figure
 
