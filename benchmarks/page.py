@@ -34,8 +34,8 @@ TAIL = """
   how many seeds were trained: fewer of a reference, which takes a minute or two each time.
 - **product, reads**, **window**: tokens a second that one block of the calculator's width writes,
   or reads as a draft, with local attention, against full attention.
-- **share of the matrix-product rate**: what a training step on text reaches of the rate of large
-  matrix products alone, of the same type: ours are bfloat16 where that is faster, so that a
+- **share of the matrix-product rate**: what a training step on text reaches of the rate of the
+  products of its widest layer alone, of the same type: ours are bfloat16 where faster, so that a
   smaller share of twice the rate is left; the reference's are float32.
 - **training on text**, **on sums**: tokens a second against a plain GPT with AdamW in float32.
   With Muon, our default, a step on sums takes longer, and fewer steps are needed.
