@@ -329,7 +329,7 @@ def test_a_task_of_the_harness_has_a_name_that_it_takes(random_run, tmp_path, mo
     (found,) = glob.glob(settings["dataset_kwargs"]["data_files"]["test"])  # as it looks for it
     assert Path(found).parent == tmp_path / "[a]"
     (named / "model.safetensors").unlink()
-    with pytest.raises(RunError, match="has not saved a checkpoint yet"):
+    with pytest.raises(RunError, match="is missing"):
         export_harness(Run(named), tmp_path / "other", 1)
     assert not (tmp_path / "other").exists()
 
