@@ -185,7 +185,7 @@ def test_a_sweep_has_recipes_for_cases(tmp_path):
         config = configure("add", grid.common | one.settings)
         own = load_recipe(one.name).settings
         far = {8: (10, 12, 15), 10: (12, 15, 20, 30)}.get(own["digits"], (6, 8, 10, 15))
-        far = (12, 15) if one.name == "zhou2023-hints" else far
+        far = (12, 15) if one.name in ("zhou2023-hints", "hou2024-turing") else far
         assert config == configure("add", own | {"far": far, "threads": 1})
     file = tmp_path / "mine.toml"
     file.write_text("task = 'add'\n[[case]]\nname = 'a'\nrecipe = 'window'\nset = {digits = 4}\n")
