@@ -51,7 +51,7 @@ def test_the_figure_has_a_line_for_each_recipe_that_learned_its_task():
     labels = [text.get_text() for text in figure.legends[0].texts]
     assert not any("li2023-fire" in label for label in labels)
     assert len(labels) == 2 + len(recipes.REPORTED)
-    with pytest.raises(UsageError, match="no recipe learned"):
+    with pytest.raises(UsageError, match="no recipe is right"):
         recipes.draw(table()[-2:])
 
 
