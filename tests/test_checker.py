@@ -10,7 +10,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from addgpt.evaluation.certify import certify
-from addgpt.evaluation.check_certificate import check, on_sphere
+from addgpt.evaluation.check_certificate import NO_ID, all_shown, check, on_sphere
 from addgpt.runs.resolve import configure
 from addgpt.runs.run import Run, RunError, run_path
 from addgpt.training.loop import train
@@ -51,17 +51,30 @@ def test_digests_alone_prove_nothing(adder):
         check(adder)
 
 
-def test_weights_that_float32_cannot_tell_apart_are_refused(tmp_path):
-    """The same function but for rounding, which in float32 makes zeros of the values."""
-    settings = {
-        "digits": "3", "trace": "carry", "attention": "reads", "width": "32", "batch_size": "64",
-        "steps": "400", "eval_every": "400", "eval_size": "50", "threads": "1", "device": "cpu",
-        "precision": "float32", "until_certified": "true", "content": "false", "norm": "none",
-        "activation": "relu2",
-    }  # fmt: skip
-    run = Run.create(tmp_path / "run", configure("add", settings))
+SETTINGS = {
+    "digits": "3", "trace": "carry", "width": "32", "batch_size": "64", "steps": "400",
+    "eval_every": "400", "eval_size": "50", "threads": "1", "device": "cpu",
+    "precision": "float32", "until_certified": "true", "content": "false", "norm": "none",
+    "activation": "relu2", "attention": "reads", "biases": "visible",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def proved(tmp_path_factory):
+    run = Run.create(tmp_path_factory.mktemp("proved") / "run", configure("add", SETTINGS))
     train(run)
     assert certify(run)["proved"]
+    return run.path
+
+
+@pytest.fixture
+def folder(proved, tmp_path):
+    """A copy of a run that is proved."""
+    return shutil.copytree(proved, tmp_path / "run")
+
+
+def test_weights_that_float32_cannot_tell_apart_are_refused(folder):
+    """The same function but for rounding, which in float32 makes zeros of the values."""
     powers = {"token": -60, "positions": -60, "head": 60, "blocks.0.mlp.up": 60,
               "blocks.0.mlp.down": -60, "blocks.0.attention.value": -100,
               "blocks.0.attention.out": 100, "positions.relative": 0}  # fmt: skip
@@ -73,21 +86,40 @@ def test_weights_that_float32_cannot_tell_apart_are_refused(tmp_path):
             found[name] = x * np.float32(2.0**power)
         return found
 
-    forge(run.path, scaled)
+    forge(folder, scaled)
     with pytest.raises(ValueError, match="in float32 another token wins"):
-        check(run.path)
+        check(folder)
+
+
+@pytest.mark.parametrize("more", [False, True])
+def test_contexts_must_hold_what_the_model_sees_and_all_of_it(folder, more):
+    """One read more makes nearly all sums of three digits wrong."""
+
+    def change(run):
+        visible = run["model"]["visible"]
+        run["model"]["visible"] = (
+            [*visible, [visible[0][0], 2, 1, 1 << 15]] if more else visible[1:]
+        )
+
+    forge(folder, config=change)
+    with pytest.raises(ValueError, match="contexts do not hold what the model sees"):
+        check(folder)
+
+
+@pytest.mark.parametrize("columns, steps, right", [
+    ([0, 1, NO_ID], [0, NO_ID], True), ([0, NO_ID], [0, NO_ID], False),
+    ([0, 1, 2, NO_ID], [0, NO_ID], False), ([], [0, NO_ID], False), ([0, 1, NO_ID], [], True),
+])  # fmt: skip
+def test_windows_are_what_contexts_hold(columns, steps, right):
+    """With one step alone its window does not matter; the token just read is always seen."""
+    before = {(0, NO_ID, 3), (1, NO_ID, 3), (NO_ID, NO_ID, 5)}
+    config = {"attention": "window", "levels": [6, 1, 25], "visible": [columns, steps, []]}
+    assert all_shown(config, before, before | {(-3, NO_ID, 3)}) == right
 
 
 def test_numbers_that_the_model_never_has_are_refused(adder):
     forge(adder, lambda weights: {name: x.astype(np.float64) for name, x in weights.items()})
     with pytest.raises(ValueError, match="weights are float64, not float32"):
-        check(adder)
-
-
-def test_what_the_model_does_not_see_may_not_be_listed(adder):
-    """`=` is in no column."""
-    forge(adder, config=lambda run: run["model"].update(visible=[[-1, 0, 1], [0, 1 << 15], []]))
-    with pytest.raises(ValueError, match="contexts hold what the model does not see"):
         check(adder)
 
 

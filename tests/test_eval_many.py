@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from addgpt.evaluation import scorecard
 from addgpt.evaluation.compare.runs import Marker, check_alike, find_runs
 from addgpt.evaluation.exact_match import evaluate_cells, evaluation_problems
 from addgpt.runs.run import Run
@@ -286,3 +287,6 @@ def test_runs_of_one_name_do_not_overwrite_one_another(folder, tmp_path):
     )
     seeds = {row["seed"] for n in (0, 1) for row in rows_of(tmp_path / "o" / f"set{n}-same")}
     assert seeds == {"0", "1"}
+    names = [("a-b", "c"), ("a", "b-c"), ("q", "c")]  # of which two are the same, joined
+    runs = [Run(shutil.copytree(folder / "rev-0", tmp_path.joinpath("z", *one))) for one in names]
+    assert len({*scorecard._names(runs)}) == 3

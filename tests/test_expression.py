@@ -137,3 +137,10 @@ def test_a_rounded_power_keeps_all_digits_of_its_whole_part(base, exponent):
     value = Fraction(base) ** exponent
     assert found.rounded and found.value == rounded(value, 12)
     assert len(str(found).lstrip("-").partition(".")[0]) == len(str(abs(int(value)))) > 12
+
+
+@pytest.mark.parametrize("text", ["2^(2/3+0.333333333333)", "3^(2/3+1.333333333333)"])
+def test_an_exponent_that_is_whole_by_rounding_alone_has_no_exact_power(text):
+    solution = right_calculator().solve(text)
+    assert solution.exact is None
+    assert solution.exactly == "no exact value: an exponent is whole by rounding alone"

@@ -141,8 +141,9 @@ def parse(text: str, names: Iterable[str] | None = None) -> Expression:
 def exact(expression: Expression, names: Mapping[str, Fraction]) -> Fraction:
     """The exact value of an expression.
 
-    `names` are the exact values of names. Raises ZeroDivisionError, and OverflowError where a value
-    on the way has more than MAX_BITS bits, which would take minutes, or for ever.
+    `names` are the exact values of names. Raises ZeroDivisionError, OverflowError where a value on
+    the way has more than MAX_BITS bits, which would take minutes, or for ever, and ArithmeticError
+    where an exponent is not whole.
     """
     values: list[Fraction] = []
     for node in expression.nodes:
@@ -167,6 +168,8 @@ def exact(expression: Expression, names: Mapping[str, Fraction]) -> Fraction:
             if node.op == "/":
                 found = a / b
             elif node.op == "^":
+                if b.denominator != 1:
+                    raise ArithmeticError("no exact value: an exponent is whole by rounding alone")
                 if _bits(a) * abs(int(b)) > MAX_BITS:  # before the power is computed
                     raise OverflowError
                 found = a ** int(b)

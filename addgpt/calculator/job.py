@@ -108,7 +108,8 @@ class Solution:
 
         Names stand for the values that they were given, rounded or not. None where there is an
         error, a name that stands for a quotient with a remainder, a division by what is 0 but for
-        rounding, or a fraction of more than 300,000 digits on the way.
+        rounding, an exponent that is whole by rounding alone, or a fraction of more than 300,000
+        digits on the way.
         """
         found = self.exactly
         return None if isinstance(found, str) else found
@@ -129,6 +130,8 @@ class Solution:
             return f"no exact value: {ZERO_DIVISION}"
         except OverflowError:
             return "exact value not worked out: fractions of over 300,000 digits"
+        except ArithmeticError as error:
+            return str(error)
         return found.numerator if found.denominator == 1 else found
 
 

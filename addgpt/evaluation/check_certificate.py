@@ -23,8 +23,9 @@ U, TINY = 1.001 * 2.0**-53, 1e-12  # of float64: n U, with room, is more than n 
 EPS = float(np.finfo(np.float32).eps)  # of the model's norms
 GELU = np.vectorize(lambda x: x * (1 + math.erf(x / 2**0.5)) / 2, otypes=[float])
 KNOWN: dict[str, list] = {
-    "layers": [1], "loops": [1], "position": ["none"], "norm": ["rms", "plain", "none"],
-    "norm_place": ["before"], "next_ids": [True], "log_scale": [False], "prefix": [False],
+    "architecture": ["gpt"], "layers": [1], "loops": [1], "rank": [0], "embed_rank": [0],
+    "kv_heads": [0], "position": ["none"], "norm": ["rms", "plain", "none"], "prefix": [False],
+    "norm_place": ["before"], "next_ids": [True], "log_scale": [False], "share": ["none", "vo"],
     "activation": ["geglu", "relu2"], "attention": ["window", "reads"],
 }  # fmt: skip
 SHAPES = {
@@ -115,14 +116,15 @@ def read(c: dict, stored: dict) -> dict:
     return {x: short[x].astype(float).reshape([sizes[a] for a in SHAPES[x]]) for x in short}
 
 
-def shown(c: dict, ids: np.ndarray, slot: np.ndarray) -> bool:
-    """Whether a slot of these ids sees all tokens (R, L) before the last: that one always."""
-    apart = np.where(ids == 0, NO_ID, np.where(slot == 0, NO_ID + 1, slot - ids))[:-1]
-    if c["attention"] == "window":
-        seen = zip(apart.T.tolist(), c["visible"], strict=True)
-        return all(not some or {*x} <= {*some} for x, some in seen)
-    rows = zip(ids[:-1, -1].tolist(), apart[:, :-1].tolist(), strict=True)
-    return {(slot[-1], kind, *x) for kind, x in rows} <= {*map(tuple, c["visible"])}
+def all_shown(c: dict, before: set[tuple], every: set[tuple]) -> bool:
+    """Whether contexts hold what the model sees: tokens `before` the last, which is always seen,
+    are visible, and what is visible is met in `every` token. The last level is the kind."""
+    if c["attention"] == "reads":
+        return before <= {*map(tuple, c["visible"])} <= every
+    return not c["visible"][-1] and all(
+        c["levels"][n] == 1 or {x[n] for x in before} <= {*some} <= {x[n] for x in every}
+        for n, some in enumerate(c["visible"][:-1])
+    )
 
 
 def check(folder: Path) -> dict[str, float]:
@@ -147,7 +149,8 @@ def check(folder: Path) -> dict[str, float]:
     w = read(config, written_out(config, stored) if compact else stored)
     narrow = {name: x.astype(np.float32) for name, x in w.items()}
     listed = np.load(folder / "certificate.npz")
-    looks, said, last, leads = set[tuple](), set[tuple](), set[tuple](), []
+    looks, said, last, before, every = (set[tuple]() for _ in range(5))
+    leads = []
     for group in range(told["groups"]):
         names = "ids", "after", "tokens", "right"
         ids, after, *rows = (listed[f"{group}.{name}"].astype(int) for name in names)
@@ -155,8 +158,12 @@ def check(folder: Path) -> dict[str, float]:
         known = zip((config["levels"][-1], config["vocab"]), (kinds, rows), strict=True)
         if any(((x < 0) | (x >= n)).any() for n, some in known for x in some):
             raise ValueError("some kinds or tokens that are listed are not known")  # -1, say
-        if not shown(config, ids, after[-1]):
-            raise ValueError("contexts hold what the model does not see")
+        gaps = np.where(after[-1] == 0, NO_ID + 1, after[-1] - ids)
+        gaps = np.where(ids == 0, NO_ID, gaps)
+        if config["attention"] == "reads":
+            gaps = np.column_stack((np.full(len(ids), kinds[1][-1]), kinds[0], gaps[:, :-1]))
+        before |= {*map(tuple, gaps[:-1].tolist())}
+        every |= {*map(tuple, gaps.tolist())}
         apart = np.where(ids == 0, NO_PLACE, np.clip(after[-1] - ids, -NEAR, NEAR) + NEAR)
         looks |= {(*apart[:, :-1].ravel(), *np.ravel(kinds), *some) for some in rows[0]}
         said |= {(kinds[1][-1], token) for token in rows[1]}
@@ -175,9 +182,11 @@ def check(folder: Path) -> dict[str, float]:
         raise ValueError("in float32 another token wins")
     if not len(looks) == len(margin) == told["contexts"]:
         raise ValueError(f"{len(looks)} different contexts are listed, not {told['contexts']}")
-    before, written = {*map(tuple, told["begins"])}, {kind for kind, _ in said}
+    if not all_shown(config, before, every):
+        raise ValueError("contexts do not hold what the model sees")
+    begins, written = {*map(tuple, told["begins"])}, {kind for kind, _ in said}
     last = {seen for seen in last if seen[0] in written}
-    if last - said - before or {token for _, token in said - last} - {told["end"]}:
+    if last - said - begins or {token for _, token in said - last} - {told["end"]}:
         raise ValueError("tokens written in some rows are not the tokens that contexts see there")
     least = {"margin": margin.min(), "bound": bound.max(), "room": (margin - bound).min()}
     return {"contexts": len(margin)} | {name: float(x) for name, x in least.items()}

@@ -38,7 +38,7 @@ def written_out(config: dict, stored: dict) -> dict:
 
 
 def _biases(config: dict, table: np.ndarray) -> np.ndarray:
-    """(L, H, NO_PLACE + 1) those of relative ids, no number where none is trained."""
+    """(L, H, NO_PLACE + 1) those of relative ids, as they begin where none is trained."""
     seen, out = config["visible"], []
     if config["attention"] == "reads":  # of each: two kinds, then the differences on other levels
         seen = [*zip(*seen, strict=True)][2:] + [()]
@@ -47,7 +47,8 @@ def _biases(config: dict, table: np.ndarray) -> np.ndarray:
             some = np.array(seen[level], int)
             known = np.where(some == NO_ID, NO_PLACE, np.clip(some, -NEAR, NEAR) + NEAR)
             entries = np.unique(known) if len(some) else np.arange(NO_PLACE + 1)
-            whole = np.full((config["heads"], NO_PLACE + 1), np.nan)
+            start = np.append(-(np.arange(-NEAR, NEAR + 1.0) ** 2), 0)  # where biases begin
+            whole = np.tile(start, (config["heads"], 1))
             if config["biases"] == "pinned":  # the last one of each level is 0
                 whole[:, entries[-1]], entries = 0, entries[:-1]
             mine, table = table[:, : len(entries)], table[:, len(entries) :]

@@ -259,11 +259,14 @@ class Store:
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    """A name for each run: that of its folder, as many of those above before it as it takes."""
+    """A name for each run: that of its folder, as many of those above before it as it takes, and a
+    number where even these are the same, joined."""
     parts, depth = [run.path.resolve().parts[1:] for run in runs], 1
     while len({some[-depth:] for some in parts}) < len({*parts}):
         depth += 1
-    return ["-".join(some[-depth:]) for some in parts]
+    names = ["-".join(some[-depth:]) for some in parts]
+    before = [names[:place].count(name) for place, name in enumerate(names)]
+    return [f"{name}-{n + 1}" if n else name for name, n in zip(names, before, strict=True)]
 
 
 def _others(run: Run, folder: Path) -> bool:

@@ -104,7 +104,7 @@ def recovery_hint(damaged: Path) -> str:
         return f"; the checkpoint before it (step {before}) is sound, resume from it: {resume}"
     if damaged.name == STATE and step(MODEL) is not None:
         return f"; {MODEL} is sound: start a new run from it with --init-from {out}"
-    never = damaged.name == MODEL and not damaged.exists()
+    never = damaged.name == MODEL and MODEL not in checksums(folder)
     return "; the run has not saved a checkpoint yet" if never else ""
 
 

@@ -136,7 +136,8 @@ def plan(config: RunConfig, examples: int | None = None) -> Plan:
         [p for batch in drawn for p in batches_of_like_length(batch, train.micro_batch)],
     )
     some = task.batch(np.random.default_rng(0), min(train.eval_size, SAMPLE), "val")
-    validation = flops(outline(config.model), some)[0] / len(some) * train.eval_size
+    scored = len(task.batch(np.random.default_rng(0), train.eval_size, "val"))
+    validation = flops(outline(config.model), some)[0] / len(some) * scored
     step = example.training * size
     steps = -(-examples // size) if examples else train.steps
     share = validation / (step * min(train.eval_every, steps))

@@ -19,7 +19,8 @@ from addgpt.model.forward import loss_and_exact
 from addgpt.model.gpt import GPT
 from addgpt.runs.checkpoint import load_weights
 from addgpt.runs.curriculum import curriculum
-from addgpt.runs.run import STATE, Run, RunError
+from addgpt.runs.files import checksums
+from addgpt.runs.run import MODEL, STATE, Run, RunError
 from addgpt.task import Task
 from addgpt.training import optim
 from addgpt.training.distributed import ALONE, WorkerLost, World
@@ -294,8 +295,9 @@ class Loop:
             raise RunError(f"{source} does not fit this optimizer and these settings") from None
         lines = [row for row in self.run.metrics() if row.get("step", 0) <= state.step]
         state.validation = lines[-1] if lines else {}
-        with contextlib.suppress(RunError):  # or the model is written anew
-            self.saved = state.step if self.run.progress()["step"] == state.step else None
+        with contextlib.suppress(RunError):  # or they are written anew
+            whole = {MODEL, STATE} <= {*checksums(self.run.path)}
+            self.saved = state.step if whole and self.run.progress()["step"] == state.step else None
 
 
 def is_kept(step: int) -> bool:
