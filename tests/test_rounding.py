@@ -125,7 +125,7 @@ def test_balls_hold_the_exact_results():
     x, y = rng.normal(size=(20, 7)), rng.normal(size=(5, 7))
     moved_x, moved_y = (z + off * rng.uniform(-1, 1, z.shape) for z in (x, y))
     one = x, np.full_like(x, off)
-    found, error = plus(times(one, y, "nc,dc->nd", off), y[:, 0], off)
+    found, error = plus(times(one, "nc,dc->nd", y, off), y[:, 0], off)
     sphere, far = on_sphere(one, 1.0)
     for n, row in enumerate(moved_x.tolist()):
         exact = [Fraction(number) for number in row]
@@ -154,8 +154,8 @@ def test_weights_written_out_are_those_of_a_plain_model_that_says_the_same(some_
     model, example, tokens, _ = some_model
     stored = {"arc": 0, "alphabet": "all", "used": (), "biases": "all", "share": "none"}
     plain, (_, weights) = build(model.config.__class__(**vars(model.config) | stored)), whole(model)
-    unused = weights.pop("unused", np.zeros(model.config.vocab))
-    weights.pop("token.off", None)
+    unused = weights.pop("unused")
+    weights.pop("token.off")
     weights = {name: torch.from_numpy(np.nan_to_num(x, nan=7.0)) for name, x in weights.items()}
     plain.load_state_dict(weights)  # biases of what nobody sees may be anything
     found = logits_in(plain.eval(), example, tokens)[:, unused == 0]

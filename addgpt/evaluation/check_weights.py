@@ -9,14 +9,16 @@ import numpy as np
 NEAR, NO_PLACE = 4, 9  # of relative ids: the largest difference told apart, the entry of no id
 NO_ID = 1 << 15  # as a difference in `visible`
 U = 1.001 * 2.0**-53
-COMPACT = {"arc": 0, "used": [], "biases": "all", "share": "none"}  # but for these values
 
 
 def written_out(config: dict, stored: dict) -> dict:
-    """All weights, named as a plain model's; `token.off` is how far off those of an arc can be."""
+    """All weights, named as a plain model's; `token.off` is how far off those of an arc can be,
+    `unused` the logits of tokens that never occur."""
     out = {name: x for name, x in stored.items() if not name.endswith((".rows", ".arc"))}
     vocab, width, arc = config["vocab"], config["width"], config.get("arc", 0)
     used = np.array(config.get("used") or range(vocab))
+    out["unused"] = np.where(np.isin(range(vocab), used), 0, -1e4)
+    out["token.off"] = np.zeros((vocab, width))
     for name, points in (("token.weight", arc), ("head.weight", 0)):
         if name not in out and f"{name}.rows" in stored:
             rest, out[name] = used[used >= points], np.zeros((vocab, width))
@@ -26,10 +28,7 @@ def written_out(config: dict, stored: dict) -> dict:
         number = np.arange(arc)[:, None]
         angle, off = start + step * number, np.abs(start) + np.abs(step) * number
         out["token.weight"][:arc, :2] = radius * np.hstack((np.cos(angle), np.sin(angle)))
-        out["token.off"] = np.zeros((vocab, width))
         out["token.off"][:arc, :2] = np.abs(radius) * (8 * U * off + 16 * U)
-    if config.get("used"):
-        out["unused"] = np.where(np.isin(range(vocab), used), 0, -1e4)
     if config["share"] == "vo":
         out["blocks.0.attention.out.weight"] = np.eye(width)
     if config.get("biases", "all") != "all":
