@@ -55,6 +55,15 @@ def test_the_figure_has_a_line_for_each_recipe_that_learned_its_task():
         recipes.draw(table()[-2:])
 
 
+def test_a_recipe_that_ends_at_its_trained_length_is_named_apart():
+    """Shorter sums that are right are not beyond the trained length."""
+    rows = [
+        ("li2023-fire", 0, 3, digits, 100, right) for digits, right in ((2, 100), (3, 100), (6, 2))
+    ]
+    figure = recipes.draw(pd.DataFrame(rows, columns=recipes.COLUMNS))
+    assert "under 5 % beyond their training: li2023-fire" in figure.legends[0].texts[0].get_text()
+
+
 def test_the_table_says_what_did_not_learn():
     text = recipes.describe(table())
     assert "| `li2023-fire` | 3 | no | 1 | 100 | 3: 60.0, 6: 0.0 |" in text

@@ -81,7 +81,8 @@ def draw(table: pd.DataFrame) -> Figure:
         raise UsageError("there is nothing to draw: no recipe is right at its own lengths")
     figure, (axis,) = style.panels(1, width=8.5, height=4.6)
     parts = {str(name): part for name, part in found.groupby("recipe")}
-    carries = {name: part["median"].iloc[1:].max() >= CARRIES for name, part in parts.items()}
+    beyond = found[found["digits"] > found["trained"]].groupby("recipe")["median"].max()
+    carries = {name: beyond.get(name, 0.0) >= CARRIES for name in parts}
     order = sorted(filter(carries.get, parts), key=lambda n: (-parts[n]["median"].mean(), n))
     handles, step = [], (WIDEST - THINNEST) / max(1, len(order) - 1)
     ended = [name for name in parts if not carries[name]]
