@@ -132,14 +132,19 @@ def choose_threads(asked: int = 0, weights: int = 0, tokens: int = 0) -> Threads
     """
     if asked:
         return Threads(asked, "as set")
-    set_by_user = os.environ.get("OMP_NUM_THREADS", "")
-    if set_by_user.isdecimal() and int(set_by_user):
-        return Threads(int(set_by_user), "as OMP_NUM_THREADS says")
+    if by_user := threads_by_user():
+        return Threads(by_user, "as OMP_NUM_THREADS says")
     useful = weights * tokens // WORK_OF_A_THREAD
     if useful < 2:
         return Threads(1, "a small model is not faster with more")
     free, cores = idle_cores(), usable_cores()
     return Threads(min(useful, free), f"{free} of {cores} cores idle")
+
+
+def threads_by_user() -> int:
+    """What OMP_NUM_THREADS says, or 0."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return int(said) if said.isdecimal() else 0
 
 
 def allowed_cores() -> list[int]:

@@ -2,45 +2,71 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from addgpt.sweep.table import LiveTable, outcome_table, seconds_left, tally
-
-BLANK = {
-    "bits": None, "state": "waiting", "step": 0, "steps": 100, "seconds": 0.0, "error": "",
-    "val_exact": None, "n": 0, "answer_correct": 0,
-}  # fmt: skip
+from addgpt.sweep import table as module
+from addgpt.sweep.run import NOTHING
+from addgpt.sweep.table import LiveTable, outcome_table, tally
+from addgpt.sweep.worker import LOG
 
 
 def row(name: str, **more) -> dict:
-    return BLANK | {"run": name, "combination": name} | more
+    return {"run": name, "combination": name} | NOTHING | more
 
 
-def test_the_time_left_follows_from_the_pace(capsys):
-    one, other = row("one", step=20, seconds=4.0), row("other")
-    table = LiveTable([one, other])
-    assert table.all_left() is None and not table.changed()
-    one["state"] = "training"
+@pytest.fixture
+def log(tmp_path):
+    """Writes what a run prints."""
+
+    def write(name: str, text: str) -> None:
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / LOG).write_text(text)
+
+    return write
+
+
+def test_runs_are_told_of_when_their_state_changes_and_now_and_then(
+    tmp_path, log, capsys, monkeypatch
+):
+    one, other = row("one"), row("other")
+    table = LiveTable(tmp_path, [one, other])
+    assert not table.changed()
+    log("one", "step 0/100\nstep 20/100  loss 1.5000\n")
+    one["state"] = other["state"] = "running"
     assert table.changed() and not table.changed()
-    assert seconds_left(one) == pytest.approx(0.2 * 80) and seconds_left(other) is None
-    assert table.all_left() == pytest.approx(0.2 * 180)
-    other |= {"state": "training", "step": 10, "seconds": 4.0}  # half as fast: it takes longest
+    monkeypatch.setattr(module, "PLAIN_SECONDS", 0.0)
+    log("one", "step 40/100  loss 1.2500\n")
+    time.sleep(0.01)
+    other["state"] = "waiting"
     assert table.changed()
-    assert table.all_left() == seconds_left(other) == pytest.approx(0.4 * 90)
-    assert tally([one, other]) == "2 training"
     one |= {"state": "failed", "error": "killed"}
-    assert table.changed()
-    told = capsys.readouterr().err.splitlines()
-    assert told == [
-        "one  training  step 20/100  ETA 0:00:16",
-        "other  training  step 10/100  ETA 0:00:36",
-        "one  failed  step 20/100  killed",
+    assert table.changed() and tally([one, other]) == "1 waiting, 1 failed"
+    assert capsys.readouterr().err.splitlines() == [
+        "one  running  step 20/100  loss 1.5000",
+        "other  running",
+        "one  running  step 40/100  loss 1.2500",
+        "other  waiting",
+        "one  failed  killed",
     ]
 
 
+def test_the_table_shows_what_runs_say_and_the_time_left(tmp_path, log):
+    rows = [row("done", state="done"), row("[b]"), row("long")]
+    table = LiveTable(tmp_path, rows)
+    assert table.table().caption == "1 done, 2 waiting"
+    log("long", "step 20/100  ETA 0:00:16\n")
+    rows[2]["state"] = "running"
+    cells = [list(column.cells) for column in table.table().columns]
+    assert cells[0] == ["long", r"\[b]", "done"]
+    assert cells[2] == ["step 20/100  ETA 0:00:16", "", ""]
+    table.began -= 10
+    rows[1]["state"] = "failed"
+    assert table.table().caption == "1 done, 1 failed, 1 running; ETA 0:00:10"
+
+
 def test_a_share_is_never_rounded_up_to_100():
-    one = row("one", state="training", step=20, val_exact=0.99999)
-    assert list(LiveTable([one]).table().columns[3].cells) == ["99.99 %"]
     done = row("one", state="done", n=2000, answer_correct=1999)
     assert list(outcome_table("t", [done]).columns[2].cells) == ["99.95"]
 

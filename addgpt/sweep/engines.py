@@ -66,13 +66,13 @@ class LocalEngine(contextlib.AbstractContextManager):
         """Begin or resume a run. Raises RunError or OSError."""
         busy = {place for place, run in self.going.items() if run.poll() is None}
         place = min({*range(self.workers)} - busy)
-        run = job.open(self.share)
-        variables = {"OMP_NUM_THREADS": str(run.config.train.threads)}
+        path = job.open()
+        variables = {"OMP_NUM_THREADS": str(job.config.train.threads or self.share)}
         if self.gpus:
             number = ",".join(map(str, range(self.gpus)))
             seen = os.environ.get("CUDA_VISIBLE_DEVICES") or number
             variables["CUDA_VISIBLE_DEVICES"] = seen.split(",")[place % self.gpus]
-        self.going[place] = RunProcess(run.path, job.commands(run.path), variables)
+        self.going[place] = RunProcess(path, job.commands(path), variables)
         return self.going[place]
 
 
@@ -109,8 +109,6 @@ class RayEngine(contextlib.AbstractContextManager):
         quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
         address = self.address or "auto"
         host, colon, port = address.rpartition(":")
-        if "//" in address or (colon and not port.isdigit()):
-            raise UsageError("an address is host:port, as `ray start --head` prints it, or auto")
         try:
             if colon:  # Ray itself would wait minutes for what is not there
                 socket.create_connection((host, int(port)), timeout=10).close()
@@ -128,11 +126,11 @@ class RayEngine(contextlib.AbstractContextManager):
 
     def start(self, job: Planned) -> RayTask:
         """Begin or resume a run. Raises RunError."""
-        run = job.open(job.config.train.threads or 1)
-        path, train = run.path.resolve(), run.config.train
-        needs = {"num_cpus": train.threads} | ({"num_gpus": 1} if train.device == "cuda" else {})
+        path, threads = job.open().resolve(), job.config.train.threads or 1
+        needs = {"num_cpus": threads}
+        needs |= {"num_gpus": 1} if job.config.train.device == "cuda" else {}
         task = self.ray.remote(**needs, max_retries=RETRIES, retry_exceptions=[Killed])(run_there)
-        return RayTask(self.ray, task.remote(path, job.commands(path)))
+        return RayTask(self.ray, task.remote(path, job.commands(path), threads))
 
 
 class Killed(RunError):
@@ -161,7 +159,7 @@ class RayTask:
             self.stopped = True
 
 
-def run_there(path: Path, commands: Sequence[list[str]]) -> str:
+def run_there(path: Path, commands: Sequence[list[str]], threads: int) -> str:
     """The task of a Ray worker. Raises Killed."""
     if not (path / "config.json").exists():
         return f"{socket.gethostname()} does not see {path}; a cluster must share the run folders"
@@ -169,8 +167,8 @@ def run_there(path: Path, commands: Sequence[list[str]]) -> str:
         run = Run(path)
     here = {key: value for key, value in versions().items() if key != "commit"}
     run.reconfigure(replace(run.config, versions=run.config.versions | here))
-    threads = {"OMP_NUM_THREADS": str(run.config.train.threads)}
-    process, reason, asked = RunProcess(path, commands, threads), None, False
+    process = RunProcess(path, commands, {"OMP_NUM_THREADS": str(threads)})
+    reason, asked = None, False
     while reason is None:
         try:
             if asked:

@@ -38,32 +38,22 @@ class Planned:
     def path(self) -> Path:
         return self.grid.folder / self.name
 
-    def open(self, threads: int) -> Run:
-        """The run, its folder made if it is new; on `threads` threads if the grid does not say.
-
-        A run that is resumed keeps its threads, as long as they are not more. Raises RunError.
-        """
-        run = None if is_empty(self.path) else Run(self.path)
-        have = run.config if run else self.config
-        number = self.config.train.threads or min(have.train.threads or threads, threads)
-        config = replace(have, train=replace(self.config.train, threads=number))
-        if run is None:
-            return Run.create(self.path, config)
-        run.reconfigure(config)
-        return run
+    def open(self) -> Path:
+        """Its folder, made if it is new; training is as the grid says now. Raises RunError."""
+        if is_empty(self.path):
+            Run.create(self.path, self.config)
+        else:
+            run = Run(self.path)
+            run.reconfigure(replace(run.config, train=self.config.train))
+        return self.path
 
     def commands(self, path: Path) -> list[list[str]]:
-        """The remaining work of the run in a folder, as the words after `addgpt`."""
+        """The remaining work, on the run in a folder, as the words after `addgpt`."""
         found = [["train", "--resume", "--out", str(path)]] if self.status != "score" else []
         if self.grid.eval:
             cells = ["--per-cell", str(self.grid.per_cell)] if self.grid.per_cell else []
             found.append(["eval", str(path), *cells])
         return found
-
-    def trained(self, step: int, val_exact: float | None) -> bool:
-        """Whether training ends here."""
-        train = self.config.train
-        return step >= train.steps or 0 < train.stop_at <= (val_exact or 0.0)
 
 
 def plan_sweep(grid: Grid, on_this_machine: bool = True) -> list[Planned]:
@@ -123,7 +113,8 @@ def _status(planned: Planned) -> str:
         progress = run.progress()
     except RunError:  # the model is damaged, which training may mend
         return "resume"
-    if not planned.trained(progress["step"], progress.get("val_exact")):
+    train, reached = planned.config.train, progress.get("val_exact") or 0.0
+    if progress["step"] < train.steps and not 0 < train.stop_at <= reached:
         return "resume"
     return "done" if not planned.grid.eval or _scored(run, planned.grid.per_cell) else "score"
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 from collections import deque
 from collections.abc import Sequence
 
 from addgpt.runs.files import RunError, check_writable, locked, write_atomically
-from addgpt.runs.run import METRICS, Run
+from addgpt.runs.run import Run
 from addgpt.sweep.engines import POLL_SECONDS, LocalEngine, RayEngine, RayTask
 from addgpt.sweep.grid import Grid
 from addgpt.sweep.plan import Planned, held_out
@@ -23,7 +22,10 @@ from addgpt.sweep.worker import RunProcess
 from addgpt.training.signals import stop_requests
 
 FILE = "sweep.json"
-LAST_BYTES = 1 << 12  # of metrics.jsonl that hold its last line
+NOTHING: Row = {
+    "state": "waiting", "error": "", "step": 0, "seconds": 0.0, "val_exact": None,
+    "n": 0, "answer_correct": 0, "bits": None,
+}  # fmt: skip
 
 
 def run_sweep(
@@ -45,14 +47,15 @@ def run_sweep(
         data = {"grid": grid.name, "task": grid.task, "runs": list(rows.values())}
         write_atomically(grid.folder / FILE, json.dumps(data, indent=1) + "\n")
 
-    with lock, LiveTable([*rows.values()]) as table, stop_requests() as asked, connected:
+    table = LiveTable(grid.folder, [*rows.values()])
+    with lock, table, stop_requests() as asked, connected:
         write()
         while True:
             while waiting and len(going) < engine.workers and not asked:
                 job = waiting.popleft()
                 try:
                     going[job.name] = job, engine.start(job)
-                    rows[job.name]["state"] = "scoring" if job.status == "score" else "training"
+                    rows[job.name]["state"] = "running"
                 except (RunError, OSError) as error:
                     rows[job.name] |= {"state": "failed", "error": str(error)}
             if table.changed():
@@ -63,9 +66,7 @@ def run_sweep(
             for name, (job, run) in list(going.items()):
                 if asked:
                     run.stop()
-                reason = run.poll()
-                rows[name] |= _progress(job)
-                if reason is not None:
+                if (reason := run.poll()) is not None:
                     rows[name] |= _end(job, reason, bool(asked))
                     del going[name]
     left = any(row["state"] in ("waiting", "interrupted") for row in rows.values())
@@ -76,30 +77,18 @@ def _row(job: Planned) -> Row:
     """The state of a run before the sweep."""
     row: Row = {"run": job.name, "combination": job.combination.name}
     row |= {"settings": job.combination.settings, "seed": job.config.seed}
-    row |= {"state": "", "error": "", "step": 0, "steps": job.config.train.steps}
-    row |= {"seconds": 0.0, "val_exact": None, "n": 0, "answer_correct": 0, "bits": None}
-    row |= _progress(job)
-    return row | (_end(job, "", False) if job.status == "done" else {"state": "waiting"})
-
-
-def _progress(job: Planned) -> Row:
-    """How far a run is, by the last whole line of metrics.jsonl, if any."""
-    try:
-        with open(job.path / METRICS, "rb") as log:
-            log.seek(max(0, log.seek(0, os.SEEK_END) - LAST_BYTES))
-            last = json.loads(log.read().split(b"\n")[-2])
-            news = {key: last[key] for key in ("step", "seconds", "val_exact") if key in last}
-            trained = job.grid.eval and job.trained(last["step"], last.get("val_exact"))
-            return news | ({"state": "scoring"} if trained else {})
-    except (OSError, IndexError, ValueError, TypeError, KeyError):  # damage is reported elsewhere
-        return {}
+    return row | NOTHING | (_end(job, "", False) if job.status == "done" else {})
 
 
 def _end(job: Planned, reason: str, stopping: bool) -> Row:
-    """The state of a run once it is done, or has ended for a reason."""
+    """The state of a run that has ended, for a reason or none, and what came of it."""
+    row: Row = {}
     try:
+        run = Run(job.path)
+        progress = run.progress()
+        row = {key: progress[key] for key in ("step", "seconds", "val_exact") if key in progress}
         if not reason:
-            return {"state": "done"} | (held_out(Run(job.path)) if job.grid.eval else {})
+            return row | {"state": "done"} | (held_out(run) if job.grid.eval else {})
     except (RunError, OSError, ValueError, LookupError, TypeError) as error:
-        reason = str(error)
-    return {"state": "interrupted"} if stopping else {"state": "failed", "error": reason}
+        reason = reason or str(error)
+    return row | ({"state": "interrupted"} if stopping else {"state": "failed", "error": reason})

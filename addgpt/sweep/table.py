@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -17,22 +19,24 @@ from rich.table import Table
 from addgpt.config.format import clock
 from addgpt.evaluation.intervals import percent
 from addgpt.evaluation.tables import table_of
+from addgpt.sweep.worker import last_lines
 from addgpt.training.progress import PLAIN_SECONDS
 
 STYLES = {  # of the states of a run, in the order of the live table
-    "training": "bold", "scoring": "bold", "failed": "red", "interrupted": "", "waiting": "",
-    "done": "green",
+    "running": "bold", "failed": "red", "interrupted": "", "waiting": "", "done": "green",
 }  # fmt: skip
+MARGINS = 22  # characters of a line beside a run's name and what it says
 
 Row = dict[str, Any]
 
 
 class LiveTable(Live):
-    """Shows the rows of sweep.json: `with LiveTable(rows) as table: table.changed()`."""
+    """Shows the rows of sweep.json: `with LiveTable(folder, rows) as table: table.changed()`."""
 
-    def __init__(self, rows: Sequence[Row]) -> None:
-        self.rows = rows
-        self.told = [(row["state"], time.monotonic()) for row in rows]
+    def __init__(self, folder: Path, rows: Sequence[Row]) -> None:
+        self.folder, self.rows, self.began = folder, rows, time.monotonic()
+        self.told = [(row["state"], self.began) for row in rows]
+        self.before = self._ended()
         how: dict[str, Any] = {"refresh_per_second": 2, "transient": True}
         super().__init__(get_renderable=self.table, console=Console(stderr=True), **how)
 
@@ -42,46 +46,42 @@ class LiveTable(Live):
         for number, row in enumerate(self.rows):
             state, since = self.told[number]
             new = row["state"] != state
-            if new or (state == "training" and now - since > PLAIN_SECONDS):
+            if new or (state == "running" and now - since > PLAIN_SECONDS):
                 self.told[number] = row["state"], now
                 if not self.console.is_terminal:
-                    print(_line(row), file=sys.stderr, flush=True)
+                    print("  ".join(filter(None, self._cells(row))), file=sys.stderr, flush=True)
             any_new |= new
         return any_new
 
-    def all_left(self) -> float | None:
-        """Seconds until all is trained, at the mean pace of the runs in training."""
-        going = [row for row in self.rows if seconds_left(row) is not None]
-        if not going:
-            return None
-        pace = statistics.mean(row["seconds"] / row["step"] for row in going)
-        ahead = [row for row in self.rows if row["state"] in ("training", "waiting")]
-        together = pace * sum(row["steps"] - row["step"] for row in ahead) / len(going)
-        return max(together, *(seconds_left(row) or 0.0 for row in going))
-
     def table(self) -> Table:
         """As many runs as fit on the terminal, the active ones first."""
-        left, room = self.all_left(), max(1, self.console.height - 7)
-        caption = tally(self.rows) + (f"; ETA {clock(left)}" if left else "")
-        names = ("run", "state", "step", "val exact", "ETA")
-        table = table_of("", names, left=("run", "state"), caption=caption)
+        ended, room = self._ended() - self.before, max(1, self.console.height - 7)
+        caption = tally(self.rows)
+        if ended:  # the others, at the pace of these
+            left = (time.monotonic() - self.began) / ended * (len(self.rows) - self._ended())
+            caption += f"; ETA {clock(left)}"
+        table = table_of("", ("run", "state", ""), left=("run", "state", ""), caption=caption)
         shown = sorted(self.rows, key=lambda row: [*STYLES].index(row["state"]))
+        width = max(MARGINS, self.console.width - max(len(row["run"]) for row in shown)) - MARGINS
         for row in shown[:room]:
-            table.add_row(*map(escape, _cells(row)), style=STYLES[row["state"]])
+            name, state, said = self._cells(row)
+            short = re.sub(r" \(.*?\)", "", said)[:width]
+            table.add_row(escape(name), state, escape(short), style=STYLES[row["state"]])
         if len(shown) > room:
             table.add_row(f"and {len(shown) - room} more")
         return table
 
+    def _ended(self) -> int:
+        return sum(row["state"] not in ("waiting", "running") for row in self.rows)
 
-def seconds_left(row: Row) -> float | None:
-    """Of training, at a run's own pace; None if it is not training, or not known yet."""
-    if row["state"] != "training" or not row["step"]:
-        return None
-    return row["seconds"] / row["step"] * (row["steps"] - row["step"])
+    def _cells(self, row: Row) -> tuple[str, str, str]:
+        """Name and state of a run, and what it says itself, or why it has failed."""
+        said = last_lines(self.folder / row["run"]) if row["state"] == "running" else [row["error"]]
+        return row["run"], row["state"], said[-1] if said else ""
 
 
 def tally(rows: Sequence[Row]) -> str:
-    """`3 done, 7 waiting, 2 training`"""
+    """`3 done, 7 waiting, 2 running`"""
     counts = Counter(row["state"] for row in rows)
     return ", ".join(f"{counts[state]} {state}" for state in reversed(STYLES) if counts[state])
 
@@ -113,17 +113,3 @@ def outcome_table(title: str, rows: Sequence[Row]) -> Table:
 def _score(row: Row) -> float | None:
     """Bits, or a share of right answers: held out, or of the last validation."""
     return row["bits"] or (row["answer_correct"] / row["n"] if row["n"] else row["val_exact"])
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    """Name, state, step, exact match on val and time left of a run; empty where not known."""
-    step = f"{row['step']}/{row['steps']}" if row["step"] else ""
-    exact = "" if row["val_exact"] is None else f"{percent(row['val_exact'], 1)} %"
-    left = seconds_left(row)
-    return row["run"], row["state"], step, exact, "" if left is None else clock(left)
-
-
-def _line(row: Row) -> str:
-    labels = ("", "", "step ", "val exact ", "ETA ", "")
-    cells = (*_cells(row), row["error"] if row["state"] == "failed" else "")
-    return "  ".join(f"{label}{cell}" for label, cell in zip(labels, cells, strict=True) if cell)

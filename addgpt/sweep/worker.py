@@ -18,8 +18,8 @@ from addgpt.config.errors import HOME
 
 LOG = "sweep.log"
 TAIL = 3  # lines of it that say why a run failed
-MOST_READ = 1 << 20  # bytes at its end
-MOST_TOLD = 1000  # characters
+MOST_READ = 1 << 16  # bytes at its end
+MOST_TOLD = 1000  # characters of a line
 KILLED = "killed by "
 AGAIN_SECONDS = 0.2  # between requests to stop: in the last step of a training none is heard
 
@@ -60,17 +60,26 @@ class RunProcess:
         return f"{KILLED}{name}" + (" (out of memory?)" if name == "SIGKILL" else "")
 
 
+def last_lines(path: Path) -> list[str] | None:
+    """The last lines that the run in a folder has printed, in plain text; None if it is done."""
+    try:
+        with open(path / LOG, "rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - MOST_READ))
+            text = log.read().decode("utf-8", errors="replace")
+    except FileNotFoundError:
+        return None
+    lines = ("".join(c if c.isprintable() else " " for c in line) for line in text.split("\n"))
+    return [line.rstrip()[:MOST_TOLD] for line in lines if line.strip()]
+
+
 def why(path: Path) -> str:
-    """Why a run has failed, by what it has printed; "" if it has not."""
-    if not (path / LOG).exists():
+    """Why a run has failed, by what it has printed; "" if it is done."""
+    lines = last_lines(path)
+    if lines is None:
         return ""
-    with open(path / LOG, "rb") as log:
-        log.seek(max(0, log.seek(0, os.SEEK_END) - MOST_READ))
-        lines = log.read().decode("utf-8", errors="replace").split("\n")
     told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    last = " ".join(" ".join([line for line in lines if line][-TAIL:]).split())
-    reason = "".join(char if char.isprintable() else " " for char in (told or [last])[-1])
-    return reason.strip()[:MOST_TOLD] or "it has ended and does not say why"
+    reason = told[-1].strip() if told else " ".join(" ".join(lines[-TAIL:]).split())
+    return reason[:MOST_TOLD] or "it has ended and does not say why"
 
 
 def _follow(parent: int) -> None:

@@ -13,7 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from addgpt.device import compute_dtype, pick_device, prepare, seed_dropout, usable_cores
+from addgpt.device import (
+    compute_dtype,
+    pick_device,
+    prepare,
+    seed_dropout,
+    threads_by_user,
+    usable_cores,
+)
 from addgpt.model.build import build
 from addgpt.model.forward import loss_and_exact
 from addgpt.model.gpt import GPT
@@ -157,7 +164,8 @@ class Loop:
         """As many as asked for, or as before the checkpoint, or as pay off and are free."""
         asked = self.settings.threads
         if not asked and checkpoint is not None:  # more would change the last bits of sums
-            asked = min(int(checkpoint[1].get("threads", 0)), usable_cores())
+            most = threads_by_user() or usable_cores()
+            asked = min(int(checkpoint[1].get("threads", 0)), most)
         rows = self.settings.micro_batch or -(-self.settings.batch_size // self.world.size)
         weights = self.model.parameter_count()
         return prepare(asked, weights, rows * self.task.longest()).number
