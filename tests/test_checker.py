@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -49,6 +50,19 @@ def test_digests_alone_prove_nothing(adder):
     forge(adder, lambda w: {n: rng.normal(size=x.shape).astype(np.float32) for n, x in w.items()})
     with pytest.raises(ValueError, match="the smallest margin is -"):
         check(adder)
+
+
+def test_one_file_checks_what_is_stored_whole(tmp_path, monkeypatch):
+    """Only the smallest adders need the one that writes weights out; tensors that a model has not
+    change nothing."""
+    monkeypatch.setitem(sys.modules, "addgpt.evaluation.check_weights", None)
+    folder = shutil.copytree(run_path("adder"), tmp_path / "adder")
+    found = check(folder)
+    sure = np.full(19, -1e9, np.float32)
+    forge(folder, lambda weights: weights | {"unused": sure, "token.off": sure[:, None]})
+    assert check(folder) == found
+    with pytest.raises(ModuleNotFoundError):
+        check(run_path("smallest-31"))
 
 
 SETTINGS = {

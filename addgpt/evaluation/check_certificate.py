@@ -9,6 +9,7 @@ is right is arithmetic.
 """
 
 import hashlib
+import importlib
 import json
 import math
 import sys
@@ -17,22 +18,21 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from addgpt.evaluation.check_weights import NEAR, NO_ID, NO_PLACE, written_out
-
+NEAR, NO_PLACE, NO_ID = 4, 9, 1 << 15  # the largest difference of ids told apart, the entry of a
+# table of biases for no id, and no id as a difference in `visible`
 U, TINY = 1.001 * 2.0**-53, 1e-12  # of float64: n U, with room, is more than n u / (1 - n u)
 GELU = np.vectorize(lambda x: x * (1 + math.erf(x / 2**0.5)) / 2, otypes=[float])
 KNOWN: dict[str, list] = {
     "architecture": ["gpt"], "layers": [1], "loops": [1], "rank": [0], "embed_rank": [0],
     "kv_heads": [0], "position": ["none"], "norm": ["rms", "plain", "none"], "prefix": [False],
     "norm_place": ["before"], "next_ids": [True], "log_scale": [False], "share": ["none", "vo"],
-    "activation": ["geglu", "relu2"], "attention": ["window", "reads"],
-}  # fmt: skip
+    "activation": ["geglu", "relu2"], "attention": ["window", "reads"]}  # fmt: skip
 SHAPES = {
     "token": "vc", "token.off": "vc", "head": "vc", "unused": "v", "norm": "c", "mlp_norm": "c",
     "attention_norm": "c", "attention.qkv": "3hdc", "attention.value": "1hdc", "mlp.down": "cf",
     "attention.gain": "h", "attention.out": "chd", "mlp.up": "gfc", "positions.learned.own.0": "kc",
-    "positions.learned.target.0": "kc", "positions.relative.table": "lhb",
-}  # fmt: skip
+    "positions.learned.target.0": "kc", "positions.relative.table": "lhb"}  # fmt: skip
+PLAIN = {"share": "none", "arc": 0, "biases": "all", "used": []}  # all weights are stored
 Ball = tuple[np.ndarray, np.ndarray]  # numbers, and how far off each can be
 
 
@@ -96,8 +96,8 @@ def logits(c: dict, w: dict, tokens, apart, own, after) -> Ball:
         gate, *up = (times(seen, "nc,fc->nf", part) for part in w["mlp.up"])
         value = GELU(gate[0]) if up else np.maximum(gate[0], 0)  # GEGLU, or squared ReLU
         gate = value, 1.13 * gate[1] + 8 * U * (np.abs(value) + 1)  # GELU is nowhere steeper
-        hidden = times(gate, "nf,nf->nf", *(up or [gate])[0])
-        x = plus(x, *times(hidden, "nf,cf->nc", w["mlp.down"]))
+        gate = times(gate, "nf,nf->nf", *(up or [gate])[0])
+        x = plus(x, *times(gate, "nf,cf->nc", w["mlp.down"]))
     table = (w["token"], w["token.off"]) if c["tied"] else (w["head"], 0.0)
     return plus(times(norm(x, "norm"), "nc,vc->nv", *table), w["unused"])
 
@@ -107,6 +107,10 @@ def read(c: dict, stored: dict) -> dict:
     sizes = {"1": 1, "3": 3, "v": c["vocab"], "c": c["width"], "h": c["heads"], "f": -1}
     sizes |= {"d": c["width"] // c["heads"], "g": 1 + (c["activation"] == "geglu")}
     sizes |= {"k": c["levels"][-1], "l": c["level_position"].count("relative"), "b": NO_PLACE + 1}
+    if all(c.get(name, plain) == plain for name, plain in PLAIN.items()):
+        stored = stored | {"token.off": 0 * stored["token.weight"], "unused": np.zeros(c["vocab"])}
+    else:
+        stored = importlib.import_module("addgpt.evaluation.check_weights").written_out(c, stored)
     short = {x.removeprefix("blocks.0.").removesuffix(".weight"): stored[x] for x in stored}
     return {x: short[x].astype(float).reshape([sizes[a] for a in SHAPES[x]]) for x in short}
 
@@ -139,13 +143,12 @@ def check(folder: Path) -> dict[str, float]:
         raise ValueError("the certificate is of a model with other settings, or of another task")
     if types := {str(x.dtype) for x in stored.values()} - {"float32"}:
         raise ValueError(f"weights are {', '.join(types)}, not float32")
-    w = read(config, written_out(config, stored))
+    w = read(config, stored)
     narrow = {name: x.astype(np.float32) for name, x in w.items()}
     listed = np.load(folder / "certificate.npz")
     looks, said, last, before, every = (set[tuple]() for _ in range(5))
-    leads = []
+    names, leads = ("ids", "after", "tokens", "right"), list[tuple]()
     for group in range(told["groups"]):
-        names = "ids", "after", "tokens", "right"
         ids, after, *rows = (listed[f"{group}.{name}"].astype(int) for name in names)
         kinds = ids[:, -1], after[:, -1]
         known = zip((config["levels"][-1], config["vocab"]), (kinds, rows), strict=True)
@@ -160,12 +163,11 @@ def check(folder: Path) -> dict[str, float]:
         looks |= {(*apart[:, :-1].ravel(), *np.ravel(kinds), *some) for some in rows[0]}
         said |= {(kinds[1][-1], token) for token in rows[1]}
         last |= {(kinds[0][-1], token) for token in rows[0][:, -1]}
-        at_once = len(rows[0]) // 1024 + 1
-        for tokens, right in zip(*(np.array_split(x, at_once) for x in rows), strict=True):
-            value, error = logits(config, w, tokens, apart, *kinds)
+        for seen, right in zip(*(np.array_split(x, len(x) // 1024 + 1) for x in rows), strict=True):
+            value, error = logits(config, w, seen, apart, *kinds)
             lead = np.take_along_axis(value, right[:, None], 1) - value
             np.put_along_axis(lead, right[:, None], np.inf, 1)
-            wins = logits(config, narrow, tokens, apart, *kinds)[0].argmax(1) == right
+            wins = logits(config, narrow, seen, apart, *kinds)[0].argmax(1) == right
             leads.append((lead.min(1), 2 * error.max(1), wins))  # of the difference of two logits
     margin, bound, wins = map(np.concatenate, zip(*leads, strict=True))
     if not (margin > bound).all() or not wins.all():
@@ -175,9 +177,8 @@ def check(folder: Path) -> dict[str, float]:
         raise ValueError(f"{len(looks)} different contexts are listed, not {told['contexts']}")
     if not all_shown(config, before, every):
         raise ValueError("contexts do not hold what the model sees")
-    begins, written = {*map(tuple, told["begins"])}, {kind for kind, _ in said}
-    last = {seen for seen in last if seen[0] in written}
-    if last - said - begins or {token for _, token in said - last} - {told["end"]}:
+    last = {x for x in last - {*map(tuple, told["begins"])} if x[0] in {kind for kind, _ in said}}
+    if last - said or {token for _, token in said - last} - {told["end"]}:
         raise ValueError("tokens written in some rows are not the tokens that contexts see there")
     least = {"margin": margin.min(), "bound": bound.max(), "room": (margin - bound).min()}
     return {"contexts": len(margin)} | {name: float(x) for name, x in least.items()}

@@ -6,9 +6,7 @@ biases that local attention does not show are not trained, values may have no se
 
 import numpy as np
 
-NEAR, NO_PLACE = 4, 9  # of relative ids: the largest difference told apart, the entry of no id
-NO_ID = 1 << 15  # as a difference in `visible`
-U = 1.001 * 2.0**-53
+from addgpt.evaluation.check_certificate import NEAR, NO_ID, NO_PLACE, U
 
 
 def written_out(config: dict, stored: dict) -> dict:
