@@ -72,7 +72,13 @@ class Shakespeare(Text):
 
     def recipe(self) -> Recipe:
         return Recipe(
-            model={"layers": 4, "heads": 2, "width": 128, "position": "rotary"},
+            model={
+                "layers": 4,
+                "heads": 2,
+                "width": 128,
+                "position": "rotary",
+                "token_shift": True,
+            },
             train={
                 "steps": 1500,
                 "batch_size": 12,

@@ -54,9 +54,10 @@ def shapes(draw) -> dict:
     }
     for name in ("position", "norm", "norm_place", "activation", "share"):
         shape[name] = draw(choices(name))
-    for name in ("next_ids", "qk_norm", "tied", "log_scale", "prefix", "inject"):
+    for name in ("next_ids", "qk_norm", "tied", "log_scale", "prefix", "inject", "token_shift"):
         shape[name] = draw(st.booleans())
     shape["inject"] &= shape["loops"] > 1
+    shape["token_shift"] &= shape["norm_place"] == "before" and shape["mlp_ratio"] > 0
     shape["next_ids"] |= "rotary2" in shape["level_position"]
     if 0 < shape["kv_heads"] < heads and "q" in shape["share"]:
         shape["share"] = "kv"

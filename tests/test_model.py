@@ -46,6 +46,7 @@ CONFIGS = {
     "fire": {"position": "fire", "log_scale": True, "share": "qk", "activation": "swiglu"},
     "looped": {"loops": 3, "inject": True, "rank": 3, "norm_place": "after", "qk_norm": False},
     "factorised": {"embed_rank": 2},
+    "shifted": {"position": "rotary", "token_shift": True, "loops": 2, "activation": "swiglu"},
     "grouped": {
         "levels": LEVELS,
         "level_position": ("rotary", "none", "learned"),
@@ -341,6 +342,8 @@ def test_dropout_acts_in_training_only(toy_model):
         ({"embed_rank": 129}, "embed_rank=129 is more than width=128"),
         ({"loops": 0}, r"loops must be in 1\.\.1024, not 0"),
         ({"inject": True}, "inject=true needs loops of at least 2"),
+        ({"token_shift": True, "norm_place": "both"}, "token_shift=true needs norm_place=before"),
+        ({"token_shift": True, "mlp_ratio": 0}, "token_shift=true needs .* an MLP"),
         ({"mlp_ratio": -1}, r"mlp_ratio must be in \[0, 64\]"),
         ({"mlp_ratio": math.nan}, "mlp_ratio must .*, not nan"),
         ({"random_index": 20}, "random_index needs a position that reads the index, not none"),

@@ -224,6 +224,13 @@ INJECT: Features = {
         "the embedding is added again before each further loop",
     )
 }
+TOKEN_SHIFT: Features = {
+    "true": Feature(
+        "token shift",
+        "Peng et al. 2023, arXiv:2305.13048",
+        "the MLP also reads what the token before had, a trained share of each channel",
+    )
+}
 TIED: Features = {
     "true": Feature(
         "tied embeddings",

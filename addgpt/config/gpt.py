@@ -67,6 +67,9 @@ class GPTConfig(LevelledConfig):
     inject: bool = setting(
         False, "add the embedding again before each further loop", features=catalogue.INJECT
     )
+    token_shift: bool = setting(
+        False, "the MLP also reads what the token before had", features=catalogue.TOKEN_SHIFT
+    )
     share: str = setting(
         "none", "which of queries, keys, values and output share one matrix", catalogue.SHARE
     )
@@ -110,6 +113,8 @@ class GPTConfig(LevelledConfig):
         if self.local:
             self._check_local()
         self._check_rows()
+        if self.token_shift and (self.norm_place != "before" or not self.hidden):
+            raise UsageError("token_shift=true needs norm_place=before and an MLP")
         if self.inject and self.loops == 1:
             raise UsageError("inject=true needs loops of at least 2")
         if self.random_index and self.position == "none":
@@ -140,7 +145,7 @@ class GPTConfig(LevelledConfig):
                 f"position={self.position} needs attention=full; attention={self.attention} goes "
                 "with position=none, learned, sinusoidal or rotary"
             )
-        for name in ("prefix", "log_scale"):
+        for name in ("prefix", "log_scale", "token_shift"):
             if getattr(self, name):
                 raise UsageError(f"{name}=true needs attention=full, not {self.attention}")
 
@@ -220,4 +225,4 @@ class GPTConfig(LevelledConfig):
         usual = self.norm_place == "before" and self.share == "none" and self.loops == 1
         full = self.key_heads == self.heads and not self.rank and not self.embed_rank
         rows = not self.arc and self.alphabet == "all" and self.biases == "all"
-        return usual and full and rows and self.content
+        return usual and full and rows and self.content and not self.token_shift

@@ -38,6 +38,7 @@ SETTINGS: dict[str, tuple[Any, ...]] = {
     "log_scale": (False,),
     "prefix": (False,),
     "loops": (1,),
+    "token_shift": (False,),
     "rank": (0,),
     "embed_rank": (0,),
 }

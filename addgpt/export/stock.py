@@ -21,7 +21,7 @@ LLAMA_ACTIVATIONS = {"swiglu": "silu", "geglu": "gelu"}
 PLAIN = {
     "attention": "full", "content": True, "qk_norm": False, "norm_place": "before",
     "log_scale": False, "prefix": False, "loops": 1, "share": "none", "rank": 0, "embed_rank": 0,
-    "alphabet": "all", "arc": 0,
+    "alphabet": "all", "arc": 0, "token_shift": False,
 }  # fmt: skip
 UNBOUNDED = 1024  # tokens, at least, where nothing of the model bounds them
 

@@ -61,8 +61,8 @@ class Effects(NamedTuple):
 
 
 class Cache:
-    """Keys and values of the tokens already read (values alone where there are no keys), and their
-    ids where attention asks for those.
+    """Keys and values of the tokens already read (values alone where there are no keys), their ids
+    where attention asks for those, and with token shift what the last one had in each block.
 
     Room is made for a few tokens at a time: were there much room between what is kept of one row
     and of the next, reading it would take more than twice as long (CPUs fetch ahead in order).
@@ -73,6 +73,7 @@ class Cache:
         shape = (c.depth, 1 + c.content, rows, c.key_heads, 0, c.width // c.heads)
         self.store = torch.empty(shape, device=device)
         self.ids: Tensor | None = None
+        self.last: dict[int, Tensor] = {}  # by depth, (B, 1, C)
         self.length, self.used = length, 0
 
     def extend(self, depth: int, *parts: Tensor) -> tuple[Tensor, ...]:
@@ -89,9 +90,16 @@ class Cache:
         self.ids = ids if self.ids is None else torch.cat((self.ids[:, : self.used], ids), 1)
         return self.ids
 
+    def shift(self, depth: int, x: Tensor) -> Tensor:
+        """(B, T, C) what the token before each of x (B, T, C) had; the first of a text: zeros."""
+        before = self.last.get(depth, torch.zeros_like(x[:, :1]))
+        self.last[depth] = x[:, -1:]
+        return torch.cat((before, x[:, :-1]), 1)
+
     def keep(self, rows: Tensor) -> None:
         """Drop all rows but these."""
         self.store = self.store[:, :, rows]
+        self.last = {depth: x[rows] for depth, x in self.last.items()}
         self.ids = self.ids if self.ids is None else self.ids[rows]
 
     def _make_room(self, end: int) -> None:

@@ -1,4 +1,5 @@
-"""Parts of the GPT that a setting replaces: attention with fewer matrices, norms elsewhere, loops.
+"""Parts of the GPT that a setting replaces: attention with fewer matrices, norms elsewhere, loops,
+token shift.
 
 What each is, and its paper: addgpt/config/catalogue.py. `gpt_of` picks those that a config names.
 """
@@ -9,12 +10,21 @@ import functools
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from addgpt.config.architectures import GPTConfig
 from addgpt.model.attention import AttentionContext
 from addgpt.model.gpt import GPT, Attention, Block, split_heads
-from addgpt.model.layers import NORMS, Linear, Part, Unchanged, factorise, with_few_rows
+from addgpt.model.layers import (
+    NORMS,
+    Linear,
+    Part,
+    Unchanged,
+    factorise,
+    gather,
+    with_few_rows,
+)
 
 # Which matrices of the stack make queries, keys and values (`share`).
 TIED = {"none": (0, 1, 2), "qk": (0, 0, 1), "kv": (0, 1, 1), "qkv": (0, 0, 0)}
@@ -115,6 +125,27 @@ class SandwichBlock(Block):
         super().init_weights(generator, zero and not self.normed)  # a norm would blow zeros up
 
 
+class ShiftBlock(Block):
+    """The MLP also reads what the token before had, a trained share of each channel
+    (`token_shift`)."""
+
+    def __init__(
+        self, config: GPTConfig, attention: Callable[[GPTConfig], Part] = Attention
+    ) -> None:
+        super().__init__(config, attention)
+        self.shift = nn.Parameter(torch.zeros(config.width))
+
+    def forward(self, x: Tensor, context: AttentionContext, depth: int = 0) -> Tensor:
+        assert self.mlp is not None and context.places is None
+        x = x + self.drop(self.attention(self.attention_norm(x), context, depth))
+        read = self.mlp_norm(x)  # (B, T, C)
+        if context.cache is None:
+            before = F.pad(read[:, :-1], (0, 0, 1, 0))
+        else:
+            before = context.cache.shift(depth, read)
+        return x + self.drop(self.mlp(torch.addcmul(read, self.shift, before)))
+
+
 class LoopedGPT(GPT):
     """The stack of blocks is run through several times (`loops`); with `inject`, the embedding is
     added again before each further time."""
@@ -132,6 +163,14 @@ class LoopedGPT(GPT):
         return x
 
 
+class ShiftedGPT(LoopedGPT):
+    """All tokens pass the last block, too: what follows them reads it (`token_shift`)."""
+
+    def through_blocks(self, x: Tensor, context: AttentionContext, at: Tensor | None) -> Tensor:
+        x = super().through_blocks(x, context, None)
+        return x if at is None else gather(x, at)
+
+
 BLOCKS = {"before": Block, "after": PostNormBlock, "both": SandwichBlock}
 
 
@@ -146,8 +185,10 @@ def attention_of(config: GPTConfig) -> type[Part]:
 
 def gpt_of(config: GPTConfig, seed: int | None) -> GPT:
     """The GPT that a config asks for, its weights drawn from `seed` (None: left as they are)."""
-    block = functools.partial(BLOCKS[config.norm_place], attention=attention_of(config))
-    model = (GPT if config.loops == 1 else LoopedGPT)(config, None, block)
+    kind, part = GPT if config.loops == 1 else LoopedGPT, BLOCKS[config.norm_place]
+    if config.token_shift:
+        kind, part = ShiftedGPT, ShiftBlock
+    model = kind(config, None, functools.partial(part, attention=attention_of(config)))
     factorise(model.blocks, config.rank)
     factorise(model.token, config.embed_rank)
     with_few_rows(model.token, config.arc, config.used)

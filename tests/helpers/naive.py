@@ -49,7 +49,7 @@ class Naive:
     def block(self, name: str, stream) -> list[np.ndarray]:
         parts = [("attention_norm", lambda xs: self.attend(name, xs))]
         if self.config.mlp_ratio:
-            parts.append(("mlp_norm", lambda xs: [self.mlp(name, x) for x in xs]))
+            parts.append(("mlp_norm", lambda xs: [self.mlp(name, x) for x in self.shift(name, xs)]))
         for norm, part in parts:
             own, out = f"{name}.{norm}", f"{name}.{norm}_out"
             if self.config.norm_place == "after":
@@ -61,6 +61,13 @@ class Naive:
                 written = [self.norm(out, y) for y in written]
             stream = [x + y for x, y in zip(stream, written, strict=True)]
         return stream
+
+    def shift(self, name: str, xs) -> list[np.ndarray]:
+        """What the MLP reads: with token shift, some of what the token before had is added."""
+        if not self.config.token_shift:
+            return xs
+        share = self.w[f"{name}.shift"]
+        return [x + share * xs[t - 1] if t else x for t, x in enumerate(xs)]
 
     def matrix(self, name: str) -> np.ndarray:
         if self.config.rank:
