@@ -12,7 +12,7 @@ from addgpt.task_lookup import load_task
 LIMIT = 14
 SHAPES = {
     "add": ("add", {}),
-    "add-shifted": ("add", {"token_shift": True, "position": "rotary"}),
+    "mul-shifted": ("mul", {"token_shift": True, "position": "learned"}),
     "sub-rotary": ("sub", {"level_position": ("rotary", "none", "learned")}),
     "mul-next-off": ("mul", {"next_ids": False, "position": "learned", "qk_norm": False}),
     "div-all-rotary": (
