@@ -211,6 +211,14 @@ def test_a_forged_list_of_contexts_is_refused(certified, change, reason):
         check(certified.path)
 
 
+def test_prompts_may_end_with_tokens_that_are_written_too(certified):
+    def end_with_any_digit(arrays, told):
+        told["begins"] = [[kind, digit] for kind in range(KINDS) for digit in range(10)]
+
+    forge(certified, end_with_any_digit)
+    check(certified.path)
+
+
 def test_the_checker_says_in_one_line_what_it_cannot_read(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["check_certificate.py", str(tmp_path)])
     with pytest.raises(SystemExit, match="^not accepted: FileNotFoundError: ") as left:
@@ -392,6 +400,7 @@ def test_a_context_alone_gives_the_logits_of_a_long_problem(original):
 
 def test_the_calculator_that_ships_is_proved():
     assert Run(run_path("calculator")).proved()
+    check(run_path("calculator"))
 
 
 def test_what_a_slot_sees_too_little_for_is_one_line():

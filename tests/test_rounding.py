@@ -184,3 +184,8 @@ def test_weights_that_are_missing_of_another_shape_or_not_known_are_refused(some
                 said_by(wrong)
     with pytest.raises(KeyError, match="attention.sink"):
         said_by(stored | {"blocks.0.attention.sink": np.zeros(2)})
+    out = "blocks.0.attention.out"
+    with pytest.raises(ValueError):
+        said_by(stored | {f"{out}.weight": np.zeros((16, 16)), out: np.eye(16)})
+    more = {name.removesuffix(".rows"): np.zeros((19, 16)) for name in stored if ".rows" in name}
+    assert np.array_equal(said_by(stored | more), said_by(stored))  # the rows count

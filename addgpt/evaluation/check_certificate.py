@@ -27,9 +27,8 @@ KNOWN: dict[str, list] = {
     "kv_heads": [0], "position": ["none"], "norm": ["rms", "plain", "none"], "prefix": [False],
     "norm_place": ["before"], "next_ids": [True], "log_scale": [False], "share": ["none", "vo"],
     "activation": ["geglu", "relu2"], "attention": ["window", "reads"]}  # fmt: skip
-SHAPES = {
-    "token": "vc", "token.off": "vc", "head": "vc", "unused": "v", "norm": "c", "mlp_norm": "c",
-    "attention_norm": "c", "attention.qkv": "3hdc", "attention.value": "1hdc", "mlp.down": "cf",
+SHAPES = {"token": "vc", "token.off": "vc", "unused": "v", "head": "vc", "attention.value": "1hdc",
+    "norm": "c", "mlp_norm": "c", "attention_norm": "c", "attention.qkv": "3hdc", "mlp.down": "cf",
     "attention.gain": "h", "attention.out": "chd", "mlp.up": "gfc", "positions.learned.own.0": "kc",
     "positions.learned.target.0": "kc", "positions.relative.table": "lhb"}  # fmt: skip
 PLAIN = {"share": "none", "arc": 0, "biases": "all", "used": []}  # all weights are stored
@@ -111,8 +110,9 @@ def read(c: dict, stored: dict) -> dict:
         stored = stored | {"token.off": 0 * stored["token.weight"], "unused": np.zeros(c["vocab"])}
     else:
         stored = importlib.import_module("addgpt.evaluation.check_weights").written_out(c, stored)
-    short = {x.removeprefix("blocks.0.").removesuffix(".weight"): stored[x] for x in stored}
-    return {x: short[x].astype(float).reshape([sizes[a] for a in SHAPES[x]]) for x in short}
+    short = dict.fromkeys(x.removeprefix("blocks.0.").removesuffix(".weight") for x in stored)
+    named = zip(short, stored.values(), strict=True)  # no two have one name
+    return {x: some.astype(float).reshape([sizes[a] for a in SHAPES[x]]) for x, some in named}
 
 
 def all_shown(c: dict, before: set[tuple], every: set[tuple]) -> bool:
@@ -177,8 +177,8 @@ def check(folder: Path) -> dict[str, float]:
         raise ValueError(f"{len(looks)} different contexts are listed, not {told['contexts']}")
     if not all_shown(config, before, every):
         raise ValueError("contexts do not hold what the model sees")
-    last = {x for x in last - {*map(tuple, told["begins"])} if x[0] in {kind for kind, _ in said}}
-    if last - said or {token for _, token in said - last} - {told["end"]}:
+    last = {x for x in last if x[0] in {kind for kind, _ in said}}
+    if last - said - {*map(tuple, told["begins"])} or {x[1] for x in said - last} - {told["end"]}:
         raise ValueError("tokens written in some rows are not the tokens that contexts see there")
     least = {"margin": margin.min(), "bound": bound.max(), "room": (margin - bound).min()}
     return {"contexts": len(margin)} | {name: float(x) for name, x in least.items()}

@@ -18,7 +18,7 @@ def written_out(config: dict, stored: dict) -> dict:
     out["unused"] = np.where(np.isin(range(vocab), used), 0, -1e4)
     out["token.off"] = np.zeros((vocab, width))
     for name, points in (("token.weight", arc), ("head.weight", 0)):
-        if name not in out and f"{name}.rows" in stored:
+        if f"{name}.rows" in stored:
             rest, out[name] = used[used >= points], np.zeros((vocab, width))
             out[name][rest] = stored[f"{name}.rows"].reshape(len(rest), width)
     if arc:
