@@ -162,6 +162,21 @@ def test_sweep_json_says_how_each_run_stands(swept):
         assert row["answer_correct"] == sum(int(cell["answer_correct"]) for cell in held_out)
 
 
+def test_a_text_that_is_not_scored_has_no_exact_match(tmp_path):
+    (tmp_path / "names.txt").write_text("".join(f"name{n}\n" for n in range(300)))
+    settings = {"corpus": str(tmp_path / "names.txt"), "layers": 1, "width": 16, "heads": 2}
+    file = write_grid(tmp_path, "eval = false", **settings)
+    lines = [line for line in file.read_text().splitlines() if not line.startswith("digits")]
+    file.write_text("\n".join(lines).replace('"add"', '"lines"').replace("per_cell = 20", ""))
+    result = sweep(file)
+    assert result.exit_code == 0, result.output
+    row = rows_of(file)["seed=0"]
+    assert (row["state"], row["step"], row["val_exact"]) == ("done", 12, None)
+    assert "no run of this sweep is finished and scored" in (
+        CliRunner().invoke(main, ["figures", str(tmp_path / "runs")]).stderr
+    )
+
+
 def test_one_picture_compares_the_cases(swept, tmp_path):
     scores = shutil.ignore_patterns("*.csv")  # of which each run has figures of its own
     folder = shutil.copytree(swept[0].parent / "runs", tmp_path / "runs", ignore=scores)
@@ -258,6 +273,9 @@ def test_a_run_whose_scores_do_not_count_has_failed_each_time_it_is_swept(
             found = rows_of(file)["seed=0"]
             assert found["state"] == "failed"
             assert found["error"].startswith("CONTAMINATED, the scores do not count: ")
+            log = (file.parent / "runs" / "seed=0" / LOG).read_text().splitlines()
+            last = [*filter(None, log[: log.index("scoring")])][-1:]  # of what training has said
+            assert not last if left == "score" else "addgpt figures" in last[0]
     assert todo(file) == ["score"]
     assert sweep(file).exit_code == 0
     assert rows_of(file)["seed=0"]["state"] == "done" and todo(file) == ["done"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from rich.console import Console
 
 from addgpt.sweep import table as module
 from addgpt.sweep.run import NOTHING
@@ -61,9 +62,37 @@ def test_the_table_shows_what_runs_say_and_the_time_left(tmp_path, log):
     cells = [list(column.cells) for column in table.table().columns]
     assert cells[0] == ["long", r"\[b]", "done"]
     assert cells[2] == ["step 20/100  ETA 0:00:16", "", ""]
-    table.began -= 10
+    table.began -= 10.5
     rows[1]["state"] = "failed"
+    assert table.changed()
     assert table.table().caption == "1 done, 1 failed, 1 running; ETA 0:00:10"
+    table.began -= 3  # as if 3 seconds had passed since
+    table.told[1] = "failed", table.told[1][1] - 3
+    assert table.table().caption == "1 done, 1 failed, 1 running; ETA 0:00:07"
+
+
+@pytest.mark.parametrize("width, height, said", [
+    (60, 20, "step 2345/500"), (80, 24, "step 2345/5000  loss"), (200, 20, "loss 1.0000"),
+])  # fmt: skip
+def test_a_long_name_leaves_room_for_what_a_run_says(tmp_path, log, width, height, said):
+    names = ["x" * 143 + f"seed={number:02}" for number in range(1, 30)]
+    log(names[0], "step 2345/5000  loss 1.0000\n")
+    table = LiveTable(tmp_path, [row(name, state="running") for name in names])
+    table.console = Console(width=width, height=height)
+    with table.console.capture() as shown:
+        table.console.print(table.table())
+    lines = shown.get().splitlines()
+    assert len(lines) <= height and lines[-1].split() == ["29", "running"]
+    assert lines[3].rstrip(" │").endswith(said)
+
+
+def test_what_a_run_says_fits_if_characters_are_wide(tmp_path, log):
+    log("one", "error: 日本" + "日本" * 200)
+    table = LiveTable(tmp_path, [row("one", state="running")])
+    table.console = Console(width=60, height=20)
+    with table.console.capture() as shown:
+        table.console.print(table.table())
+    assert len(shown.get().splitlines()) == 6
 
 
 def test_a_share_is_never_rounded_up_to_100():

@@ -86,7 +86,8 @@ def _end(job: Planned, reason: str, stopping: bool) -> Row:
     try:
         run = Run(job.path)
         progress = run.progress()
-        row = {key: progress[key] for key in ("step", "seconds", "val_exact") if key in progress}
+        known = ("step", "seconds", "val_exact") if run.task().cells() else ("step", "seconds")
+        row = {key: progress[key] for key in known if key in progress}
         if not reason:
             return row | {"state": "done"} | (held_out(run) if job.grid.eval else {})
     except (RunError, OSError, ValueError, LookupError, TypeError) as error:

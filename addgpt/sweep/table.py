@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.cells import set_cell_size
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
@@ -35,8 +36,7 @@ class LiveTable(Live):
 
     def __init__(self, folder: Path, rows: Sequence[Row]) -> None:
         self.folder, self.rows, self.began = folder, rows, time.monotonic()
-        self.told = [(row["state"], self.began) for row in rows]
-        self.before = self._ended()
+        self.told = [(row["state"], 0.0) for row in rows]
         how: dict[str, Any] = {"refresh_per_second": 2, "transient": True}
         super().__init__(get_renderable=self.table, console=Console(stderr=True), **how)
 
@@ -55,24 +55,24 @@ class LiveTable(Live):
 
     def table(self) -> Table:
         """As many runs as fit on the terminal, the active ones first."""
-        ended, room = self._ended() - self.before, max(1, self.console.height - 7)
         caption = tally(self.rows)
-        if ended:  # the others, at the pace of these
-            left = (time.monotonic() - self.began) / ended * (len(self.rows) - self._ended())
-            caption += f"; ETA {clock(left)}"
+        ends = [since for state, since in self.told if state not in ("waiting", "running")]
+        if mine := [end - self.began for end in ends if end > self.began]:
+            left = max(mine) / len(mine) * (len(self.rows) - len(ends))  # the others, at this pace
+            seconds = self.began + max(mine) + left - time.monotonic()
+            caption += f"; ETA {clock(max(0.0, seconds))}"
         table = table_of("", ("run", "state", ""), left=("run", "state", ""), caption=caption)
         shown = sorted(self.rows, key=lambda row: [*STYLES].index(row["state"]))
-        width = max(MARGINS, self.console.width - max(len(row["run"]) for row in shown)) - MARGINS
+        width, longest = max(3, self.console.width - MARGINS), max(len(r["run"]) for r in shown)
+        named = min(2 * width // 3, longest)  # of the width; longer names take several lines
+        room = max(1, (self.console.height - 7) // -(-longest // named))
         for row in shown[:room]:
             name, state, said = self._cells(row)
-            short = re.sub(r" \(.*?\)", "", said)[:width]
+            short = set_cell_size(re.sub(r" \(.*?\)", "", said), width - named).rstrip()
             table.add_row(escape(name), state, escape(short), style=STYLES[row["state"]])
         if len(shown) > room:
             table.add_row(f"and {len(shown) - room} more")
         return table
-
-    def _ended(self) -> int:
-        return sum(row["state"] not in ("waiting", "running") for row in self.rows)
 
     def _cells(self, row: Row) -> tuple[str, str, str]:
         """Name and state of a run, and what it says itself, or why it has failed."""

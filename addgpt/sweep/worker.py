@@ -102,6 +102,8 @@ if __name__ == "__main__":
     try:
         for words in json.loads(commands):
             sys.argv[:] = ["addgpt", *words]  # eval.json notes it
+            if words[0] == "eval":
+                print("scoring", flush=True)
             runpy.run_module("addgpt", run_name="__main__")
         os.unlink(log)
     finally:
