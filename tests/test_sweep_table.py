@@ -33,14 +33,19 @@ def test_runs_are_told_of_when_their_state_changes_and_now_and_then(
 ):
     one, other = row("one"), row("other")
     table = LiveTable(tmp_path, [one, other])
+    dumb = {"TERM": "dumb"}  # a terminal that cannot draw a line again
+    table.console = Console(stderr=True, force_terminal=True, _environ=dumb)
     assert not table.changed()
     log("one", "step 0/100\nstep 20/100  loss 1.5000\n")
     one["state"] = other["state"] = "running"
     assert table.changed() and not table.changed()
     monkeypatch.setattr(module, "PLAIN_SECONDS", 0.0)
     log("one", "step 40/100  loss 1.2500\n")
+    (tmp_path / "other" / LOG).mkdir(parents=True)  # cannot be read
     time.sleep(0.01)
+    assert not table.changed()
     other["state"] = "waiting"
+    monkeypatch.setattr(module, "PLAIN_SECONDS", 30.0)
     assert table.changed()
     one |= {"state": "failed", "error": "killed"}
     assert table.changed() and tally([one, other]) == "1 waiting, 1 failed"
@@ -48,6 +53,7 @@ def test_runs_are_told_of_when_their_state_changes_and_now_and_then(
         "one  running  step 20/100  loss 1.5000",
         "other  running",
         "one  running  step 40/100  loss 1.2500",
+        "other  running",
         "other  waiting",
         "one  failed  killed",
     ]

@@ -48,7 +48,7 @@ class LiveTable(Live):
             new = row["state"] != state
             if new or (state == "running" and now - since > PLAIN_SECONDS):
                 self.told[number] = row["state"], now
-                if not self.console.is_terminal:
+                if not self.console.is_interactive:
                     print("  ".join(filter(None, self._cells(row))), file=sys.stderr, flush=True)
             any_new |= new
         return any_new

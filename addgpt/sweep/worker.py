@@ -60,23 +60,23 @@ class RunProcess:
         return f"{KILLED}{name}" + (" (out of memory?)" if name == "SIGKILL" else "")
 
 
-def last_lines(path: Path) -> list[str] | None:
-    """The last lines that the run in a folder has printed, in plain text; None if it is done."""
+def last_lines(path: Path) -> list[str]:
+    """The last lines that the run in a folder has printed, in plain text, if they can be read."""
     try:
         with open(path / LOG, "rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - MOST_READ))
             text = log.read().decode("utf-8", errors="replace")
-    except FileNotFoundError:
-        return None
+    except OSError:  # it is done, or a folder that machines share is away for a moment
+        return []
     lines = ("".join(c if c.isprintable() else " " for c in line) for line in text.split("\n"))
     return [line.rstrip()[:MOST_TOLD] for line in lines if line.strip()]
 
 
 def why(path: Path) -> str:
     """Why a run has failed, by what it has printed; "" if it is done."""
-    lines = last_lines(path)
-    if lines is None:
+    if not (path / LOG).exists():
         return ""
+    lines = last_lines(path)
     told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     reason = told[-1].strip() if told else " ".join(" ".join(lines[-TAIL:]).split())
     return reason[:MOST_TOLD] or "it has ended and does not say why"
