@@ -99,10 +99,12 @@ def test_a_resumed_training_keeps_its_threads(machine, monkeypatch, toy_run, tor
     train(run)
     assert run.state()[1]["threads"] == 2
     machine(2, 1)
-    torch.set_num_threads(1)
-    run.reconfigure(replace(run.config, train=replace(run.config.train, steps=8)))
-    train(Run(run.path))
-    assert torch.get_num_threads() == 2
+    for steps, told, threads in ((8, "", 2), (12, "5", 2), (16, "1", 1), (20, "5", 1)):
+        monkeypatch.setenv("OMP_NUM_THREADS", told)  # never more than these, either
+        torch.set_num_threads(3)
+        run.reconfigure(replace(run.config, train=replace(run.config.train, steps=steps)))
+        train(Run(run.path))
+        assert torch.get_num_threads() == threads
 
 
 def test_the_doctor_says_what_is_chosen_and_why(tmp_path):
