@@ -26,10 +26,14 @@ pytestmark = pytest.mark.slow
 ADD = load_task("add", {"digits": 3})
 
 
+PICKY = {"max_tokens": "use max_completion_tokens instead", "temperature": "no temperature here"}
+
+
 class Faulty(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     faults: itertools.cycle
     hits: list
+    together = threading.Barrier(4)
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -49,6 +53,10 @@ class Faulty(BaseHTTPRequestHandler):
             choice["text"] = message["message"]["content"] = "\ud800 5"
         text = {"nonsense": "<html>", "half": json.dumps(good)[:40], "empty": "{}"}
         text = text.get(fault, json.dumps(good))
+        if fault == "picky" and not body.keys().isdisjoint(PICKY):
+            self.together.wait(9)  # all are asked before the first is refused
+            named = next(name for name in PICKY if name in body)
+            fault, text = 400, json.dumps({"error": {"message": PICKY[named]}})
         if fault == "slow":
             threading.Event().wait(1.2)
         self.send_response(fault if isinstance(fault, int) else 200)
@@ -121,6 +129,12 @@ def test_an_endpoint_that_stays_broken_or_refuses_is_one_line(endpoint, tmp_path
     with pytest.raises(RunError, match="refuses .*401"):
         ask_missing(client_of(source, concurrency=1), QUESTIONS, Replies(tmp_path))
     assert len(hits) == 1
+
+
+def test_an_endpoint_that_takes_other_arguments_gets_those_from_all(endpoint, tmp_path):
+    source, hits = endpoint("picky")
+    ask_missing(client_of(source, concurrency=4, timeout=9), QUESTIONS, Replies(tmp_path))
+    assert len(Replies(tmp_path).known) == 20 and len(hits) == 20 + 2 * 4
 
 
 def test_requests_are_bounded_and_what_came_is_kept(endpoint, tmp_path):

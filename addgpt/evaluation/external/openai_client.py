@@ -106,12 +106,13 @@ class OpenAIClient:
                     break
                 pause = min(2 * pause, LONGEST_WAIT)
             self._count()
+            how = self.greedy | {self.limit_name: question.limit}  # others may change it meanwhile
             try:
-                reply, self.failed = self._asked(question), ""
+                reply, self.failed = self._asked(question, how), ""
                 return reply
             except self.openai.APIStatusError as error:
                 self.failed = told = f"{error.status_code} {_line(error)}"
-                if self._adapted(error):
+                if self._adapted(error, how):
                     continue
                 if error.status_code not in (408, 409, 429) and error.status_code < 500:
                     raise RunError(
@@ -129,9 +130,9 @@ class OpenAIClient:
             "are kept: rerun the same command to resume"
         )
 
-    def _asked(self, question: Question) -> Reply:
+    def _asked(self, question: Question, how: dict[str, Any]) -> Reply:
         """One request. Raises ValueError for a reply that is no completion."""
-        how = self.greedy | {"model": self.how.model, self.limit_name: question.limit}
+        how = how | {"model": self.how.model}
         if self.how.endpoint == "chat":
             messages: Any = [{"role": "user", "content": question.prompt}]
             found: Any = self.client.chat.completions.create(messages=messages, **how)
@@ -160,15 +161,15 @@ class OpenAIClient:
                 )
             self.requests += 1
 
-    def _adapted(self, error: Any) -> bool:
-        """Whether the endpoint wants an argument named or left out, and now gets it so."""
+    def _adapted(self, error: Any, sent: dict[str, Any]) -> bool:
+        """Whether the endpoint refuses one of these arguments, and from now on gets another."""
         text = str(error)
         if error.status_code != 400:
             return False
-        if "max_completion_tokens" in text and self.limit_name == "max_tokens":
+        if "max_completion_tokens" in text and "max_tokens" in sent:
             self.limit_name = "max_completion_tokens"
             return True
-        if "temperature" in text and self.greedy:
+        if "temperature" in text and "temperature" in sent:
             self.greedy = {}
             return True
         return False
