@@ -285,10 +285,12 @@ def test_a_gpt2_of_transformers_is_scored_as_it_answers_one_by_one(tmp_path, mon
 
     monkeypatch.chdir(tmp_path)
     make_gpt2(tmp_path / "gpt2", digits=1, steps=120, width=32, layers=1)
+    model = transformers.AutoModelForCausalLM.from_pretrained("gpt2").eval()
+    own = {"repetition_penalty": 3.0, "num_beams": 2, "eos_token_id": model.config.eos_token_id}
+    (tmp_path / "gpt2" / "generation_config.json").write_text(json.dumps(own))
     command = ["eval", "hf:gpt2", "--task", "add", "--digits", "1"]
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 0, result.output
-    model = transformers.AutoModelForCausalLM.from_pretrained("gpt2").eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained("gpt2")
     right = {}
     for a, b in itertools.product(range(10), repeat=2):

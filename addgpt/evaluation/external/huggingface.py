@@ -57,7 +57,13 @@ class HuggingFace:
                 ) from None
             raise RunError(f"hf:{path} cannot be loaded: {text.strip().splitlines()[0]}") from None
         self.model = model.to(self.device).eval()
-        self.ends = self._ends()
+        self.ends, usual = self._ends(), model.generation_config
+        # Plain greedy: many a model's own settings punish what repeats, such as the 3s of 333.
+        model.generation_config = transformers.GenerationConfig(
+            eos_token_id=sorted(self.ends) or None,
+            pad_token_id=0,  # any: it stands only after a reply's end
+            use_cache=usual.use_cache,
+        )
 
     def parameter_count(self) -> int:
         """Number of weights."""
@@ -84,9 +90,6 @@ class HuggingFace:
             input_ids=prompts,
             attention_mask=torch.ones_like(prompts),
             max_new_tokens=min(room, max(q.limit for q, _ in pairs)),
-            do_sample=False,
-            num_beams=1,
-            pad_token_id=self._pad(),
         )
         replies = []
         for (question, ids), row in zip(pairs, out[:, prompts.shape[1] :].tolist(), strict=True):
@@ -112,10 +115,6 @@ class HuggingFace:
         found = [self.model.generation_config.eos_token_id, self.tokenizer.eos_token_id]
         flat = [x for some in found for x in (some if isinstance(some, list) else [some])]
         return {token for token in flat if token is not None}
-
-    def _pad(self) -> int:
-        """Any token: it stands only after a reply's end."""
-        return self.tokenizer.pad_token_id or next(iter(self.ends), 0)
 
     def _room(self, length: int, question: Question) -> int:
         """How many tokens a model with a table of positions can write after a prompt.
