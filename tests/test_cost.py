@@ -144,7 +144,13 @@ def test_the_command_prints_json_alone_and_refuses_nonsense(tmp_path):
     assert all(machine["source"] for name, machine in machines.items() if "NVIDIA" in name)
     assert "GPUs at 30" in CliRunner().invoke(main, words).output
     no_run = ["--run", str(tmp_path)]
-    for bad, code in ((["cost"], 2), ([*words, *no_run], 2), (["cost", *no_run], 1)):
+    nan = ["--utilisation", "nan"]
+    for bad, code in (
+        (["cost"], 2),
+        ([*words, *no_run], 2),
+        (["cost", *no_run], 1),
+        ([*words, *nan], 2),
+    ):
         assert CliRunner().invoke(main, bad).exit_code == code
 
 

@@ -160,6 +160,11 @@ def test_the_text_is_a_function_of_the_seed(runs):
     assert text(1, "--top-k", 1) == text(2, "--temperature", 0)
 
 
+def test_a_temperature_too_small_for_float32_takes_the_likeliest(runs):
+    likeliest = written(runs / "shakespeare", "--tokens", 20, "--temperature", 0)
+    assert written(runs / "shakespeare", "--tokens", 20, "--temperature", 1e-40) == likeliest
+
+
 def test_running_text_stops_after_so_many_lines(runs):
     text = written(runs / "shakespeare", "--prompt", "to", "--lines", 3, "--tokens", 2000)
     assert text.count("\n") == 3 and text.endswith("\n")
@@ -223,6 +228,8 @@ def test_a_problem_is_worked_out_to_its_end_mark(runs):
         (["add", "--prompt", ""], 2, "is not a problem like 12+34"),
         (["add", "--prompt", f"{10**60}+1="], 2, "leaves no room"),
         (["shakespeare", "--temperature", "-1"], 2, "temperature"),
+        (["shakespeare", "--temperature", "nan"], 2, "'nan' is not a finite number"),
+        (["shakespeare", "--seed", str(2**63)], 2, "seed"),
         (["shakespeare", "--tokens", "0"], 2, "tokens"),
         (["."], 1, "is not a run"),
     ],

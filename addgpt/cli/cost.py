@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 
 import click
 
-from addgpt.cli._options import AS_JSON, DIGITS
+from addgpt.cli._options import AS_JSON, DIGITS, Finite
 from addgpt.config.errors import UsageError
 from addgpt.config.format import duration, short
 
@@ -21,7 +21,7 @@ from addgpt.config.format import duration, short
 )
 @click.option(
     "--utilisation",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=Finite(0, 1, min_open=True),
     default=0.3,
     show_default=True,
     help="Share of a GPU's peak rate; small models reach far less.",

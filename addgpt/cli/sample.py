@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from addgpt.cli._options import Finite
 from addgpt.config.errors import UsageError
 
 
@@ -16,12 +17,16 @@ from addgpt.config.errors import UsageError
     "--tokens", type=click.IntRange(1), default=500, show_default=True, help="Most tokens to write."
 )
 @click.option("--lines", type=click.IntRange(1), help="Stop after this many lines, or samples.")
-@click.option("--temperature", type=click.FloatRange(0), default=0.8, show_default=True)
+@click.option("--temperature", type=Finite(0), default=0.8, show_default=True)
 @click.option(
     "--top-k", type=click.IntRange(0), default=0, help="Sample from the K likeliest [all]."
 )
 @click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the samples."
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    show_default=True,
+    help="Seed of the samples.",
 )
 def command(
     run_name: str,

@@ -18,6 +18,7 @@ from addgpt.model.kv_cache import LocalCache
 from addgpt.task import Batch, Task
 
 MIN_UNFINISHED = 0.75  # share of the rows that are read, at which the finished ones are dropped
+COLDEST = 1e-9  # temperature; what is divided by less is beyond float32
 EXTRA_TOKENS = 8  # that may be written beyond those that a task expects
 
 Positions = Callable[[np.ndarray, int], np.ndarray]  # Task.positions
@@ -220,7 +221,7 @@ def _choose(
     if temperature <= 0:
         chosen = logits.argmax(-1)
     else:
-        scaled = logits / temperature
+        scaled = logits / max(temperature, COLDEST)
         if 0 < top_k < scaled.shape[-1]:
             least = scaled.topk(top_k).values[:, -1:]
             scaled = scaled.masked_fill(scaled < least, -torch.inf)
