@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from addgpt.config.errors import UsageError
-from addgpt.task import Answer, Cell, Problem, Task
+from addgpt.task import SPLITS, Answer, Cell, Problem, Task
 from addgpt.task_lookup import load_task as _load_task
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def evaluate(
         interval `low`, `high`, as shares. What only a run knows is missing for a model.
 
     Raises:
-        ValueError: a task without cells, or none given for a model.
+        ValueError: a task without cells, or none given for a model; a cell that is not the task's.
         RunError: there is no such run, or it was scored on what it may have been trained on.
 
     Examples:
@@ -208,6 +208,7 @@ def evaluate(
     model, judged, name, facts = _to_score(run, task)
     chosen = judged.cells() if cells is None else list(cells)
     size = usual_size(judged) if per_cell is None else per_cell
+    _check_asked(judged, chosen, size, split, seed)
     results = evaluate_cells(model, judged, chosen, per_cell=size, split=split, seed=seed)
     rows, audit = [], Audit(judged)
     for result in results if quiet else counted(results, len(chosen), f"scoring {name}"):
@@ -238,6 +239,18 @@ def _to_score(
         raise UsageError("a model needs its task: evaluate(model, load_task('add', digits=3))")
     params = sum(weights.numel() for weights in opened.parameters())
     return opened, graded(task), task.name, {"task": task.name, "params": params}
+
+
+def _check_asked(task: Graded, cells: list[Cell], size: Any, split: str, seed: Any) -> None:
+    """Raise UsageError for problems that cannot be drawn."""
+    if split not in SPLITS:
+        raise UsageError(f"unknown split {split!r}; valid: {', '.join(SPLITS)}")
+    for name, number, least in (("per_cell", size, 1), ("seed", seed, 0)):
+        if not isinstance(number, int | np.integer) or number < least:
+            raise UsageError(f"{name} must be a whole number from {least} on, not {number!r}")
+    known = set(task.cells())
+    if strange := [cell for cell in cells if cell not in known]:
+        raise UsageError(f"task {task.name} has no cell {strange[0]!r}; valid: those of cells()")
 
 
 def _run_in(

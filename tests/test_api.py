@@ -216,6 +216,15 @@ def test_evaluate_has_the_columns_of_eval_csv_and_intervals(tmp_path):
         addgpt.evaluate(run.model())
     with pytest.raises(UsageError, match="its own task"):
         addgpt.evaluate(run, "mul")
+    for wrong, message in (
+        ({"split": "dev"}, "unknown split 'dev'; valid: train, val, test"),
+        ({"per_cell": 0}, "per_cell must be a whole number from 1 on, not 0"),
+        ({"per_cell": 2.5}, "per_cell .* not 2.5"),
+        ({"seed": -1}, "seed must be a whole number from 0 on, not -1"),
+        ({"cells": [Cell("*", 2, 2)]}, r"task add has no cell Cell\(op='\*'"),  # of sums
+    ):
+        with pytest.raises(UsageError, match=message):
+            addgpt.evaluate(run, **wrong)
 
 
 def test_the_shipped_run_is_called_calculator_everywhere(tmp_path, monkeypatch):
