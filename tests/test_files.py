@@ -50,6 +50,12 @@ def test_commands_say_alike_that_a_folder_is_missing_or_a_file(tmp_path, monkeyp
         assert done.exit_code and done.stderr == says
 
 
+@pytest.mark.parametrize("path", [".", "/"])
+def test_a_folder_is_no_file_to_write(path):
+    with pytest.raises(RunError, match=f"cannot write {re.escape(path)}: Is a directory"):
+        write_atomically(Path(path), "text")
+
+
 @pytest.mark.parametrize("failing", ["fsync", "replace"])
 @pytest.mark.parametrize("old", [b"old", None])
 def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch, failing, old):

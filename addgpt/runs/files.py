@@ -8,6 +8,7 @@ between leaves a file without a checksum, which is taken as it is, never one wit
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -67,6 +68,8 @@ def whole_file(path: Path, keep: Path | None = None) -> Iterator[Path]:
 
     With `keep`, the old content stays under that name, and one of the two always exists.
     """
+    if not path.name:  # such as `.`
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     spare = path.with_name(f".{path.name}.{os.getpid()}.old.tmp")
     try:
