@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 import addgpt
 from addgpt.cli.main import main
+from addgpt.cli.recipes import COLUMNS
 from addgpt.config.errors import UsageError
 from addgpt.runs import published
 from addgpt.runs.published import load_recipe, recipe_names, with_recipe
@@ -116,6 +117,24 @@ def test_json_is_all_of_them():
     assert one["model"] == {"attention": "window"}
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"recipe,seed\n", "no column params, seconds"),
+        (b"recipe,\xff\n", "not UTF-8 text"),
+        (
+            (",".join(COLUMNS) + "\n" + "a," * 9 + "a\n").encode(),
+            "line 2: invalid literal for int()",
+        ),
+    ],
+)
+def test_a_damaged_measurement_is_an_error_of_one_line(content, message, tmp_path):
+    (tmp_path / "runs.csv").write_bytes(content)
+    done = run_command("recipes", "--markdown", "--measured", str(tmp_path / "runs.csv"))
+    assert done.exit_code == 1 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"error: {tmp_path}/runs.csv is damaged: {message}")
+
+
 def test_a_recipe_is_trained_with_settings_on_top(tmp_path):
     few = [f"--set={key}={value}" for key, value in (SMALL | {"width": 16}).items()]
     out = tmp_path / "run"
@@ -138,7 +157,6 @@ def test_a_recipe_is_trained_with_settings_on_top(tmp_path):
         (["train", "--recipe", "window", "--set", "widht=3"], "unknown setting 'widht'"),
         (["recipes", "nope"], "unknown recipe 'nope'"),
         (["recipes", "--measured", str(ROOT / "setup.cfg")], "--measured goes with --markdown"),
-        (["recipes", "--markdown", "--measured", str(ROOT / "setup.cfg")], "no column recipe"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(words, message):

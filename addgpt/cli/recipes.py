@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from addgpt.cli._options import AS_JSON
-from addgpt.config.errors import UsageError
 
 if TYPE_CHECKING:
     from addgpt.runs.published import Published
@@ -91,16 +90,11 @@ def _all_of(recipe: Published) -> Iterator[str]:
 
 def _markdown(recipes: list[Published], measured: Path | None) -> Iterator[str]:
     """The table of recipes, beside each what runs of it reached."""
-    import csv
+    from addgpt.evaluation.schema import csv_rows
 
-    runs: dict[str, list[dict[str, str]]] = {}
-    if measured:
-        with measured.open(encoding="utf-8", newline="") as file:
-            rows = csv.DictReader(file)
-            if missing := [name for name in COLUMNS if name not in (rows.fieldnames or ())]:
-                raise UsageError(f"{measured} has no column {', '.join(missing)}")
-            for row in rows:
-                runs.setdefault(row["recipe"], []).append(row)
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for row in csv_rows(measured, COLUMNS, _typed) if measured else ():
+        runs.setdefault(row["recipe"], []).append(row)
     head = ("recipe", "what it is", "the paper reports", "here, in distribution", "here, beyond",
             "parameters", "minutes", "seeds")  # fmt: skip
     yield f"| {' | '.join(head)} |"
@@ -111,23 +105,27 @@ def _markdown(recipes: list[Published], measured: Path | None) -> Iterator[str]:
         yield f"| {' | '.join((f'`{recipe.name}`', about, recipe.reports, *cells))} |"
 
 
-def _reached(rows: list[dict[str, str]]) -> tuple[str, ...]:
+def _typed(row: dict[str, str]) -> dict[str, Any]:
+    """A row of a measurement with its numbers. Raises ValueError."""
+    counts = {
+        name: int(row[name] or 0) for name in ("params", "n", "correct", "far_n", "far_correct")
+    }
+    return row | counts | {"seconds": float(row["seconds"])}
+
+
+def _reached(rows: list[dict[str, Any]]) -> tuple[str, ...]:
     """Of a recipe's runs: right in distribution and beyond, parameters, minutes, seeds."""
+    from addgpt.evaluation.intervals import percent
+
     if not rows:
         return "not run", "", "", "", ""
-    inside = ", ".join(f"{_percent(row['correct'], row['n'])} %" for row in rows)
+    inside = ", ".join(f"{percent(row['correct'], row['n'])} %" for row in rows)
     digits = "/".join(dict.fromkeys(row["digits"] for row in rows))
     far = [row for row in rows if row["far_n"]]
-    beyond = ", ".join(f"{_percent(row['far_correct'], row['far_n'])} %" for row in far)
+    beyond = ", ".join(f"{percent(row['far_correct'], row['far_n'])} %" for row in far)
     lengths = "/".join(dict.fromkeys(row["far_digits"] for row in far))
-    minutes = ", ".join(f"{float(row['seconds']) / 60:.1f}" for row in rows)
-    sizes = ", ".join(dict.fromkeys(f"{int(row['params']):,}" for row in rows))
+    minutes = ", ".join(f"{row['seconds'] / 60:.1f}" for row in rows)
+    sizes = ", ".join(dict.fromkeys(f"{row['params']:,}" for row in rows))
     seeds = ", ".join(row["seed"] for row in rows)
     reached = f"{inside} at {digits} digits"
     return reached, f"{beyond} at {lengths} digits" if far else "", sizes, minutes, seeds
-
-
-def _percent(right: str, n: str) -> str:
-    from addgpt.evaluation.intervals import percent
-
-    return percent(int(right), int(n))
