@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
@@ -21,15 +22,19 @@ from click.testing import CliRunner
 from addgpt.calculator.load import load_calculator
 from addgpt.cli.main import main
 from addgpt.runs.resolve import configure
-from addgpt.runs.run import Run
+from addgpt.runs.run import SHIPPED, Run
 from addgpt.training.loop import train
 from tests.helpers.sweeps import SMALL, until
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
 pytest.importorskip("uvicorn", reason="pip install 'addgpt[web]'")
 
 from addgpt.serve import local  # noqa: E402
 from addgpt.serve.app import LONGEST, MOST, Pages  # noqa: E402
 from addgpt.serve.local import LARGEST_BODY  # noqa: E402
+from addgpt.serve.openai_api import MOST_PROMPTS, application  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -38,16 +43,19 @@ QUIET = "--no-sandbox --disable-gpu --no-first-run --disable-background-networki
 
 
 class Server:
-    """Our pages on a free port, in a thread."""
+    """An application on a free port, in a thread."""
 
-    def __init__(self, results: Path) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.sock = socket.create_server(("127.0.0.1", 0))
         self.port = self.sock.getsockname()[1]
-        self.pages = Pages(load_calculator(), results)
-        self.server = local.Server(self.pages.app(), self.sock)
+        self.server = local.Server(app, self.sock)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.sock]})
         self.thread.start()
         until(lambda: self.server.started)
+
+    def stop(self) -> None:
+        self.server.should_exit = True
+        self.thread.join()
 
     def ask(self, path: str, body: bytes | None = None, **headers: str) -> tuple[int, str, dict]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
@@ -77,10 +85,18 @@ def results(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(results):
-    found = Server(results)
+    pages = Pages(load_calculator(), results)
+    found = Server(pages.app())
+    found.pages = pages
     yield found
-    found.server.should_exit = True
-    found.thread.join()
+    found.stop()
+
+
+@pytest.fixture
+def endpoint():
+    found = Server(application(Run(SHIPPED)))
+    yield found
+    found.stop()
 
 
 def test_an_expression_is_told_token_by_token(server):
@@ -298,16 +314,10 @@ def test_the_command_starts_and_ends(tmp_path):
     assert first.stderr.read() in ("", "error: stopped\n")
 
 
-def test_the_endpoint_refuses_in_one_line_what_it_cannot_do():
-    pytest.importorskip("httpx")
-    from starlette.testclient import TestClient
-
-    from addgpt.runs.run import SHIPPED
-    from addgpt.serve.openai_api import MOST_PROMPTS, application
-
-    client = TestClient(application(Run(SHIPPED)))
-    chat = client.post("/v1/chat/completions", json={"messages": [{"content": "12*34?"}]})
-    assert chat.json()["choices"][0]["message"]["content"] == "408"
+def test_the_endpoint_refuses_in_one_line_what_it_cannot_do(endpoint):
+    asked = json.dumps({"messages": [{"content": "12*34?"}]}).encode()
+    code, told, _ = endpoint.ask("/v1/chat/completions", asked)
+    assert code == 200 and json.loads(told)["choices"][0]["message"]["content"] == "408"
     for body, words in (
         ("[" * 100_000, "recursion"),
         ("{", "Expecting"),
@@ -317,7 +327,10 @@ def test_the_endpoint_refuses_in_one_line_what_it_cannot_do():
         ('{"prompt": []}', f"0 prompts; 1 to {MOST_PROMPTS}"),
         (json.dumps({"prompt": ["1+2="] * 101}), "101 prompts"),
         ('{"prompt": "1+2=", "stream": true}', "stream"),
+        ('{"prompt": "1+2=", "max_tokens": 0}', "max_tokens must be a whole number above 0, not 0"),
+        ('{"prompt": "1+2=", "max_tokens": "9"}', "not '9'"),
+        (json.dumps({"prompt": "1" * 99_998 + "+1="}), "100,001 characters; at most 5,000"),
     ):
-        reply = client.post("/v1/completions", content=body)
-        told = reply.json()["error"]["message"]
-        assert reply.status_code == 400 and words in told and "\n" not in told, (body[:40], told)
+        code, reply, _ = endpoint.ask("/v1/completions", body.encode())
+        told = json.loads(reply)["error"]["message"]
+        assert code == 400 and words in told and "\n" not in told, (body[:40], told)

@@ -30,6 +30,7 @@ from addgpt.runs.run import Run
 from addgpt.task import Graded
 
 MOST_PROMPTS = 100  # of a request
+LONGEST = 5_000  # characters of a prompt
 
 
 class Endpoint:
@@ -69,12 +70,18 @@ class Endpoint:
         return self._reply("chat.completion", [choice], *counts)
 
     def _write(self, prompt: Any, most: Any) -> tuple[str, bool, tuple[int, int]]:
-        """The text after a prompt without the end mark, whether it ended, tokens of both."""
+        """At most so many tokens after a prompt, as text without the end mark; whether it ended;
+        how many tokens were read and written."""
         if not isinstance(prompt, str) or not prompt:
             raise UsageError("prompt must be a text, or a list of texts")
+        if len(prompt) > LONGEST:
+            raise UsageError(f"a prompt of {len(prompt):,} characters; at most {LONGEST:,}")
         tokens = self.task.encode(prompt)[None]
         limit = max(1, self.task.longest() * 4 + EXTRA_TOKENS)
-        limit = min(limit, most) if isinstance(most, int) and most > 0 else limit
+        if most is not None:
+            if type(most) is not int or most < 1:
+                raise UsageError(f"max_tokens must be a whole number above 0, not {most!r}")
+            limit = min(limit, most)
         if self.model.config.longest:
             limit = min(limit, self.model.config.longest + 1 - tokens.shape[1])
         try:
