@@ -17,6 +17,7 @@ from addgpt.calculator.expression import exact, parse
 from addgpt.cli.main import main
 from addgpt.config.errors import UsageError
 from addgpt.evaluation.exact_match import score
+from addgpt.evaluation.problem_files import export
 from addgpt.evaluation.problem_files.records import Columns
 from addgpt.evaluation.problem_files.scores import by_group, read_problems
 from addgpt.evaluation.problem_files.wording import number, spoken
@@ -274,6 +275,14 @@ def test_problems_for_others_are_held_out_distinct_and_read_back(tmp_path):
     assert [json.loads(line) for line in again.stdout.splitlines()] == rows
     done = CliRunner().invoke(main, ["problems", "--task", "add", "--digits", "1"])
     assert done.exit_code == 2 and "hold no problems out" in done.stderr
+
+
+def test_drawing_goes_on_while_there_are_new_problems(monkeypatch):
+    monkeypatch.setattr(export, "ENOUGH_ROUNDS", 1)
+    many = export.draw(load_task("add", {"digits": 9}), "test", 9_000)
+    assert len(set(many)) == 9_000
+    with pytest.raises(UsageError, match="only 4.. distinct problems were found, not 9,000"):
+        export.draw(load_task("add", {"digits": 2}), "test", 9_000)
 
 
 def test_lm_eval_gets_a_task_and_its_problems(tmp_path):

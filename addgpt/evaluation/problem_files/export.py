@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,7 +15,8 @@ from addgpt.evaluation.exact_match import check_reference
 from addgpt.evaluation.schema import csv_text, digits_of
 from addgpt.task import SPLITS, Graded, HeldOut, Problem, Task
 
-MAX_ROUNDS = 50  # of drawing, after which there are no more distinct problems to be found
+ENOUGH_ROUNDS = 50  # of drawing, from which on it ends where a round finds little that is new
+LITTLE = 0.01  # of what a round draws
 
 
 class Drawn(NamedTuple):
@@ -31,8 +33,8 @@ def draw(task: Task, split: str, count: int, seed: int = 0) -> list[Drawn]:
         raise UsageError(f"task {task.name} has no problems with right answers")
     rng = np.random.default_rng((SPLITS.index(split), seed))
     found: dict[Problem, Problem] = {}
-    for _ in range(MAX_ROUNDS):
-        batch = task.batch(rng, min(count, 4096), split)
+    for rounds in itertools.count(1):
+        known, batch = len(found), task.batch(rng, min(count, 4096), split)
         check_reference(task, batch)
         for problem in batch.problems:
             if split != "train" and isinstance(task, HeldOut) and task.in_train(problem):
@@ -40,8 +42,12 @@ def draw(task: Task, split: str, count: int, seed: int = 0) -> list[Drawn]:
             same = task.equivalent(problem) if isinstance(task, HeldOut) else [problem]
             found.setdefault(min(same), problem)
         if len(found) >= count:
-            return [_drawn(task, problem) for problem in list(found.values())[:count]]
-    raise UsageError(f"only {len(found):,} distinct problems were found, not {count:,}: lower --n")
+            break
+        if rounds >= ENOUGH_ROUNDS and len(found) - known < LITTLE * len(batch):
+            raise UsageError(
+                f"only {len(found):,} distinct problems were found, not {count:,}: lower --n"
+            )
+    return [_drawn(task, problem) for problem in list(found.values())[:count]]
 
 
 def digest(drawn: Sequence[Drawn]) -> str:
