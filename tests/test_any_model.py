@@ -96,6 +96,15 @@ def test_a_class_in_a_file_trains_resumes_and_is_scored(mine, tmp_path, monkeypa
     assert "the right answer is 3" in run("calc", "--model", "../whole", "1+2", code=1).stderr
 
 
+def test_no_export_brings_the_code_of_others_along(mine):
+    pytest.importorskip("transformers")
+    train("./mine.py:Mine", "whole", steps=1)
+    for form, out in (("hf", "hf"), ("adderboard", "adder.py")):
+        done = run("export", "whole", "--to", form, "--out", out, code=2)
+        assert f"{mine}:Mine" in done.stderr and done.stderr.count("\n") == 1
+        assert not Path(out).exists()
+
+
 def test_decoding_without_a_cache_is_reading_all_again(mine):
     train("./mine.py:Mine", "run")
     task, model = load_task("add", {"digits": 2}), Run("run").model()

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from addgpt.config.errors import UsageError
 from addgpt.config.gpt import NO_PLACE, GPTConfig
+from addgpt.config.settings import as_text
 from addgpt.export.huggingface import rendered, some_rows, sound_model
 from addgpt.model.forward import tensors
 from addgpt.model.gpt import GPT
@@ -100,8 +101,8 @@ def _check(task: Task, config: Any) -> None:
         for name, valid in allowed.items():
             value = getattr(owner, name, None)
             if value not in valid:
-                few = " or ".join(str(each).lower() for each in valid)
-                raise UsageError(f"--to adderboard needs {name}={few}, not {str(value).lower()}")
+                few = " or ".join(map(as_text, valid))
+                raise UsageError(f"--to adderboard needs {name}={few}, not {as_text(value)}")
     if tuple(config.scheme) != ("relative", "none", "none"):
         raise UsageError("--to adderboard needs level_position=relative,none,none")
     if not config.hidden:

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
+from addgpt.config.architectures import CustomConfig
 from addgpt.config.errors import UsageError
 from addgpt.config.settings import to_dict
 from addgpt.evaluation.schema import read_eval
@@ -51,13 +52,19 @@ def export_huggingface(run: Run, out: Path) -> dict[str, Any]:
     which is ours.
 
     Raises:
-        UsageError: transformers is not installed, or the model cannot be exported.
+        UsageError: transformers is not installed, or the model cannot be exported: it is somebody
+            else's, or its task has no equals sign.
         RunError: the run has no sound model, the folder is not empty or cannot be written to.
     """
     try:
         import transformers
     except ImportError:
         raise UsageError("--to hf needs transformers: pip install 'addgpt[hf]'") from None
+    if isinstance(run.config.model, CustomConfig):
+        raise UsageError(
+            f"--to hf brings code of addgpt along, not that of {run.config.model.architecture}; in "
+            "Python its module is addgpt.load_run(RUN).model().inner"
+        )
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     task, (model, progress) = run.task(), sound_model(run)
