@@ -278,6 +278,15 @@ def test_a_damaged_model_of_transformers_is_one_line(tmp_path):
         HuggingFace(str(tmp_path / "bad"))
 
 
+def test_a_folder_that_is_missing_is_not_looked_for_on_the_hub(tmp_path, monkeypatch):
+    transformers = pytest.importorskip("transformers")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", lambda *names, **how: 1 / 0)
+    done = CliRunner().invoke(main, ["eval", "hf:./gpt2", "--task", "add"])
+    assert done.exit_code == 1
+    assert done.stderr == "error: hf:./gpt2 cannot be loaded: there is no such folder\n"
+
+
 def test_a_gpt2_of_transformers_is_scored_as_it_answers_one_by_one(tmp_path, monkeypatch):
     """Made and trained here; the grid's counts are those of plain calls of `generate`."""
     transformers = pytest.importorskip("transformers")
@@ -306,6 +315,15 @@ def test_a_gpt2_of_transformers_is_scored_as_it_answers_one_by_one(tmp_path, mon
     assert load.evals("results")["trained"].isna().all()  # nobody here knows
     (again,) = find_runs(["results/gpt2-add-1"])
     assert again.config.model.params == sum(p.numel() for p in model.parameters())
+
+
+def test_only_answers_are_there_to_export(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text("problem,generated\n1+2,3\n")
+    words = ["eval", "answers:a.csv", "--task", "add", "--digits", "1", "--out", "run"]
+    assert CliRunner().invoke(main, words).exit_code == 0
+    done = CliRunner().invoke(main, ["export", "run", "--to", "lm-eval", "--out", "task"])
+    assert done.stderr == "error: answers:a.csv is an external model: only its answers are here\n"
 
 
 def test_options_of_models_of_others_go_with_them_alone(tmp_path):

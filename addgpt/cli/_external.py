@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -151,7 +152,7 @@ def _run(name: str, asking: Asking, out: Path | None, stored: bool) -> Path:
         from addgpt.evaluation.external.huggingface import HuggingFace
 
         trust, rows = options["trust_remote_code"], options["rows"] or 0
-        client = HuggingFace(str(Path(where).expanduser()), trust, rows)
+        client = HuggingFace(os.path.expanduser(where), trust, rows)  # a Path would lose its ./
         how = replace(how, params=client.parameter_count())
     else:
         from addgpt.evaluation.external.openai_client import OpenAIClient

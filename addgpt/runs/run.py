@@ -134,9 +134,7 @@ class Run:
 
     def load(self) -> tuple[Model, dict[str, Any]]:
         """The trained model, and its step, examples and seconds; the file is read once."""
-        if isinstance(self.config.model, ExternalConfig):
-            build(self.config.model)  # which says that there is none
-        tensors, progress = read_tensors(self.path / MODEL)
+        tensors, progress = self._saved()
         check_fits(tensors, self.config.model, self.path / MODEL)  # before a model is made
         model = build(self.config.model)
         model.load_state_dict(tensors)
@@ -151,13 +149,18 @@ class Run:
         rows start at zero. It may have another alphabet: rows go by character, and those of new
         characters are as `seed` draws them. Raises ValueError for any other difference.
         """
-        tensors, _ = read_tensors(self.path / MODEL)
+        tensors, _ = self._saved()
         own = self.task().alphabet
         return transplant(tensors, config, (own, alphabet or own), seed, self.path)
 
     def progress(self) -> dict[str, Any]:
         """step, examples and seconds of the saved model."""
-        return read_tensors(self.path / MODEL)[1]
+        return self._saved()[1]
+
+    def _saved(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        if isinstance(self.config.model, ExternalConfig):
+            build(self.config.model)  # which says that there is none
+        return read_tensors(self.path / MODEL)
 
     def save(self, model: Model, state: dict[str, torch.Tensor], progress: dict[str, Any]) -> None:
         """Write the weights, and a state that holds all that resuming needs, weights included.
