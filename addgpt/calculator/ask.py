@@ -280,11 +280,11 @@ def _too_much(problem: Problem, most: int) -> str:
 def digits_of_work(problem: Problem) -> int:
     """Roughly the least that there is to write: * and / work on each pair of digits.
 
-    >>> digits_of_work(Problem("*", (12345, 678)))
-    15
+    >>> digits_of_work(Problem("*", (12345, 678))), digits_of_work(Problem("parity", (12345,)))
+    (15, 5)
     """
     digits = [len(str(operand)) for operand in problem.operands]
-    if problem.op in "+-":
+    if problem.op not in ("*", "/"):
         return sum(digits)
     a, b = digits
     return a * b if problem.op == "*" else b * max(1, a - b + 1)  # each step works on the divisor

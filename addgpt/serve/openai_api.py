@@ -22,8 +22,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from addgpt.calculator.ask import Asker
 from addgpt.config.errors import UsageError
-from addgpt.evaluation.exact_match import answer_of
 from addgpt.evaluation.scorecard import graded
 from addgpt.generation.decode import EXTRA_TOKENS, write
 from addgpt.runs.run import Run
@@ -40,6 +40,7 @@ class Endpoint:
         self.name = run.name
         self.task: Graded = graded(run.task())
         self.model = run.model()
+        self.asker = Asker(self.model, self.task)
         self.lock = threading.Lock()
 
     def completion(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -62,12 +63,16 @@ class Endpoint:
         except (KeyError, IndexError, TypeError):
             raise UsageError("messages must contain one with content") from None
         problem = self.task.parse(text.strip().removesuffix("?").rstrip())
-        written, finished, counts = self._write(self.task.prompt(problem), None)
-        answer = answer_of(self.task, problem, written + self.task.end) if finished else None
-        content = written if answer is None else str(answer)
+        with self.lock:
+            wrote = self.asker.ask([problem], together=False)[problem]
+        if isinstance(wrote, str):
+            raise UsageError(wrote)
+        work = wrote.completion.removesuffix(self.task.end)
+        content = work if wrote.answer is None else str(wrote.answer)
         message = {"role": "assistant", "content": content}
-        choice = {"index": 0, "message": message, "finish_reason": _reason(finished)}
-        return self._reply("chat.completion", [choice], *counts)
+        choice = {"index": 0, "message": message, "finish_reason": _reason(wrote.finished)}
+        read, written = len(self.task.prompt(problem)), len(wrote.completion)
+        return self._reply("chat.completion", [choice], read, written)
 
     def _write(self, prompt: Any, most: Any) -> tuple[str, bool, tuple[int, int]]:
         """At most so many tokens after a prompt, as text without the end mark; whether it ended;
