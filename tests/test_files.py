@@ -50,6 +50,14 @@ def test_commands_say_alike_that_a_folder_is_missing_or_a_file(tmp_path, monkeyp
         assert done.exit_code and done.stderr == says
 
 
+@pytest.mark.parametrize("command", ["figures", "report"])
+def test_a_shipped_run_without_scores_is_told_once(tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, [command, "calculator"])
+    says = "calculator has no scores here yet; addgpt eval calculator writes them"
+    assert done.exit_code == 2 and done.stderr == f"error: {says}\n"
+
+
 @pytest.mark.parametrize("path", [".", "/"])
 def test_a_folder_is_no_file_to_write(path):
     with pytest.raises(RunError, match=f"cannot write {re.escape(path)}: Is a directory"):

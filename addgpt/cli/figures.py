@@ -29,14 +29,14 @@ def command(results: Path) -> None:
     from addgpt.runs.files import RunError
     from analysis import figures, load, sweeps
 
-    code = 0
+    code, folder = 0, scores_folder(results)
     try:
-        if drawn := sweeps.draw(scores_folder(results)):
+        if drawn := sweeps.draw(folder):
             click.echo(drawn)
     except (ValueError, RunError) as error:
         click.echo(f"error: {error}", err=True)
         code = 1
-    for run, path in load.find(scores_folder(results)).items():
+    for run, path in load.find(folder).items():
         try:
             any_drawn = False
             for file in figures.draw(path):
