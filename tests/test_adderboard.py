@@ -141,6 +141,16 @@ def test_what_the_file_cannot_say_is_refused(run, out, says, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("form", "option", "owner"),
+    [("hf", "--author", "adderboard"), ("adderboard", "--per-cell", "lm-eval")],
+)
+def test_an_option_of_another_format_is_refused(form, option, owner, tmp_path):
+    words = ["export", str(SMALLEST), "--to", form, "--out", str(tmp_path / "a.py"), option, "3"]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 2 and done.stderr == f"error: {option} goes with --to {owner}\n"
+
+
 def test_other_options_are_refused_by_name(tmp_path):
     run = Run.create(tmp_path / "run", configure("add", PLACES | {"format": "plain"}))
     run.save(build(run.config.model), {}, {"step": 1, "examples": 1, "seconds": 1.0})

@@ -6,8 +6,10 @@ import shlex
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 FORMATS = ("hf", "onnx", "lm-eval", "adderboard")
+OPTIONS = {"author": "adderboard", "per_cell": "lm-eval", "seed": "lm-eval"}  # of one format alone
 
 
 @click.command("export")
@@ -28,8 +30,8 @@ def command(run_name: str, to: str, out: Path, author: str, per_cell: int, seed:
     """Write a run in the format of another tool.
 
     hf: a folder for transformers, with a character tokenizer and a model card. A plain GPT is
-    written as GPT-2 or Llama; any other model brings its code along, and is loaded with
-    trust_remote_code=True. onnx: tokens and position ids in, logits out. lm-eval: the run's
+    written as GPT-2 or Llama; any other model of addgpt's own brings its code along, and is loaded
+    with trust_remote_code=True. onnx: tokens and position ids in, logits out. lm-eval: the run's
     held-out problems as a task of lm-evaluation-harness. adderboard: a small adder as one Python
     file, a submission to the AdderBoard. An exported model is loaded and compared.
 
@@ -43,6 +45,10 @@ def command(run_name: str, to: str, out: Path, author: str, per_cell: int, seed:
     from addgpt.device import prepare
     from addgpt.runs.run import Run, run_path
 
+    source = click.get_current_context().get_parameter_source
+    for name, form in OPTIONS.items():
+        if to != form and source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name.replace('_', '-')} goes with --to {form}")
     prepare()
     run = Run(run_path(run_name))
     if to == "hf":
