@@ -43,9 +43,8 @@ def _usable(model: Model, draft: Batch, prompts: np.ndarray, limit: int) -> np.n
     start, length = prompts.shape[1], draft.lengths
     fits = (length - start <= limit) & (length > start)
     fits &= length**2 <= pairs_at_once(model.config)  # which decoding never holds at once
-    fits &= (draft.tokens < model.config.vocab).all(
-        1
-    )  # a sum's hints may be one more than were trained
+    # A sum's hints may be one more than were trained.
+    fits &= (draft.tokens < model.config.vocab).all(1)
     return fits & (draft.tokens[:, :start] == prompts).all(1)
 
 
