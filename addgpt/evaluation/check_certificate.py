@@ -9,7 +9,6 @@ is right is arithmetic.
 """
 
 import hashlib
-import importlib
 import json
 import math
 import sys
@@ -109,7 +108,9 @@ def read(c: dict, stored: dict) -> dict:
     if all(c.get(name, plain) == plain for name, plain in PLAIN.items()):
         stored = stored | {"token.off": 0 * stored["token.weight"], "unused": np.zeros(c["vocab"])}
     else:
-        stored = importlib.import_module("addgpt.evaluation.check_weights").written_out(c, stored)
+        from addgpt.evaluation.check_weights import written_out
+
+        stored = written_out(c, stored)
     short = dict.fromkeys(x.removeprefix("blocks.0.").removesuffix(".weight") for x in stored)
     named = zip(short, stored.values(), strict=True)  # no two have one name
     return {x: some.astype(float).reshape([sizes[a] for a in SHAPES[x]]) for x, some in named}
