@@ -25,7 +25,6 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from addgpt.config.errors import UsageError
 from addgpt.evaluation.intervals import percent
-from addgpt.evaluation.schema import operation
 from analysis import load, style
 from analysis.mistakes import mistakes_by_digit, mistakes_by_line
 from analysis.style import ANNOTATED, INK, MARK, ON_SHADE, PAPER, Panel
@@ -34,6 +33,7 @@ EXACT = "exact match (%)"
 CORNER = [(-1, 1), (1, 1), (-1, -1)]
 MOST_RUNS = 40  # runs in one figure whose lines can be told apart
 PANEL_WIDE = 48  # characters above a panel
+CELL = ("run", "op", "len_a", "len_b")
 ACROSS = {"examples": "examples seen", "seconds": "training time (s)"}
 IN_LOSS = {
     "label_smoothing": "label smoothing",
@@ -77,7 +77,7 @@ def training_panels(metrics: pd.DataFrame, names: Mapping[str, str] | None = Non
 
 
 @style.styled
-def accuracy_grid(evals: pd.DataFrame, trained: int | None = None) -> Figure:
+def accuracy_grid(evals: pd.DataFrame) -> Figure:
     """Heat map of exact match (percent) over the lengths (digits) of both operands, one per op.
 
     The lengths trained on are outlined, cells that hold no problems out have a marked
@@ -86,7 +86,6 @@ def accuracy_grid(evals: pd.DataFrame, trained: int | None = None) -> Figure:
 
     Args:
         evals: rows of one run, from `load.evals`.
-        trained: longest operand trained on, in digits; by default what the run's config says.
 
     Raises:
         ValueError: no rows of the plain grid, or rows of several runs.
@@ -94,10 +93,11 @@ def accuracy_grid(evals: pd.DataFrame, trained: int | None = None) -> Figure:
     runs = _runs(evals)
     if len(runs) > 1:
         raise UsageError(f"accuracy_grid draws one run, not {len(runs)}: {', '.join(runs)}")
-    evals = evals if trained is None else evals.assign(trained=trained)
+    cells = grid(evals)
+    if cells.empty:
+        raise UsageError("no cell of the plain grid has been evaluated")
     figure, axes = style.compose(grid_panels(evals))
     style.shade_bar(figure, axes)
-    cells = plain(evals)
     dots = (cells["accuracy"] < 1).any() and len(set(cells["len_a"])) > ANNOTATED
     style.legend(figure, _grid_key(cells, dots))
     figure.suptitle(f"{runs[0]}: exact match by operand length")
@@ -107,7 +107,7 @@ def accuracy_grid(evals: pd.DataFrame, trained: int | None = None) -> Figure:
 def grid_panels(evals: pd.DataFrame) -> list[Panel]:
     """The panels of `accuracy_grid`, the counts of several runs added up."""
     found = []
-    for op, cells in plain(evals, by=["op", "len_a", "len_b"]).groupby("op", sort=False):
+    for _, cells in grid(evals, by=["op", "len_a", "len_b"]).groupby("op", sort=False):
         low = cells.loc[cells["accuracy"].idxmin()]
         lowest = f"lowest {percent(low['answer_correct'], low['n'])} %"
         lowest += f" at {low['len_a']} × {low['len_b']}"
@@ -115,13 +115,14 @@ def grid_panels(evals: pd.DataFrame) -> list[Panel]:
         side = 4.2 if len(set(cells["len_b"])) <= 6 else 5.2
         note = f"n = {_span(cells['n'])} per cell"
         draw = partial(_draw_grid, cells)
-        found.append(Panel(f"{operation(op)}: {worst}", note, draw, width=side + 0.6, height=side))
+        title = f"{load.operation_of(low)}: {worst}"
+        found.append(Panel(title, note, draw, width=side + 0.6, height=side))
     return found
 
 
 @style.styled
 def accuracy_by_length(evals: pd.DataFrame) -> Figure:
-    """Exact match (percent) where both operands have the same length (digits), one line per run.
+    """Exact match (percent) where all operands have the same length (digits), one line per run.
 
     Bands are Wilson 95 % intervals. Hollow points have none: those cells hold few problems,
     none of them held out, and all are evaluated. An upright dashed line marks the longest operand
@@ -145,11 +146,11 @@ def length_panels(evals: pd.DataFrame) -> list[Panel]:
     """The panels of `accuracy_by_length`."""
     return [
         Panel(
-            f"{operation(op)}, operands of equal length",
+            load.operation_of(cells.iloc[0]) + _both(cells, ", operands of equal length", ""),
             f"n = {_span(cells['n'])} per length",
             partial(_draw_lengths, cells, list(dict.fromkeys(evals["run"]))),
         )
-        for op, cells in diagonal(evals).groupby("op", sort=False)
+        for _, cells in diagonal(evals).groupby("op", sort=False)
     ]
 
 
@@ -168,14 +169,18 @@ def strata(evals: pd.DataFrame) -> Figure:
         raise UsageError("no stratum besides the plain grid has been evaluated")
     beside = pooled[pooled["stratum"] == "all"].merge(special[where].drop_duplicates(), on=where)
     parts = []
-    for op, rows in pd.concat([beside, special], ignore_index=True).groupby("op", sort=False):
+    for _, rows in pd.concat([beside, special], ignore_index=True).groupby("op", sort=False):
         rows = rows.sort_values(["len_a", "len_b"], kind="stable")
-        labels = [f"{row.stratum} ({row.len_a}, {row.len_b})" for row in rows.itertuples()]
+        labels = [
+            " ".join(filter(None, (row["stratum"], load.lengths_of(row))))
+            for row in rows.to_dict("records")
+        ]
         step = 0.24 + 0.06 * (len(runs) - 1)  # inches between strata
         height = 1.2 + step * len(set(labels))
         draw = partial(_draw_strata, rows.assign(label=labels), runs)
         note = f"n = {_span(rows['n'])} per stratum"
-        parts.append(Panel(operation(op), note, draw, width=5.0, height=height))
+        title = load.operation_of(rows.iloc[0])
+        parts.append(Panel(title, note, draw, width=5.0, height=height))
     figure, _ = style.compose(parts)
     _name_runs(figure, runs, "exact match by stratum")
     return figure
@@ -189,12 +194,11 @@ def draw(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     tables = load.metrics(path), load.evals(path), load.error_counts(path)
     metrics, evals, wrong = (table[table["run"] == path.resolve().name] for table in tables)
-    grid = evals[evals["stratum"] == "all"]
     wanted: list[tuple[Callable[[pd.DataFrame], Figure], pd.DataFrame, bool]] = [
         (training_curve, metrics, not metrics.empty),
-        (accuracy_grid, evals, not grid.empty),
-        (accuracy_by_length, evals, bool((grid["len_a"] == grid["len_b"]).any())),
-        (strata, evals, len(grid) < len(evals)),
+        (accuracy_grid, evals, not grid(evals).empty),
+        (accuracy_by_length, evals, not diagonal(evals).empty),
+        (strata, evals, bool((evals["stratum"] != "all").any())),
         (mistakes_by_digit, wrong, not wrong.empty),
         (mistakes_by_line, wrong, bool(wrong["line"].notna().any())),
     ]
@@ -203,18 +207,17 @@ def draw(path: str | Path) -> Iterator[Path]:
             yield style.save(make(table), path / f"{make.__name__}.png")
 
 
-def plain(evals: pd.DataFrame, by: Sequence[str] = ("run", "op", "len_a", "len_b")) -> pd.DataFrame:
-    """The rows of the plain grid, added up, one per value of `by`. Raises ValueError if none."""
-    rows = evals[evals["stratum"] == "all"]
-    if rows.empty:
-        raise UsageError("no cell of the plain grid has been evaluated")
-    return load.pool(rows, by)
+def grid(evals: pd.DataFrame, by: Sequence[str] = CELL) -> pd.DataFrame:
+    """The cells of any problem of two lengths, added up, one row per value of `by`."""
+    return load.pool(evals[(evals["stratum"] == "all") & (evals["len_b"] > 0)], by)
 
 
 def diagonal(evals: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the plain grid whose operands have the same length, shortest first."""
-    cells = plain(evals)
-    return cells[cells["len_a"] == cells["len_b"]].sort_values("len_a", kind="stable")
+    """The cells of any problem of one length, that of both operands or of the only one, shortest
+    first; where operands are counted there are none."""
+    alike = (evals["len_a"] == evals["len_b"]) | (evals["len_b"] == 0)
+    alike &= (evals["stratum"] == "all") & (evals["len_a"] > 0) & ~evals["counted"].astype(bool)
+    return load.pool(evals[alike], CELL).sort_values("len_a", kind="stable")
 
 
 def _runs(table: pd.DataFrame) -> list[str]:
@@ -270,6 +273,11 @@ def _draw_training(
         axis.minorticks_off()
 
 
+def _both(cells: pd.DataFrame, two: str, one: str) -> str:
+    """The first text for problems of two operands, the second for those of one."""
+    return two if (cells["len_b"] > 0).any() else one
+
+
 def _draw_lengths(cells: pd.DataFrame, runs: list[str], axis: Axes) -> None:
     for run, rows in cells.groupby("run", sort=False):
         look = style.line(runs.index(run))
@@ -283,7 +291,7 @@ def _draw_lengths(cells: pd.DataFrame, runs: list[str], axis: Axes) -> None:
         axis.fill_between(known["len_a"], *ends, color=look["color"], alpha=0.2, linewidth=0)
     for limit in cells["trained"].dropna().unique():
         axis.axvline(limit, color=MARK, linestyle="--", linewidth=1, zorder=1)
-    axis.set(xlabel="length of both operands (digits)", ylabel=EXACT)
+    axis.set(xlabel=f"length of {_both(cells, 'both operands', 'a')} (digits)", ylabel=EXACT)
     axis.set_ylim(_range(cells["low"].where(~cells["seen"], cells["accuracy"])))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.margins(x=0.05)
@@ -297,7 +305,8 @@ def _draw_grid(cells: pd.DataFrame, axis: Axes) -> None:
     )
     longest = max(share.shape)
     small = longest > ANNOTATED
-    style.length_map(axis, share, None if small else text, size=10 if longest <= 6 else 8)
+    size, counted = 10 if longest <= 6 else 8, bool(cells["counted"].any())
+    style.length_map(axis, share, None if small else text, size, counted)
     row, column = share.index.get_indexer, share.columns.get_indexer
     cells = cells.assign(y=row(cells["len_a"]), x=column(cells["len_b"]))
     triangle = np.array([[0, 0], [1, 0], [0, -1]]) * min(0.5, 0.1 + 0.03 * longest)
@@ -307,9 +316,9 @@ def _draw_grid(cells: pd.DataFrame, axis: Axes) -> None:
             axis.add_patch(Polygon([cell.x, cell.y + 1] + triangle, **look))  # top left
         if small and number < len(ON_SHADE) - 1:  # not all right
             axis.scatter(some["x"] + 0.5, some["y"] + 0.5, s=9, **look)
-    limit = cells["trained"].max()
-    if np.isfinite(limit):
-        size = (share.columns <= limit).sum(), (share.index <= limit).sum()
+    if cells["trained"].notna().any():
+        most_a, most_b = cells.loc[~cells["longer"].astype(bool), ["len_a", "len_b"]].max()
+        size = (share.columns <= most_b).sum(), (share.index <= most_a).sum()
         outline = {"fill": False, "ec": MARK, "lw": 2.5, "clip_on": False}
         axis.add_patch(Rectangle((0, 0), *size, **outline, zorder=3))
 
@@ -344,5 +353,5 @@ def _draw_strata(rows: pd.DataFrame, runs: list[str], axis: Axes) -> None:
         )
     axis.set_yticks(range(len(labels)), labels)
     axis.set_ylim(len(labels) - 0.4, -0.6)
-    axis.set(xlabel=EXACT, ylabel="stratum (digits of a, of b)")
+    axis.set(xlabel=EXACT, ylabel="stratum and lengths" if rows["len_a"].any() else "group")
     axis.set_xlim(_range(rows["low"]))

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,7 +32,17 @@ from addgpt.config.errors import UsageError
 from addgpt.config.schema import ADDED
 from addgpt.evaluation import schema
 from addgpt.evaluation.intervals import wilson
-from addgpt.evaluation.schema import COUNTS, EVAL_COLUMNS, NUMBERS, read_eval, trained_length
+from addgpt.evaluation.schema import (
+    COUNTS,
+    EVAL_COLUMNS,
+    NUMBERS,
+    digits_of,
+    is_counted,
+    is_longer,
+    operation,
+    read_eval,
+    trained_length,
+)
 from addgpt.runs.files import RunError, holds_run, no_folder, read_checked, read_log
 from addgpt.runs.recipe import flat
 from addgpt.task_lookup import short
@@ -116,8 +126,9 @@ def evals(folder: str | Path) -> pd.DataFrame:
     """One row per row of eval.csv, of all runs that have one, with what counts imply.
 
     Added: `accuracy` (share of right answers in 0..1) with its Wilson 95 % interval `low`, `high`;
-    `trained`, the longest operand in digits that the run was trained on for the row's operation;
-    missing where that is not known, as for an external model.
+    `trained`, the longest operand in digits that the run was trained on for the row's operation,
+    missing where that is not known, as for an external model; `longer`, whether the cell is beyond
+    training; `counted`, whether `len_a` is how many operands there are, all as long as `len_b`.
     """
     rows = []
     for run, path in find(folder).items():
@@ -127,8 +138,10 @@ def evals(folder: str | Path) -> pd.DataFrame:
         others = (config.get("model") or {}).get("architecture") == "external"
         options = {} if others else config.get("options") or {}
         for row in _checked(lambda path=path: read_eval(path / "eval.csv")):
-            rows.append(row | {"run": run, "trained": trained_length(options, row["op"])})
-    return with_accuracy(_frame(rows, (*EVAL_COLUMNS, "trained")))
+            told = {"trained": trained_length(options, row["op"])}
+            told |= {"longer": is_longer(row, options), "counted": is_counted(options)}
+            rows.append(row | {"run": run} | told)
+    return with_accuracy(_frame(rows, (*EVAL_COLUMNS, "trained", "longer", "counted")))
 
 
 def losses(folder: str | Path) -> pd.DataFrame:
@@ -164,11 +177,25 @@ def error_counts(folder: str | Path) -> pd.DataFrame:
     return _mistakes(folder, "error_counts.csv", columns, ("len_a", "len_b", "n"))
 
 
+def operation_of(row: Mapping[str, Any]) -> str:
+    """The operation of a row, as `a + b`, or `a + b + …` where operands are counted."""
+    name = operation(row["op"], row["len_a"], row["len_b"])
+    return f"{name} {row['op']} …" if row.get("counted") else name
+
+
+def lengths_of(row: Mapping[str, Any]) -> str:
+    """The operands of a row: `3+3`, `3, 3`, `4 × 3` (four of three digits); empty without any."""
+    if row.get("counted"):
+        return f"{row['len_a']} × {row['len_b']}"
+    return digits_of(row["op"], row["len_a"], row["len_b"])
+
+
 def pool(evals: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Evaluation rows added up: one row per value of `by`, with the counts of all its rows.
 
     Of the rows that were added up, `worst` is the lowest accuracy, `seen` says whether any was seen
-    in training, `trained` is the longest operand trained on.
+    in training, `trained` is the longest operand trained on, `longer` says whether all are beyond
+    training, and `counted` whether `len_a` of any is a number of operands.
     """
     groups = evals.groupby(list(by), sort=False)
     frame = (
@@ -178,6 +205,8 @@ def pool(evals: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
             worst=groups["accuracy"].min(),
             seen=groups["seen"].any(),
             trained=groups["trained"].max(),
+            longer=groups["longer"].all(),
+            counted=groups["counted"].any(),
         )
     )
     return with_accuracy(frame.reset_index())

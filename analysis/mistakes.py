@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from addgpt.config.errors import UsageError
-from analysis import style
+from analysis import load, style
 
 ANNOTATED = 12  # the most columns of a heat map whose cells can hold a legible number
 LABELS = 14  # the most columns that can all be labelled
@@ -55,13 +55,13 @@ def _heat_maps(
     if len(runs) != 1:
         found = f"{len(runs)}: {', '.join(runs)}" if runs else "none"
         raise UsageError(f"mistakes are drawn for one run that has some, not {found}")
-    parts = dict(iter(counts.groupby("op", sort=False)))
-    heights = [1.3 + 0.36 * part["kind"].nunique() for part in parts.values()]
+    parts = [part for _, part in counts.groupby("op", sort=False)]
+    heights = [1.3 + 0.36 * part["kind"].nunique() for part in parts]
     figure, axes = style.panels(len(parts), width=5.6, height=heights)
-    for axis, (op, part) in zip(axes, parts.items(), strict=True):
+    for axis, part in zip(axes, parts, strict=True):
         _heat(axis, part, columns(part))
         axis.set(xlabel=across, ylabel="")
-        axis.set_title(f"a {op} b    {part['n'].sum():,} wrong")
+        axis.set_title(f"{load.operation_of(part.iloc[0])}    {part['n'].sum():,} wrong")
     figure.suptitle(f"{runs[0]}: wrong answers by kind and place")
     return figure
 

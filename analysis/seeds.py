@@ -51,6 +51,7 @@ def spread(evals: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
         raise UsageError("the runs were not scored on the same problems: cells or counts differ")
     shares = groups["accuracy"]
     frame = groups.agg(runs=("run", "size"), n=("n", "first"), seen=("seen", "any"))
+    frame = frame.assign(counted=groups["counted"].any())
     frame = frame.assign(median=shares.median(), worst=shares.min(), best=shares.max())
     return frame.assign(deviation=shares.std()).reset_index()
 
@@ -110,7 +111,10 @@ def cell_spread(evals: pd.DataFrame) -> Figure:
         raise UsageError("there is nothing to draw: no held-out cell has been evaluated")
     table = spread(rows, WHERE)
     chosen = table.nsmallest(CELLS, "worst").sort_index()
-    labels = [f"{c.len_a}{c.op}{c.len_b} {c.stratum}  n={c.n:,}" for c in chosen.itertuples()]
+    labels = [
+        f"{load.lengths_of(cell)} {cell['stratum']}  n={cell['n']:,}".lstrip()
+        for cell in chosen.to_dict("records")
+    ]
     each = load.pool(rows, ["seed", *WHERE]).merge(chosen[WHERE].assign(label=labels), on=WHERE)
     height = 1.4 + 0.26 * len(chosen)
     figure, (axis,) = style.panels(1, width=7.0, height=height)
@@ -154,19 +158,21 @@ def median_and_worst(evals: pd.DataFrame) -> Figure:
     One pair for each operation. Cells all of whose problems are in training stand in brackets.
     Raises ValueError if no cell of the plain grid has been evaluated.
     """
-    cells = spread(evals[evals["stratum"] == "all"], ["op", "len_a", "len_b"])
+    plain = evals[(evals["stratum"] == "all") & (evals["len_b"] > 0)]
+    cells = spread(plain, ["op", "len_a", "len_b"])
     if cells.empty:
         raise UsageError("no cell of the plain grid has been evaluated")
     longest = int(cells[["len_a", "len_b"]].max().max())
     side = 3.6 if longest <= 6 else 5.2
     figure, axes = style.panels(2 * cells["op"].nunique(), width=side + 0.4, height=side)
     panels = iter(axes)
-    for op, part in cells.groupby("op", sort=False):
+    for _, part in cells.groupby("op", sort=False):
+        operation = load.operation_of(part.iloc[0])
         for name in ("median", "worst"):
             axis = next(panels)
             _heat(axis, part, name, longest <= style.ANNOTATED)
             low = part.loc[part[name].idxmin()]
-            axis.set_title(f"a {op} b    {name} seed, lowest {percent(low[name], 1)} %")
+            axis.set_title(f"{operation}    {name} seed, lowest {percent(low[name], 1)} %")
     style.shade_bar(figure, axes)
     count = int(cells["runs"].max())
     bracketed = longest <= style.ANNOTATED and cells["seen"].any()
@@ -208,4 +214,5 @@ def _heat(axis: Axes, cells: pd.DataFrame, name: str, annotated: bool) -> None:
         axis,
         cells.pivot(**shape, values=name),
         cells.assign(text=texts).pivot(**shape, values="text") if annotated else None,
+        counted=bool(cells["counted"].any()),
     )

@@ -141,7 +141,11 @@ def shade(share: float) -> int:
 
 
 def length_map(
-    axis: Axes, share: pd.DataFrame, texts: pd.DataFrame | None = None, size: int = 9
+    axis: Axes,
+    share: pd.DataFrame,
+    texts: pd.DataFrame | None = None,
+    size: int = 9,
+    counted: bool = False,
 ) -> None:
     """Heat map of exact match over the lengths (digits) of both operands, first operand upwards.
 
@@ -149,6 +153,7 @@ def length_map(
         share: in 0..1, the first operand's lengths down, the second one's across.
         texts: what stands in the cells, if anything does.
         size: of these texts, in points.
+        counted: whether what goes down is how many operands there are.
     """
     values = np.ma.masked_invalid(100 * share.to_numpy(float))
     shades = {"cmap": ListedColormap(SHADES), "norm": BoundaryNorm([0, *ENDS, 101], len(SHADES))}
@@ -166,7 +171,8 @@ def length_map(
     every = -(-max(share.shape) // 20)
     for ticks, ends in ((axis.set_xticks, share.columns), (axis.set_yticks, share.index)):
         ticks(np.arange(0, len(ends), every) + 0.5, ends[::every], rotation=0)
-    axis.set(xlabel="length of b (digits)", ylabel="length of a (digits)")
+    names = ("length of each", "operands") if counted else ("length of b", "length of a (digits)")
+    axis.set(xlabel=f"{names[0]} (digits)", ylabel=names[1])
 
 
 def shade_bar(figure: Figure, axes: Sequence[Axes]) -> None:

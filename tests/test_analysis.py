@@ -281,7 +281,7 @@ def test_accuracy_by_length_draws_equal_lengths_with_intervals(results: Path) ->
 def test_strata_has_a_dot_per_stratum_and_the_plain_cell(results: Path) -> None:
     (axis,) = figures.strata(load.evals(results / "add/seed0")).axes
     labels = [label.get_text() for label in axis.get_yticklabels()]
-    assert labels[:3] == ["all (3, 3)", "zeros (3, 3)", "equal (3, 3)"] and len(labels) == 9
+    assert labels[:3] == ["all 3+3", "zeros 3+3", "equal 3+3"] and len(labels) == 9
     assert axis.get_xlabel() == "exact match (%)"
     dots = axis.lines[0]
     assert dots.get_xdata() == pytest.approx([99.9, *(100 - 0.3 * i for i in range(8))])

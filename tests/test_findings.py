@@ -181,7 +181,7 @@ def test_kinds_are_printed_with_their_most_frequent_place(capsys):
     ]
     print_mistakes(Console(width=100), counts, facts)
     printed = capsys.readouterr().out
-    for text in ("why 60 of 1,000", "line 3 (35)", "88.3 %", "digit 2 (7)", "11.7 %", "0 of 900"):
+    for text in ("why 60 of 1,000", "line 3 (35)", "88.3 %", "digit 2 (7)", "11.6 %", "0 of 900"):
         assert text in printed
     assert "3 right answers are written otherwise" in printed
     print_mistakes(Console(width=100), [], facts | {"answer_correct": 1000, "trace_correct": 1000})

@@ -27,7 +27,7 @@ def evals() -> pd.DataFrame:
     rows = [
         {"run": f"s{seed}", "seed": float(seed), "op": "+", "len_a": a, "len_b": b, "trained": 3.0}
         | {"stratum": stratum, "seen": a == b == 1, "n": n, "answer_correct": count}
-        | {"trace_correct": count, "unterminated": 0}
+        | {"trace_correct": count, "unterminated": 0, "longer": False, "counted": False}
         for seed, counts in RIGHT.items()
         for (a, b, stratum, n), count in zip(CELLS, counts, strict=True)
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from rich.console import Console
 from addgpt.evaluation.compare.statistics import Marks, Scored, compare
 from addgpt.evaluation.compare.tables import headline, print_spread
 from addgpt.evaluation.intervals import percent, share
-from addgpt.evaluation.tables import console, loss_table, print_eval, suite_table
+from addgpt.evaluation.tables import console, loss_table, print_eval, print_mistakes, suite_table
 from addgpt.task import Cell
 
 
@@ -111,6 +112,20 @@ def test_a_narrow_terminal_shows_all_of_a_table():
 
 def test_problems_of_one_operand_are_written_so():
     console = Console(width=80, file=io.StringIO())
-    print_eval(console, [row(op="parity", len_a=12, len_b=0), row(op="parity", len_a=9, len_b=0)])
+    rows = [row(op="parity", len_a=12, len_b=0), row(op="parity", len_a=9, len_b=0)]
+    print_eval(console, rows)
+    assert "12: 998/1000" in console.file.getvalue()
+    print_spread(console, [Scored("a", 0, rows), Scored("b", 1, rows)])
     shown = console.file.getvalue()
-    assert "parity of a: exact match" in shown and "12: 998/1000" in shown
+    assert "parity of a: exact match" in shown
+    assert re.search("parity of a +any problem", re.sub("[^\\w ]", " ", shown))
+    assert "of a and b" not in shown
+
+
+def test_wrong_answers_of_nearly_one_kind_are_not_all_of_it(capsys):
+    one = row(kind="carry", digit="0", line="", n=2999)
+    facts = {"n": 9000, "answer_correct": 6000, "trace_correct": 6000}
+    print_mistakes(console(), [one, one | {"kind": "digit", "n": 1}],
+                   facts | {"contamination": {"summary": ""}})  # fmt: skip
+    printed = capsys.readouterr().out
+    assert "99.96 %" in printed and "100" not in printed

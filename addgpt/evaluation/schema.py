@@ -59,16 +59,20 @@ def is_longer(row: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
     Such cells are held out, too, but counted apart: they ask for something else.
     """
     trained = trained_length(options, row["op"])
-    if "operands" in options:  # len_a is how many there are
-        return row["len_a"] > options["operands"] or row["len_b"] > trained
-    return max(row["len_a"], row["len_b"]) > trained
+    most = options["operands"] if is_counted(options) else trained
+    return row["len_a"] > most or row["len_b"] > trained
 
 
-def operation(op: str, operands: int = 2) -> str:
-    """An operation by name: `a + b`, `max of a and b`, `parity of a`, or itself alone."""
-    if operands == 2 and op in ("+", "-", "*", "/"):
+def is_counted(options: Mapping[str, Any]) -> bool:
+    """Whether `len_a` of a task's cells is how many operands there are, all as long as `len_b`."""
+    return "operands" in options
+
+
+def operation(op: str, len_a: int, len_b: int) -> str:
+    """The operation of a cell: `a + b`, `max of a and b`, `parity of a`, or by name alone."""
+    if len_b and op in ("+", "-", "*", "/"):
         return f"a {op} b"
-    return f"{op}{('', ' of a', ' of a and b')[operands]}"
+    return op + (" of a and b" if len_b else " of a" if len_a else "")
 
 
 def digits_of(op: str, len_a: int, len_b: int) -> str:

@@ -76,7 +76,7 @@ def print_eval(console: Console, rows: Sequence[Row], options: Row | None = None
 def _grid_table(op: str, rows: Sequence[Row]) -> Table:
     lengths = sorted({row["len_b"] for row in rows})
     names = ("", *(f"b: {length}" for length in lengths))
-    title = f"{escape(operation(op))}: exact match in % (95 % interval)"
+    title = f"{_operation(op, rows[0])}: exact match in % (95 % interval)"
     table = table_of(title, names, left=[""])
     for len_a in sorted({row["len_a"] for row in rows}):
         texts = []
@@ -96,8 +96,7 @@ def _cell_text(row: Row) -> str:
 
 
 def _operation(op: str, row: Row) -> str:
-    """`a + b`, `parity of a` where an operation has one operand, or its name."""
-    return escape(operation(op, (int(row["len_a"]) > 0) + (int(row["len_b"]) > 0)))
+    return escape(operation(op, int(row["len_a"]), int(row["len_b"])))
 
 
 def _lengths(row: Row) -> str:
@@ -168,7 +167,7 @@ def _print_kinds(console: Console, counts: Sequence[Row], facts: Row) -> None:
     for (op, kind), n in sorted(sizes.items(), key=lambda item: (item[0][0], -item[1])):
         where = _most_frequent(groups[op, kind])
         name = _operation(op, groups[op, kind][0])
-        table.add_row(name, kind, f"{n:,}", f"{100 * n / wrong:.1f} %", where)
+        table.add_row(name, kind, f"{n:,}", f"{percent(n, wrong)} %", where)
     print_table(console, table)
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from addgpt.evaluation.intervals import percent
-from analysis import figures, style
+from analysis import figures, load, style
 from analysis.report.data import Group, RunData, table
 from analysis.report.svg import Drawings, sample
 from analysis.style import Panel
@@ -49,20 +49,19 @@ class Figures:
 
 def draw(group: Group, drawings: Drawings) -> Figures:
     names = {run.name: f"seed {run.config['seed']} ({run.name})" for run in group.runs}
-    evals = table(group, "evals")
-    grid = evals[evals["stratum"] == "all"] if len(evals) else evals
+    cells = evals = table(group, "evals")
     by_length: list[Panel] = []
-    if len(grid):
-        runs = len(set(grid["run"]))
+    if len(evals):
+        cells = figures.grid(evals, ["op", "len_a", "len_b"])
+        runs = len(set(evals["run"]))
         added = f", {runs} runs added up" if runs > 1 else ""
-        by_length = [replace(p, note=p.note + added) for p in figures.grid_panels(grid)]
-        by_length += [p for p in figures.length_panels(grid) if _is_a_line(grid, p)]
-    cells = figures.plain(grid, ["op", "len_a", "len_b"]) if len(grid) else pd.DataFrame()
+        by_length = [replace(p, note=p.note + added) for p in figures.grid_panels(evals)]
+        by_length += figures.length_panels(evals.groupby("op").filter(_is_a_line))
     parts = cells.groupby("op", sort=False) if len(cells) else ()
     return Figures(
         training=_drawn(_training(group.runs, names), drawings),
         lengths=_drawn(by_length, drawings),
-        cells={op: _numbers(part) for op, part in parts},
+        cells={load.operation_of(part.iloc[0]): _numbers(part) for _, part in parts},
         key=_key(names.values()),
         shades=tuple(sorted({style.shade(a) for a in cells.get("accuracy", ())}, reverse=True)),
         seen=len(cells) > 0 and bool(cells["seen"].any()),
@@ -106,9 +105,8 @@ def _thin(log: pd.DataFrame) -> pd.DataFrame:
     return log.iloc[np.unique(np.linspace(0, len(log) - 1, MOST_POINTS).astype(int))]
 
 
-def _is_a_line(grid: pd.DataFrame, panel: Panel) -> bool:
-    equal = grid[(grid["len_a"] == grid["len_b"]) & (grid["op"] == panel.title.split(" ")[1])]
-    return equal["len_a"].nunique() > 1
+def _is_a_line(evals: pd.DataFrame) -> bool:
+    return figures.diagonal(evals)["len_a"].nunique() > 1
 
 
 def _drawn(parts: Iterable[Panel], drawings: Drawings) -> Drawn:

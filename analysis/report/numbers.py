@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from addgpt.evaluation.intervals import percent, share
-from analysis import style
+from analysis import load, style
 from analysis.report.data import Group, table
 
 HELD_OUT = ("held out", "special problems, held out")
@@ -98,15 +98,19 @@ class Loss:
 
 @dataclass(frozen=True)
 class Mistakes:
-    """How many answers are wrong in one way: `share` of all wrong ones of the operation.
+    """How many of `all` wrong answers of the operation are wrong in one way.
 
     `where` says at which line of the work, or else which digit, most of them are first wrong.
     """
 
     kind: str
     n: int
-    share: float
+    all: int
     where: str
+
+    @property
+    def percent(self) -> str:
+        return percent(self.n, self.all)
 
 
 def losses(group: Group) -> list[Loss]:
@@ -128,23 +132,26 @@ def headline(group: Group) -> list[Headline]:
     held_out: list[dict] = []
     parts: dict[tuple[str, str], list[dict]] = {}
     for row in table(group, "evals").to_dict("records"):
-        longer = max(row["len_a"], row["len_b"]) > row["trained"]
-        kind = KINDS[(row["stratum"] != "all") + 2 * bool(row["seen"]) + 4 * longer]
+        special = row["stratum"] != "all" and row["len_a"] > 0
+        kind = KINDS[special + 2 * bool(row["seen"]) + 4 * row["longer"]]
         parts.setdefault((row["op"], kind), []).append(row)
         held_out += [row] if kind in HELD_OUT else []
     ranked = [(op, kind) for op in dict.fromkeys(op for op, _ in parts) for kind in KINDS]
-    every = [_headline("", "all held out", held_out)] if held_out else []
-    return every + [_headline(*part, parts[part]) for part in ranked if part in parts]
+    every = [_headline("all held out", held_out)] if held_out else []
+    found = [(kind, parts[op, kind]) for op, kind in ranked if (op, kind) in parts]
+    return every + [_headline(*part, load.operation_of(part[1][0])) for part in found]
 
 
-def _headline(op: str, kind: str, rows: list[dict]) -> Headline:
+def _headline(kind: str, rows: list[dict], op: str = "") -> Headline:
     """One row of the table, of the evaluated cells of all runs."""
     runs: dict[str, Score] = {}
     for row in rows:
         before = runs.get(row["run"], Score(0, 0))
         runs[row["run"]] = Score(before.right + row["answer_correct"], before.n + row["n"])
     low = min(rows, key=lambda row: row["accuracy"])
-    stratum = "" if low["stratum"] == "all" else f", {low['stratum']}"
+    lengths = load.lengths_of(low)
+    where = [f"{lengths} digits"] if lengths else []
+    where += [low["stratum"]] if low["stratum"] != "all" or not lengths else []
     return Headline(
         op=op,
         kind=kind,
@@ -152,7 +159,7 @@ def _headline(op: str, kind: str, rows: list[dict]) -> Headline:
         median=median(list(runs.values())),
         worst=min(runs.values(), key=lambda score: score.accuracy),
         cell=Score(low["answer_correct"], low["n"]),
-        where=f"{low['len_a']} {low['op']} {low['len_b']} digits{stratum}",
+        where=", ".join(where),
         fewest=min(row["n"] for row in rows),
         scores=runs,
     )
@@ -176,9 +183,9 @@ def strata(group: Group) -> dict[str, list[tuple[str, str, Score]]]:
     where = ["op", "len_a", "len_b", "stratum"]
     lowest = special.groupby(where, sort=False)["accuracy"].idxmin()
     for row in special.loc[lowest].to_dict("records"):
-        name, lengths = row["stratum"], f"{row['len_a']} {row['op']} {row['len_b']}"
         score = Score(row["answer_correct"], row["n"])
-        found.setdefault(row["op"], []).append((name, lengths, score))
+        told = row["stratum"], load.lengths_of(row), score
+        found.setdefault(load.operation_of(row), []).append(told)
     return found
 
 
@@ -224,13 +231,14 @@ def mistakes(group: Group) -> dict[str, list[Mistakes]]:
     digit = "digit " + rows["part"].str[:1] + rows["digit"].map("{:.0f}".format)
     place = line.where(rows["line"].notna(), digit.where(rows["digit"].notna(), ""))
     found = {}
-    for op, part in rows.assign(place=place).groupby("op", sort=False):
+    for _, part in rows.assign(place=place).groupby("op", sort=False):
+        op = load.operation_of(part.iloc[0])
         counts = part.groupby("kind")["n"].sum().sort_values(ascending=False, kind="stable")
         found[op] = []
         for kind, n in counts[counts > 0].items():
             places = part[part["kind"] == kind].groupby("place", sort=False)["n"].sum()
             most = f"{places.idxmax()} ({places.max():,})" if places.idxmax() else ""
-            found[op].append(Mistakes(kind, int(n), n / counts.sum(), most))
+            found[op].append(Mistakes(kind, int(n), int(counts.sum()), most))
     return found
 
 

@@ -274,8 +274,9 @@ def _training(log: pd.DataFrame) -> pd.DataFrame:
 
 def _scores(evals: pd.DataFrame) -> pd.DataFrame:
     """By run: held-out problems and right answers, of lengths trained on and of longer ones."""
-    cells = evals[(evals["stratum"] == "all") & ~evals["seen"].astype(bool)]
-    far = cells[["len_a", "len_b"]].max(axis=1) > cells["trained"]
+    plain = (evals["stratum"] == "all") | (evals["len_a"] == 0)
+    cells = evals[plain & ~evals["seen"].astype(bool)]
+    far = cells["longer"].astype(bool)
     counts = ["n", "answer_correct"]
     near = cells[~far].groupby("run")[counts].sum()
     beyond = cells[far].groupby("run")[counts].sum().set_axis(["far_n", "far_correct"], axis=1)

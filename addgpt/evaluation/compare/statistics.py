@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from addgpt.config.errors import UsageError
+from addgpt.evaluation.schema import digits_of
 from addgpt.task import Cell
 
 LEVEL = 0.95
@@ -226,7 +227,7 @@ def check_same(runs: Sequence[Scored]) -> None:
             )
         for cell in dict.fromkeys([*wanted, *asked]):
             if not asked.get(cell, Asked()).may_be(wanted.get(cell, Asked())):
-                where = f"{cell.len_a}{cell.op}{cell.len_b} {cell.stratum}"
+                where = f"{digits_of(*cell[:3])} {cell.stratum}".strip()
                 counts = " and ".join(f"{one.get(cell, Asked()).n:,}" for one in (wanted, asked))
                 raise UsageError(
                     f"{first.name} and {run.name} were scored on different problems "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +77,9 @@ def print_spread(console: Console, runs: Sequence[Scored]) -> None:
     names = ("", "", "problems", "median", "worst", "best", "std. dev.")
     title = f"exact match in % of {len(runs)} runs on the same held-out problems"
     table = table_of(title, names, left=[""])
+    operations = _operations(by_cell(runs))
     for (op, kind), spread in by_kind(runs).items():
-        table.add_row(escape(operation(op)), GROUPS[kind], f"{spread.n:,}", *_spread_texts(spread))
+        table.add_row(operations[op], GROUPS[kind], f"{spread.n:,}", *_spread_texts(spread))
     if table.row_count:
         print_table(console, table)
     _print_worst(console, runs)
@@ -119,7 +120,8 @@ def print_comparison(
     table = table_of(title, columns, left=[""])
     parts = {GROUPS["plain"]: comparison.overall}
     if len(comparison.ops) > 1:
-        parts |= {escape(f"  {operation(op)}"): part for op, part in comparison.ops.items()}
+        operations = _operations(comparison.cells)
+        parts |= {f"  {operations[op]}": part for op, part in comparison.ops.items()}
     if comparison.special:
         parts[GROUPS["special"]] = comparison.special
     if comparison.longer:
@@ -184,6 +186,10 @@ def _share(share: float) -> str:
 def _spread_texts(spread: Spread) -> list[str]:
     spreads = "-" if spread.deviation is None else f"{100 * spread.deviation:.2f}"
     return [_share(spread.median), _share(spread.worst), _share(spread.best), spreads]
+
+
+def _operations(cells: Iterable[Cell]) -> dict[str, str]:
+    return {cell.op: escape(operation(*cell[:3])) for cell in cells}
 
 
 def _cell_texts(cell: Cell) -> list[str]:
