@@ -17,7 +17,7 @@ from addgpt.interpret.ablation import ablate
 from addgpt.interpret.attribution import attribution, lens
 from addgpt.interpret.patching import patch_pairs
 from addgpt.interpret.probes import fitted, probe, spectrum
-from addgpt.interpret.sample import sample
+from addgpt.interpret.sample import Sample, hits, of_batch, sample
 from addgpt.interpret.subject import Subject, subject, written
 from addgpt.model.build import build
 from addgpt.task import Problem
@@ -261,6 +261,26 @@ def test_ablation_in_one_row_is_the_same_with_and_without_the_short_cut(toy):
     for kind in kinds:
         there = hits_of(of, some, part, None, kind)
         np.testing.assert_array_equal(there, np.where(some.kinds == kind, everywhere, as_is))
+
+
+def test_mean_ablation_puts_means_into_the_rows_of_prompts_too(toy, monkeypatch):
+    """Of one problem the mean of a row of one token is what stands there: nothing changes."""
+    from addgpt.interpret import ablation
+
+    of, changed = toy(layers=2), []
+    kept = activations(of.model, "128+367", of.task, "594#")
+
+    def look(of: Subject, some: Sample, edits=()) -> np.ndarray:
+        changed.extend(edit for edit in edits if edit.name == "mlp.0" and edit.tokens is None)
+        return hits(of, some, edits)
+
+    monkeypatch.setattr(ablation, "hits", look)
+    batch = of.task.reference(of.task.encode("128+367=")[None])
+    ablate(of, of_batch(of, batch))
+    mean_one = changed[1].value[0]  # the first puts zeros
+    alone = [k for k, t in enumerate(kept.tokens[1:]) if t.kind == "operator"]
+    assert len(alone) == 1
+    np.testing.assert_allclose(mean_one[alone], kept["mlp.0"][alone], atol=1e-6)
 
 
 @pytest.mark.parametrize("op, digits", [("+", 3), ("-", 4)])

@@ -47,7 +47,7 @@ def ablate(of: Subject, some: Sample) -> list[dict[str, Any]]:
     kinds = some.rows()
     whole = hits_of(of, some)
     found = list(_table(some, whole, "none", "none", ALL, kinds))
-    means = _means(of, some, kinds)
+    means = _means(of, some)
     for part in parts(of.config):
         for how in ("zero", "mean"):
             table = None if how == "zero" else means[part.point]
@@ -59,7 +59,7 @@ def ablate(of: Subject, some: Sample) -> list[dict[str, Any]]:
                     here = np.where(there, right, whole)
                 else:
                     here = hits_of(of, some, part, table, kind)
-                found += list(_table(some, here, part.name, how, name, kinds))[:1]
+                found.append(next(_table(some, here, part.name, how, name, kinds)))
     return found
 
 
@@ -83,7 +83,7 @@ def ablate_cascades(of: Subject, size: int, seed: int = 0) -> list[dict[str, Any
     if not batches:
         raise UsageError(f"{of.task.name} has no held-out problem of {len(cells)} carry chains")
     some = of_batch(of, Batch.stacked(batches, of.task.alphabet.index(of.task.end)))
-    means, there = _means(of, some, some.rows()), np.array(names)
+    means, there = _means(of, some), np.array(names)
     asked: list[tuple[str, str, Part | None]] = [("none", "none", None)]
     asked += [(part.name, how, part) for part in parts(of.config) for how in ("zero", "mean")]
     found = []
@@ -119,14 +119,14 @@ def hits_of(
     return np.concatenate(out)
 
 
-def _means(of: Subject, some: Sample, kinds: dict[int, str]) -> dict[str, np.ndarray]:
-    """(K, ...) for each point the mean at the slots of each kind of row, zeros for other kinds."""
+def _means(of: Subject, some: Sample) -> dict[str, np.ndarray]:
+    """(K, ...) for each point the mean at the slots of each kind of row, those of prompts, too."""
     points = list(dict.fromkeys(part.point for part in parts(of.config)))
-    at = some.kinds[some.scored]
+    at = some.kinds[some.in_rows]
     found = {}
-    for point, values in collected(of, some, points).items():
+    for point, values in collected(of, some, points, prompts=True).items():
         table = np.zeros((int(some.kinds.max(initial=0)) + 1, *values.shape[1:]), np.float32)
-        for kind in kinds:
+        for kind in np.unique(at):
             table[kind] = values[at == kind].mean(0)
         found[point] = table
     return found

@@ -46,6 +46,11 @@ class Sample:
         """(B, T) bool."""
         return self.targets.cpu().numpy() >= 0
 
+    @property
+    def in_rows(self) -> np.ndarray:
+        """(B, T) bool: slots that are scored, and those of prompts that stand in a row."""
+        return self.scored | (self.kinds > 0)
+
     def rows(self) -> dict[int, str]:
         """The kinds of rows that are written here, and what they are called."""
         there = np.unique(self.kinds[self.scored]).tolist()
@@ -98,16 +103,21 @@ def hits(of: Subject, some: Sample, edits: tuple[Edit, ...] = ()) -> np.ndarray:
     return ((best == some.targets) | (some.targets < 0)).cpu().numpy()
 
 
-def collected(of: Subject, some: Sample, names: list[str]) -> dict[str, np.ndarray]:
-    """(N, ...) activations at all N scored slots, problem by problem; heads first: (N, H, ...)."""
+def collected(
+    of: Subject, some: Sample, names: list[str], prompts: bool = False
+) -> dict[str, np.ndarray]:
+    """(N, ...) activations at all N scored slots, problem by problem; heads first: (N, H, ...).
+
+    With `prompts` at those of prompts, too: at all slots `in_rows`.
+    """
     kept: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for part in some.parts():
-        scored = torch.from_numpy(part.scored)
+        there = torch.from_numpy(part.in_rows if prompts else part.scored)
 
-        def keep(name: str, x: Tensor, scored: Tensor = scored) -> None:
+        def keep(name: str, x: Tensor, there: Tensor = there) -> None:
             if name in kept:
                 x = x.transpose(1, 2) if x.ndim == 4 else x
-                kept[name].append(x[scored.to(x.device)].float().cpu().numpy())
+                kept[name].append(x[there.to(x.device)].float().cpu().numpy())
 
         logits(of, part, (), keep)
     return {name: np.concatenate(arrays) for name, arrays in kept.items()}
