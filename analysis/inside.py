@@ -13,7 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
 
+from addgpt.evaluation.intervals import percent
 from analysis import style
+from analysis.grokking import LEAST_LOSS, LOSSES
 
 Rows = Sequence[Mapping[str, Any]]
 LINE = 1.45  # between lines on paper, in columns
@@ -133,7 +135,7 @@ def _heat(axis: Axes, grid: pd.DataFrame, numbers: bool) -> None:
     axis.grid(False)
     for (row, column), value in np.ndenumerate(values):
         if numbers and np.isfinite(value):
-            text = "100" if value == 1 else f"{np.floor(1000 * value) / 10:.1f}".removesuffix(".0")
+            text = percent(value, 1).removesuffix(".0")
             colour = style.INK if value > 0.5 else style.PAPER
             axis.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
 
@@ -189,10 +191,9 @@ def draw_grokking(rows: Rows) -> Figure:
         axes[0].plot(table["step"], 100 * table[f"{split}_exact"], label=split, **style.line(index))
     axes[0].set(ylabel="exact match (%)", ylim=(-2, 102))
     axes[0].legend()
-    names = ("train_loss", "val_loss", "restricted", "excluded")
-    labels = ("train", "val", "restricted (val)", "excluded (train)")
-    for index, (name, label) in enumerate(zip(names, labels, strict=True)):
-        axes[1].plot(table["step"], table[name].clip(lower=1e-6), label=label, **style.line(index))
+    for index, (name, label) in enumerate(LOSSES.items()):
+        loss = table[name].clip(lower=LEAST_LOSS)
+        axes[1].plot(table["step"], loss, label=label, **style.line(index))
     axes[1].set(ylabel="loss (nats)", yscale="log")
     axes[1].legend()
     for axis in axes:

@@ -262,7 +262,8 @@ def read_table(file: str | Path, columns: Sequence[str]) -> pd.DataFrame:
         what = "a clone of the repository has its tables, an installed package has not"
         raise UsageError(f"{file} cannot be read: no such file; {what}") from None
     except (OSError, ValueError) as error:
-        raise UsageError(f"{file} cannot be read: {error}") from None
+        why = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise UsageError(f"{file} cannot be read: {why}") from None
     missing = [name for name in columns if name not in table]
     if missing:
         raise UsageError(f"{file} is damaged: no column {', '.join(missing)}")

@@ -257,6 +257,9 @@ def test_the_comparison_of_traces_has_a_panel_for_each_task(tmp_path):
     assert len(first.containers) == 2 and len(second.containers) == 1
     assert first.containers[0].lines[0].get_ydata().tolist() == [98, 98]
     assert "mul, to 4 digits" in first.get_title()
+    figure.draw_without_rendering()
+    for axis in (first, second):  # no point is behind the key
+        assert axis.get_legend().get_window_extent().x0 >= axis.bbox.x1
     with pytest.raises(ValueError, match="nothing to draw"):
         traces.draw(traces.collect(trace_table(tmp_path)).iloc[:0])
 

@@ -12,7 +12,7 @@ import torch
 import addgpt
 from addgpt.config.architectures import GRUConfig
 from addgpt.config.errors import UsageError
-from addgpt.interpret import Activations, activations, knock_out, mean, patch, run_with, zero
+from addgpt.interpret import Activations, Edit, activations, knock_out, mean, patch, run_with, zero
 from addgpt.interpret.ablation import ablate
 from addgpt.interpret.attribution import attribution, lens
 from addgpt.interpret.patching import patch_pairs
@@ -116,6 +116,14 @@ def test_edits_do_what_they_say(toy, settings):
     other = activations(of.model, "999+111", of.task, "0111#"[:4])
     moved = edited(patch("before.0", other))
     np.testing.assert_allclose(moved["logits"], other["logits"], atol=1e-5)
+
+
+@pytest.mark.parametrize("name, each", [("mlp.0", (9, 16)), ("found.0", (2, 9, 8))])
+def test_an_edit_of_many_problems_can_be_made_part_by_part(name, each):
+    many = np.arange(6.0).reshape(6, *[1] * len(each)) + np.zeros(each)
+    assert Edit(name, many).rows(2, 4).value.shape == (2, *each)
+    for value in (many[0], many[:1], 0.0):  # the same for all
+        assert Edit(name, value).rows(2, 4).value is value
 
 
 @pytest.mark.parametrize("settings", [VARIANTS[0], LOCAL[1]], ids=str)

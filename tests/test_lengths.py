@@ -89,6 +89,13 @@ def test_the_command_writes_table_and_figure(folder, tmp_path):
     assert done.exit_code == 2 and "there is no folder" in done.stderr
 
 
+def test_no_operands_of_equal_length_are_no_empty_table(folder):
+    found = lengths.collect(folder)
+    for what in (lengths.draw, lengths.describe):
+        with pytest.raises(ValueError, match="no operands of equal length were scored"):
+            what(found[found["len_a"] != found["len_b"]])
+
+
 def test_the_figure_shades_what_was_trained_and_draws_the_medians(folder):
     (axis,) = lengths.draw(lengths.collect(folder)).axes
     assert [list(line.get_ydata()) for line in axis.lines] == [[100, 70], [100, 0]]

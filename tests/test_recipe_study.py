@@ -62,6 +62,9 @@ def test_a_recipe_that_ends_at_its_trained_length_is_named_apart():
     ]
     figure = recipes.draw(pd.DataFrame(rows, columns=recipes.COLUMNS))
     assert "under 5 % beyond their training: li2023-fire" in figure.legends[0].texts[0].get_text()
+    (axis,) = figure.axes
+    ends = [x for line in axis.lines for x in line.get_xdata()]  # what papers report, too
+    assert max(ends) > 2 and axis.get_xlim() == (min(ends), max(ends))
 
 
 def test_the_table_says_what_did_not_learn():

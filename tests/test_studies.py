@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from addgpt.cli.main import main
-from analysis.studies import STUDIES
+from analysis.studies import STUDIES, attention
+
+REFERENCE = Path(__file__).resolve().parent.parent / "results" / "reference"
 
 
 def study(*words: str):
@@ -47,3 +50,16 @@ def test_an_unknown_name_lists_the_valid_ones():
 def test_options_that_would_do_nothing_are_refused(words, said):
     done = study(*words)
     assert done.exit_code == 2 and said in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_every_pattern_of_attention_is_in_the_key_whatever_its_seeds():
+    table = attention.collect(REFERENCE / "attention.csv")
+    first = table["seed"] == table["seed"].min()
+    figure = attention.draw(table[~(first & (table["attention"] == "reads"))])
+    (key,) = figure.legends
+    assert {text.get_text() for text in key.texts} == {"full", "window", "reads"}
+
+
+def test_a_folder_in_place_of_a_table_is_named_in_words(tmp_path):
+    done = study("traces", str(tmp_path))
+    assert done.stderr.rstrip() == f"error: {tmp_path} cannot be read: Is a directory"

@@ -44,9 +44,14 @@ class Edit:
     tokens: Places = None
     keys: Places = None
 
+    @property
+    def kind(self) -> str:
+        """The point without its block: `found`."""
+        return self.name.partition(".")[0]
+
     def __call__(self, x: Tensor) -> Tensor:
         """The activation with the edit made, (B, T, ...) or (B, H, T, ...)."""
-        per_head = self.name.partition(".")[0] in PER_HEAD
+        per_head = self.kind in PER_HEAD
         there = _mask(self.tokens, x.shape[-2], x.device)[:, :, None]  # (B or 1, T, 1)
         if per_head:
             heads = torch.ones(x.shape[1], dtype=torch.bool, device=x.device)
@@ -67,14 +72,14 @@ class Edit:
 
     def rows(self, start: int, end: int) -> Edit:
         """The edit for some of B problems, where its value has numbers for each."""
-        value = self.value
-        if isinstance(value, np.ndarray) and value.ndim == 4:  # (B, H, T, ...)
+        value, size = self.value, 3 + (self.kind in PER_HEAD)  # (B, T, ...) or (B, H, T, ...)
+        if isinstance(value, np.ndarray) and value.ndim == size and len(value) > 1:
             value = value[start:end]
         return replace(self, value=value)
 
     def check(self, config: GPTConfig) -> None:
         """Raise UsageError unless a model has such a point, and such a head."""
-        kind = self.name.partition(".")[0]
+        kind = self.kind
         if kind in READ_ONLY:
             valid = "found.D, attention.D, mlp.D or after.D"
             raise UsageError(f"{self.name} can only be read; edit {valid}")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from addgpt.config.errors import UsageError
 from addgpt.evaluation.intervals import percent
@@ -45,15 +46,15 @@ def draw(table: pd.DataFrame) -> Figure:
             number = patterns.index(pattern)
             right = [float(100 * (rows[f"right_{x}x"] / rows[f"n_{x}x"]).iloc[0]) for x in TIMES]
             across = [i + 0.06 * (number - 1) for i in range(len(TIMES))]  # or lines hide lines
-            label = pattern if rows["seed"].iloc[0] == part["seed"].min() else None
-            axis.plot(across, right, marker="o", ms=4, label=label, **style.line(number))
+            axis.plot(across, right, marker="o", ms=4, **style.line(number))
         digits = int(part["digits"].iloc[0])
         axis.set_xticks(range(len(TIMES)), [str(digits * x) for x in TIMES])
         axis.set(ylim=(-4, 104), xlabel="digits of the operands", ylabel="exact match (%)")
         axis.set_title(f"{task}, trained to {digits} digits")
-    axes[0].legend(fontsize=8, loc="lower left")
+    key = [Line2D([], [], label=name, **style.line(i)) for i, name in enumerate(patterns)]
+    style.legend(figure, key)
     seeds = table["seed"].nunique()
-    figure.suptitle(f"one block, three attention patterns, {seeds} seeds each")
+    figure.suptitle(f"one block, each attention pattern with {seeds} seeds")
     return figure
 
 

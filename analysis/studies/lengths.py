@@ -72,6 +72,8 @@ def curves(table: pd.DataFrame) -> pd.DataFrame:
     Takes `collect`; shares in 0..1. `n` is the number of problems that each run was asked.
     """
     equal = load.with_accuracy(table[table["len_a"] == table["len_b"]])
+    if equal.empty:
+        raise UsageError("there is nothing to draw: no operands of equal length were scored")
     return common.over_seeds(equal, ["scheme", "len_a"]).assign(trained=table["trained"].max())
 
 
@@ -83,8 +85,6 @@ def draw(table: pd.DataFrame) -> Figure:
     trained on are shaded. Takes `collect`; raises ValueError if there is nothing to draw.
     """
     found = curves(table)
-    if found.empty:
-        raise UsageError("there is nothing to draw: no operands of equal length were scored")
     figure, (axis,) = style.panels(1, width=7.5, height=4.2)
     # Said once where it is the same for all.
     seeds = f"seeds: {found['seeds'].max()}; " if found["seeds"].nunique() == 1 else ""

@@ -109,11 +109,13 @@ def draw(table: pd.DataFrame) -> Figure:
         axis.plot(digits / trained, 100 * share, zorder=40 + number, **star)
         label = f"{name}: reported, trained to {trained}, scored on {digits} digits"
         handles.append(Line2D([], [], label=label, **star))
-    axis.axvspan(axis.get_xlim()[0], 1, color="0.85", zorder=0)
+    first = (found["digits"] / found["trained"]).min()
+    axis.axvspan(first, 1, color="0.85", zorder=0)
     axis.set_xscale("log", base=2)
     axis.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
     axis.set(xlabel="digits of both operands / longest trained", ylabel="exact match (%)")
-    axis.set(ylim=(-4, 104), xlim=(found["digits"] / found["trained"]).agg(["min", "max"]))
+    beyond = [digits / trained for trained, digits, _ in REPORTED.values()]
+    axis.set(ylim=(-4, 104), xlim=(first, max(*beyond, *(found["digits"] / found["trained"]))))
     axis.set_title(
         f"n = {found['n'].min():,} or more a point; bands: worst to best seed; grey: trained on"
     )

@@ -42,7 +42,7 @@ def draw(table: pd.DataFrame) -> Figure:
     panels = list(table.groupby(["task", "digits"], sort=False))
     if not panels:
         raise UsageError("there is nothing to draw: the table has no rows")
-    figure, axes = style.panels(len(panels), columns=3, width=3.6, height=3.2)
+    figure, axes = style.panels(len(panels), columns=3, width=4.6, height=3.2)
     for axis, ((task, size), part) in zip(axes, panels, strict=True):
         designs = list(dict.fromkeys(part["design"]))
         for number, design in enumerate(designs):
@@ -59,7 +59,7 @@ def draw(table: pd.DataFrame) -> Figure:
             Line2D([], [], marker="o", ls="", color=style.line(number)["color"], label=design)
             for number, design in enumerate(designs)
         ]
-        axis.legend(handles=key, fontsize=8, loc="best")
+        axis.legend(handles=key, loc="upper left", bbox_to_anchor=(1, 1))
     figure.suptitle(f"scratchpads in equal training time, n = {table['n'].min():,} a cell")
     return figure
 
