@@ -18,6 +18,7 @@ from typing import Any
 
 import pandas as pd
 
+from addgpt.runs.files import write_atomically
 from addgpt.runs.provenance import versions
 
 TRACES: dict[str, dict[str, Any]] = {
@@ -93,7 +94,8 @@ def main() -> None:
             print({k: v for k, v in row.items() if k not in ("date", "machine")}, flush=True)
             if options.out:
                 order = ["task", "attention", "seed"]
-                pd.DataFrame(rows).sort_values(order).to_csv(options.out, index=False)
+                table = pd.DataFrame(rows).sort_values(order).to_csv(index=False)
+                write_atomically(options.out, table)
 
 
 if __name__ == "__main__":

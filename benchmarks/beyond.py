@@ -20,6 +20,7 @@ import pandas as pd
 
 from addgpt.evaluation.exact_match import evaluate
 from addgpt.evaluation.intervals import percent
+from addgpt.runs.files import write_atomically
 from addgpt.runs.run import Run, run_path
 from addgpt.task import Cell, Graded
 
@@ -77,7 +78,7 @@ def main() -> None:
             where = f"{cell.len_a:>5} {cell.op} {cell.len_b:<5} {cell.stratum:<9}"
             print(f"{where} {right:>5} % of {found['n']:>4}  {seconds:6.1f} s", flush=True)
             if options.out:
-                pd.DataFrame(rows.values()).to_csv(options.out, index=False)
+                write_atomically(options.out, pd.DataFrame(rows.values()).to_csv(index=False))
 
 
 if __name__ == "__main__":

@@ -379,10 +379,15 @@ def test_the_library_itself_streams_a_folder_of_texts(tmp_path, monkeypatch):
 
 
 def test_hf_takes_the_first_column_of_text_and_leaves_nothing_half_done(monkeypatch, tmp_path):
-    def breaks():
+    def breaks(error=TimeoutError):
         yield {"label": 1, "story": "once"}
-        raise TimeoutError
+        raise error
 
+    streaming(monkeypatch, lambda: breaks(ValueError("no config\nof this name")))
+    with pytest.raises(
+        sources.UsageError, match="hf:owner/name cannot be read: no config of this name"
+    ):
+        corpus.load("hf:owner/name")
     streaming(monkeypatch, breaks)
     with pytest.raises(OSError, match=r"cannot be fetched \(TimeoutError\).*put name.txt into"):
         corpus.load("hf:owner/name")

@@ -56,7 +56,7 @@ def pairs(
         a, b = rng.integers(low, 10 * low, 2).tolist()
         column = int(rng.integers(2, digits + 1))
         place = 10 ** (column - 2)  # of the digit of b that is changed
-        digit = int(rng.integers(column == digits + 1, 10))
+        digit = int(rng.integers(0, 10))
         other = b + (digit - b // place % 10) * place
         first, second = Problem(op, (a, b)), Problem(op, (a, other))
         facts = [

@@ -149,8 +149,10 @@ def _streamed(corpus: str, name: str) -> Path:
                 with whole_file(path) as temporary, open(temporary, "w", encoding="utf-8") as out:
                     for number, text in enumerate(_column(corpus, rows)):
                         out.write(f"\n{text}" if number else text)
-    except (ValueError, KeyboardInterrupt):
+    except UsageError:
         raise
+    except ValueError as error:  # such as a data set of several configs, of which it names none
+        raise UsageError(f"{corpus} cannot be read: {' '.join(str(error).split())}") from None
     except Exception as error:  # the library and what it is built on raise all kinds
         raise _unreachable(corpus, name, path.parent, error) from None
     return path
