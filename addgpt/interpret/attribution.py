@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from addgpt.config.errors import UsageError
 from addgpt.interpret.activations import Activations
@@ -21,7 +22,8 @@ LAYER_EPS = 1e-5  # of nn.LayerNorm
 
 
 def attribution(model: GPT, found: Activations) -> tuple[list[str], np.ndarray]:
-    """Names of P parts, and (P, T, V) what each adds to the logits; they sum to the logits.
+    """Names of P parts, and (P, T, V) what each adds to the logits; they sum to the logits of all
+    characters that have a row.
 
     Parts are `embedding` (ids included), `head D.H` and `mlp D`. Raises UsageError for a model
     whose norms stand inside the residual stream: there the logits are no such sum.
@@ -53,7 +55,7 @@ def lens(model: GPT, found: Activations) -> tuple[list[str], np.ndarray]:
     with torch.inference_mode():
         streams = torch.from_numpy(np.stack([found[name] for name in names]))
         head = _head(model)
-        logits = model.norm(streams.to(head)) @ head.T
+        logits = F.linear(model.norm(streams.to(head)), head, model.unused)
     shown = {"before": "embedding", "mid": "after attention", "after": "after the MLP"}
     several = len(names) > 3
     labels = []
