@@ -26,8 +26,8 @@ MOST_COLUMNS = 40  # of a heat map
 
 
 @style.styled
-def draw_attention(data: Mapping[str, Any], block: int = 0) -> Figure:
-    """Attention in one block, a panel for each head: arcs over the work as on paper.
+def draw_attention(data: Mapping[str, Any]) -> Figure:
+    """Attention, a panel for each head of each block: arcs over the work as on paper.
 
     `data` is what `addgpt.interpret.page.attention_page_data` returns.
     """
@@ -36,8 +36,9 @@ def draw_attention(data: Mapping[str, Any], block: int = 0) -> Figure:
     wide, high = max(columns) - min(columns) + 3, len(data["rows"]) - 1 + 2 * MARGIN
     size = min(0.3, 9 / wide)  # inches a column
     across = max(1, min(heads, int(11 // (size * wide))))
-    figure, axes = style.panels(heads, across, size * wide, size * LINE * high + TITLE)
-    for head, axis in enumerate(axes):
+    each = [(block, head) for block in range(data["blocks"]) for head in range(heads)]
+    figure, axes = style.panels(len(each), across, size * wide, size * LINE * high + TITLE)
+    for (block, head), axis in zip(each, axes, strict=True):
         _paper(axis, data, block, head)
         name = data["names"][block][head]
         axis.set_title(f"head {block}.{head}\n{name}", fontsize=9)

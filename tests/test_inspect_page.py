@@ -11,10 +11,12 @@ import pytest
 from click.testing import CliRunner
 
 import addgpt
+from addgpt.cli.inspect import _table
 from addgpt.cli.main import main
 from addgpt.interpret import activations
 from addgpt.interpret.page import attention_page_data, page
 from addgpt.task_lookup import load_task
+from analysis import inside
 
 pytestmark = pytest.mark.slow
 
@@ -41,6 +43,19 @@ def test_the_page_holds_all_that_was_looked_at():
     stored = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
     assert json.loads(stored[1].replace("\\u003c", "<")) == data
     assert "drawAttention(" in text and not re.search(r'(src|href)="http', text)
+
+
+def test_the_picture_has_a_panel_for_each_head_of_each_block(toy_model):
+    task = load_task("modular")
+    model = toy_model(vocab=len(task.alphabet), levels=task.levels, layers=2)
+    axes = inside.draw_attention(attention_page_data(model, "12+34", task)).axes
+    heads = [f"head {block}.{head}" for block in range(2) for head in range(model.config.heads)]
+    assert [axis.get_title().partition("\n")[0] for axis in axes] == heads
+
+
+def test_a_share_that_is_nearly_all_is_not_shown_as_all():
+    rows = [{"place": "mid.0", "accuracy": accuracy} for accuracy in (0.9996, 1.0, 0.5004)]
+    assert _table(rows).split()[3::2] == ["0.999", "1.000", "0.500"]
 
 
 def test_a_page_of_text_from_a_corpus_cannot_end_its_script():

@@ -208,7 +208,10 @@ def _table(rows: Rows) -> str:
 
 
 def _text(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    text = f"{value:.3f}"
+    return "0.999" if text == "1.000" and value < 1 else text  # not all is right
 
 
 def _shown(char: str) -> str:
