@@ -5,8 +5,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from addgpt.config.settings import to_dict
+from addgpt.evaluation.schema import is_longer
+from addgpt.task_lookup import load_task
 from analysis import figures, load, seeds
 from analysis.studies import ablation
 from tests.helpers.report import page
@@ -34,6 +38,23 @@ def parity(tmp_path: Path) -> Path:
 def groups(tmp_path: Path) -> Path:
     cells = [cell("file", 0, 0, right, stratum=name) for name, right in (("odd", 9), ("even", 8))]
     return write_run(tmp_path / "file", {}, "file", cells=[one | {"seen": False} for one in cells])
+
+
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("add", {"digits": 2, "far": (3,)}),
+        ("sum", {"digits": 2, "operands": 3, "far": (5,)}),
+        ("calc", {"digits": 2, "sum_digits": 5, "operands": 3, "far": (6,)}),
+    ],
+)
+def test_cells_are_longer_where_training_draws_nothing_like_them(name: str, options: dict) -> None:
+    task, rng = load_task(name, options), np.random.default_rng(0)
+    for one in task.cells():
+        split = "train" if task.seen(one) else "test"
+        problems = task.evaluation_set(rng, 3, split, one).problems
+        near = {task.in_train_range(problem) for problem in problems}
+        assert near <= {not is_longer(one._asdict(), to_dict(task))}, one
 
 
 def test_more_operands_than_digits_are_no_longer_problems(sums: Path) -> None:

@@ -64,8 +64,11 @@ def is_longer(row: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
 
 
 def is_counted(options: Mapping[str, Any]) -> bool:
-    """Whether `len_a` of a task's cells is how many operands there are, all as long as `len_b`."""
-    return "operands" in options
+    """Whether `len_a` of a task's cells is how many operands there are, all as long as `len_b`.
+
+    In a mixture, which has `sum_digits` besides, it is a length as in all other cells.
+    """
+    return "operands" in options and "sum_digits" not in options
 
 
 def operation(op: str, len_a: int, len_b: int) -> str:
