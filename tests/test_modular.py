@@ -50,6 +50,15 @@ def test_kept_steps_are_about_a_fifth_apart():
     np.testing.assert_allclose(late[1:] / late[:-1], 2**0.25, atol=0.02)
 
 
+@pytest.mark.parametrize("p", [7, 12])
+def test_all_waves_together_are_all_that_depends_on_the_sum(p):
+    value = np.random.default_rng(0).normal(size=(p, p))  # of each residue, by a + b
+    a, b = np.divmod(np.arange(p * p).reshape(p, p), p)
+    logits = value[(a + b) % p]
+    every = projected(logits, list(range(1, p // 2 + 1)))
+    np.testing.assert_allclose(every, logits - logits.mean((0, 1)), atol=1e-9)
+
+
 def test_waves_are_found_and_projected_out():
     p = 11
     rng = np.random.default_rng(0)

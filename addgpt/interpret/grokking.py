@@ -54,11 +54,12 @@ def logits_of(of: Subject) -> np.ndarray:
 
 
 def waves(p: int, frequency: int, sign: int = 1) -> np.ndarray:
-    """(2, p, p) cosine and sine of 2 pi k (a + b) / p, of length 1 over all pairs; `sign` of b."""
+    """(2, p, p) cosine and sine of 2 pi k (a + b) / p, of length 1 over all pairs; `sign` of b. At
+    half of an even p there is no sine: zeros."""
     a, b = np.divmod(np.arange(p * p).reshape(p, p), p)
     angle = 2 * np.pi * frequency * (a + sign * b) / p
-    both = np.stack([np.cos(angle), np.sin(angle)])
-    return both / np.sqrt(np.square(both).sum((1, 2), keepdims=True))
+    both = np.stack([np.cos(angle), np.sin(angle) * (2 * frequency != p)])
+    return both / np.sqrt(np.square(both).sum((1, 2), keepdims=True)).clip(np.finfo(float).tiny)
 
 
 def projected(logits: np.ndarray, frequencies: list[int], sign: int = 1) -> np.ndarray:
