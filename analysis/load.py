@@ -226,6 +226,8 @@ def read_config(path: Path) -> dict[str, Any]:
     config = read_json(file, dict)
     if not {"task", "seed"} <= config.keys():
         raise UsageError(f"{file} is not the config of a run: it names no task and seed")
+    if not isinstance(config["task"], str):
+        raise UsageError(f"{file} is damaged: task is not a name")
     for part in ("options", "model", "train", "versions"):
         if not isinstance(config.get(part) or {}, dict):
             raise UsageError(f"{file} is damaged: {part} is not a set of settings")

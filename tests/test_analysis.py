@@ -144,6 +144,7 @@ def test_a_line_being_written_is_left_out(results: Path) -> None:
     [
         ("config.json", "{", "config.json is damaged"),
         ("config.json", "[]", "config.json is damaged: not a JSON object"),
+        ("config.json", '{"task": 5, "seed": 0}', "config.json is damaged: task is not a name"),
         ("metrics.jsonl", '{"step": 1}\n7\n{"step": 2}\n', "metrics.jsonl is damaged: line 2"),
         ("eval.csv", "op,n\n+,3\n", "eval.csv is damaged: no column run"),
         ("eval.csv", "last line,5\n", "eval.csv is damaged: line 35"),

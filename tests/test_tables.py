@@ -84,6 +84,13 @@ def test_what_is_longer_than_trained_on_is_counted_apart(capsys):
     assert "longer than trained on: 510 of 2,000 right" in printed
 
 
+@pytest.mark.parametrize("options", [{"digits": (2, 3)}, {"digits": "few", "operands": "reversed"}])
+def test_options_of_these_names_may_mean_something_else(options, capsys):
+    print_eval(console(), [row()], options)
+    printed = capsys.readouterr().out
+    assert "held out, all cells: 998 of 1,000 right" in printed and "longer" not in printed
+
+
 def test_so_it_is_for_several_runs_and_in_a_comparison():
     near, far = Cell("+", 3, 3, "all"), Cell("+", 3, 30, "all")
 

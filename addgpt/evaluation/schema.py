@@ -48,9 +48,11 @@ def read_eval(file: Path) -> list[dict[str, Any]]:
 
 
 def trained_length(options: Mapping[str, Any], op: str) -> float:
-    """The longest operand, in digits, that a task's options train for; NaN if they do not say."""
-    digits = options.get("digits", math.nan)
-    return float(options.get("sum_digits", digits) if op in ("+", "-") else digits)
+    """The longest operand, in digits, that a task's options train for; NaN if they do not say so
+    by numbers of these names, as options of others' tasks may not."""
+    names = ("sum_digits", "digits") if op in ("+", "-") else ("digits",)
+    said = (options[name] for name in names if isinstance(options.get(name), int | float))
+    return float(next(said, math.nan))
 
 
 def is_longer(row: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
@@ -68,7 +70,7 @@ def is_counted(options: Mapping[str, Any]) -> bool:
 
     In a mixture, which has `sum_digits` besides, it is a length as in all other cells.
     """
-    return "operands" in options and "sum_digits" not in options
+    return isinstance(options.get("operands"), int) and "sum_digits" not in options
 
 
 def operation(op: str, len_a: int, len_b: int) -> str:
