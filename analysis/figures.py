@@ -25,6 +25,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from addgpt.config.errors import UsageError
 from addgpt.evaluation.intervals import percent
+from addgpt.evaluation.schema import lengths_of, operation_of
 from analysis import load, style
 from analysis.mistakes import mistakes_by_digit, mistakes_by_line
 from analysis.style import ANNOTATED, INK, MARK, ON_SHADE, PAPER, Panel
@@ -115,7 +116,7 @@ def grid_panels(evals: pd.DataFrame) -> list[Panel]:
         side = 4.2 if len(set(cells["len_b"])) <= 6 else 5.2
         note = f"n = {_span(cells['n'])} per cell"
         draw = partial(_draw_grid, cells)
-        title = f"{load.operation_of(low)}: {worst}"
+        title = f"{operation_of(low)}: {worst}"
         found.append(Panel(title, note, draw, width=side + 0.6, height=side))
     return found
 
@@ -146,7 +147,7 @@ def length_panels(evals: pd.DataFrame) -> list[Panel]:
     """The panels of `accuracy_by_length`."""
     return [
         Panel(
-            load.operation_of(cells.iloc[0]) + _both(cells, ", operands of equal length", ""),
+            operation_of(cells.iloc[0]) + _both(cells, ", operands of equal length", ""),
             f"n = {_span(cells['n'])} per length",
             partial(_draw_lengths, cells, list(dict.fromkeys(evals["run"]))),
         )
@@ -172,14 +173,14 @@ def strata(evals: pd.DataFrame) -> Figure:
     for _, rows in pd.concat([beside, special], ignore_index=True).groupby("op", sort=False):
         rows = rows.sort_values(["len_a", "len_b"], kind="stable")
         labels = [
-            " ".join(filter(None, (row["stratum"], load.lengths_of(row))))
+            " ".join(filter(None, (row["stratum"], lengths_of(row))))
             for row in rows.to_dict("records")
         ]
         step = 0.24 + 0.06 * (len(runs) - 1)  # inches between strata
         height = 1.2 + step * len(set(labels))
         draw = partial(_draw_strata, rows.assign(label=labels), runs)
         note = f"n = {_span(rows['n'])} per stratum"
-        title = load.operation_of(rows.iloc[0])
+        title = operation_of(rows.iloc[0])
         parts.append(Panel(title, note, draw, width=5.0, height=height))
     figure, _ = style.compose(parts)
     _name_runs(figure, runs, "exact match by stratum")

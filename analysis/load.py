@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,10 +36,8 @@ from addgpt.evaluation.schema import (
     COUNTS,
     EVAL_COLUMNS,
     NUMBERS,
-    digits_of,
     is_counted,
     is_longer,
-    operation,
     read_eval,
     trained_length,
 )
@@ -175,19 +173,6 @@ def error_counts(folder: str | Path) -> pd.DataFrame:
     """
     columns = (*MISTAKE_COLUMNS, "n")
     return _mistakes(folder, "error_counts.csv", columns, ("len_a", "len_b", "n"))
-
-
-def operation_of(row: Mapping[str, Any]) -> str:
-    """The operation of a row, as `a + b`, or `a + b + …` where operands are counted."""
-    name = operation(row["op"], row["len_a"], row["len_b"])
-    return f"{name} {row['op']} …" if row.get("counted") else name
-
-
-def lengths_of(row: Mapping[str, Any]) -> str:
-    """The operands of a row: `3+3`, `3, 3`, `4 × 3` (four of three digits); empty without any."""
-    if row.get("counted"):
-        return f"{row['len_a']} × {row['len_b']}"
-    return digits_of(row["op"], row["len_a"], row["len_b"])
 
 
 def pool(evals: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:

@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from addgpt.config.errors import UsageError
-from analysis import load, style
+from addgpt.evaluation.schema import operation_of
+from analysis import style
 
 ANNOTATED = 12  # the most columns of a heat map whose cells can hold a legible number
 LABELS = 14  # the most columns that can all be labelled
@@ -61,7 +62,7 @@ def _heat_maps(
     for axis, part in zip(axes, parts, strict=True):
         _heat(axis, part, columns(part))
         axis.set(xlabel=across, ylabel="")
-        axis.set_title(f"{load.operation_of(part.iloc[0])}    {part['n'].sum():,} wrong")
+        axis.set_title(f"{operation_of(part.iloc[0])}    {part['n'].sum():,} wrong")
     figure.suptitle(f"{runs[0]}: wrong answers by kind and place")
     return figure
 

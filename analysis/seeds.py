@@ -19,6 +19,7 @@ from matplotlib.ticker import EngFormatter, LogFormatter, MaxNLocator
 
 from addgpt.config.errors import UsageError
 from addgpt.evaluation.intervals import percent
+from addgpt.evaluation.schema import lengths_of, operation_of
 from addgpt.runs import recipe
 from analysis import load, style
 
@@ -112,7 +113,7 @@ def cell_spread(evals: pd.DataFrame) -> Figure:
     table = spread(rows, WHERE)
     chosen = table.nsmallest(CELLS, "worst").sort_index()
     labels = [
-        f"{load.lengths_of(cell)} {cell['stratum']}  n={cell['n']:,}".lstrip()
+        f"{lengths_of(cell)} {cell['stratum']}  n={cell['n']:,}".lstrip()
         for cell in chosen.to_dict("records")
     ]
     each = load.pool(rows, ["seed", *WHERE]).merge(chosen[WHERE].assign(label=labels), on=WHERE)
@@ -167,7 +168,7 @@ def median_and_worst(evals: pd.DataFrame) -> Figure:
     figure, axes = style.panels(2 * cells["op"].nunique(), width=side + 0.4, height=side)
     panels = iter(axes)
     for _, part in cells.groupby("op", sort=False):
-        operation = load.operation_of(part.iloc[0])
+        operation = operation_of(part.iloc[0])
         for name in ("median", "worst"):
             axis = next(panels)
             _heat(axis, part, name, longest <= style.ANNOTATED)

@@ -129,6 +129,18 @@ def test_problems_of_one_operand_are_written_so():
     assert "of a and b" not in shown
 
 
+def test_sums_of_many_are_told_by_how_many_there_are(capsys):
+    options = {"digits": 2, "operands": 5}
+    cells = [row(len_a=count, len_b=size) for count in (2, 5) for size in (1, 2)]
+    print_eval(console(), [*cells, row(len_a=5, len_b=2, stratum="mixed")], options)
+    printed = capsys.readouterr().out
+    assert "a + b + …" in printed and "operands: 5" in printed and "digits: 2" in printed
+    assert "5 × 2" in printed and "longer" not in printed
+    print_eval(console(), [*cells, row(len_a=30, len_b=2)], options)
+    rows = [re.findall(r"[\w,.]+", line)[:3] for line in capsys.readouterr().out.splitlines()]
+    assert ["1", "2", "2,000"] in rows and ["2", "3", "3,000"] in rows  # by length, not count
+
+
 def test_wrong_answers_of_nearly_one_kind_are_not_all_of_it(capsys):
     one = row(kind="carry", digit="0", line="", n=2999)
     facts = {"n": 9000, "answer_correct": 6000, "trace_correct": 6000}

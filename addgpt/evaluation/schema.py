@@ -11,6 +11,7 @@ from typing import Any
 
 from addgpt.runs.files import RunError, read_checked
 
+SIGNS = ("+", "-", "*", "/")
 COUNTS = ("n", "answer_correct", "trace_correct", "unterminated")
 RULERS = ("blocks", "overlap", "random")  # for the loss on a text: see evaluation.perplexity
 NUMBERS = ("seed", "params", "step", "examples", "seconds")  # facts of the run
@@ -73,18 +74,35 @@ def is_counted(options: Mapping[str, Any]) -> bool:
     return isinstance(options.get("operands"), int) and "sum_digits" not in options
 
 
-def operation(op: str, len_a: int, len_b: int) -> str:
-    """The operation of a cell: `a + b`, `max of a and b`, `parity of a`, or by name alone."""
-    if len_b and op in ("+", "-", "*", "/"):
-        return f"a {op} b"
+def operation(op: str, len_a: int, len_b: int, counted: bool = False) -> str:
+    """The operation of a cell: `a + b`, `max of a and b`, `parity of a`, or by name alone; where
+    operands are counted `a + b + …`."""
+    if len_b and op in SIGNS:
+        return f"a {op} b" + f" {op} …" * counted
     return op + (" of a and b" if len_b else " of a" if len_a else "")
 
 
-def digits_of(op: str, len_a: int, len_b: int) -> str:
-    """The operand lengths of a cell: `3+3`, `3, 3`, or `3` of one operand."""
+def digits_of(op: str, len_a: int, len_b: int, counted: bool = False) -> str:
+    """The operand lengths of a cell: `3+3`, `3, 3`, or `3` of one operand; `4 × 3` of four."""
+    if counted:
+        return f"{len_a} × {len_b}"
     if not len_b:
         return str(len_a or "")
-    return f"{len_a}{op}{len_b}" if op in ("+", "-", "*", "/") else f"{len_a}, {len_b}"
+    return f"{len_a}{op}{len_b}" if op in SIGNS else f"{len_a}, {len_b}"
+
+
+def operation_of(row: Mapping[str, Any]) -> str:
+    """`operation` of a row, which may say whether its operands are `counted`."""
+    return operation(*_told(row))
+
+
+def lengths_of(row: Mapping[str, Any]) -> str:
+    """`digits_of` a row, likewise."""
+    return digits_of(*_told(row))
+
+
+def _told(row: Mapping[str, Any]) -> tuple[str, int, int, bool]:
+    return row["op"], int(row["len_a"]), int(row["len_b"]), bool(row.get("counted"))
 
 
 def csv_rows(

@@ -12,7 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from addgpt.evaluation.intervals import percent, share, wilson
-from addgpt.evaluation.schema import digits_of, is_longer, operation
+from addgpt.evaluation.schema import is_counted, is_longer, lengths_of, operation_of
 
 Row = Mapping[str, Any]
 
@@ -49,6 +49,7 @@ def print_eval(console: Console, rows: Sequence[Row], options: Row | None = None
 
     With the task's `options`, what is longer than it is trained on is counted apart.
     """
+    rows = [{**row, "counted": is_counted(options or {})} for row in rows]
     for op in dict.fromkeys(row["op"] for row in rows):
         if not any(row["op"] == op and row["len_a"] for row in rows):
             print_table(console, _keys_table(op, [row for row in rows if row["op"] == op]))
@@ -56,12 +57,12 @@ def print_eval(console: Console, rows: Sequence[Row], options: Row | None = None
         grid = [row for row in rows if row["op"] == op and row["stratum"] == "all"]
         longest = max(max(row["len_a"], row["len_b"]) for row in grid) if grid else 0
         if 0 < longest <= WIDEST_GRID and any(row["len_b"] for row in grid):
-            print_table(console, _grid_table(op, grid))
+            print_table(console, _grid_table(grid))
         elif grid:
-            print_table(console, _length_table(op, grid))
+            print_table(console, _length_table(grid))
         strata = [row for row in rows if row["op"] == op and row["stratum"] != "all"]
         if strata:
-            print_table(console, _strata_table(op, strata))
+            print_table(console, _strata_table(strata))
     split = "trained on" if {row["split"] for row in rows} == {"train"} else "held out"
     groups: dict[str, list[Row]] = {f"{split}, all cells": [], "longer than trained on": []}
     for row in rows:
@@ -73,17 +74,18 @@ def print_eval(console: Console, rows: Sequence[Row], options: Row | None = None
             console.print(f"{name}: {right:,} of {n:,} right, {share(right, n)}")
 
 
-def _grid_table(op: str, rows: Sequence[Row]) -> Table:
+def _grid_table(rows: Sequence[Row]) -> Table:
     lengths = sorted({row["len_b"] for row in rows})
-    names = ("", *(f"b: {length}" for length in lengths))
-    title = f"{_operation(op, rows[0])}: exact match in % (95 % interval)"
+    down, across = ("operands", "digits") if rows[0]["counted"] else ("a", "b")
+    names = ("", *(f"{across}: {length}" for length in lengths))
+    title = f"{_operation(rows[0])}: exact match in % (95 % interval)"
     table = table_of(title, names, left=[""])
     for len_a in sorted({row["len_a"] for row in rows}):
         texts = []
         for len_b in lengths:
             cell = [r for r in rows if (r["len_a"], r["len_b"]) == (len_a, len_b)]
             texts.append("\n".join(_cell_text(r) for r in cell))
-        table.add_row(f"a: {len_a}", *texts)
+        table.add_row(f"{down}: {len_a}", *texts)
     if any(row["seen"] for row in rows):
         table.caption = "* cell too small to hold problems out"
     return table
@@ -95,12 +97,12 @@ def _cell_text(row: Row) -> str:
     return f"{percent(row['answer_correct'], row['n'])}{mark}\n{low}-{high}\nn={row['n']}"
 
 
-def _operation(op: str, row: Row) -> str:
-    return escape(operation(op, int(row["len_a"]), int(row["len_b"])))
+def _operation(row: Row) -> str:
+    return escape(operation_of(row))
 
 
 def _lengths(row: Row) -> str:
-    return escape(digits_of(row["op"], row["len_a"], row["len_b"]))
+    return escape(lengths_of(row))
 
 
 def _keys_table(op: str, rows: Sequence[Row]) -> Table:
@@ -115,12 +117,17 @@ def _keys_table(op: str, rows: Sequence[Row]) -> Table:
     return table
 
 
-def _length_table(op: str, rows: Sequence[Row]) -> Table:
-    by = "the longer operand" if any(row["len_b"] for row in rows) else "operand length"
+def _length_table(rows: Sequence[Row]) -> Table:
+    counted = rows[0]["counted"]
+    two = any(row["len_b"] for row in rows) and not counted
+    by = "the longer operand" if two else "operand length"
     names = ("digits", "cells", "n", "right", "exact match", "worst cell")
-    table = table_of(f"{_operation(op, rows[0])}: exact match by {by}", names)
-    for length in sorted({max(row["len_a"], row["len_b"]) for row in rows}):
-        part = [row for row in rows if max(row["len_a"], row["len_b"]) == length]
+    table = table_of(f"{_operation(rows[0])}: exact match by {by}", names)
+    groups: dict[int, list[Row]] = {}
+    for row in rows:
+        length = row["len_b"] if counted else max(row["len_a"], row["len_b"])
+        groups.setdefault(length, []).append(row)
+    for length, part in sorted(groups.items()):
         right, n = (sum(row[key] for row in part) for key in ("answer_correct", "n"))
         worst = min(part, key=lambda row: row["answer_correct"] / row["n"])
         where = f"{_lengths(worst)}: {worst['answer_correct']}/{worst['n']}"
@@ -128,9 +135,9 @@ def _length_table(op: str, rows: Sequence[Row]) -> Table:
     return table
 
 
-def _strata_table(op: str, rows: Sequence[Row]) -> Table:
+def _strata_table(rows: Sequence[Row]) -> Table:
     names = ("stratum", "digits", "n", "right", "exact match")
-    title = f"{_operation(op, rows[0])}: exact match by stratum"
+    title = f"{_operation(rows[0])}: exact match by stratum"
     table = table_of(title, names, left=["stratum"])
     for row in rows:
         right, n = row["answer_correct"], row["n"]
@@ -166,7 +173,7 @@ def _print_kinds(console: Console, counts: Sequence[Row], facts: Row) -> None:
     sizes = {group: sum(row["n"] for row in rows) for group, rows in groups.items()}
     for (op, kind), n in sorted(sizes.items(), key=lambda item: (item[0][0], -item[1])):
         where = _most_frequent(groups[op, kind])
-        name = _operation(op, groups[op, kind][0])
+        name = _operation(groups[op, kind][0])
         table.add_row(name, kind, f"{n:,}", f"{percent(n, wrong)} %", where)
     print_table(console, table)
 

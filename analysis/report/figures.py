@@ -13,7 +13,8 @@ import pandas as pd
 from markupsafe import Markup
 
 from addgpt.evaluation.intervals import percent
-from analysis import figures, load, style
+from addgpt.evaluation.schema import operation_of
+from analysis import figures, style
 from analysis.report.data import Group, RunData, table
 from analysis.report.svg import Drawings, sample
 from analysis.style import Panel
@@ -61,7 +62,7 @@ def draw(group: Group, drawings: Drawings) -> Figures:
     return Figures(
         training=_drawn(_training(group.runs, names), drawings),
         lengths=_drawn(by_length, drawings),
-        cells={load.operation_of(part.iloc[0]): _numbers(part) for _, part in parts},
+        cells={operation_of(part.iloc[0]): _numbers(part) for _, part in parts},
         key=_key(names.values()),
         shades=tuple(sorted({style.shade(a) for a in cells.get("accuracy", ())}, reverse=True)),
         seen=len(cells) > 0 and bool(cells["seen"].any()),

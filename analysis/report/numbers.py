@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from addgpt.evaluation.intervals import percent, share
-from analysis import load, style
+from addgpt.evaluation.schema import lengths_of, operation_of
+from analysis import style
 from analysis.report.data import Group, table
 
 HELD_OUT = ("held out", "special problems, held out")
@@ -139,7 +140,7 @@ def headline(group: Group) -> list[Headline]:
     ranked = [(op, kind) for op in dict.fromkeys(op for op, _ in parts) for kind in KINDS]
     every = [_headline("all held out", held_out)] if held_out else []
     found = [(kind, parts[op, kind]) for op, kind in ranked if (op, kind) in parts]
-    return every + [_headline(*part, load.operation_of(part[1][0])) for part in found]
+    return every + [_headline(*part, operation_of(part[1][0])) for part in found]
 
 
 def _headline(kind: str, rows: list[dict], op: str = "") -> Headline:
@@ -149,7 +150,7 @@ def _headline(kind: str, rows: list[dict], op: str = "") -> Headline:
         before = runs.get(row["run"], Score(0, 0))
         runs[row["run"]] = Score(before.right + row["answer_correct"], before.n + row["n"])
     low = min(rows, key=lambda row: row["accuracy"])
-    lengths = load.lengths_of(low)
+    lengths = lengths_of(low)
     where = [f"{lengths} digits"] if lengths else []
     where += [low["stratum"]] if low["stratum"] != "all" or not lengths else []
     return Headline(
@@ -184,8 +185,8 @@ def strata(group: Group) -> dict[str, list[tuple[str, str, Score]]]:
     lowest = special.groupby(where, sort=False)["accuracy"].idxmin()
     for row in special.loc[lowest].to_dict("records"):
         score = Score(row["answer_correct"], row["n"])
-        told = row["stratum"], load.lengths_of(row), score
-        found.setdefault(load.operation_of(row), []).append(told)
+        told = row["stratum"], lengths_of(row), score
+        found.setdefault(operation_of(row), []).append(told)
     return found
 
 
@@ -232,7 +233,7 @@ def mistakes(group: Group) -> dict[str, list[Mistakes]]:
     place = line.where(rows["line"].notna(), digit.where(rows["digit"].notna(), ""))
     found = {}
     for _, part in rows.assign(place=place).groupby("op", sort=False):
-        op = load.operation_of(part.iloc[0])
+        op = operation_of(part.iloc[0])
         counts = part.groupby("kind")["n"].sum().sort_values(ascending=False, kind="stable")
         found[op] = []
         for kind, n in counts[counts > 0].items():
