@@ -64,13 +64,14 @@ def find(folder: str | Path) -> dict[str, Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise UsageError(no_folder(folder))
-    found, others = {}, 0
+    found, others, own = {}, 0, folder.resolve().name
     for config in sorted(folder.rglob("config.json")):
         below = config.parent.relative_to(folder)
         if any(part.startswith(".") for part in below.parts):
             continue
         if holds_run(config.parent):
-            found[below.as_posix() if below.parts else folder.resolve().name] = config.parent
+            name = below.as_posix() if below.parts else own
+            found[f"{own}/{own}" if below.parts and name == own else name] = config.parent
         else:
             others += 1
     if not found and others:

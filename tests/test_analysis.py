@@ -112,6 +112,12 @@ def test_a_run_folder_and_its_results_folder_agree(results: Path) -> None:
     pd.testing.assert_frame_equal(one.drop(columns="run"), mine.drop(columns="run"))
 
 
+def test_a_run_in_a_run_of_its_name_hides_neither(tmp_path: Path) -> None:
+    outer, inner = write_run(tmp_path / "add", {"digits": 3}), tmp_path / "add/add"
+    assert load.find(outer) == {"add": outer}
+    assert load.find(write_run(inner, {"digits": 4}).parent) == {"add": outer, "add/add": inner}
+
+
 def test_trained_length_of_a_mixture() -> None:
     config = {"options": {"digits": 4, "sum_digits": 8}}
     assert [trained_length(config["options"], op) for op in "+-*/"] == [8, 8, 4, 4]

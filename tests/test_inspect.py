@@ -338,6 +338,24 @@ def test_probes_find_what_is_there_and_nothing_else(adder):
         probe(adder, sample(adder, 20), "tens")
 
 
+def test_a_probe_is_not_scored_on_a_problem_that_trained_it(toy, monkeypatch):
+    from addgpt.interpret import probes
+
+    of = toy()  # all of a problem is seen, so that no two look alike
+    some = sample(of, 200)
+    again = of_batch(of, some.batch.rows(np.repeat(np.arange(len(some.tokens)), 2)))
+    halves = []
+
+    def look(train: tuple, test: tuple) -> dict:
+        halves.append([set(map(bytes, part[0])) for part in (train, test)])
+        return {}
+
+    monkeypatch.setattr(probes, "_scores", look)
+    probe(of, again, "carry")
+    train, test = halves[-1]
+    assert train and test and not train & test
+
+
 def test_sums_of_many_numbers_are_probed_where_there_are_two(toy_model):
     task = load_task("sum", {"digits": 3})
     with pytest.raises(UsageError, match="of two numbers, not 3"):

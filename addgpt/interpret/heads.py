@@ -24,8 +24,8 @@ class Look(NamedTuple):
 
 def relation(slot: Token, key: Token, just_read: bool) -> str:
     """Where a token is as seen from a slot: `same column`, `column before`, `two columns before`,
-    with the step of the work if that is another one, `same column a step before`; where it has no
-    column, `same step`, `the token just read` or `no column`."""
+    with the step of the work if that is the one before or after, `same column a step before`; where
+    it has no column, `same step`, `the token just read` or `no column`."""
     steps = slot.step - key.step if slot.step and key.step else 0
     if slot.column and key.column:
         across = _apart("column", slot.column - key.column) or "same column"

@@ -26,10 +26,10 @@ SEED = 0
 def probe(of: Subject, some: Sample, name: str) -> list[dict[str, Any]]:
     """Held-out accuracy of linear probes for a fact of a slot's column, at each layer and row.
 
-    Half of the problems train a probe, the other half score it. `control` is the same with the
-    labels of training shuffled, `majority` the share of the most frequent class. Rows have `place`,
-    `row`, `probe`, `classes`, `n` (held-out slots), `accuracy`, `control`, `majority`. Raises
-    UsageError for a fact that the task's columns do not have.
+    Half of the distinct problems train a probe, the other half score it. `control` is the same with
+    the labels of training shuffled, `majority` the share of the most frequent class. Rows have
+    `place`, `row`, `probe`, `classes`, `n` (held-out slots), `accuracy`, `control`, `majority`.
+    Raises UsageError for a fact that the task's columns do not have.
     """
     fact = getattr(of.task, "column_fact", None)
     if name not in PROBES:
@@ -49,7 +49,8 @@ def probe(of: Subject, some: Sample, name: str) -> list[dict[str, Any]]:
         raise error or UsageError("no digit of this sample has a column")
     streams = [n for n in point_names(of.config) if n.partition(".")[0] in ("mid", "after")]
     values = collected(of, some, ["before.0", *streams])
-    held = problem % 2 == 1
+    number = {asked: n for n, asked in enumerate(dict.fromkeys(some.batch.problems))}
+    held = np.array([number[asked] % 2 == 1 for asked in some.batch.problems])[problem]
     kinds = some.kinds[problem, slot]
     found = []
     for kind, row_name in some.rows().items():
