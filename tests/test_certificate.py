@@ -25,7 +25,7 @@ from addgpt.generation.decode import write
 from addgpt.locality import LocalTrace
 from addgpt.model.gpt import GPT
 from addgpt.runs.resolve import configure
-from addgpt.runs.run import Run, RunError, run_path
+from addgpt.runs.run import Run, RunError
 from addgpt.task import Cell
 from addgpt.task_lookup import load_task
 from addgpt.training.loop import train
@@ -396,11 +396,6 @@ def test_a_context_alone_gives_the_logits_of_a_long_problem(original):
     for one, two in zip(proof.judged, other.judged, strict=True):
         for example in one.examples[1:]:
             assert np.abs(margin(model, example, one.tokens, one.right) - two.margin).max() < 1e-5
-
-
-def test_the_calculator_that_ships_is_proved():
-    assert Run(run_path("calculator")).proved()
-    check(run_path("calculator"))
 
 
 def test_what_a_slot_sees_too_little_for_is_one_line():

@@ -65,6 +65,11 @@ def test_one_file_checks_what_is_stored_whole(tmp_path, monkeypatch):
         check(run_path("smallest-31"))
 
 
+def test_the_calculator_that_ships_is_proved():
+    assert Run(run_path("calculator")).proved()
+    check(run_path("calculator"))
+
+
 SETTINGS = {
     "digits": "3", "trace": "carry", "width": "32", "batch_size": "64", "steps": "400",
     "eval_every": "400", "eval_size": "50", "threads": "1", "device": "cpu",
