@@ -382,12 +382,6 @@ def test_what_cannot_be_certified_is_refused_before_training(task, settings, rea
     assert "\n" not in str(error.value)
 
 
-def test_another_architecture_is_refused_before_training():
-    config = configure("add", {"architecture": "gru", "until_certified": "true"})
-    with pytest.raises(UsageError, match="architecture=gru has no attention"):
-        check_trainable(config)
-
-
 def test_a_context_alone_gives_the_logits_of_a_long_problem(original):
     """What the slots between show nothing of: `spaced` is as good as the text."""
     model, task = original.model(), original.task()

@@ -273,3 +273,9 @@ def test_two_workers_go_the_same_way(tmp_path):
     numbers = Run(out).state()[0]["proving.numbers"].tolist()
     assert numbers[:3] == [12, 32, 34]  # 12 rounds of 2 steps
     assert json.loads((out / "certificate.json").read_text())["contexts"] == 684
+
+
+def test_another_architecture_is_refused_before_training():
+    config = configure("add", {"architecture": "gru", "until_certified": "true"})
+    with pytest.raises(UsageError, match="architecture=gru has no attention"):
+        check_trainable(config)
