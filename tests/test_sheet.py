@@ -5,6 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.common import sheet
+from tasks.common.digits import below, order_of
 from tasks.common.sheet import ALL_KINDS, ALPHABET, KINDS, LEVELS, Kind, Sheet
 
 END = ALPHABET.index("#")
@@ -105,3 +107,27 @@ def test_positions_of_a_size_are_cut_or_filled_with_zeros(size):
     wanted = np.zeros((2, 9), int)
     wanted[0, :3], wanted[1, :2] = [1, 2, 3], [1, 3]
     assert ids.tolist() == wanted[:, :size].tolist()
+
+
+@given(st.integers(1, 40), st.integers(1, 300), st.floats(0, 1), st.integers(0, 2**32))
+def test_gaps_close_in_few_columns_and_in_many(columns, rows, share, seed):
+    rng = np.random.default_rng(seed)
+    order = order_of(columns)
+    values = np.asarray(rng.integers(0, 19, (rows, columns), np.uint8), order=order)
+    used = np.asarray(rng.random((rows, columns)) < share, order=order)
+    kept = [row[there].tolist() for row, there in zip(values, used, strict=True)]
+    size = max(map(len, kept))
+    before_end = below(np.array([*map(len, kept)]), size)
+    found = sheet._without_gaps(values, used, before_end)
+    assert found.tolist() == [row + [END] * (size - len(row)) for row in kept]
+
+
+def test_many_rows_are_written_as_few_are():
+    rng = np.random.default_rng(0)
+    rows = sheet.BYTES // 4  # more than are worked on at once
+    values, used = rng.integers(0, 10, (rows, 8), np.uint8), rng.random((rows, 8)) < 0.5
+    before_end = below(used.sum(1), 8)
+    found = sheet._without_gaps(values, used, before_end)
+    for some in (slice(0, 500), slice(-500, None)):
+        few = sheet._without_gaps(values[some], used[some], before_end[some])
+        assert (found[some] == few).all()

@@ -162,7 +162,8 @@ class Arithmetic(Operation, LocalTrace):
             a, b = problems.of_stratum(rng, stratum, a, b, len_a, len_b, self.borrows)
         elif train:
             rows = np.flatnonzero(rng.random(len(a)) < self.carry)
-            b[rows] = problems.chain_heavy(rng, a[rows], b[rows], self.borrows)
+            sides = (digits.rows_of(x, rows) for x in (a, b))
+            b[rows] = problems.chain_heavy(rng, *sides, self.borrows)
             a, b = problems.edge_cases(rng, self.edges, a, b, len_a, len_b)
         return a, b
 
@@ -319,7 +320,7 @@ class Arithmetic(Operation, LocalTrace):
                 good &= self.belongs(stratum, a, b)
                 good &= (digits.length(a) == len_a) & (digits.length(b) == len_b)
             index = np.flatnonzero(good)[: size - have]
-            kept.append(tuple(part.take(index, 0) for part in (a, b, len_a, len_b)))
+            kept.append(tuple(digits.rows_of(part, index) for part in (a, b, len_a, len_b)))
             have += len(index)
             if have >= size or (turn > MAX_ROUNDS // 5 and not have):
                 break

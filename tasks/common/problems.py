@@ -29,12 +29,13 @@ EDGES = ("zeros", "equal", "nines", "power")
 def chain_heavy(rng: np.random.Generator, a: np.ndarray, b: np.ndarray, borrow: bool) -> np.ndarray:
     """b changed so that a random subset of its columns passes a carry (or borrow) along."""
     chosen = rng.random(a.shape) < rng.random((len(a), 1))
+    chosen = np.asarray(chosen, order=digits.order_of(a.shape[1]))
     passing = a if borrow else 9 - a
-    changed = np.where(chosen, passing, b).astype(np.int8)
+    changed = digits.choose(chosen, passing, b)
     lengths = digits.length(b)
     changed *= digits.below(lengths, b.shape[1])
     same_length = digits.length(changed) == lengths
-    return np.where(same_length[:, None], changed, b)
+    return digits.choose(same_length[:, None], changed, b)
 
 
 def of_stratum(
@@ -70,10 +71,11 @@ def some_full(rng: np.random.Generator, share: float, most: int, lengths: tuple)
 
 def edge_cases(rng, share: float, a, b, len_a, len_b) -> tuple[np.ndarray, np.ndarray]:
     """A share of the rows changed to one of the strata of `EDGES` each, lengths kept."""
-    pick = np.where(rng.random(len(a)) < share, rng.integers(0, len(EDGES), len(a)), -1)
+    changed = np.flatnonzero(rng.random(len(a)) < share)
+    pick = rng.integers(0, len(EDGES), len(a)).take(changed)
     for number, name in enumerate(EDGES):
-        rows = np.flatnonzero(pick == number)
-        sides = a[rows], b[rows], len_a[rows], len_b[rows]
+        rows = changed[pick == number]
+        sides = (digits.rows_of(part, rows) for part in (a, b, len_a, len_b))
         a[rows], b[rows] = of_stratum(rng, name, *sides, False)
     return a, b
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 
 import numpy as np
 
@@ -10,6 +11,8 @@ from addgpt.task import SPLITS
 
 VAL, TEST = 10, 10  # per cent; the rest is train
 CHUNK = 18  # decimal digits that fit into 64 bits
+FEW = 4  # digits of numbers whose hashes are looked up
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio
 SMALL = 1000  # cells with fewer distinct problems are not split
 
 
@@ -67,15 +70,29 @@ def _split(hashes: np.ndarray) -> np.ndarray:
 def _hash(digits: np.ndarray) -> np.ndarray:
     """(B,) uint64; folds from the top, where zeros leave the hash at zero."""
     width = digits.shape[1]
+    if width <= FEW:
+        return _hashes().take(_value(digits, np.int16))
     state = np.zeros(len(digits), np.uint64)
     starts = range(0, width, CHUNK)
     for start in reversed(starts):
-        value = np.zeros(len(digits), np.int64)  # to which small integers are added quickly
-        for column in reversed(range(start, min(start + CHUNK, width))):
-            value *= 10
-            value += digits[:, column]
-        state = _mix(state + value.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+        value = _value(digits[:, start : start + CHUNK], np.int64)
+        state = _mix(state + value.view(np.uint64) * GOLDEN)
     return state
+
+
+@cache
+def _hashes() -> np.ndarray:
+    """(10^FEW,) of all small numbers."""
+    return _mix(np.arange(10**FEW, dtype=np.uint64) * GOLDEN)
+
+
+def _value(digits: np.ndarray, dtype: type) -> np.ndarray:
+    """(B,) the numbers, in an integer type that is wide enough."""
+    value = np.zeros(len(digits), dtype)
+    for column in reversed(range(digits.shape[1])):
+        value *= 10
+        value += digits[:, column]
+    return value
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
