@@ -49,6 +49,7 @@ def score(
     if read > longest:
         raise UsageError(f"problems of {read} tokens: the model reads at most {longest}")
     batch = batch_within_tables(batch, model.config)
+    lengths = batch.lengths
     exact, sure = np.zeros(rows, bool), np.zeros(rows)
     if fast and chances:
         exact, sure = exact_chances(model, batch)
@@ -61,12 +62,12 @@ def score(
         model.config, batch, np.flatnonzero(~exact), TOKENS_AT_ONCE, equal_prompts=True
     ):
         start = int(batch.scored[index[0]].argmax())
-        limits = np.minimum(batch.lengths[index] + EXTRA_TOKENS, longest + 1) - start
+        limits = np.minimum(lengths[index] + EXTRA_TOKENS, longest + 1) - start
         out = write(model, task, batch.tokens[index, :start], int(limits.max()))
         # Each row has its own limit: what it may write does not depend on the rows beside it.
         finished = out.terminated & (out.length <= limits)
         for place, row in enumerate(index):
-            target = task.decode(batch.tokens[row, start : batch.lengths[row]])
+            target = task.decode(batch.tokens[row, start : lengths[row]])
             text = task.decode(out.tokens[place, : min(out.length[place], limits[place])])
             unterminated[row] = not finished[place]
             trace[row] = text == target

@@ -114,8 +114,9 @@ def diagnose(
 def mistakes(task: Graded, result: CellResult) -> Iterator[Mistake]:
     """The wrong answers of a cell, in the order of its rows."""
     batch, outcome = result.batch, result.outcome
-    for row, written in sorted(outcome.wrong.items()):
-        _, target = task.texts(batch.rows([row]))[0]
+    wrong = sorted(outcome.wrong.items())
+    texts = task.texts(batch.rows([row for row, _ in wrong]))
+    for (row, written), (_, target) in zip(wrong, texts, strict=True):
         terminated = not outcome.unterminated[row]
         yield diagnose(task, batch.problems[row], target, written, terminated)
 
