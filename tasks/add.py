@@ -316,27 +316,28 @@ class Add(Arithmetic):
 
     def numbers(self, problem: Problem, completion: str) -> list[list[int]]:
         """As of `Operation`. Hints, if there are any, stand before each digit."""
-        hint = f"[{self.hidden}]" if self.hidden else ""
-        if hint and re.search(hint, completion):
-            self.matched(f"(?:{hint}[0-9]|=)*#", completion)
-        written = [place for place, char in enumerate(completion) if char not in self.hidden]
+        hints = self.hidden
+        if hints and re.search(f"[{hints}]", completion):
+            self.matched(f"(?:[{hints}][0-9]|=)*#", completion)
         plain = self.format == "plain"
         pairs = self.trace == "carry" and not plain
         number = f"(?=0#|[1-9]){NUMBER}" if plain else NUMBER
         number = f"((?:{row_of(2)}){{1,{MAX_CHARACTERS}}})" if pairs else number
-        lengths = self.layout.lengths(*sizes(problem))
-        pattern = f"{self._work(*lengths)}{number}#"
-        places = self.matched(pattern, "".join(completion[place] for place in written))[0]
-        places = [written[place] for place in (places[::2] if pairs else places)]
-        return [places if self.format == "plain" else places[::-1]]
+        pattern = f"{self._work(problem)}{number}#"
+        shown = [place for place, char in enumerate(completion) if char not in hints]
+        text = "".join(completion[place] for place in shown)
+        places = self.matched(pattern, text)[0]
+        places = [shown[place] for place in (places[::2] if pairs else places)]
+        return [places if plain else places[::-1]]
 
-    def _work(self, a: int, b: int) -> str:
-        """The pattern of what stands before the sum of numbers of `a` and `b` digits."""
+    def _work(self, problem: Problem) -> str:
+        """The pattern of what stands before the sum."""
+        if self.trace not in LINES and not (self.trace == "carry" and self.format == "plain"):
+            return ""
+        a, b = self.layout.lengths(*sizes(problem))
         if self.trace in LINES:
             return LINES[self.trace][1](a, b)
-        if self.trace == "carry" and self.format == "plain":
-            return f"{row_of(max(0, 2 * max(a, b) - self.trace_drop))}="
-        return ""
+        return f"{row_of(max(0, 2 * max(a, b) - self.trace_drop))}="
 
     def rows(self, problem: Problem, completion: str) -> list[Row]:
         work, equals, answer = completion.rpartition("=")
